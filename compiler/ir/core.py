@@ -1,0 +1,287 @@
+"""The IR: values, ops, regions, functions, modules.  Nothing here knows an op by name.
+
+Ops are frozen dataclasses.  What a field is follows from its annotation:
+
+    Value, Value | None, tuple[Value, ...]    operands, in field order
+    Region                                    a body; what it reads it takes as parameters, nothing is captured
+    anything else                             an attribute (int, float, bool, str, DType, Shape, tuples, None)
+
+Passes never change an op: they build new functions (``Op.clone``), sharing what stays the same.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from typing import ClassVar, Literal, Self
+
+from .location import UNKNOWN, Loc
+from .stage import Stage
+from .types import Label, RaggedType, TensorType, Type
+
+
+class Value:
+    """One SSA value: the result of an op, or a parameter of a function or region (then ``op`` is None)."""
+
+    __slots__ = ("hint", "index", "label", "op", "type")
+
+    def __init__(self, type: Type, hint: str = "", op: OpBase | None = None, index: int = 0) -> None:
+        self.type = type
+        self.hint = hint
+        self.op = op
+        self.index = index
+        self.label: Label | None = None
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type, for callers that handle dense tensors only; raises TypeError for a ragged value."""
+        if isinstance(self.type, RaggedType):
+            raise TypeError(f"a dense tensor is expected here, not {self.type}")
+        return self.type
+
+    @property
+    def ragged(self) -> RaggedType:
+        """The type of a ragged value; raises TypeError for a dense one."""
+        if isinstance(self.type, TensorType):
+            raise TypeError(f"a ragged value is expected here, not {self.type}")
+        return self.type
+
+    def __repr__(self) -> str:
+        return f"%{self.hint or '?'}: {self.type}"
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A body with its own parameters; ``results`` are what it yields."""
+
+    params: tuple[Value, ...]
+    ops: tuple[OpBase, ...]
+    results: tuple[Value, ...]
+
+
+class StateName(str):
+    """Attribute: the name of a module's state variable, printed ``@fc_0.w_0``."""
+
+    __slots__ = ()
+
+
+class Field(typing.NamedTuple):
+    """One declared field of an op class, classified by its annotation."""
+
+    name: str
+    kind: Literal["operand", "optional", "variadic", "region", "attribute"]
+    annotation: object
+    default: object  # dataclasses.MISSING when there is none
+
+
+@cache
+def fields_of(cls: type[OpBase]) -> tuple[Field, ...]:
+    """The operand, region and attribute fields of an op class, in declaration order."""
+    hints = typing.get_type_hints(cls)
+    found: list[Field] = []
+    for declared in fields(cls):
+        if declared.name in ("loc", "results"):
+            continue
+        annotation = hints[declared.name]
+        found.append(Field(declared.name, _kind(annotation), annotation, declared.default))
+    return tuple(found)
+
+
+def _kind(annotation: object) -> Literal["operand", "optional", "variadic", "region", "attribute"]:
+    if annotation is Value:
+        return "operand"
+    if annotation is Region:
+        return "region"
+    args = typing.get_args(annotation)
+    if isinstance(annotation, types.UnionType) and Value in args:
+        return "optional"
+    if typing.get_origin(annotation) is tuple and args and args[0] is Value:
+        return "variadic"
+    return "attribute"
+
+
+@dataclass(frozen=True, eq=False)
+class OpBase:
+    """An operation.  ``name`` is its spelling in IR text; results are typed by ``infer`` when it is built."""
+
+    name: ClassVar[str]
+    results: tuple[Value, ...] = field(init=False, repr=False)
+    loc: Loc = field(default=UNKNOWN, kw_only=True)
+
+    def __post_init__(self) -> None:
+        inferred = self.infer()
+        kinds = inferred if isinstance(inferred, tuple) else (inferred,)
+        values = tuple(Value(kind, op=self, index=i) for i, kind in enumerate(kinds))
+        object.__setattr__(self, "results", values)
+
+    def infer(self) -> Type | tuple[Type, ...]:
+        """Result types from operand types and attributes; raises VerifyError when they do not fit."""
+        raise NotImplementedError(self.name)
+
+    @property
+    def result(self) -> Value:
+        """The result of an op that has exactly one."""
+        (value,) = self.results
+        return value
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """Every value the op reads, in field order; absent optional operands are left out."""
+        found: list[Value] = []
+        for spec in fields_of(type(self)):
+            value = getattr(self, spec.name)
+            if spec.kind == "variadic":
+                found.extend(value)
+            elif spec.kind in ("operand", "optional") and value is not None:
+                found.append(value)
+        return tuple(found)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return tuple(getattr(self, f.name) for f in fields_of(type(self)) if f.kind == "region")
+
+    def attributes(self) -> Iterator[tuple[str, object]]:
+        """``(name, value)`` of every attribute that differs from its default."""
+        for spec in fields_of(type(self)):
+            if spec.kind == "attribute":
+                value = getattr(self, spec.name)
+                if spec.default is MISSING or value != spec.default:
+                    yield spec.name, value
+
+    def clone(self, mapping: Mapping[Value, Value], loc: Loc | None = None, **attributes: object) -> Self:
+        """The same op on other operands; hints and labels of its results carry over."""
+        changed: dict[str, object] = dict(attributes)
+        for spec in fields_of(type(self)):
+            value = getattr(self, spec.name)
+            if spec.kind == "variadic":
+                changed[spec.name] = tuple(mapping.get(v, v) for v in value)
+            elif spec.kind in ("operand", "optional") and value is not None:
+                changed[spec.name] = mapping.get(value, value)
+        op = replace(self, loc=loc or self.loc, **changed)
+        for new, old in zip(op.results, self.results, strict=False):
+            new.hint = old.hint
+        return op
+
+
+@dataclass(frozen=True, eq=False)
+class Param:
+    """An input of a function.
+
+    ``role`` says who supplies it: ``feed`` (the caller, under ``name``), ``mask`` (bool[N], live rows of a
+    padded batch), ``key`` (u32[8]) and ``draw`` (u64[]) of the noise, ``rng_key`` (u32[8]) and
+    ``rng_counter`` (u64[]) of model randomness.
+    """
+
+    name: str
+    value: Value
+    role: Role = "feed"
+
+
+Role = Literal["feed", "mask", "key", "draw", "rng_key", "rng_counter"]
+Combine = Literal["last", "mean", "sum", "rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A fetch.  ``combine`` says how the values of several micro-batches of one lot become one:
+    the ``last`` one, their ``mean`` weighted by live rows, their ``sum``, or their ``rows`` concatenated."""
+
+    name: str
+    value: Value
+    combine: Combine = "last"
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A list of ops in SSA order.  State is read and written by ops (``state.read``, ``state.write``)."""
+
+    name: str
+    params: tuple[Param, ...]
+    ops: tuple[OpBase, ...]
+    outputs: tuple[Output, ...]
+
+    def param(self, role: Role) -> Value | None:
+        """The parameter with a role other than ``feed``, if the function has it."""
+        return next((p.value for p in self.params if p.role == role), None)
+
+
+StateKind = Literal["model", "diagnostic"]
+StateRole = Literal["parameter", "optimizer", "statistic", "counter", "rate", "accumulator", "variable"]
+
+
+@dataclass(frozen=True)
+class StateDecl:
+    """A variable that outlives a step.  ``model`` state is exported and feeds the next step;
+    ``diagnostic`` state (metric counters) may hold unprivatised values and never flows back."""
+
+    name: str
+    type: TensorType
+    kind: StateKind = "model"
+    role: StateRole = "variable"
+    trainable: bool = False
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """The public constants of a private step that the compiler writes into ops (privacy documentation §1)."""
+
+    clip: float
+    lot: float
+    sigma: float
+    mechanism: str = "gaussian"
+    clipping: str = "flat"
+    slack: float = 2.0**-10
+    public_feeds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """State declarations and the functions over them, all at one stage."""
+
+    stage: Stage
+    state: tuple[StateDecl, ...]
+    functions: tuple[Function, ...]
+    privacy: PrivacyConfig | None = None
+    proof: tuple[str, ...] = ()
+
+    def function(self, name: str) -> Function:
+        """The function called ``name``; raises KeyError."""
+        for function in self.functions:
+            if function.name == name:
+                return function
+        raise KeyError(name)
+
+    def has_function(self, name: str) -> bool:
+        return any(function.name == name for function in self.functions)
+
+    def declaration(self, name: str) -> StateDecl:
+        """The state variable called ``name``; raises KeyError."""
+        for decl in self.state:
+            if decl.name == name:
+                return decl
+        raise KeyError(name)
+
+    def map_functions(self, change: Callable[[Function], Function], stage: Stage | None = None) -> Module:
+        """This module with every function passed through ``change``."""
+        functions = tuple(change(function) for function in self.functions)
+        return replace(self, functions=functions, stage=self.stage if stage is None else stage)
+
+
+def walk(ops: Iterable[OpBase]) -> Iterator[OpBase]:
+    """Every op, regions included, in program order (an op comes before the ops of its regions)."""
+    for op in ops:
+        yield op
+        for region in op.regions:
+            yield from walk(region.ops)
+
+
+def users(ops: Iterable[OpBase]) -> dict[Value, list[OpBase]]:
+    """For every value the ops that read it, in program order (region bodies read only their own values)."""
+    found: dict[Value, list[OpBase]] = {}
+    for op in ops:
+        for value in dict.fromkeys(op.operands):
+            found.setdefault(value, []).append(op)
+    return found

@@ -1,0 +1,251 @@
+"""Types of IR values: element types, dimensions (fixed or symbolic), tensors and ragged tensors."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import ml_dtypes
+import numpy as np
+
+if TYPE_CHECKING:
+    from .core import Value
+
+
+class DType(enum.Enum):
+    """Element type of a tensor; the member's value is its spelling in IR text."""
+
+    F16 = "f16"
+    BF16 = "bf16"
+    F32 = "f32"
+    F64 = "f64"
+    I8 = "i8"
+    I32 = "i32"
+    I64 = "i64"
+    U8 = "u8"
+    U32 = "u32"
+    U64 = "u64"
+    BOOL = "bool"
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        return _NUMPY[self]
+
+    @property
+    def is_float(self) -> bool:
+        return self in (DType.F16, DType.BF16, DType.F32, DType.F64)
+
+    @property
+    def is_integer(self) -> bool:
+        return not self.is_float and self is not DType.BOOL
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.numpy.itemsize
+
+    @staticmethod
+    def of(dtype: np.dtype[np.generic] | type[np.generic] | str) -> DType:
+        """The IR element type of a numpy dtype; raises KeyError for dtypes the IR does not have."""
+        return _FROM_NUMPY[np.dtype(dtype)]
+
+
+_NUMPY: Mapping[DType, np.dtype[np.generic]] = {
+    DType.F16: np.dtype(np.float16),
+    DType.BF16: np.dtype(ml_dtypes.bfloat16),
+    DType.F32: np.dtype(np.float32),
+    DType.F64: np.dtype(np.float64),
+    DType.I8: np.dtype(np.int8),
+    DType.I32: np.dtype(np.int32),
+    DType.I64: np.dtype(np.int64),
+    DType.U8: np.dtype(np.uint8),
+    DType.U32: np.dtype(np.uint32),
+    DType.U64: np.dtype(np.uint64),
+    DType.BOOL: np.dtype(np.bool_),
+}
+_FROM_NUMPY = {numpy: dtype for dtype, numpy in _NUMPY.items()}
+
+
+@dataclass(frozen=True, order=True)
+class Sym:
+    """A symbolic extent ``scale * name``, for example ``N`` (the batch) or ``8*N`` (batch times time)."""
+
+    name: str
+    scale: int = 1
+
+    def __str__(self) -> str:
+        return self.name if self.scale == 1 else f"{self.scale}*{self.name}"
+
+
+Dim: TypeAlias = int | Sym
+Shape: TypeAlias = tuple[Dim, ...]
+
+
+def dim_mul(a: Dim, b: Dim) -> Dim:
+    """``a * b``; raises ValueError when both are symbolic (the IR has no quadratic extents)."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b
+    if isinstance(a, int):
+        a, b = b, a
+    if isinstance(b, Sym):
+        raise ValueError(f"product of two symbolic extents {a} and {b}")
+    assert isinstance(a, Sym)
+    return 0 if b == 0 else Sym(a.name, a.scale * b)
+
+
+def dim_div(a: Dim, b: Dim) -> Dim | None:
+    """``a / b`` when it is a whole extent for every value of the symbols, else None."""
+    if a == b:
+        return 1
+    if isinstance(b, Sym):
+        same = isinstance(a, Sym) and a.name == b.name
+        return a.scale // b.scale if same and a.scale % b.scale == 0 else None
+    if b == 0:
+        return None
+    if isinstance(a, Sym):
+        return Sym(a.name, a.scale // b) if a.scale % b == 0 else None
+    return a // b if a % b == 0 else None
+
+
+def dim_add(a: Dim, b: Dim) -> Dim:
+    """``a + b``; raises ValueError for a sum that is not one term (``N + 3``)."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    if a == 0 or b == 0:
+        return b if a == 0 else a
+    if isinstance(a, Sym) and isinstance(b, Sym) and a.name == b.name:
+        return Sym(a.name, a.scale + b.scale)
+    raise ValueError(f"sum of extents {a} and {b} is neither fixed nor one symbol")
+
+
+def numel(shape: Iterable[Dim]) -> Dim:
+    """Number of elements of ``shape``."""
+    total: Dim = 1
+    for dim in shape:
+        total = dim_mul(total, dim)
+    return total
+
+
+def static_shape(shape: Shape) -> tuple[int, ...]:
+    """``shape`` when every extent is an int; raises ValueError otherwise."""
+    fixed = tuple(d for d in shape if isinstance(d, int))
+    if len(fixed) != len(shape):
+        raise ValueError(f"shape [{', '.join(map(str, shape))}] is not fixed")
+    return fixed
+
+
+def bind_dim(dim: Dim, sizes: Mapping[str, int]) -> Dim:
+    """``dim`` with the symbols named in ``sizes`` replaced by their values."""
+    if isinstance(dim, Sym) and dim.name in sizes:
+        return dim.scale * sizes[dim.name]
+    return dim
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A dense array: element type and extents, printed ``f32[N,784]``."""
+
+    dtype: DType
+    shape: Shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def numel(self) -> Dim:
+        return numel(self.shape)
+
+    def with_shape(self, shape: Iterable[Dim]) -> TensorType:
+        return TensorType(self.dtype, tuple(shape))
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        return TensorType(dtype, self.shape)
+
+    def bind(self, sizes: Mapping[str, int]) -> TensorType:
+        return TensorType(self.dtype, tuple(bind_dim(d, sizes) for d in self.shape))
+
+    def nbytes(self) -> int | None:
+        """Bytes of the dense buffer, or None while an extent is symbolic."""
+        try:
+            return math.prod(static_shape(self.shape)) * self.dtype.itemsize
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.dtype.value}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class RaggedType:
+    """Rows of different lengths: ``data`` holds all tokens, ``count`` rows; printed ``ragged<f32[T,D], N>``.
+
+    The value is a pair of buffers: ``data`` (axis 0 runs over the tokens of all rows) and ``offsets``
+    (``i64[count + 1]``, row ``i`` owns tokens ``offsets[i] : offsets[i + 1]``).
+    """
+
+    data: TensorType
+    count: Dim
+
+    @property
+    def dtype(self) -> DType:
+        return self.data.dtype
+
+    def bind(self, sizes: Mapping[str, int]) -> RaggedType:
+        return RaggedType(self.data.bind(sizes), bind_dim(self.count, sizes))
+
+    def __str__(self) -> str:
+        return f"ragged<{self.data}, {self.count}>"
+
+
+Type: TypeAlias = TensorType | RaggedType
+
+
+@dataclass(frozen=True)
+class Example:
+    """Label of a value whose rows belong to single examples: raw, never to be released."""
+
+    def __str__(self) -> str:
+        return "example"
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Label of an ``example`` value whose row i has been multiplied by the clip factor ``factor[i]``."""
+
+    factor: Value
+
+    def __str__(self) -> str:
+        return f"scaled<{self.factor}>"
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Label of a sum over examples, each weighted by the clip factor ``factor``: bounded sensitivity, no noise yet."""
+
+    factor: Value
+
+    def __str__(self) -> str:
+        return f"clipped<{self.factor}>"
+
+
+@dataclass(frozen=True)
+class Public:
+    """Label of a value that may be released: independent of the data, or privatised."""
+
+    def __str__(self) -> str:
+        return "public"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Label of a value that depends on several examples in an unbounded way."""
+
+    def __str__(self) -> str:
+        return "mixed"
+
+
+Label: TypeAlias = Example | Scaled | Clipped | Public | Mixed

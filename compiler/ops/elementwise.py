@@ -1,0 +1,454 @@
+"""Elementwise arithmetic, comparison, selection and conversion, with numpy broadcasting."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..ir.core import Value
+from ..ir.types import DType, TensorType, static_shape
+from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
+from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
+from .kinds import PUBLIC, Kind, PublicKind, TotalKind, aligned_kind
+
+
+def _aligned(op: Op, kinds: Sequence[Kind], *, linear: bool) -> Kind:
+    out = op.result.tensor.shape
+    return aligned_kind(op, kinds, [v.tensor.shape for v in op.operands], out, linear=linear)
+
+
+@dataclass(frozen=True, eq=False)
+class Binary(Op):
+    """Base of ``f(x, y)`` on equal element types."""
+
+    numpy: ClassVar[np.ufunc]
+    onnx: ClassVar[str]
+
+    x: Value
+    y: Value
+
+    def infer(self) -> TensorType:
+        dtype = same_dtype(self, self.x, self.y)
+        return TensorType(dtype, broadcast_shapes(self, self.x.tensor.shape, self.y.tensor.shape))
+
+    def evaluate(self, x: Array, y: Array) -> Array:
+        return np.asarray(self.numpy(x, y), x.dtype)
+
+    @abstractmethod
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        """The result at one index."""
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor, y: Tensor) -> Tensor:
+        return t.pointwise(lambda a, b: self.element(t, a, b), x, y, dtype=self.result.type.dtype)
+
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        return o.node(self.onnx, x, y)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return _aligned(self, kinds, linear=False)
+
+
+class Additive(Binary):
+    """Base of the ops that are linear in both operands together: sums of totals are totals."""
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return _aligned(self, kinds, linear=True)
+
+
+class Add(Additive):
+    """``x + y``."""
+
+    name = "elementwise.add"
+    numpy = np.add
+    onnx = "Add"
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        return tuple(b.unbroadcast(ct, v.tensor.shape) if need else None for v, need in zip(self.operands, needs, strict=True))
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x + y
+
+
+class Sub(Additive):
+    """``x - y``."""
+
+    name = "elementwise.sub"
+    numpy = np.subtract
+    onnx = "Sub"
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        dx = b.unbroadcast(ct, self.x.tensor.shape) if needs[0] else None
+        dy = b.neg(b.unbroadcast(ct, self.y.tensor.shape)) if needs[1] else None
+        return dx, dy
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x - y
+
+
+class Mul(Binary):
+    """``x * y``."""
+
+    name = "elementwise.mul"
+    numpy = np.multiply
+    onnx = "Mul"
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        dx = b.unbroadcast(b.mul(ct, self.y), self.x.tensor.shape) if needs[0] else None
+        dy = b.unbroadcast(b.mul(ct, self.x), self.y.tensor.shape) if needs[1] else None
+        return dx, dy
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x * y
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        # A total times something public is a total; a total times a total is not.
+        one_total = sum(isinstance(kind, TotalKind) for kind in kinds) == 1
+        return _aligned(self, kinds, linear=one_total)
+
+
+class Div(Binary):
+    """``x / y``; integers round towards zero, as C and Paddle do."""
+
+    name = "elementwise.div"
+    onnx = "Div"
+
+    def evaluate(self, x: Array, y: Array) -> Array:
+        if self.result.type.dtype.is_float:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.asarray(np.divide(x, y), x.dtype)
+        return np.asarray(np.trunc(np.divide(x, y)), x.dtype)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        dx = b.div(ct, self.y)
+        dy = b.neg(b.div(b.mul(dx, self.x), self.y)) if needs[1] else None
+        return (
+            b.unbroadcast(dx, self.x.tensor.shape) if needs[0] else None,
+            b.unbroadcast(dy, self.y.tensor.shape) if dy is not None else None,
+        )
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x / y
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        linear = isinstance(kinds[0], TotalKind) and isinstance(kinds[1], PublicKind)
+        return _aligned(self, kinds, linear=linear)
+
+
+class Extremum(Binary):
+    """Base of maximum and minimum: the cotangent goes to the operand taken, to ``x`` on a tie (Paddle's rule)."""
+
+    def takes_x(self, b: OpBuilder) -> Value:
+        """Where the result is ``x``."""
+        raise NotImplementedError
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        zero, takes_x = b.zeros_like(ct), self.takes_x(b)
+        dx = b.unbroadcast(b.where(takes_x, ct, zero), self.x.tensor.shape) if needs[0] else None
+        dy = b.unbroadcast(b.where(takes_x, zero, ct), self.y.tensor.shape) if needs[1] else None
+        return dx, dy
+
+
+class Maximum(Extremum):
+    """``max(x, y)``; NaN if either is NaN."""
+
+    name = "elementwise.max"
+    numpy = np.maximum
+    onnx = "Max"
+
+    def takes_x(self, b: OpBuilder) -> Value:
+        return b.less_equal(self.y, self.x)
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return t.maximum(x, y)
+
+
+class Minimum(Extremum):
+    """``min(x, y)``; NaN if either is NaN."""
+
+    name = "elementwise.min"
+    numpy = np.minimum
+    onnx = "Min"
+
+    def takes_x(self, b: OpBuilder) -> Value:
+        return b.less_equal(self.x, self.y)
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return t.minimum(x, y)
+
+
+class Pow(Binary):
+    """``x ** y``."""
+
+    name = "elementwise.pow"
+    onnx = "Pow"
+
+    def evaluate(self, x: Array, y: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(np.power(x, y), x.dtype)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        dx = dy = None
+        if needs[0]:
+            one = b.fill((), self.y.type.dtype, 1.0)
+            dx = b.unbroadcast(b.mul(ct, b.mul(self.y, b.pow(self.x, b.sub(self.y, one)))), self.x.tensor.shape)
+        if needs[1]:
+            # x = 0 contributes 0, not 0 * log 0.
+            zero = b.zeros_like(self.x)
+            log = b.where(b.less(zero, self.x), b.log(self.x), zero)
+            dy = b.unbroadcast(b.mul(ct, b.mul(self.result, log)), self.y.tensor.shape)
+        return dx, dy
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return t.pow(x, y)
+
+
+class Integer(Binary):
+    """Base of the ops without a derivative of interest."""
+
+    no_vjp = "piecewise constant"
+
+
+class Mod(Integer):
+    """``x - floor(x / y) * y``: the sign of ``y``, as Python and Paddle do."""
+
+    name = "elementwise.mod"
+    numpy = np.mod
+    no_onnx = "planned with the ONNX target"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        if self.result.type.dtype.is_float:
+            return x - t.call("floor", x / y) * y
+        return x % y
+
+
+class FloorDiv(Integer):
+    """``floor(x / y)``."""
+
+    name = "elementwise.floordiv"
+    numpy = np.floor_divide
+    no_onnx = "planned with the ONNX target"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return t.call("floor", x / y) if self.result.type.dtype.is_float else x // y
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Binary):
+    """Base of comparisons: BOOL results."""
+
+    no_vjp: ClassVar[str] = "boolean output"
+
+    def infer(self) -> TensorType:
+        return super().infer().with_dtype(DType.BOOL)
+
+    def evaluate(self, x: Array, y: Array) -> Array:
+        return np.asarray(self.numpy(x, y), np.bool_)
+
+
+class Equal(Comparison):
+    """``x == y``."""
+
+    name = "elementwise.equal"
+    numpy = np.equal
+    onnx = "Equal"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x.eq(y)
+
+
+class NotEqual(Comparison):
+    """``x != y``."""
+
+    name = "elementwise.not_equal"
+    numpy = np.not_equal
+    no_onnx = "planned with the ONNX target"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x.ne(y)
+
+
+class Less(Comparison):
+    """``x < y``."""
+
+    name = "elementwise.less"
+    numpy = np.less
+    onnx = "Less"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x < y
+
+
+class LessEqual(Comparison):
+    """``x <= y``."""
+
+    name = "elementwise.less_equal"
+    numpy = np.less_equal
+    onnx = "LessOrEqual"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x <= y
+
+
+class Logical(Comparison):
+    """Base of the logical connectives of booleans."""
+
+    def infer(self) -> TensorType:
+        for value in (self.x, self.y):
+            if value.type.dtype is not DType.BOOL:
+                raise self.fail(f"operands are boolean, not {value.type}")
+        return super().infer()
+
+
+class And(Logical):
+    """``x and y``."""
+
+    name = "elementwise.and"
+    numpy = np.logical_and
+    onnx = "And"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x & y
+
+
+class Or(Logical):
+    """``x or y``."""
+
+    name = "elementwise.or"
+    numpy = np.logical_or
+    onnx = "Or"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x | y
+
+
+class Xor(Logical):
+    """Exactly one of ``x`` and ``y``."""
+
+    name = "elementwise.xor"
+    numpy = np.logical_xor
+    onnx = "Xor"
+
+    def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
+        return x ^ y
+
+
+@dataclass(frozen=True, eq=False)
+class Where(Op):
+    """``x`` where ``condition`` holds, else ``y``: a selection, so a NaN not taken leaves no trace."""
+
+    name: ClassVar[str] = "elementwise.where"
+
+    condition: Value
+    x: Value
+    y: Value
+
+    def infer(self) -> TensorType:
+        if self.condition.type.dtype is not DType.BOOL:
+            raise self.fail(f"the condition is boolean, not {self.condition.type}")
+        dtype = same_dtype(self, self.x, self.y)
+        return TensorType(dtype, broadcast_shapes(self, *(v.tensor.shape for v in self.operands)))
+
+    def evaluate(self, condition: Array, x: Array, y: Array) -> Array:
+        return np.where(condition, x, y)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None, None
+        zero = b.zeros_like(ct)
+        dx = b.unbroadcast(b.where(self.condition, ct, zero), self.x.tensor.shape) if needs[1] else None
+        dy = b.unbroadcast(b.where(self.condition, zero, ct), self.y.tensor.shape) if needs[2] else None
+        return None, dx, dy
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return _aligned(self, kinds, linear=False)
+
+    def to_tvm(self, t: TvmEmitter, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)
+
+    def to_onnx(self, o: OnnxEmitter, condition: str, x: str, y: str) -> str:
+        return o.node("Where", condition, x, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Cast(Op):
+    """``x`` converted to ``dtype``; floats become integers by truncation."""
+
+    name: ClassVar[str] = "elementwise.cast"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    x: Value
+    dtype: DType
+
+    def infer(self) -> TensorType:
+        return self.x.tensor.with_dtype(self.dtype)
+
+    def evaluate(self, x: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            return x.astype(self.dtype.numpy)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        differentiable = self.dtype.is_float and self.x.type.dtype.is_float
+        return (b.cast(ct, self.x.type.dtype) if ct is not None and differentiable else None,)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return _aligned(self, kinds, linear=self.dtype.is_float)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
+        return t.pointwise(lambda a: t.cast(a, self.dtype), x, dtype=self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Fill(Op):
+    """A tensor of ``type`` whose every element is ``value``."""
+
+    name: ClassVar[str] = "elementwise.fill"
+    no_vjp: ClassVar[str] = "no operands"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    value: float
+    type: TensorType
+
+    def infer(self) -> TensorType:
+        return self.type
+
+    def evaluate(self) -> Array:
+        return np.full(static_shape(self.type.shape), as_array(self.value, self.type.dtype), self.type.dtype.numpy)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return PUBLIC
+
+    def to_tvm(self, t: TvmEmitter) -> Tensor:
+        def element(*_: Any) -> Scalar:
+            return t.const(self.value, self.type.dtype)
+
+        return t.compute(self.type.shape, self.type.dtype, element)
+
+
+OPS: tuple[type[Op], ...] = (
+    Add, Sub, Mul, Div, Maximum, Minimum, Pow, Mod, FloorDiv, Equal, NotEqual, Less, LessEqual,
+    And, Or, Xor, Where, Cast, Fill,
+)  # fmt: skip

@@ -1,0 +1,102 @@
+"""Requests for gradients, and contributions to parameters before they are expanded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..ir.core import OpBase, StateName, Value
+from ..ir.stage import Stage
+from ..ir.types import TensorType
+from .base import Op, OpBuilder
+from .kinds import Kind, MixedKind
+
+
+@dataclass(frozen=True, eq=False)
+class Backward(Op):
+    """Gradients of ``targets`` with respect to ``inputs``: one result per input, of the input's type.
+
+    ``seeds`` are the cotangents of the targets; empty means ones.  Gradients do not flow into
+    ``stops``.  With ``private``, results are the privatised gradients of the module's privacy configuration
+    and every input is a parameter.  The backward pass replaces the op.
+    """
+
+    name: ClassVar[str] = "grad.backward"
+    last_stage: ClassVar[Stage] = Stage.CORE
+    no_vjp: ClassVar[str] = "replaced by the backward pass, whose ops have vjps"
+    no_evaluate: ClassVar[str] = "replaced by the backward pass"
+    no_tvm: ClassVar[str] = "replaced by the backward pass"
+    no_onnx: ClassVar[str] = "replaced by the backward pass"
+
+    targets: tuple[Value, ...]
+    inputs: tuple[Value, ...]
+    seeds: tuple[Value, ...] = ()
+    stops: tuple[Value, ...] = ()
+    private: bool = False
+
+    def infer(self) -> tuple[TensorType, ...]:
+        if self.seeds and len(self.seeds) != len(self.targets):
+            raise self.fail(f"{len(self.targets)} targets and {len(self.seeds)} seeds")
+        for target, seed in zip(self.targets, self.seeds, strict=False):
+            if target.type != seed.type:
+                raise self.fail(f"a target of type {target.type} has a seed of type {seed.type}")
+        return tuple(value.tensor for value in self.inputs)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+        mixed = MixedKind("a gradient of the whole batch", self)
+        return tuple(mixed for _ in self.inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Use(Op):
+    """The contribution of one read of a parameter to its gradient, not yet expanded.
+
+    Stands for operand number ``operand`` of ``vjp`` of an ``of`` op on ``operands`` with cotangent ``ct``.
+    """
+
+    name: ClassVar[str] = "grad.use"
+    first_stage: ClassVar[Stage] = Stage.GRAD
+    last_stage: ClassVar[Stage] = Stage.GRAD
+    no_vjp: ClassVar[str] = "expanded before a second backward pass reads it"
+    no_evaluate: ClassVar[str] = "expanded by privatize or expand-grad"
+    no_tvm: ClassVar[str] = "expanded by privatize or expand-grad"
+    no_onnx: ClassVar[str] = "expanded by privatize or expand-grad"
+
+    arguments: tuple[Value, ...]
+    ct: Value
+    of: OpBase
+    operand: int
+    param: StateName
+
+    def infer(self) -> TensorType:
+        return self.arguments[self.operand].tensor
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return MixedKind("a gradient of the whole batch", self)
+
+
+@dataclass(frozen=True, eq=False)
+class StopGradient(Op):
+    """``x``, through which no gradient flows.  The kind stays: a detached batch mean is still mixed."""
+
+    name: ClassVar[str] = "grad.stop"
+    no_vjp: ClassVar[str] = "gradients stop here"
+    last_stage: ClassVar[Stage] = Stage.CORE
+    no_evaluate: ClassVar[str] = "removed by the backward pass"
+    no_tvm: ClassVar[str] = "removed by the backward pass"
+    no_onnx: ClassVar[str] = "removed by the backward pass"
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        return self.x.tensor
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return kinds[0]
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        return (None,)
+
+
+OPS: tuple[type[Op], ...] = (Backward, Use, StopGradient)
