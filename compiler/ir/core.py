@@ -208,14 +208,15 @@ class Function:
         return next((p.value for p in self.params if p.role == role), None)
 
 
-StateKind = Literal["model", "diagnostic"]
+StateKind = Literal["model", "diagnostic", "lot"]
 StateRole = Literal["parameter", "optimizer", "statistic", "counter", "rate", "accumulator", "variable"]
 
 
 @dataclass(frozen=True)
 class StateDecl:
     """A variable that outlives a step.  ``model`` state is exported and feeds the next step;
-    ``diagnostic`` state (metric counters) may hold unprivatised values and never flows back."""
+    ``diagnostic`` state (metric counters) may hold unprivatised values and never flows back; ``lot`` state holds
+    the clipped sums of a lot between its micro-batches and is never exported."""
 
     name: str
     type: TensorType

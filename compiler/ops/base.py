@@ -7,7 +7,7 @@ A rule is a method with a fixed name, so a family file reads as a table and ``fl
     vjp              cotangents of the operands
     example_axis     how the example axis passes through
     example_norm_sq  per-example squared norm of a parameter's gradient, without materialising it
-    example_grad     per-example gradients, materialised (a default exists)
+    example_grad     per-example gradients, where cheap (else the vjp is mapped over examples)
     decompose        the op in terms of core ops                     (composite ops only)
     to_tvm, to_onnx  lowering
 
@@ -70,6 +70,13 @@ class Op(OpBase):
 
         ``ct`` is the cotangent of the op's only result.  Never an underestimate (privacy documentation §4).
         None where the rule does not cover this case; the gradient is then materialised.
+        """
+        return None
+
+    def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        """``[N, *shape]``: each example's gradient for operand number ``operand``, where it is cheap to write.
+
+        None: the gradients are materialised by mapping the op's own ``vjp`` over single examples.
         """
         return None
 

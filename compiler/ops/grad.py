@@ -52,7 +52,8 @@ class Backward(Op):
 class Use(Op):
     """The contribution of one read of a parameter to its gradient, not yet expanded.
 
-    Stands for operand number ``operand`` of ``vjp`` of an ``of`` op on ``operands`` with cotangent ``ct``.
+    Stands for operand number ``operand`` of the vjp of ``of``, read as a template (its class and attributes
+    only), on ``arguments`` with results ``outputs``; ``cts`` are the cotangents of the results numbered ``live``.
     """
 
     name: ClassVar[str] = "grad.use"
@@ -64,7 +65,9 @@ class Use(Op):
     no_onnx: ClassVar[str] = "expanded by privatize or expand-grad"
 
     arguments: tuple[Value, ...]
-    ct: Value
+    outputs: tuple[Value, ...]
+    cts: tuple[Value, ...]
+    live: tuple[int, ...]
     of: OpBase
     operand: int
     param: StateName
