@@ -1,0 +1,296 @@
+"""The ``.fluidc`` file: one zip with the manifest, the program's text at each stage, its code and numbers.
+
+Members are stored, not compressed: the bytes then depend on no version of a compressor, and no member can be
+a bomb. docs/artifact.md describes the format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from . import tensors
+from .errors import ArtifactError
+from .fields import parse_object
+from .files import write_atomically
+from .manifest import (
+    DTYPES,
+    FORMAT_VERSION,
+    Binding,
+    BindingKind,
+    Combine,
+    Dtype,
+    FeedRole,
+    FeedSpec,
+    FunctionSpec,
+    Manifest,
+    Member,
+    OutputKind,
+    OutputSpec,
+    Shape,
+    StateKind,
+    StateRole,
+    StateSpec,
+    TargetKind,
+    TargetSpec,
+    dtype_name,
+    numpy_dtype,
+)
+from .privacy import (
+    ADJACENCIES,
+    Q_ONE,
+    Accounting,
+    Adjacency,
+    Clipping,
+    EpsilonEntry,
+    Mechanism,
+    PrivacySpec,
+    SamplerKind,
+)
+from .tensors import Array
+
+__all__ = [
+    "ADJACENCIES",
+    "DTYPES",
+    "FORMAT_VERSION",
+    "Q_ONE",
+    "Accounting",
+    "Adjacency",
+    "Artifact",
+    "ArtifactError",
+    "Binding",
+    "BindingKind",
+    "Clipping",
+    "Combine",
+    "Dtype",
+    "EpsilonEntry",
+    "FeedRole",
+    "FeedSpec",
+    "FunctionSpec",
+    "Manifest",
+    "Mechanism",
+    "Member",
+    "OutputKind",
+    "OutputSpec",
+    "PrivacySpec",
+    "SamplerKind",
+    "Shape",
+    "StateKind",
+    "StateRole",
+    "StateSpec",
+    "TargetKind",
+    "TargetSpec",
+    "dtype_name",
+    "numpy_dtype",
+]
+
+MANIFEST = "manifest.json"
+STATE = "state.safetensors"
+PROOF = "proof.txt"
+
+MAX_MEMBERS = 256
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_TEXT_BYTES = 256 << 20
+
+_CODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.(so|onnx)")
+_IR_NAME = re.compile(r"ir/([A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.ir")
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, struct.error)
+_REBUILD = "copy the file again, or compile the script again"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled program.
+
+    Attributes:
+        manifest: what it is and needs.
+        ir: stage name -> text of the module at that stage.
+        modules: member name -> code: ``module.so``, or ``NAME.onnx`` per function; none for ``reference``.
+        state: values that were given as arrays, imported or trained; ``startup`` makes the rest.
+        proof: the separability proof of a private program, as text.
+
+    Raises ArtifactError when the parts do not fit the manifest.
+    """
+
+    manifest: Manifest
+    ir: Mapping[str, str] = field(default_factory=dict[str, str])
+    modules: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    state: Mapping[str, Array] = field(default_factory=dict[str, Array], repr=False)
+    proof: str | None = None
+
+    def __post_init__(self) -> None:
+        for stage in self.ir:
+            if not _IR_NAME.fullmatch(f"ir/{stage}.ir"):
+                raise _unfit(f"{stage!r} cannot name a stage", "ir")
+        for name in self.modules:
+            if not _CODE_NAME.fullmatch(name):
+                raise _unfit(f"{name!r} cannot name a code member; NAME.so or NAME.onnx can", "modules")
+        declared = {spec.name: spec for spec in self.manifest.state}
+        for name, value in self.state.items():
+            spec = declared.get(name)
+            if spec is None:
+                raise _unfit(f"the program has no state {name!r}", STATE)
+            if spec.kind == "diagnostic":
+                raise _unfit(f"{name!r} is diagnostic state, which is not private and never exported", STATE)
+            if value.dtype != numpy_dtype(spec.dtype, name) or value.shape != spec.shape:
+                wanted = f"{spec.dtype}{list(spec.shape)}"
+                raise _unfit(
+                    f"{name!r} is {wanted}, its value is {value.dtype}{list(value.shape)}", STATE
+                )
+
+    @property
+    def module(self) -> bytes | None:
+        """The shared library ``module.so``, or None."""
+        return self.modules.get("module.so")
+
+    def with_state(self, state: Mapping[str, Array]) -> Artifact:
+        """The same program with other numbers: what a trained artifact is. Diagnostic state is left out."""
+        exported = {spec.name for spec in self.manifest.state if spec.kind == "model"}
+        return replace(self, state={name: value for name, value in state.items() if name in exported})
+
+    def to_bytes(self) -> bytes:
+        """The file, byte for byte the same for the same artifact."""
+        members = self._members()
+        listed = tuple(
+            Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()
+        )
+        manifest = replace(self.manifest, members=listed).to_json()
+        text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in {MANIFEST: text.encode("ascii"), **members}.items():
+                entry = zipfile.ZipInfo(name, _EPOCH)
+                entry.create_system = 3  # Unix, whatever machine this is: permissions are read only then
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, data)
+        return buffer.getvalue()
+
+    def sha256(self) -> str:
+        """SHA-256 of the file in hex: what a checkpoint is bound to."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def write(self, path: Path | str) -> None:
+        """Write the file; ``path`` holds the old content or the new at every moment. Raises ArtifactError."""
+        try:
+            write_atomically(Path(path), self.to_bytes())
+        except OSError as error:
+            raise ArtifactError(
+                f"the artifact cannot be written: {error.strerror}",
+                str(path),
+                "choose a folder that exists, is writable and has space",
+            ) from None
+
+    @classmethod
+    def read(cls, path: Path | str) -> Artifact:
+        """Read a file and check every hash. Raises ArtifactError for whatever is wrong with it."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ArtifactError(
+                f"the artifact cannot be read: {error.strerror}", str(path), "check the path"
+            ) from None
+        return cls.from_bytes(data, str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Artifact:
+        """`read` of a file already in memory; ``where`` names it in errors. Raises ArtifactError."""
+        contents = _read_archive(data, where)
+        if MANIFEST not in contents:
+            raise ArtifactError(
+                f"there is no {MANIFEST} in it", where, "give a file that fluidc compile wrote"
+            )
+
+        def refuse(what: str, at: str) -> ArtifactError:
+            return ArtifactError(
+                f"the manifest is not valid: {what}", f"{where}, {at}", "compile the script with this version"
+            )
+
+        manifest = Manifest.from_json(parse_object(contents.pop(MANIFEST), MANIFEST, refuse))
+        _check_members(manifest, contents, where)
+        ir: dict[str, str] = {}
+        modules: dict[str, bytes] = {}
+        state: dict[str, Array] = {}
+        proof: str | None = None
+        for name, member in contents.items():
+            stage = _IR_NAME.fullmatch(name)
+            try:
+                if stage:
+                    ir[stage[1]] = member.decode("utf-8")
+                elif name == STATE:
+                    state = tensors.decode(member)
+                elif name == PROOF:
+                    proof = member.decode("utf-8")
+                else:
+                    modules[name] = member
+            except ValueError as error:
+                raise ArtifactError(f"{name} is not readable ({error})", where, _REBUILD) from None
+        return cls(manifest, ir, modules, state, proof)
+
+    def _members(self) -> dict[str, bytes]:
+        members = {f"ir/{stage}.ir": text.encode("utf-8") for stage, text in self.ir.items()}
+        members |= {name: bytes(self.modules[name]) for name in sorted(self.modules)}
+        if self.state:
+            members[STATE] = tensors.encode(self.state)
+        if self.proof is not None:
+            members[PROOF] = self.proof.encode("utf-8")
+        return members
+
+
+def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
+    """Member name -> bytes, in file order, of an archive that keeps the limits. Raises ArtifactError."""
+    contents: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if len(entries) > MAX_MEMBERS:
+                raise ArtifactError(
+                    f"it has {len(entries)} members, more than {MAX_MEMBERS}", where, "do not trust this file"
+                )
+            for entry in entries:
+                _check_entry(entry, contents, len(data), where)
+                contents[entry.filename] = archive.read(entry)
+    except _DAMAGE as error:
+        raise ArtifactError(f"the file is truncated or damaged ({error})", where, _REBUILD) from None
+    return contents
+
+
+def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, bytes], limit: int, where: str) -> None:
+    name = entry.filename
+    known = name in (MANIFEST, STATE, PROOF) or _IR_NAME.fullmatch(name) or _CODE_NAME.fullmatch(name)
+    if not known:
+        raise ArtifactError(f"the member {name!r} does not belong here", where, "do not trust this file")
+    if name in seen:
+        raise ArtifactError(f"the member {name!r} occurs twice", where, "do not trust this file")
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size > limit:
+        raise ArtifactError(
+            f"the member {name!r} is compressed or encrypted", where, "give the file as fluidc wrote it"
+        )
+    is_text = name != STATE and not _CODE_NAME.fullmatch(name)
+    if is_text and entry.file_size > (MAX_MANIFEST_BYTES if name == MANIFEST else MAX_TEXT_BYTES):
+        raise ArtifactError(
+            f"the member {name!r} has {entry.file_size} bytes, too many", where, "do not trust this file"
+        )
+
+
+def _check_members(manifest: Manifest, contents: Mapping[str, bytes], where: str) -> None:
+    listed = {member.name: member for member in manifest.members}
+    for name in sorted(listed.keys() ^ contents.keys()):
+        state = "missing" if name in listed else "not listed in the manifest"
+        raise ArtifactError(f"the member {name!r} is {state}", where, _REBUILD)
+    for name, member in listed.items():
+        if hashlib.sha256(contents[name]).hexdigest() != member.sha256 or len(contents[name]) != member.size:
+            raise ArtifactError(
+                f"the member {name!r} is not the one that was compiled (its SHA-256 differs)", where, _REBUILD
+            )
+
+
+def _unfit(what: str, where: str) -> ArtifactError:
+    return ArtifactError(what, f"artifact, {where}", "compile the script again")

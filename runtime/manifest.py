@@ -1,0 +1,446 @@
+"""The manifest of an artifact: everything about a compiled program but its code and its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+
+from .errors import ArtifactError
+from .fields import Fields, Json
+from .privacy import PrivacySpec
+
+FORMAT_VERSION = 1
+
+Dtype = Literal["f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "u32", "u64", "bool"]
+Shape = tuple[int | str, ...]
+"""Each dim a size or a symbol; the batch dim is "N"."""
+
+TargetKind = Literal["cpu", "reference", "onnx", "cuda"]
+FeedRole = Literal["data", "public"]
+StateKind = Literal["model", "diagnostic"]
+StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator"]
+BindingKind = Literal["state", "feed", "mask", "key", "draw", "rng_key", "rng_counter"]
+OutputKind = Literal["fetch", "state"]
+Combine = Literal["none", "mean", "sum", "rows"]
+
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+_NUMPY_NAMES: dict[Dtype, str] = {
+    "f32": "float32",
+    "f64": "float64",
+    "f16": "float16",
+    "i8": "int8",
+    "i32": "int32",
+    "i64": "int64",
+    "u8": "uint8",
+    "u32": "uint32",
+    "u64": "uint64",
+    "bool": "bool",
+}
+_INTEGERS: tuple[Dtype, ...] = ("i8", "i32", "i64", "u8", "u32", "u64")
+_ANONYMOUS: tuple[BindingKind, ...] = ("mask", "key", "draw", "rng_key", "rng_counter")
+
+
+def numpy_dtype(dtype: Dtype, where: str) -> np.dtype[np.generic]:
+    """The numpy dtype of ``dtype``. Raises ArtifactError for bf16, which numpy lacks."""
+    if dtype not in _NUMPY_NAMES:
+        raise ArtifactError(
+            f"numpy has no dtype for {dtype}", where, "keep this value in f32 and cast inside the program"
+        )
+    return np.dtype(_NUMPY_NAMES[dtype])
+
+
+def dtype_name(dtype: np.dtype[np.generic], where: str) -> Dtype:
+    """The name here of a numpy dtype. Raises ArtifactError for one that programs do not have."""
+    for name, spelled in _NUMPY_NAMES.items():
+        if dtype == np.dtype(spelled):
+            return name
+    known = ", ".join(_NUMPY_NAMES.values())
+    raise ArtifactError(f"the dtype {dtype} is not supported", where, f"use one of {known}")
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """The machine the code was made for.
+
+    Attributes:
+        kind: which engine executes it.
+        triple: LLVM triple, or empty where the code is portable.
+        cpu: name of the processor or GPU architecture (``x86-64-v3``, ``sm_90``), or empty.
+        features: instruction sets the code uses, as the operating system names them.
+    """
+
+    kind: TargetKind
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {"kind": self.kind, "triple": self.triple, "cpu": self.cpu, "features": self.features}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> TargetSpec:
+        """Read a target. Raises ArtifactError."""
+        return cls(
+            fields.choice("kind", get_args(TargetKind)),
+            fields.text("triple", empty=True),
+            fields.text("cpu", empty=True),
+            fields.texts("features"),
+        )
+
+
+@dataclass(frozen=True)
+class FeedSpec:
+    """One array the caller supplies per step.
+
+    Attributes:
+        name: the data variable.
+        dtype: its element type.
+        shape: sizes and symbols.
+        low: least value allowed, or None; integers only.
+        high: first value no longer allowed, or None; integers only.
+        role: ``data`` has one row per example; ``public`` was declared the same for all and not secret.
+    """
+
+    name: str
+    dtype: Dtype
+    shape: Shape
+    low: int | None = None
+    high: int | None = None
+    role: FeedRole = "data"
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": self.shape,
+            "low": self.low,
+            "high": self.high,
+            "role": self.role,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> FeedSpec:
+        """Read a feed. Raises ArtifactError."""
+        return cls(
+            fields.text("name"),
+            fields.choice("dtype", DTYPES),
+            fields.dims("shape"),
+            fields.optional_integer("low", -(1 << 63)),
+            fields.optional_integer("high", -(1 << 63), (1 << 64)),
+            fields.choice("role", get_args(FeedRole)),
+        )
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One array that lives from step to step.
+
+    Attributes:
+        name: the persistable variable.
+        dtype: its element type.
+        shape: sizes; state has no symbols.
+        kind: ``model``, or ``diagnostic`` (NOT PRIVATE, never exported).
+        trainable: whether the optimizer updates it.
+        role: what it is for.
+    """
+
+    name: str
+    dtype: Dtype
+    shape: tuple[int, ...]
+    kind: StateKind
+    trainable: bool
+    role: StateRole
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": self.shape,
+            "kind": self.kind,
+            "trainable": self.trainable,
+            "role": self.role,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> StateSpec:
+        """Read a state declaration. Raises ArtifactError."""
+        name, dtype = fields.text("name"), fields.choice("dtype", DTYPES)
+        dims = fields.dims("shape")
+        shape = tuple(dim for dim in dims if isinstance(dim, int))
+        if len(shape) != len(dims):
+            fields.fail("shape", f"the state {name!r} has a symbolic size")
+        return cls(
+            name,
+            dtype,
+            shape,
+            fields.choice("kind", get_args(StateKind)),
+            fields.truth("trainable"),
+            fields.choice("role", get_args(StateRole)),
+        )
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where one input of a function comes from.
+
+    ``state`` and ``feed`` carry a name. The others are made by the runtime, and their name is empty:
+    ``mask`` is bool[N], true for real rows; ``key`` u32[8] is the fresh noise key and ``draw`` u64[] the
+    number of the noise draw; ``rng_key`` and ``rng_counter`` drive initialisers and dropout.
+    """
+
+    kind: BindingKind
+    name: str = ""
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {"kind": self.kind, "name": self.name}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Binding:
+        """Read a binding. Raises ArtifactError."""
+        return cls(fields.choice("kind", get_args(BindingKind)), fields.text("name", empty=True))
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Where one output of a function goes.
+
+    Attributes:
+        kind: ``fetch`` is shown to the caller, ``state`` is written back.
+        name: variable fetched or state written.
+        dtype: its element type.
+        shape: sizes and symbols.
+        combine: how the micro-batches of one lot are put together: ``mean`` weighted by real rows, ``sum``,
+            ``rows`` one after the other, ``none`` the last one (all state).
+        not_private: the value depends on single examples without noise; shown as NOT PRIVATE.
+    """
+
+    kind: OutputKind
+    name: str
+    dtype: Dtype
+    shape: Shape
+    combine: Combine = "none"
+    not_private: bool = False
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": self.shape,
+            "combine": self.combine,
+            "not_private": self.not_private,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> OutputSpec:
+        """Read an output. Raises ArtifactError."""
+        return cls(
+            fields.choice("kind", get_args(OutputKind)),
+            fields.text("name"),
+            fields.choice("dtype", DTYPES),
+            fields.dims("shape"),
+            fields.choice("combine", get_args(Combine)),
+            fields.truth("not_private"),
+        )
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """One compiled function: ``startup``, ``step``, ``infer``, ``accumulate`` or ``apply``.
+
+    ``inputs`` and ``outputs`` are in the order of the compiled function's arguments and results.
+    """
+
+    name: str
+    inputs: tuple[Binding, ...]
+    outputs: tuple[OutputSpec, ...]
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {
+            "name": self.name,
+            "inputs": [binding.to_json() for binding in self.inputs],
+            "outputs": [output.to_json() for output in self.outputs],
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> FunctionSpec:
+        """Read a function. Raises ArtifactError."""
+        return cls(
+            fields.text("name"),
+            fields.records("inputs", Binding.from_json),
+            fields.records("outputs", OutputSpec.from_json),
+        )
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of the archive: its name, its size in bytes and its SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {"name": self.name, "size": self.size, "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Member:
+        """Read a member. Raises ArtifactError."""
+        return cls(fields.text("name"), fields.integer("size"), fields.text("sha256"))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is and needs; ``members`` is filled in when the artifact is written.
+
+    Attributes:
+        fluidc_version: version of the compiler.
+        target: the machine the code was made for.
+        batch: physical batch size, or None where any size runs.
+        feeds: arrays the caller supplies.
+        fetches: names fetched by default.
+        state: arrays that live from step to step.
+        functions: the compiled functions.
+        privacy: public constants of a private program, else None.
+        seed: seed of initialisers, shuffles and dropout, or None for a fresh one per run.
+        insecure_noise_key: noise came, or comes, from a known key: no privacy guarantee.
+        members: files of the archive other than manifest.json.
+        format_version: version of this format.
+
+    Raises ArtifactError when names clash or refer to nothing.
+    """
+
+    fluidc_version: str
+    target: TargetSpec
+    batch: int | None
+    feeds: tuple[FeedSpec, ...]
+    fetches: tuple[str, ...]
+    state: tuple[StateSpec, ...]
+    functions: tuple[FunctionSpec, ...]
+    privacy: PrivacySpec | None
+    seed: int | None
+    insecure_noise_key: bool = False
+    members: tuple[Member, ...] = field(default=(), repr=False)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _refuse_doubles("feed", [feed.name for feed in self.feeds])
+        _refuse_doubles("state", [state.name for state in self.state])
+        _refuse_doubles("function", [function.name for function in self.functions])
+        _refuse_doubles("member", [member.name for member in self.members])
+        for feed in self.feeds:
+            if (feed.low, feed.high) != (None, None) and feed.dtype not in _INTEGERS:
+                raise _contradiction(f"feed {feed.name!r}", f"a value range on the dtype {feed.dtype}")
+        for function in self.functions:
+            self._check_function(function)
+        fetched = {o.name for f in self.functions for o in f.outputs if o.kind == "fetch"}
+        for name in self.fetches:
+            if name not in fetched:
+                raise _contradiction(f"fetch {name!r}", "no function returns it")
+
+    def _check_function(self, function: FunctionSpec) -> None:
+        where = f"function {function.name!r}"
+        feeds = {feed.name for feed in self.feeds}
+        states = {state.name: state for state in self.state}
+        for binding in function.inputs:
+            if binding.kind in _ANONYMOUS:
+                if binding.name:
+                    raise _contradiction(where, f"input {binding.kind} carries the name {binding.name!r}")
+            elif binding.name not in (feeds if binding.kind == "feed" else states):
+                raise _contradiction(where, f"it reads the unknown {binding.kind} {binding.name!r}")
+        for kind in get_args(OutputKind):
+            _refuse_doubles(f"{kind} of {where}", [o.name for o in function.outputs if o.kind == kind])
+        for output in function.outputs:
+            if output.kind == "fetch":
+                continue
+            state = states.get(output.name)
+            if state is None:
+                raise _contradiction(where, f"it writes the unknown state {output.name!r}")
+            if (state.dtype, state.shape) != (output.dtype, output.shape):
+                raise _contradiction(where, f"it writes the state {output.name!r} with another type")
+            if output.combine != "none":
+                raise _contradiction(where, f"the state {output.name!r} is combined by {output.combine}")
+
+    def feed(self, name: str) -> FeedSpec:
+        """The feed ``name``. Raises KeyError."""
+        for feed in self.feeds:
+            if feed.name == name:
+                return feed
+        raise KeyError(name)
+
+    def function(self, name: str) -> FunctionSpec:
+        """The function ``name``. Raises KeyError."""
+        for function in self.functions:
+            if function.name == name:
+                return function
+        raise KeyError(name)
+
+    def has_function(self, name: str) -> bool:
+        """Whether the function ``name`` was compiled."""
+        return any(function.name == name for function in self.functions)
+
+    def privacy_block_sha256(self) -> str | None:
+        """What a ledger is bound to, or None for a program without privacy."""
+        return None if self.privacy is None else self.privacy.sha256()
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {
+            "format_version": self.format_version,
+            "fluidc_version": self.fluidc_version,
+            "target": self.target.to_json(),
+            "batch": self.batch,
+            "feeds": [feed.to_json() for feed in self.feeds],
+            "fetches": self.fetches,
+            "state": [state.to_json() for state in self.state],
+            "functions": [function.to_json() for function in self.functions],
+            "privacy": None if self.privacy is None else self.privacy.to_json(),
+            "seed": self.seed,
+            "insecure_noise_key": self.insecure_noise_key,
+            "members": [member.to_json() for member in self.members],
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Manifest:
+        """Read a manifest. Raises ArtifactError, first of all for a version this reader does not know."""
+        version = fields.integer("format_version")
+        if version != FORMAT_VERSION:
+            fields.fail("format_version", f"format {version} is not one that this version reads")
+        made = cls(
+            fluidc_version=fields.text("fluidc_version"),
+            target=fields.record("target", TargetSpec.from_json),
+            batch=fields.optional_integer("batch", 1),
+            feeds=fields.records("feeds", FeedSpec.from_json),
+            fetches=fields.texts("fetches"),
+            state=fields.records("state", StateSpec.from_json),
+            functions=fields.records("functions", FunctionSpec.from_json),
+            privacy=fields.optional_record("privacy", PrivacySpec.from_json),
+            seed=fields.optional_integer("seed", 0, (1 << 64) - 1),
+            insecure_noise_key=fields.truth("insecure_noise_key"),
+            members=fields.records("members", Member.from_json),
+        )
+        fields.done()
+        return made
+
+
+def _refuse_doubles(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise _contradiction(f"{what} {name!r}", "the name occurs twice")
+        seen.add(name)
+
+
+def _contradiction(where: str, what: str) -> ArtifactError:
+    return ArtifactError(
+        f"the manifest contradicts itself: {what}", f"manifest, {where}", "compile the script again"
+    )

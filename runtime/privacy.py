@@ -1,0 +1,282 @@
+"""The privacy block of a manifest: the public constants of a private program, and its table of epsilons."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .errors import ArtifactError, BudgetError
+from .fields import Fields, Json, canonical_bytes
+
+Mechanism = Literal["gaussian", "discrete", "paddle"]
+Clipping = Literal["flat", "per-group", "automatic", "adaptive"]
+SamplerKind = Literal["poisson", "balls", "shuffle", "sequential"]
+Adjacency = Literal["add-remove", "replace-one", "zero-out"]
+Accounting = Literal["pld", "none"]
+
+Q_ONE = 1 << 32
+"""The denominator of the sampling rate."""
+
+ADJACENCIES: dict[SamplerKind, tuple[Adjacency, ...]] = {
+    "poisson": ("add-remove", "replace-one"),
+    "balls": ("add-remove",),
+    # A record put into a permutation shifts every later lot, so add-remove does not hold for slices of one.
+    "shuffle": ("zero-out", "replace-one"),
+    "sequential": ("zero-out", "replace-one"),
+}
+"""The adjacencies each sampler may be accounted under; the first is its own."""
+
+
+@dataclass(frozen=True)
+class EpsilonEntry:
+    """``epsilon`` after ``count`` releases (steps, or epochs: `PrivacySpec.unit`) at ``delta``."""
+
+    count: int
+    delta: float
+    epsilon: float
+
+    def to_json(self) -> Json:
+        """The JSON object of this entry."""
+        return {"count": self.count, "delta": float(self.delta), "epsilon": float(self.epsilon)}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> EpsilonEntry:
+        """Read an entry. Raises ArtifactError."""
+        return cls(fields.integer("count", 1), fields.number("delta"), fields.number("epsilon"))
+
+
+@dataclass(frozen=True)
+class PrivacySpec:
+    """What was promised at compile time; nothing here is ever computed from the data set.
+
+    Attributes:
+        mechanism: ``gaussian`` | ``discrete`` | ``paddle`` (comparison only, never accounted).
+        clipping: how per-example gradients are bounded.
+        clip: bound C on the 2-norm, or one bound per entry of ``parameters``.
+        lot: stated lot size L, the divisor of the noisy sum.
+        sigma: noise multiplier σ; the noise has standard deviation σ·C.
+        slack: relative slack s of the float norms; σ/(1+s) is what was accounted.
+        sampler: how lots are drawn.
+        adjacency: neighbouring relation of the guarantee.
+        q_num: sampling rate times 2^32, or None where it was not stated.
+        delta: δ of the stated budget, or None.
+        max_steps: T_max, or None.
+        max_epochs: greatest number of times one example may appear (every sampler but ``poisson``), or None.
+        table: ε on a full grid of counts and deltas; empty without accounting.
+        accounting: ``pld``, or ``none`` with the reason in ``reason``.
+        reason: why there is no accounting; empty with it.
+        accountant: name of the accounting library; empty without accounting.
+        accountant_version: its version.
+        parameters: sorted names of the trainable parameters; the position is the tensor index of the noise.
+        assumed_public: state that enters the program as public: pretrained weights, frozen statistics.
+
+    Raises ArtifactError when the fields contradict each other.
+    """
+
+    mechanism: Mechanism
+    clipping: Clipping
+    clip: float | tuple[float, ...]
+    lot: float
+    sigma: float
+    slack: float
+    sampler: SamplerKind
+    adjacency: Adjacency
+    q_num: int | None
+    delta: float | None
+    max_steps: int | None
+    max_epochs: int | None
+    table: tuple[EpsilonEntry, ...]
+    accounting: Accounting
+    reason: str
+    accountant: str
+    accountant_version: str
+    parameters: tuple[str, ...]
+    assumed_public: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, value in (("lot", self.lot), *(("clip", clip) for clip in self.clips)):
+            if not (value > 0 and math.isfinite(value)):
+                raise _contradiction(f"{name} = {value:g} must be a positive number")
+        for name, value in (("sigma", self.sigma), ("slack", self.slack)):
+            if not (value >= 0 and math.isfinite(value)):
+                raise _contradiction(f"{name} = {value:g} must not be negative")
+        if self.adjacency not in ADJACENCIES[self.sampler]:
+            fitting = " or ".join(ADJACENCIES[self.sampler])
+            raise _contradiction(f"sampler {self.sampler} needs adjacency {fitting}, not {self.adjacency}")
+        if self.q_num is not None and not 1 <= self.q_num <= Q_ONE:
+            raise _contradiction(f"q_num = {self.q_num} is outside [1, 2^32]")
+        if self.delta is not None and not 0 < self.delta < 1:
+            raise _contradiction(f"delta = {self.delta:g} is outside (0, 1)")
+        for name, bound in (("max_steps", self.max_steps), ("max_epochs", self.max_epochs)):
+            if bound is not None and bound < 1:
+                raise _contradiction(f"{name} = {bound} must be at least 1")
+        if list(self.parameters) != sorted(set(self.parameters)):
+            raise _contradiction("the parameters are not sorted, or one is listed twice")
+        if isinstance(self.clip, tuple) and len(self.clip) != len(self.parameters):
+            raise _contradiction(f"{len(self.clip)} clip bounds for {len(self.parameters)} parameters")
+        if self.accounting == "none":
+            self._check_unaccounted()
+        else:
+            self._check_accounted()
+
+    def _check_unaccounted(self) -> None:
+        if not self.reason:
+            raise _contradiction("accounting is none, but no reason is given")
+        if self.table:
+            raise _contradiction("accounting is none, but there is a table of epsilons")
+
+    def _check_accounted(self) -> None:
+        if self.mechanism == "paddle":
+            raise _contradiction("mechanism paddle is not private and cannot be accounted")
+        if self.reason:
+            raise _contradiction("there is accounting, and a reason why there is none")
+        if self.q_num is None or self.delta is None or self.max_steps is None or not self.accountant:
+            raise _contradiction("accounting needs q_num, delta, max_steps and the accountant's name")
+        if self.unit == "epoch" and self.max_epochs is None:
+            raise _contradiction(f"accounting of the {self.sampler} sampler needs max_epochs")
+        grid = {(entry.count, entry.delta) for entry in self.table}
+        counts, deltas = self._counts(), self._deltas()
+        if len(grid) != len(self.table) or len(grid) != len(counts) * len(deltas):
+            raise _contradiction("the table of epsilons is not a full grid of counts and deltas")
+        for entry in self.table:
+            if not (0 < entry.delta < 1 and entry.epsilon >= 0 and math.isfinite(entry.epsilon)):
+                raise _contradiction(f"the table holds epsilon {entry.epsilon:g} at delta {entry.delta:g}")
+        if not counts or counts[-1] < self.budget_count or deltas[0] > self.delta:
+            raise _contradiction("the table of epsilons does not reach the stated budget")
+
+    @property
+    def clips(self) -> tuple[float, ...]:
+        """The clip bounds as a tuple: one, or one per parameter."""
+        return self.clip if isinstance(self.clip, tuple) else (self.clip,)
+
+    @property
+    def sample_rate(self) -> float | None:
+        """The accounted sampling rate q = q_num / 2^32, or None."""
+        return None if self.q_num is None else self.q_num / Q_ONE
+
+    @property
+    def unit(self) -> Literal["step", "epoch"]:
+        """What is accounted: one release per step (Poisson) or per counted epoch (the rest)."""
+        return "step" if self.sampler == "poisson" else "epoch"
+
+    @property
+    def budget_count(self) -> int:
+        """Units of the whole budget. Raises BudgetError where none is stated."""
+        bound = self.max_steps if self.unit == "step" else self.max_epochs
+        if bound is None:
+            raise BudgetError(
+                "no privacy budget is stated",
+                f"privacy block, max_{self.unit}s",
+                "compile with dataset_size (or sample_rate), delta and max_steps",
+            )
+        return bound
+
+    def epsilon(self, count: int, delta: float) -> float:
+        """ε at ``delta`` after ``count`` units (steps for Poisson, counted epochs otherwise); an upper bound.
+
+        Looks up the next larger count and the next smaller delta of the table.
+        Raises BudgetError outside the table and where nothing was accounted.
+        """
+        where = f"epsilon({count} {self.unit}s, delta={delta:g})"
+        if self.accounting == "none":
+            raise BudgetError(
+                f"epsilon is unknown: {self.reason}",
+                where,
+                "compile with dataset_size (or sample_rate), delta and max_steps",
+            )
+        counts, deltas = self._counts(), self._deltas()
+        column = bisect_right(deltas, delta) - 1
+        if column < 0 or not delta < 1:
+            raise BudgetError(
+                f"delta = {delta:g} is outside the stored table [{deltas[0]:g}, 1)",
+                where,
+                "ask for a delta in this range",
+            )
+        row = bisect_left(counts, count)
+        if count < 0 or row == len(counts):
+            raise BudgetError(
+                f"{count} {self.unit}s are outside the stored table [0, {counts[-1]}]",
+                where,
+                "compile with a larger max_steps",
+            )
+        if count == 0:
+            return 0.0
+        return next(
+            entry.epsilon
+            for entry in self.table
+            if entry.count == counts[row] and entry.delta == deltas[column]
+        )
+
+    def _counts(self) -> list[int]:
+        return sorted({entry.count for entry in self.table})
+
+    def _deltas(self) -> list[float]:
+        return sorted({entry.delta for entry in self.table})
+
+    def canonical_bytes(self) -> bytes:
+        """The byte form that `sha256` is taken of."""
+        return canonical_bytes(self.to_json())
+
+    def sha256(self) -> str:
+        """What a ledger is bound to, 64 hex digits."""
+        return hashlib.sha256(self.canonical_bytes()).hexdigest()
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {
+            "mechanism": self.mechanism,
+            "clipping": self.clipping,
+            "clip": [float(c) for c in self.clip] if isinstance(self.clip, tuple) else float(self.clip),
+            "lot": float(self.lot),
+            "sigma": float(self.sigma),
+            "slack": float(self.slack),
+            "sampler": self.sampler,
+            "adjacency": self.adjacency,
+            "q_num": self.q_num,
+            "delta": None if self.delta is None else float(self.delta),
+            "max_steps": self.max_steps,
+            "max_epochs": self.max_epochs,
+            "table": [entry.to_json() for entry in self.table],
+            "accounting": self.accounting,
+            "reason": self.reason,
+            "accountant": self.accountant,
+            "accountant_version": self.accountant_version,
+            "parameters": self.parameters,
+            "assumed_public": self.assumed_public,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> PrivacySpec:
+        """Read a privacy block. Raises ArtifactError."""
+        return cls(
+            mechanism=fields.choice("mechanism", get_args(Mechanism)),
+            clipping=fields.choice("clipping", get_args(Clipping)),
+            clip=fields.numbers("clip"),
+            lot=fields.number("lot"),
+            sigma=fields.number("sigma"),
+            slack=fields.number("slack"),
+            sampler=fields.choice("sampler", get_args(SamplerKind)),
+            adjacency=fields.choice("adjacency", get_args(Adjacency)),
+            q_num=fields.optional_integer("q_num", 1, Q_ONE),
+            delta=fields.optional_number("delta"),
+            max_steps=fields.optional_integer("max_steps", 1),
+            max_epochs=fields.optional_integer("max_epochs", 1),
+            table=fields.records("table", EpsilonEntry.from_json),
+            accounting=fields.choice("accounting", get_args(Accounting)),
+            reason=fields.text("reason", empty=True),
+            accountant=fields.text("accountant", empty=True),
+            accountant_version=fields.text("accountant_version", empty=True),
+            parameters=fields.texts("parameters"),
+            assumed_public=fields.texts("assumed_public"),
+        )
+
+
+def _contradiction(what: str) -> ArtifactError:
+    return ArtifactError(
+        f"the privacy block contradicts itself: {what}",
+        "manifest, privacy",
+        "compile the script again; if this persists, report the program that shows it",
+    )
