@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ..ir.core import StateName, Value
 from ..ir.types import TensorType
@@ -17,6 +17,7 @@ class Read(Op):
     """The value a state variable has when the function starts."""
 
     name: ClassVar[str] = "state.read"
+    access: ClassVar[Literal["read", "write"]] = "read"
     no_vjp: ClassVar[str] = "the start of the graph"
     no_evaluate: ClassVar[str] = "bound by the engine"
     no_tvm: ClassVar[str] = "bound by the engine"
@@ -37,6 +38,7 @@ class Write(Op):
     """The value a state variable has when the function has run."""
 
     name: ClassVar[str] = "state.write"
+    access: ClassVar[Literal["read", "write"]] = "write"
     no_vjp: ClassVar[str] = "the end of the graph"
     no_evaluate: ClassVar[str] = "bound by the engine"
     no_tvm: ClassVar[str] = "bound by the engine"

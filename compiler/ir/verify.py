@@ -1,0 +1,176 @@
+"""The rules every module keeps, checked after each pass.
+
+* Values are defined once and before they are read; a region reads its own parameters and values only.
+* Result types are what the op infers from its operands now.
+* A function reads a state variable at most once and writes it at most once, with the declared type.
+* Every op is allowed at the module's stage (``first_stage`` and ``last_stage`` of its class).
+* A label names a value that is in scope.
+
+How private data flows is checked by a verifier of its own, which knows the dp ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from ..errors import VerifyError
+from .core import Function, Module, OpBase, Region, StateDecl, StateName, Value
+from .printer import op_lines
+from .stage import Stage
+from .types import Clipped, DType, RaggedType, Scaled, TensorType, Type
+
+_ROLE_TYPES: Mapping[str, TensorType] = {
+    "key": TensorType(DType.U32, (8,)),
+    "draw": TensorType(DType.U64, ()),
+    "rng_key": TensorType(DType.U32, (8,)),
+    "rng_counter": TensorType(DType.U64, ()),
+}
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """An op that states at which stages it may occur; ops that do not are allowed at all."""
+
+    first_stage: ClassVar[Stage]
+    last_stage: ClassVar[Stage]
+
+
+@runtime_checkable
+class AccessesState(Protocol):
+    """An op that reads or writes a state variable: its only result or its only operand."""
+
+    access: ClassVar[Literal["read", "write"]]
+
+    @property
+    def state(self) -> StateName: ...
+    @property
+    def operands(self) -> tuple[Value, ...]: ...
+    @property
+    def results(self) -> tuple[Value, ...]: ...
+
+
+def verify(module: Module) -> None:
+    """Raises VerifyError naming the function, the op's line of IR text and the user's line."""
+    declared: dict[str, StateDecl] = {}
+    for decl in module.state:
+        if decl.name in declared:
+            raise VerifyError(f"state variable @{decl.name} is declared twice")
+        declared[decl.name] = decl
+    names: set[str] = set()
+    for function in module.functions:
+        if function.name in names:
+            raise VerifyError(f"function @{function.name} occurs twice")
+        names.add(function.name)
+        _FunctionVerifier(function, module.stage, declared).run()
+
+
+class _FunctionVerifier:
+    def __init__(self, function: Function, stage: Stage, declared: Mapping[str, StateDecl]) -> None:
+        self.function = function
+        self.stage = stage
+        self.declared = declared
+        self.everywhere: set[Value] = set()  # of all regions, to tell a capture from an undefined value
+
+    def run(self) -> None:
+        scope: set[Value] = set()
+        for param in self.function.params:
+            if param.value in scope or param.value.op is not None:
+                raise self.error(f"parameter {param.name!r} is no value of its own")
+            wanted = _ROLE_TYPES.get(param.role)
+            if wanted is not None and param.value.type != wanted:
+                raise self.error(f"parameter {param.name!r} is {wanted}, not {param.value.type}")
+            if param.role == "mask" and (param.value.type.dtype is not DType.BOOL or param.value.tensor.rank != 1):
+                raise self.error(f"parameter {param.name!r} is bool[N], not {param.value.type}")
+            self.define(param.value, scope, None)
+        self.ops(self.function.ops, scope)
+        self.state_accesses()
+        seen: set[str] = set()
+        for output in self.function.outputs:
+            if output.name in seen:
+                raise self.error(f"output {output.name!r} is returned twice")
+            seen.add(output.name)
+            if output.value not in scope:
+                raise self.error(f"output {output.name!r} returns a value that the function does not define")
+
+    def ops(self, ops: Iterable[OpBase], scope: set[Value]) -> None:
+        for op in ops:
+            for value in op.operands:
+                if value not in scope:
+                    where = "around this region" if value in self.everywhere else "nowhere before this line"
+                    shown = f"%{value.hint}" if value.hint else f"an unnamed value of type {value.type}"
+                    raise self.error(f"{op.name} reads {shown}, which is defined {where}", op)
+            self.stage_allows(op)
+            self.types(op)
+            for region in op.regions:
+                self.region(region, op)
+            for value in op.results:
+                if value.op is not op:
+                    raise self.error(f"a result of {op.name} belongs to another op", op)
+                self.define(value, scope, op)
+
+    def define(self, value: Value, scope: set[Value], op: OpBase | None) -> None:
+        if value in scope:
+            raise self.error(f"%{value.hint} is defined twice", op)
+        scope.add(value)
+        self.everywhere.add(value)
+        if isinstance(value.label, (Scaled, Clipped)) and value.label.factor not in scope:
+            raise self.error(f"the label of %{value.hint} names a factor that is not defined before it", op)
+
+    def region(self, region: Region, op: OpBase) -> None:
+        scope: set[Value] = set()
+        for value in region.params:
+            if value.op is not None:
+                raise self.error(f"a parameter of a region of {op.name} is the result of an op", op)
+            self.define(value, scope, op)
+        self.ops(region.ops, scope)
+        for inside in region.ops:
+            if isinstance(inside, AccessesState):
+                raise self.error(f"{inside.name} stands in a region; only a function accesses state", inside)
+        for value in region.results:
+            if value not in scope:
+                raise self.error(f"a region of {op.name} yields a value that it does not define", op)
+
+    def stage_allows(self, op: OpBase) -> None:
+        if isinstance(op, Staged) and not op.first_stage <= self.stage <= op.last_stage:
+            raise self.error(
+                f"{op.name} does not occur at stage {self.stage} (only from {op.first_stage} to {op.last_stage})", op
+            )
+
+    def types(self, op: OpBase) -> None:
+        try:
+            inferred = op.infer()
+        except VerifyError as error:
+            raise self.error(error.what, op, error.hint) from error
+        except TypeError as error:
+            raise self.error(f"{op.name}: {error}", op) from error
+        kinds: tuple[Type, ...] = (inferred,) if isinstance(inferred, (TensorType, RaggedType)) else inferred
+        found = tuple(value.type for value in op.results)
+        if kinds != found:
+            told, wanted = ", ".join(map(str, found)), ", ".join(map(str, kinds))
+            raise self.error(f"{op.name} has results of type {told}, its operands give {wanted}", op)
+
+    def state_accesses(self) -> None:
+        accessed: set[tuple[str, str]] = set()
+        for op in self.function.ops:
+            if not isinstance(op, AccessesState):
+                continue
+            decl = self.declared.get(op.state)
+            if decl is None:
+                raise self.error(f"state variable @{op.state} is not declared", op)
+            if (op.access, op.state) in accessed:
+                hint = "a function reads and writes a variable at most once"
+                raise self.error(f"{op.access} of @{op.state} a second time", op, hint)
+            accessed.add((op.access, op.state))
+            (value,) = op.operands or op.results
+            if value.type != decl.type:
+                raise self.error(f"@{op.state} is {decl.type}; {op.access} as {value.type}", op)
+
+    def error(self, what: str, op: OpBase | None = None, hint: str | None = None) -> VerifyError:
+        """``what``, at the op's line of IR text and the user's line."""
+        where = f"@{self.function.name}"
+        if op is not None:
+            where += f": {op_lines(self.function).get(op, op.name)}"
+            if op.loc.place:
+                where += f"\n  from {op.loc.place}" + (f" ({op.loc.layer})" if op.loc.layer else "")
+        return VerifyError(what, where=where, hint=hint)
