@@ -43,7 +43,7 @@ def _parameter(value: Value, sizes: Mapping[str, int], mapping: dict[Value, Valu
 def _ops(ops: Iterable[OpBase], sizes: Mapping[str, int], mapping: dict[Value, Value]) -> tuple[OpBase, ...]:
     bound: list[OpBase] = []
     for op in ops:
-        copy = _op(op, sizes, mapping)
+        copy = bind_op(op, sizes, mapping)
         for new, old in zip(copy.results, op.results, strict=True):
             mapping[old] = new
             new.label = _label(old.label, mapping)
@@ -51,12 +51,13 @@ def _ops(ops: Iterable[OpBase], sizes: Mapping[str, int], mapping: dict[Value, V
     return tuple(bound)
 
 
-def _op(op: OpBase, sizes: Mapping[str, int], mapping: Mapping[Value, Value]) -> OpBase:
+def bind_op(op: OpBase, sizes: Mapping[str, int], mapping: Mapping[Value, Value]) -> OpBase:
+    """``op`` on mapped operands, with symbols replaced in its attributes and regions."""
     changed: dict[str, object] = {}
     for field in fields_of(type(op)):
         held = getattr(op, field.name)
         if isinstance(held, OpBase):
-            changed[field.name] = _op(held, sizes, _stand_ins(op, held, mapping))
+            changed[field.name] = bind_op(held, sizes, _stand_ins(op, held, mapping))
         elif isinstance(held, Region):
             changed[field.name] = _region(held, sizes)
         elif field.kind == "attribute":
