@@ -1,0 +1,204 @@
+"""backward: gradient requests become the reverse sweep.
+
+Cotangents of intermediate values are written out by the ops' ``vjp`` rules.  What a read of a parameter
+contributes stays one unexpanded op, ``grad.use``, so that ``privatize`` and ``expand-grad`` can each write it
+their own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
+
+from ..errors import MissingRule
+from ..ir.core import Function, Module, OpBase, StateName, Value
+from ..ir.stage import Stage
+from ..ops.base import Op
+from ..ops.construct import OpBuilder
+from ..ops.grad import Backward as Request
+from ..ops.grad import Private, StopGradient, Use
+from ..ops.state import Read
+from .base import Pass
+from .expand_grad import expand_uses
+from .rewrite import mapped_outputs
+
+
+@dataclass(frozen=True)
+class Backward(Pass):
+    """Replace every ``grad.backward`` by the ops that compute it, in program order.
+
+    A request that reads results of an earlier one differentiates through the earlier sweep, whose
+    contributions are expanded first.
+    """
+
+    name: ClassVar[str] = "backward"
+    requires: ClassVar[Stage] = Stage.CORE
+    ensures: ClassVar[Stage] = Stage.GRAD
+
+    def run(self, module: Module) -> Module:
+        return module.map_functions(self._function, Stage.GRAD)
+
+    def _function(self, function: Function) -> Function:
+        b = OpBuilder()
+        mapping: dict[Value, Value] = {}
+        for op in function.ops:
+            current = op.clone(mapping) if any(v in mapping for v in op.operands) else op
+            if isinstance(current, Request):
+                if _reads_contributions(b.ops, current):
+                    b, expanded = expand_uses(b.ops)
+                    mapping = {old: expanded.get(new, new) for old, new in mapping.items()} | expanded
+                    current = current.clone(expanded)
+                values: Sequence[Value] = _Sweep(b, current).run()
+                for old, new in zip(op.results, values, strict=True):
+                    new.hint = new.hint or old.hint
+                    mapping[old] = new
+                continue
+            b.ops.append(current)
+            if current is not op:
+                mapping.update(zip(op.results, current.results, strict=True))
+        return _without_stops(replace(function, ops=tuple(b.ops), outputs=mapped_outputs(function, mapping)))
+
+
+class _Sweep:
+    """One reverse sweep over the ops that lie before the request."""
+
+    def __init__(self, b: OpBuilder, request: Request) -> None:
+        self.b = b
+        self.request = request
+        self.wanted = dict.fromkeys(request.inputs)
+        self.stops = set(request.stops)
+        self.forward = tuple(b.ops)
+        self.reached = self._reached()
+        self.cts: dict[Value, list[Value]] = {}
+
+    def _reached(self) -> set[Value]:
+        """Values that depend on an input in a differentiable way; the sweep stays inside them."""
+        reached: set[Value] = set(self.wanted)
+        for op in self.forward:
+            if isinstance(op, StopGradient) or not any(v in reached for v in op.operands):
+                continue
+            reached.update(v for v in op.results if v.type.dtype.is_float and v not in self.stops)
+        return reached
+
+    def run(self) -> list[Value]:
+        """Append the sweep; returns the gradient of every input."""
+        b, request = self.b, self.request
+        with b.at(request.loc):
+            for number, target in enumerate(request.targets):
+                seed = request.seeds[number] if request.seeds else self._ones(target)
+                self.cts.setdefault(target, []).append(seed)
+        for op in reversed(self.forward):
+            self._op(op)
+        with b.at(request.loc):
+            return [self._gradient(value) for value in request.inputs]
+
+    def _gradient(self, value: Value) -> Value:
+        parts = self.cts.get(value)
+        if not parts:
+            return self.b.zeros_like(value)
+        if self.request.private:
+            name = cast(Read, value.op).state
+            return self.b(Private(tuple(parts), name), f"g_{name}")
+        total = self._total(value)
+        assert total is not None
+        return total
+
+    def _ones(self, target: Value) -> Value:
+        kind = target.tensor
+        return self.b.fill(kind.shape, kind.dtype, 1.0)
+
+    def _total(self, value: Value) -> Value | None:
+        """The sum of the contributions that reached ``value``; they collapse into one."""
+        parts = self.cts.get(value)
+        if not parts:
+            return None
+        total = parts[0]
+        for part in parts[1:]:
+            total = self.b.add(total, part)
+        self.cts[value] = [total]
+        return total
+
+    def _op(self, op: OpBase) -> None:
+        if isinstance(op, Request | StopGradient) or not any(v in self.reached for v in op.operands):
+            return
+        if not any(self.cts.get(v) for v in op.results if v in self.reached):
+            return
+        with self.b.at(op.loc):
+            cts = [self._total(v) if v in self.reached else None for v in op.results]
+            needs = [v in self.reached for v in op.operands]
+            uses = [need and self._is_parameter(v) for v, need in zip(op.operands, needs, strict=True)]
+            if op.regions and not self.request.private:
+                uses = [False] * len(uses)  # one reverse loop for all operands, rather than one for each
+            for operand, value in enumerate(op.operands):
+                if uses[operand]:
+                    self._add(value, self._use(op, operand, cts))
+            rest = [need and not use for need, use in zip(needs, uses, strict=True)]
+            if any(rest):
+                self._vjp(op, cts, rest)
+
+    def _is_parameter(self, value: Value) -> bool:
+        return value in self.wanted and isinstance(value.op, Read)
+
+    def _use(self, op: OpBase, operand: int, cts: Sequence[Value | None]) -> Value:
+        if not _differentiable(op):
+            raise cast(Op, op).missing("vjp", cast(Op, op).no_vjp)
+        live = tuple(index for index, ct in enumerate(cts) if ct is not None)
+        param = cast(Read, op.operands[operand].op).state
+        return self.b(
+            Use(
+                arguments=op.operands,
+                outputs=op.results,
+                cts=tuple(ct for ct in cts if ct is not None),
+                live=live,
+                of=op,
+                operand=operand,
+                param=StateName(param),
+            ),
+            f"d_{param}",
+        )
+
+    def _vjp(self, op: OpBase, cts: Sequence[Value | None], needs: Sequence[bool]) -> None:
+        if not _differentiable(op):
+            raise cast(Op, op).missing("vjp", cast(Op, op).no_vjp)
+        grads = cast(Op, op).vjp(self.b, cts, needs)
+        for value, grad, need in zip(op.operands, grads, needs, strict=True):
+            if need and grad is not None:
+                self._add(value, grad)
+
+    def _add(self, value: Value, grad: Value) -> None:
+        if grad.type != value.type:
+            raise MissingRule(
+                f"the vjp of an op gave a cotangent of type {grad.type} for a value of type {value.type}"
+            )
+        self.cts.setdefault(value, []).append(grad)
+
+
+def _reads_contributions(ops: Sequence[OpBase], request: Request) -> bool:
+    """Whether a target depends on an unexpanded contribution of an earlier request."""
+    needed = {*request.targets, *request.seeds}
+    for op in reversed(ops):
+        if any(v in needed for v in op.results):
+            if isinstance(op, Use):
+                return True
+            needed.update(op.operands)
+    return False
+
+
+def _differentiable(op: OpBase) -> bool:
+    return type(op).vjp is not Op.vjp if isinstance(op, Op) else False
+
+
+def _without_stops(function: Function) -> Function:
+    mapping: dict[Value, Value] = {}
+    kept: list[OpBase] = []
+    for op in function.ops:
+        current = op.clone(mapping) if any(v in mapping for v in op.operands) else op
+        if isinstance(current, StopGradient):
+            mapping[op.result] = current.x
+            continue
+        kept.append(current)
+        if current is not op:
+            mapping.update(zip(op.results, current.results, strict=True))
+    return replace(function, ops=tuple(kept), outputs=mapped_outputs(function, mapping))
+

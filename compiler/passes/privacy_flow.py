@@ -1,0 +1,261 @@
+"""The verifier's privacy check: nothing that depends on single examples reaches what outlives a step.
+
+Runs after every pass on private modules from stage ``private`` on.  It derives a label for every value from
+the ops alone and holds the module to privacy documentation §3b:
+
+    (i)   the sums that use a clip factor are exactly those of the parameters in its norm
+    (ii)  the norm has exactly one term per parameter
+    (iii) each norm term reads the same values as the product it bounds
+    (iv)  every keystream has one reader, and no two share a stream
+    (v)   clip, sigma and lot are the module's
+    (vi)  clipped sums are not combined, except over micro-batches of one lot
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ..errors import PrivacyError
+from ..ir.core import Function, Module, OpBase, Value, users
+from ..ir.stage import Stage
+from ..ir.types import Clipped, Example, Label, Mixed, Public, Scaled
+from ..ops.dp import Accumulate, AddNoise, Bits, ClipFactor, ClippedSum, NoisyMean, ScaleRows, SelectRows
+from ..ops.elementwise import Fill
+from ..ops.embedding import LookupGrad
+from ..ops.kinds import ExampleKind, Kind, PublicKind
+from ..ops.linear import MatMul
+from ..ops.reduce import Sum
+from ..ops.shape import Reshape, Transpose
+from ..ops.state import Read, Write
+from .separability import extend, param_kinds
+
+
+def check_privacy_flow(module: Module) -> None:
+    """Check every function that touches examples.
+
+    Raises PrivacyError naming the op, its place and the rule it breaks.
+    """
+    if module.privacy is None or module.stage < Stage.PRIVATE:
+        return
+    for function in module.functions:
+        if any(isinstance(op, NoisyMean | AddNoise | Accumulate) for op in function.ops):
+            _Flow(module, function).check()
+
+
+class _Flow:
+    def __init__(self, module: Module, function: Function) -> None:
+        assert module.privacy is not None
+        self.module, self.function, self.privacy = module, function, module.privacy
+        self.kinds: dict[Value, Kind] = param_kinds(module, function)
+        self.labels: dict[Value, Label] = {v: _label_of(kind) for v, kind in self.kinds.items()}
+        self.users = users(function.ops)
+
+    def check(self) -> None:
+        for op in self.function.ops:
+            extend(self.kinds, self.module, (op,))
+            if isinstance(op, Write):
+                self._write(op)
+                continue
+            for value, label in zip(op.results, self._labels(op), strict=True):
+                self.labels[value] = label
+                self._record(op, value, label)
+        self._streams()
+        for op in self.function.ops:
+            if isinstance(op, ClipFactor):
+                self._group(op)
+
+    # Labels ------------------------------------------------------------------------------------------------
+    def _labels(self, op: OpBase) -> tuple[Label, ...]:
+        match op:
+            case ScaleRows():
+                self._raw(op, op.x)
+                self._factor(op, op.c)
+                return (Scaled(op.c),)
+            case SelectRows():
+                self._raw(op, op.x)
+                self._factor(op, op.c)
+                return (Example(),)
+            case ClippedSum():
+                self._raw(op, op.g)
+                self._factor(op, op.c)
+                return (Clipped(op.c),)
+            case ClipFactor():
+                self._constant(op, "clip", op.clip, self.privacy.clip)
+                return (Example(),)
+            case NoisyMean() | AddNoise():
+                self._noise(op)
+                return (Public(),)
+            case Accumulate():
+                if not all(isinstance(self.labels[v], Clipped) for v in op.operands):
+                    raise self._refusal(op, "it adds up something that is not a clipped sum")
+                return (Clipped(op.acc),)
+            case Read() if self.module.declaration(op.state).kind == "lot":
+                return (Clipped(op.result),)
+            case _:
+                return self._plain(op)
+
+    def _plain(self, op: OpBase) -> tuple[Label, ...]:
+        """Ops that are not the mechanism's: sums over scaled rows give clipped sums, the rest follows kinds."""
+        found = [self.labels[v] for v in op.operands]
+        clipped = next((label for label in found if isinstance(label, Clipped)), None)
+        scaled = next((label for label in found if isinstance(label, Scaled)), None)
+        if clipped is not None:
+            if isinstance(op, Reshape | Transpose):
+                return (clipped,)
+            raise self._refusal(op, "a clipped sum reaches it without noise")
+        if scaled is None:
+            return tuple(_label_of(self.kinds[v]) for v in op.results)
+        others = [label for label in found if label is not scaled]
+        if any(not isinstance(label, Example | Public) for label in others):
+            raise self._refusal(op, "it combines two sets of scaled rows")
+        if isinstance(op, Reshape | Transpose | Sum) and isinstance(self.kinds[op.result], ExampleKind):
+            return (scaled,)
+        if self._sums_examples(op):
+            return (Clipped(scaled.factor),)
+        raise self._refusal(op, "scaled rows reach it, and it is not known to sum them once over the examples")
+
+    def _sums_examples(self, op: OpBase) -> bool:
+        """Whether each scaled row enters the result once, together with values of its own example only."""
+        match op:
+            case Sum(x=x):
+                kind = self.kinds[x]
+                return isinstance(kind, ExampleKind) and kind.axis in {axis % x.tensor.rank for axis in op.axes}
+            case MatMul(x=x, w=w):
+                rows = [self.kinds[v] for v in (x, w)]
+                ends = [
+                    ExampleKind(x.tensor.rank - (2 if op.ta else 1)),
+                    ExampleKind(w.tensor.rank - (1 if op.tb else 2)),
+                ]
+                return rows == ends
+            case LookupGrad():
+                return True
+            case _:
+                return False
+
+    def _record(self, op: OpBase, value: Value, label: Label) -> None:
+        """Labels of the mechanism are written into the module; a label that came with it must agree."""
+        if value.label is not None and value.label != label:
+            raise self._refusal(op, f"the module says {value.label} of a result that is {label}")
+        if isinstance(label, Scaled | Clipped) or isinstance(op, NoisyMean | AddNoise):
+            value.label = label
+
+    # Rules -------------------------------------------------------------------------------------------------
+    def _raw(self, op: OpBase, value: Value) -> None:
+        if not isinstance(self.kinds[value], ExampleKind) or not isinstance(self.labels[value], Example):
+            raise self._refusal(op, f"its operand is {self.labels[value]}, not rows of raw examples")
+
+    def _factor(self, op: OpBase, c: Value) -> None:
+        if not isinstance(c.op, ClipFactor):
+            raise self._refusal(op, "its factor does not come from dp.clip_factor")
+
+    def _constant(self, op: OpBase, name: str, found: float, stated: float) -> None:
+        if found != stated:
+            raise self._refusal(op, f"{name}={found!r}, but the module states {name}={stated!r}")
+
+    def _noise(self, op: NoisyMean | AddNoise) -> None:
+        label = self.labels[op.total]
+        if not isinstance(label, Clipped):
+            raise self._refusal(op, f"noise is added to a value that is {label}, so its scale means nothing")
+        expected = op.c if op.c is not None else op.total
+        if label.factor is not expected:
+            raise self._refusal(op, f"its sum is {label}, clipped by other factors than the ones it names")
+        for name in ("clip", "sigma", "lot"):
+            self._constant(op, name, getattr(op, name), getattr(self.privacy, name))
+
+    def _write(self, op: Write) -> None:
+        kind, label = self.module.declaration(op.state).kind, self.labels[op.value]
+        allowed = {
+            "model": isinstance(label, Public),
+            "lot": isinstance(op.value.op, Fill) or isinstance(op.value.op, Accumulate),
+            "diagnostic": not isinstance(label, Scaled | Clipped),
+        }
+        if not allowed[kind]:
+            raise self._refusal(op, f"{kind} state {op.state!r} is written a value that is {label}")
+
+    def _streams(self) -> None:
+        """(iv): a keystream read twice would cancel by subtraction."""
+        seen: dict[tuple[int, int], OpBase] = {}
+        for op in self.function.ops:
+            if isinstance(op, Bits):
+                if len(self.users.get(op.result, [])) != 1:
+                    raise self._refusal(op, "its keystream has not exactly one reader")
+                stream = (op.domain, op.tensor)
+            elif isinstance(op, AddNoise):
+                stream = (1, op.tensor)
+            else:
+                continue
+            if seen.setdefault(stream, op) is not op:
+                raise self._refusal(op, f"two tensors share keystream {stream[1]}")
+
+    def _group(self, factor: ClipFactor) -> None:
+        """(i), (ii), (iii) of one clip factor."""
+        if len(set(factor.params)) != len(factor.params):
+            raise self._refusal(factor, "a parameter has two terms in the norm")
+        sums: dict[str, Value] = {}
+        for op in self.function.ops:
+            if isinstance(op, NoisyMean | AddNoise) and op.c is factor.result:
+                sums[op.param] = op.total
+            elif isinstance(op, Accumulate) and self.labels[op.x] == Clipped(factor.result):
+                sums[cast(Read, op.acc.op).state.split("/", 1)[1]] = op.x
+        if set(sums) != set(factor.params):
+            raise self._refusal(factor, f"its norm covers {sorted(factor.params)}, its sums are {sorted(sums)}")
+        reads = {name: self._product_reads(total) for name, total in sums.items()}
+        every = set[Value]().union(*reads.values())
+        for name, term in zip(factor.params, factor.terms, strict=True):
+            found = self._term_reads(term, every)
+            if _varying(found) != _varying(reads[name]):
+                raise self._refusal(factor, f"the norm of {name!r} does not read what its clipped sum reads")
+
+    def _product_reads(self, total: Value) -> set[Value]:
+        """The raw rows that a clipped sum is made of."""
+        found: set[Value] = set()
+        pending = [total]
+        while pending:
+            op = pending.pop().op
+            if isinstance(op, ScaleRows | SelectRows):
+                found.add(_root(op.x))
+            elif isinstance(op, ClippedSum):
+                found.add(_root(op.g))
+            elif op is not None and not isinstance(op, Read):
+                pending.extend(op.operands)
+        return found
+
+    def _term_reads(self, term: Value, leaves: set[Value]) -> set[Value]:
+        """The raw rows that a squared norm is computed from."""
+        found: set[Value] = set()
+        pending, seen = [term], set[Value]()
+        while pending:
+            value = _root(pending.pop())
+            if value in seen:
+                continue
+            seen.add(value)
+            if value in leaves:
+                found.add(value)
+            elif value.op is not None:
+                pending.extend(value.op.operands)
+        return found
+
+    def _refusal(self, op: OpBase, reason: str) -> PrivacyError:
+        layer = f" of `{op.loc.layer}`" if op.loc.layer else ""
+        return PrivacyError(
+            f"{op.name}{layer} in function {self.function.name}: {reason}", where=op.loc.place or None
+        )
+
+
+def _root(value: Value) -> Value:
+    """The value behind reshapes, which passes may compose."""
+    while isinstance(value.op, Reshape):
+        value = value.op.x
+    return value
+
+
+def _varying(values: set[Value]) -> set[Value]:
+    """``values`` without constants, which passes may fold into the norm."""
+    return {value for value in values if not isinstance(value.op, Fill)}
+
+
+def _label_of(kind: Kind) -> Label:
+    if isinstance(kind, PublicKind):
+        return Public()
+    return Example() if isinstance(kind, ExampleKind) else Mixed()
+

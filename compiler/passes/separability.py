@@ -1,0 +1,88 @@
+"""How the values of a function depend on single examples: the analysis behind the separability proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from ..errors import PrivacyError
+from ..ir.core import Function, Module, OpBase, Param, Value
+from ..ir.types import Sym, TensorType
+from ..ops.base import Op
+from ..ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind
+from ..ops.state import Read
+
+BATCH = "N"
+
+
+def param_kinds(module: Module, function: Function) -> dict[Value, Kind]:
+    """The kinds of the function's parameters.
+
+    Raises PrivacyError for a feed that is neither one row per example nor declared public.
+    """
+    return {param.value: _param_kind(module, param) for param in function.params}
+
+
+def extend(kinds: dict[Value, Kind], module: Module, ops: Iterable[OpBase]) -> None:
+    """Add the kinds of the results of ``ops``, which read values that ``kinds`` knows."""
+    for op in ops:
+        if isinstance(op, Read) and module.declaration(op.state).kind != "model":
+            kinds[op.result] = MixedKind("it reads a metric counter, which may hold values that are not private", op)
+            continue
+        found = cast(Op, op).example_axis([kinds[v] for v in op.operands])
+        results = found if isinstance(found, tuple) else (found,) * len(op.results)
+        for value, kind in zip(op.results, results, strict=True):
+            kinds[value] = _checked(op, value, kind)
+
+
+def _checked(op: OpBase, value: Value, kind: Kind) -> Kind:
+    """A public value must not have an extent that tells the size of the lot."""
+    if isinstance(kind, PublicKind) and isinstance(value.type, TensorType):
+        if any(isinstance(dim, Sym) for dim in value.type.shape):
+            return MixedKind(f"{op.name} makes a value whose extent is the size of the batch", op)
+    return kind
+
+
+def _param_kind(module: Module, param: Param) -> Kind:
+    if param.role == "mask":
+        return ExampleKind(0)
+    if param.role != "feed":
+        return PUBLIC
+    assert module.privacy is not None
+    if not isinstance(param.value.type, TensorType):
+        raise PrivacyError(
+            f"feed {param.name!r} has rows of different lengths (LoD); in a private program one row of a feed "
+            "is one example",
+            hint="pad it to [N, T, ...] and feed a token mask; T is static and public",
+        )
+    axes = [axis for axis, dim in enumerate(param.value.type.shape) if isinstance(dim, Sym)]
+    names = {dim.name for dim in param.value.type.shape if isinstance(dim, Sym)}
+    if not axes:
+        if param.name in module.privacy.public_feeds:
+            return PUBLIC
+        raise PrivacyError(
+            f"feed {param.name!r} of type {param.value.type} has no batch axis, so it cannot be told which "
+            "example it belongs to",
+            hint=f"if it holds no private data, declare it: fluid.privacy.public({param.name})",
+        )
+    if len(axes) > 1 or names != {BATCH}:
+        raise PrivacyError(
+            f"feed {param.name!r} of type {param.value.type} has {len(axes)} axes of unknown extent; the only "
+            "unknown extent of a private program is the batch",
+            hint="give the other axes their size; sizes are public in a private program",
+        )
+    (axis,) = axes
+    dim = param.value.type.shape[axis]
+    assert isinstance(dim, Sym)
+    return ExampleKind(axis, 1, dim.scale)
+
+
+def explain(kind: MixedKind, what: str) -> PrivacyError:
+    """The refusal of a value that must not mix examples."""
+    layer = getattr(kind.cause.loc, "layer", "") or kind.cause.name
+    return PrivacyError(
+        f"{what} mixes examples at `{layer}`: {kind.reason}, so no clipping of single examples can bound "
+        "what one person changes",
+        where=kind.cause.loc.place or None,
+        hint=kind.remedy or "compute it for each example alone, or take it out of the private program",
+    )
