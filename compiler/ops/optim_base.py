@@ -47,8 +47,7 @@ class _NumpyMaths:
         return np.sign(x)
 
     def pow(self, x: Any, exponent: float) -> Any:
-        power: Any = np.power
-        return power(x, self.number(exponent))
+        return x ** self.number(exponent)
 
     def maximum(self, x: Any, y: Any) -> Any:
         return np.maximum(x, y)
