@@ -15,6 +15,15 @@ def fsync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def make_directory(path: Path) -> None:
+    """Make ``path`` and its parents, each name durable before anything is put into it. Raises OSError."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync_directory(path.parent)
+
+
 def write_all(handle: int, data: bytes) -> None:
     """Write every byte of ``data``; ``os.write`` may take fewer. Raises OSError."""
     view = memoryview(data)

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 
 from .errors import ArtifactError, BudgetError, LedgerError
 from .fields import parse_object
-from .files import fsync_directory, write_all, write_atomically
+from .files import fsync_directory, make_directory, write_all, write_atomically
 from .ledger_records import Reading, Record, RecordKind, Void, contains, read_records
 from .privacy import PrivacySpec
 
@@ -132,7 +132,7 @@ class Ledger:
         if resume is not None and not path.exists():
             raise _behind(path)
         try:
-            _make_directory(directory)
+            make_directory(directory)
             handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _unwritable(error, str(path)) from None
@@ -309,15 +309,6 @@ def read_ledger(run_dir: Path | str) -> tuple[PrivacySpec, Reading]:
         raise refuse(error.what, str(directory / PRIVACY)) from None
     fields.done()
     return spec, read_records(data, spec.sha256(), str(directory / LEDGER))
-
-
-def _make_directory(path: Path) -> None:
-    """Make ``path`` and its parents, each name durable before anything is put into it."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    fsync_directory(path.parent)
 
 
 def _lock(handle: int, path: Path) -> None:

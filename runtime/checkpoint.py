@@ -1,0 +1,201 @@
+"""Checkpoints: the state of a run after a step, one safetensors file each, never half written.
+
+The header of the file holds where the run stood, and a digest over everything, since safetensors has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import tensors
+from .errors import CheckpointError
+from .fields import Fields, Json, canonical_bytes, parse_object
+from .files import make_directory, write_atomically
+from .ledger import Position
+from .sampler import SamplerState
+from .tensors import Array
+
+FORMAT_VERSION = 1
+
+_NAME = re.compile(r"step-(\d{6,})\.safetensors")
+_LEFT_OVER = re.compile(r"\.step-\d{6,}\.safetensors\.\d+\.tmp")
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """Where a run stood.
+
+    Attributes:
+        step: steps whose result is in the state.
+        artifact: SHA-256 of the artifact file (`Artifact.sha256`).
+        rng_counter: counter of initialisers and dropout.
+        sampler: where ordinary training goes on, or None for a private run, which draws anew.
+        ledger: last record of the privacy ledger, or None for an ordinary run.
+        insecure_noise_key: the noise came from a known key.
+    """
+
+    step: int
+    artifact: str
+    rng_counter: int
+    sampler: SamplerState | None
+    ledger: Position | None
+    insecure_noise_key: bool = False
+
+    def to_json(self) -> Mapping[str, Json]:
+        """The JSON object in the file's header, but for the digest."""
+        sampler, ledger = self.sampler, self.ledger
+        return {
+            "format_version": FORMAT_VERSION,
+            "step": self.step,
+            "artifact": self.artifact,
+            "rng_counter": self.rng_counter,
+            "sampler": None if sampler is None else {"epoch": sampler.epoch, "position": sampler.position},
+            "ledger": None if ledger is None else {"seq": ledger.seq, "sha256": ledger.sha256},
+            "insecure_noise_key": self.insecure_noise_key,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> CheckpointMeta:
+        """Read what `to_json` wrote. Raises CheckpointError."""
+        version = fields.integer("format_version")
+        if version != FORMAT_VERSION:
+            fields.fail("format_version", f"format {version} is not one that this version reads")
+        return cls(
+            step=fields.integer("step"),
+            artifact=fields.text("artifact"),
+            rng_counter=fields.integer("rng_counter", 0, (1 << 64) - 1),
+            sampler=fields.optional_record(
+                "sampler", lambda f: SamplerState(f.integer("epoch"), f.integer("position"))
+            ),
+            ledger=fields.optional_record("ledger", lambda f: Position(f.integer("seq"), f.text("sha256"))),
+            insecure_noise_key=fields.truth("insecure_noise_key"),
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read back: its file, where the run stood, and every state array."""
+
+    path: Path
+    meta: CheckpointMeta
+    state: Mapping[str, Array]
+
+
+def save_checkpoint(
+    directory: Path | str, state: Mapping[str, Array], meta: CheckpointMeta, *, keep: int = 3
+) -> Path:
+    """Write ``step-000123.safetensors`` durably, then remove all but the ``keep`` newest up to that step.
+
+    Returns the path. ``directory`` is made where it does not exist. Raises CheckpointError when the disk
+    refuses; the checkpoints written before are then as they were. Raises ValueError for ``keep`` below 1.
+    """
+    if keep < 1:
+        raise ValueError(f"keep = {keep} would keep no checkpoint")
+    folder = Path(directory)
+    path = folder / f"step-{meta.step:06d}.safetensors"
+    header = {**meta.to_json(), "digest": _digest(state, meta)}
+    try:
+        make_directory(folder)
+        write_atomically(path, tensors.encode(state, canonical_bytes(header).decode("ascii")))
+        # Files of later steps are another run's, or an abandoned one's: not this call's to remove.
+        up_to_now = sorted(entry for entry in _checkpoints(folder) if entry[0] <= meta.step)
+        for _, old in up_to_now[:-keep]:
+            old.unlink(missing_ok=True)
+        for name in folder.iterdir():
+            if _LEFT_OVER.fullmatch(name.name):
+                name.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint cannot be written: {error.strerror}",
+            str(path),
+            "make the folder writable and free some space, then resume",
+        ) from None
+    return path
+
+
+def load_checkpoint(path: Path | str, artifact: str) -> Checkpoint:
+    """Read a checkpoint of the artifact with SHA-256 ``artifact``.
+
+    Raises CheckpointError when it is damaged or belongs to another artifact.
+    """
+    checkpoint = _load(Path(path))
+    _check_artifact(checkpoint, artifact)
+    return checkpoint
+
+
+def newest_checkpoint(
+    directory: Path | str, artifact: str, on_skip: Callable[[str], None]
+) -> Checkpoint | None:
+    """The newest checkpoint in ``directory`` that can be read, or None where there is none at all.
+
+    Each damaged one is skipped, and ``on_skip`` gets a message that names it. Raises CheckpointError when all
+    are damaged, or when the newest sound one belongs to another artifact than that with SHA-256 ``artifact``.
+    """
+    folder = Path(directory)
+    found = sorted(_checkpoints(folder), reverse=True) if folder.is_dir() else []
+    for _, path in found:
+        try:
+            checkpoint = _load(path)
+        except CheckpointError as error:
+            on_skip(f"{path} is skipped: {error.what}")
+            continue
+        _check_artifact(checkpoint, artifact)
+        return checkpoint
+    if found:
+        raise CheckpointError(
+            "no checkpoint can be read", str(folder), "restore one from a copy, or train afresh in a new folder"
+        )
+    return None
+
+
+def _load(path: Path) -> Checkpoint:
+    def refuse(what: str, at: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint is damaged: {what}", at, "resume from an older one, or restore it from a copy"
+        )
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint cannot be read: {error.strerror}", str(path), "check the path"
+        ) from None
+    try:
+        header = tensors.metadata_of(data)
+        state = tensors.decode(data)
+    except ValueError as error:
+        raise refuse(str(error), str(path)) from None
+    fields = parse_object(header.encode("utf-8"), str(path), refuse)
+    meta = CheckpointMeta.from_json(fields)
+    digest = fields.text("digest")
+    fields.done()
+    if digest != _digest(state, meta):
+        raise refuse("its digest does not fit its content", str(path))
+    return Checkpoint(path, meta, state)
+
+
+def _check_artifact(checkpoint: Checkpoint, artifact: str) -> None:
+    if checkpoint.meta.artifact != artifact:
+        raise CheckpointError(
+            "the checkpoint belongs to another artifact",
+            str(checkpoint.path),
+            "run the artifact that it was made with, or train afresh in a new folder",
+        )
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return [(int(match[1]), path) for match, path in matches if match]
+
+
+def _digest(state: Mapping[str, Array], meta: CheckpointMeta) -> str:
+    digest = hashlib.sha256(canonical_bytes(meta.to_json()))
+    for name in sorted(state):
+        value = state[name]
+        digest.update(canonical_bytes([name, value.dtype.str, list(value.shape)]))
+        digest.update(value.tobytes())
+    return digest.hexdigest()
