@@ -16,14 +16,14 @@ What an op cannot have is declared with its reason: ``no_vjp = "integer output"`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingRule, VerifyError
-from ..ir.core import OpBase, Value
+from ..ir.core import OpBase, Region, Value
 from ..ir.stage import Stage
 from ..ir.types import Dim, DType, Shape, TensorType
 from .kinds import Kind, default_kind
@@ -84,13 +84,17 @@ class Op(OpBase):
         """The results in terms of core ops; only composite ops (``last_stage = CAPTURED``) have it."""
         raise self.missing("decompose", "")
 
-    def to_tvm(self, t: Any, *operands: Any) -> Any:
+    def to_tvm(self, t: Any, *operands: Any, **_: Any) -> Any:
         """Loops for TVM, written against ``ops.emit.TvmEmitter``."""
         raise self.missing("to_tvm", self.no_tvm)
 
-    def to_onnx(self, o: Any, *operands: Any) -> Any:
+    def to_onnx(self, o: Any, *operands: Any, **_: Any) -> Any:
         """ONNX nodes, written against ``ops.emit.OnnxEmitter``."""
         raise self.missing("to_onnx", self.no_onnx)
+
+    @property
+    def has_decomposition(self) -> bool:
+        return type(self).decompose is not Op.decompose
 
     def missing(self, rule: Rule, reason: str) -> MissingRule:
         """The error for a rule that this op does not have."""
@@ -112,8 +116,17 @@ def has_rule(cls: type[Op], rule: Rule) -> bool:
 class OpBuilder(Protocol):
     """Typed constructors of the ops that rules of other families need.  Every method appends one op."""
 
+    ops: list[OpBase]
+
     def __call__(self, op: OpBase, hint: str = "") -> Value: ...
     def emit(self, op: OpBase, *hints: str) -> tuple[Value, ...]: ...
+    def nested(self) -> OpBuilder:
+        """A builder for the body of a region."""
+        ...
+
+    def inline(self, region: Region, arguments: Iterable[Value]) -> tuple[Value, ...]:
+        """Append a copy of the region's body; returns what it yields."""
+        ...
 
     # Constants and elementwise
     def fill(self, shape: Shape, dtype: DType, value: float | bool) -> Value: ...
@@ -128,6 +141,7 @@ class OpBuilder(Protocol):
     def neg(self, x: Value) -> Value: ...
     def scale(self, x: Value, factor: float, bias: float = 0.0) -> Value: ...
     def exp(self, x: Value) -> Value: ...
+    def erf(self, x: Value) -> Value: ...
     def log(self, x: Value) -> Value: ...
     def sqrt(self, x: Value) -> Value: ...
     def square(self, x: Value) -> Value: ...
@@ -162,9 +176,15 @@ class OpBuilder(Protocol):
         ...
 
     def concat(self, xs: Sequence[Value], axis: int) -> Value: ...
-    def slice(self, x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value: ...
-    def pad(self, x: Value, low: Sequence[int], high: Sequence[int], value: float = 0.0) -> Value: ...
+    def slice(self, x: Value, axis: int, start: Dim, stop: Dim, step: int = 1) -> Value: ...
+    def pad(
+        self, x: Value, low: Sequence[Dim], high: Sequence[Dim], value: float = 0.0, interior: Sequence[int] = ()
+    ) -> Value: ...
     def iota(self, shape: Shape, axis: int, dtype: DType) -> Value: ...
+    def extent(self, dim: Dim, dtype: DType) -> Value:
+        """The run-time size of an extent, rank 0."""
+        ...
+
     def one_hot(self, ids: Value, depth: int, dtype: DType) -> Value: ...
 
     # Products, indexing, control

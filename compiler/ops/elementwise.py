@@ -26,7 +26,7 @@ class Binary(Op):
     """Base of ``f(x, y)`` on equal element types."""
 
     numpy: ClassVar[np.ufunc]
-    onnx: ClassVar[str]
+    onnx: ClassVar[str] = ""
 
     x: Value
     y: Value
@@ -36,7 +36,8 @@ class Binary(Op):
         return TensorType(dtype, broadcast_shapes(self, self.x.tensor.shape, self.y.tensor.shape))
 
     def evaluate(self, x: Array, y: Array) -> Array:
-        return np.asarray(self.numpy(x, y), x.dtype)
+        with np.errstate(all="ignore"):
+            return np.asarray(self.numpy(x, y), x.dtype)
 
     @abstractmethod
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
@@ -46,6 +47,8 @@ class Binary(Op):
         return t.pointwise(lambda a, b: self.element(t, a, b), x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        if not self.onnx:
+            raise self.missing("to_onnx", self.no_onnx)
         return o.node(self.onnx, x, y)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
@@ -70,7 +73,9 @@ class Add(Additive):
         (ct,) = cts
         if ct is None:
             return None, None
-        return tuple(b.unbroadcast(ct, v.tensor.shape) if need else None for v, need in zip(self.operands, needs, strict=True))
+        dx = b.unbroadcast(ct, self.x.tensor.shape) if needs[0] else None
+        dy = b.unbroadcast(ct, self.y.tensor.shape) if needs[1] else None
+        return dx, dy
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return x + y
@@ -126,10 +131,13 @@ class Div(Binary):
     onnx = "Div"
 
     def evaluate(self, x: Array, y: Array) -> Array:
-        if self.result.type.dtype.is_float:
-            with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
+            if self.result.type.dtype.is_float:
                 return np.asarray(np.divide(x, y), x.dtype)
-        return np.asarray(np.trunc(np.divide(x, y)), x.dtype)
+            # In integers throughout: 64-bit values do not fit a float.
+            down = np.floor_divide(x, y)
+            up = (down < 0) & (down * y != x)
+            return np.asarray(down + up, x.dtype)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
@@ -143,7 +151,11 @@ class Div(Binary):
         )
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
-        return x / y
+        dtype = self.result.type.dtype
+        if dtype.is_float:
+            return x / y
+        down = x // y
+        return t.select((down < 0) & (down * y).ne(x), down + 1, down)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         linear = isinstance(kinds[0], TotalKind) and isinstance(kinds[1], PublicKind)
@@ -151,10 +163,10 @@ class Div(Binary):
 
 
 class Extremum(Binary):
-    """Base of maximum and minimum: the cotangent goes to the operand taken, to ``x`` on a tie (Paddle's rule)."""
+    """Base of maximum and minimum: the cotangent goes to the operand taken, to ``y`` on a tie (Paddle's rule)."""
 
     def takes_x(self, b: OpBuilder) -> Value:
-        """Where the result is ``x``."""
+        """Where the cotangent goes to ``x``."""
         raise NotImplementedError
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
@@ -175,7 +187,7 @@ class Maximum(Extremum):
     onnx = "Max"
 
     def takes_x(self, b: OpBuilder) -> Value:
-        return b.less_equal(self.y, self.x)
+        return b.less(self.y, self.x)
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return t.maximum(x, y)
@@ -189,7 +201,7 @@ class Minimum(Extremum):
     onnx = "Min"
 
     def takes_x(self, b: OpBuilder) -> Value:
-        return b.less_equal(self.x, self.y)
+        return b.less(self.x, self.y)
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return t.minimum(x, y)

@@ -1,0 +1,313 @@
+"""Table lookup: the layer, its gradient, and per-example norms of that gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import FluidcError
+from ..ir.core import Value
+from ..ir.types import Dim, DType, TensorType, numel, static_shape
+from .base import Array, Op, OpBuilder
+from .emit import Expr, Loops, Scalar, Tensor, TvmEmitter
+from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
+from .loops import each
+
+
+def check_ids(op: Op, ids: Array, rows: int) -> None:
+    """Raises FluidcError naming the first id outside ``[0, rows)``."""
+    bad = np.flatnonzero((ids < 0) | (ids >= rows))
+    if bad.size:
+        place = tuple(int(i) for i in np.unravel_index(int(bad[0]), ids.shape))
+        value = ids.reshape(-1)[bad[0]]
+        raise FluidcError(
+            f"{op.loc.layer or op.name}: id {value} at {list(place)} is outside a table of {rows} rows",
+            where=op.loc.place or None,
+            hint=f"ids lie in 0 … {rows - 1}; enlarge the table or check the data",
+        )
+
+
+def safe_row(t: TvmEmitter, index: Expr, rows: Dim) -> tuple[Expr, Expr]:
+    """An index kept inside the table, and whether it was inside: compiled code never reads elsewhere."""
+    place = t.cast(index, DType.I64)
+    last = t.extent(rows) - 1
+    return t.minimum(t.maximum(place, t.const(0, DType.I64)), last), (place >= 0) & (place <= last)
+
+
+def missing_row(t: TvmEmitter, dtype: DType) -> Scalar:
+    """What compiled code gives for an id outside the table: NaN, so that it does not pass unnoticed."""
+    return t.const(math.nan if dtype.is_float else 0, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(Op):
+    """Row ``ids[…]`` of ``table`` ([V, D]) for every id: [*ids, D].  The id ``padding_idx`` gives zeros."""
+
+    name: ClassVar[str] = "embedding.lookup"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    table: Value
+    ids: Value
+    padding_idx: int | None = None
+
+    def infer(self) -> TensorType:
+        table, ids = self.table.tensor, self.ids.tensor
+        if table.rank != 2:
+            raise self.fail(f"the table is a matrix, one row per id, not {table}")
+        if not ids.dtype.is_integer:
+            raise self.fail(f"ids are integers, not {ids}")
+        rows = table.shape[0]
+        if self.padding_idx is not None and isinstance(rows, int) and not 0 <= self.padding_idx < rows:
+            raise self.fail(f"padding_idx {self.padding_idx} is outside a table of {rows} rows")
+        return table.with_shape((*ids.shape, table.shape[1]))
+
+    def evaluate(self, table: Array, ids: Array) -> Array:
+        check_ids(self, ids, table.shape[0])
+        out = table[ids]
+        if self.padding_idx is not None:
+            out[ids == self.padding_idx] = 0
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None or not needs[0]:
+            return None, None
+        return b(LookupGrad(self.ids, ct, self.table.tensor.shape[0], self.padding_idx)), None
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        table, ids = kinds
+        if isinstance(table, PublicKind) and isinstance(ids, ExampleKind):
+            return ids
+        if isinstance(table, ExampleKind):
+            return MixedKind(f"{self.name} looks rows up in a table made of examples", self)
+        return default_kind(self, kinds)
+
+    def example_norm_sq(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        """The gradient of example i adds its cotangents up by id: repeated ids are summed before squaring."""
+        if operand != 0 or not isinstance(kinds[0], PublicKind) or kinds[1] != ExampleKind(0):
+            return None
+        shape = self.ids.tensor.shape
+        inner = numel(shape[1:])
+        ids = b.reshape(self.ids, (shape[0], inner))
+        deltas = b.reshape(ct, (shape[0], inner, ct.tensor.shape[-1]))
+        return b(LookupNormSq(ids, deltas, self.padding_idx))
+
+    def to_tvm(self, t: TvmEmitter, table: Tensor, ids: Tensor) -> Tensor:
+        dtype = self.table.type.dtype
+
+        def element(*index: Expr) -> Scalar:
+            row = ids[index[:-1]]
+            place, inside = safe_row(t, row, self.table.tensor.shape[0])
+            value = t.select(inside, table[place, index[-1]], missing_row(t, dtype))
+            if self.padding_idx is None:
+                return value
+            return t.select(row.eq(self.padding_idx), t.const(0, dtype), value)
+
+        return t.compute(self.result.tensor.shape, dtype, element)
+
+
+@dataclass(frozen=True, eq=False)
+class LookupGrad(Op):
+    """The gradient of a lookup: rows ``ct[…]`` added up by id, in the order of the ids: [rows, D].
+
+    Every run adds in the same order, so results do not depend on threads.
+    """
+
+    name: ClassVar[str] = "embedding.lookup_grad"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    ids: Value
+    ct: Value
+    rows: Dim
+    padding_idx: int | None = None
+
+    def infer(self) -> TensorType:
+        ids, ct = self.ids.tensor, self.ct.tensor
+        if not ids.dtype.is_integer or ct.shape[:-1] != ids.shape:
+            raise self.fail(f"one row per id: ids {ids}, rows {ct}")
+        return ct.with_shape((self.rows, ct.shape[-1]))
+
+    def evaluate(self, ids: Array, ct: Array) -> Array:
+        rows = static_shape((self.rows,))[0]
+        check_ids(self, ids, rows)
+        out = np.zeros((rows, ct.shape[-1]), ct.dtype)
+        flat, deltas = ids.reshape(-1), ct.reshape(-1, ct.shape[-1])
+        kept = slice(None) if self.padding_idx is None else flat != self.padding_idx
+        with np.errstate(all="ignore"):
+            np.add.at(out, flat[kept], deltas[kept])
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return None, b(Lookup(ct, self.ids, self.padding_idx)) if ct is not None and needs[1] else None
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if all_public(kinds) and not all(isinstance(d, int) for d in self.ids.tensor.shape):
+            return MixedKind(f"{self.name} counts the rows of the batch", self)
+        return default_kind(self, kinds)
+
+    def to_tvm(self, t: TvmEmitter, ids: Tensor, ct: Tensor) -> Tensor:
+        shape, width = self.ids.tensor.shape, self.ct.tensor.shape[-1]
+        dtype = self.ct.type.dtype
+
+        def body(loops: Loops, out: Tensor) -> None:
+            each(t, loops, (self.rows, width), lambda i, d: loops.store(out, (i, d), t.const(0, dtype)))
+
+            def add(*index: Expr) -> None:
+                row = ids[index]
+                place, inside = safe_row(t, row, self.rows)
+                wanted = inside if self.padding_idx is None else inside & row.ne(self.padding_idx)
+
+                def accumulate(d: Expr) -> None:
+                    column = t.cast(d, DType.I64)
+                    loops.store(out, (place, column), out[place, column] + ct[(*index, column)])
+
+                loops.when(wanted, lambda: loops.serial(width, accumulate))
+
+            each(t, loops, shape, add, parallel=False)
+
+        (out,) = t.loops([(self.result.tensor.shape, dtype)], body)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class LookupNormSq(Op):
+    """Squared norm of each example's gradient of a lookup table, f64[N], never an underestimate.
+
+    ``ids`` is [N, T], ``ct`` [N, T, D].  Example i's gradient has, for each distinct id, the sum of the
+    cotangents of its occurrences.  Sums run in float64 in the direct form; where they cancel so far that
+    rounding could matter, a bound on the rounding error is added (privacy documentation §4).
+    """
+
+    name: ClassVar[str] = "embedding.lookup_norm_sq"
+    no_vjp: ClassVar[str] = "made after the backward pass"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    ids: Value
+    ct: Value
+    padding_idx: int | None = None
+
+    def infer(self) -> TensorType:
+        ids, ct = self.ids.tensor, self.ct.tensor
+        if ids.rank != 2 or ct.rank != 3 or ct.shape[:2] != ids.shape or not ids.dtype.is_integer:
+            raise self.fail(f"ids are integers [N, T] and cotangents [N, T, D], not {ids} and {ct}")
+        if not all(isinstance(d, int) for d in ct.shape[1:]):
+            raise self.fail(f"only the batch is symbolic, not {ct}")
+        return TensorType(DType.F64, ids.shape[:1])
+
+    @property
+    def roundoff(self) -> float:
+        """``(T + 2) u``: relative error of a float64 sum of T terms and its norm, against the sum of norms."""
+        (count,) = static_shape(self.ids.tensor.shape[1:])
+        return (count + 2) * 2.0**-53
+
+    def evaluate(self, ids: Array, ct: Array) -> Array:
+        out = np.zeros(ids.shape[0], np.float64)
+        with np.errstate(all="ignore"):
+            for i in range(ids.shape[0]):
+                kept = np.ones(ids.shape[1], bool) if self.padding_idx is None else ids[i] != self.padding_idx
+                distinct, group = np.unique(ids[i, kept], return_inverse=True)
+                deltas = ct[i, kept].astype(np.float64)
+                sums = np.zeros((distinct.size, ct.shape[2]), np.float64)
+                np.add.at(sums, group, deltas)
+                squares = float(np.sum(np.square(sums)))
+                bound = self.roundoff * float(np.sum(np.sqrt(np.sum(np.square(deltas), axis=1))))
+                norm = math.sqrt(squares)
+                out[i] = squares if bound <= 2.0**-12 * norm or math.isnan(norm) else (norm + bound) ** 2
+        return out
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if {kind for kind in kinds if not isinstance(kind, PublicKind)} == {ExampleKind(0)}:
+            return ExampleKind(0)
+        return default_kind(self, kinds)
+
+    def to_tvm(self, t: TvmEmitter, ids: Tensor, ct: Tensor) -> Tensor:
+        count, width = static_shape(self.ct.tensor.shape[1:])
+        f64 = DType.F64
+
+        def body(loops: Loops, out: Tensor) -> None:
+            def example(n: Expr) -> None:
+                squares, lengths, first = loops.local(f64), loops.local(f64), loops.local(DType.BOOL)
+                part, length = loops.local(f64), loops.local(f64)
+                loops.store(squares, 0, t.const(0.0, f64))
+                loops.store(lengths, 0, t.const(0.0, f64))
+
+                def occurrence(s: Expr) -> None:
+                    # The first occurrence of an id sums all of them.
+                    row = ids[n, s]
+                    wanted = t.const(True, DType.BOOL) if self.padding_idx is None else row.ne(self.padding_idx)
+                    loops.store(first, 0, wanted)
+                    loops.serial(s, lambda r: loops.store(first, 0, first[0] & ids[n, r].ne(row)))
+                    loops.when(first[0], lambda: loops.serial(width, lambda d: column(s, row, d)))
+                    loops.when(wanted, lambda: measure(s))
+
+                def column(s: Expr, row: Expr, d: Expr) -> None:
+                    loops.store(part, 0, t.const(0.0, f64))
+
+                    def add(r: Expr) -> None:
+                        term = t.select(ids[n, r].eq(row), t.cast(ct[n, r, d], f64), t.const(0.0, f64))
+                        loops.store(part, 0, part[0] + term)
+
+                    loops.serial(count, add)
+                    loops.store(squares, 0, squares[0] + part[0] * part[0])
+
+                def measure(s: Expr) -> None:
+                    loops.store(length, 0, t.const(0.0, f64))
+
+                    def add(d: Expr) -> None:
+                        value = t.cast(ct[n, s, d], f64)
+                        loops.store(length, 0, length[0] + value * value)
+
+                    loops.serial(width, add)
+                    loops.store(lengths, 0, lengths[0] + t.call("sqrt", length[0]))
+
+                loops.serial(count, occurrence)
+                norm: Any = t.call("sqrt", squares[0])
+                bound: Any = lengths[0] * self.roundoff
+                padded = (norm + bound) * (norm + bound)
+                exact = (bound <= norm * 2.0**-12) | norm.ne(norm)
+                loops.store(out, n, t.select(exact, squares[0], padded))
+
+            loops.parallel(self.ids.tensor.shape[0], example)
+
+        (out,) = t.loops([(self.result.tensor.shape, f64)], body)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class OneHot(Op):
+    """1 at position ``ids[…]`` of a new last axis of extent ``depth``, else 0; an id outside gives zeros."""
+
+    name: ClassVar[str] = "embedding.one_hot"
+    no_vjp: ClassVar[str] = "integer input"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    ids: Value
+    depth: int
+    dtype: DType
+
+    def infer(self) -> TensorType:
+        if not self.ids.tensor.dtype.is_integer or self.depth < 1:
+            raise self.fail(f"ids are integers and the depth positive, not {self.ids.type} and {self.depth}")
+        return TensorType(self.dtype, (*self.ids.tensor.shape, self.depth))
+
+    def evaluate(self, ids: Array) -> Array:
+        return (ids[..., None] == np.arange(self.depth)).astype(self.dtype.numpy)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        (kind,) = kinds
+        return kind if isinstance(kind, ExampleKind) else default_kind(self, kinds)
+
+    def to_tvm(self, t: TvmEmitter, ids: Tensor) -> Tensor:
+        def element(*index: Expr) -> Scalar:
+            hit = t.cast(ids[index[:-1]], DType.I64).eq(t.cast(index[-1], DType.I64))
+            return t.select(hit, t.const(1, self.dtype), t.const(0, self.dtype))
+
+        return t.compute(self.result.tensor.shape, self.dtype, element)
+
+
+OPS: tuple[type[Op], ...] = (Lookup, LookupGrad, LookupNormSq, OneHot)

@@ -1,0 +1,138 @@
+"""The matrix product: every rule of it in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.core import Value
+from ..ir.types import DType, Sym, TensorType, numel
+from .base import Array, Op, OpBuilder, broadcast_shapes, same_dtype
+from .emit import Tensor, TvmEmitter
+from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Op):
+    """``x @ w`` over the last two axes, leading axes broadcast; ``ta``/``tb`` read an operand transposed.
+
+    Half-precision products are summed in single precision.
+    """
+
+    name: ClassVar[str] = "linear.matmul"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    x: Value
+    w: Value
+    ta: bool = False
+    tb: bool = False
+
+    @property
+    def inner(self) -> int:
+        """The axis of ``x`` that is summed over."""
+        return self.x.tensor.rank - (2 if self.ta else 1)
+
+    def infer(self) -> TensorType:
+        dtype = same_dtype(self, self.x, self.w)
+        x, w = self.x.tensor, self.w.tensor
+        if x.rank < 2 or w.rank < 2:
+            raise self.fail(f"operands have at least two axes, not {x} @ {w}; reshape vectors first")
+        if dtype is DType.BOOL:
+            raise self.fail(f"operands hold numbers, not {x}; cast them first")
+        m, k = x.shape[-2:][::-1] if self.ta else x.shape[-2:]
+        k2, n = w.shape[-2:][::-1] if self.tb else w.shape[-2:]
+        if k != k2:
+            raise self.fail(f"inner sizes differ, {k} and {k2}, in {self._written()}")
+        return TensorType(dtype, (*broadcast_shapes(self, x.shape[:-2], w.shape[:-2]), m, n))
+
+    def _written(self) -> str:
+        x, w = (f"{v.type}{'ᵀ' if t else ''}" for v, t in ((self.x, self.ta), (self.w, self.tb)))
+        return f"{x} @ {w}"
+
+    def evaluate(self, x: Array, w: Array) -> Array:
+        x = np.swapaxes(x, -1, -2) if self.ta else x
+        w = np.swapaxes(w, -1, -2) if self.tb else w
+        dtype = self.result.type.dtype
+        wide = DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
+        with np.errstate(all="ignore"):
+            return np.asarray(np.matmul(x.astype(wide.numpy), w.astype(wide.numpy)), dtype.numpy)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return None, None
+        x, w = self.x, self.w
+        dx = dw = None
+        if needs[0]:
+            dx = b.matmul(w, ct, self.tb, True) if self.ta else b.matmul(ct, w, False, not self.tb)
+            dx = b.unbroadcast(dx, x.tensor.shape)
+        if needs[1]:
+            if w.tensor.rank == 2 and x.tensor.rank > 2 and not self.ta:
+                # One product over all leading axes, not a sum of one product per leading index.
+                x, ct = _folded(b, x), _folded(b, ct)
+            dw = b.matmul(ct, x, True, self.ta) if self.tb else b.matmul(x, ct, not self.ta, False)
+            dw = b.unbroadcast(dw, w.tensor.shape)
+        return dx, dw
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if first_mixed(kinds) is not None:
+            return default_kind(self, kinds)
+        contracted = self.x.tensor.shape[self.inner]
+        if isinstance(contracted, Sym):
+            return MixedKind(
+                f"{self.name} sums over an axis of extent {contracted}, across examples",
+                self,
+                "keep the batch as a leading axis of both operands",
+            )
+        totals = [kind for kind in kinds if isinstance(kind, TotalKind)]
+        if totals:
+            public = any(isinstance(kind, PublicKind) for kind in kinds)
+            return totals[0] if public else MixedKind(f"{self.name} multiplies a sum over the batch", self)
+        where = [self._placed(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ExampleKind)]
+        if not where:
+            return default_kind(self, kinds)
+        batch_axes = self.result.tensor.rank - 2
+        placed = set(where)
+        if len(placed) == 1 and (len(where) == 1 or where[0].axis < batch_axes):
+            return where[0]
+        return MixedKind(
+            f"{self.name} pairs different examples with each other",
+            self,
+            "keep the batch as a leading axis of both operands",
+        )
+
+    def _placed(self, operand: int, kind: ExampleKind) -> ExampleKind:
+        """Where the result has an operand's example axis, which is a leading axis or a free one."""
+        rank, out = self.operands[operand].tensor.rank, self.result.tensor.rank
+        if kind.axis < rank - 2:
+            return ExampleKind(kind.axis + out - rank, kind.pre, kind.post)
+        return ExampleKind(out - (1 if operand else 2), kind.pre, kind.post)
+
+    def example_norm_sq(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        """Row i adds ``x_i ⊗ ct_i`` to the gradient of ``w``, and ``|x_i ⊗ ct_i|² = |x_i|² |ct_i|²``.
+
+        Both square sums are float64: no term is lost, none under- or overflows.
+        """
+        plain = self.x.tensor.rank == self.w.tensor.rank == 2 and not self.ta
+        if operand != 1 or not plain or kinds[0] != ExampleKind(0) or not isinstance(kinds[1], PublicKind):
+            return None
+        return b.mul(_row_square_sum(b, self.x), _row_square_sum(b, ct))
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor, w: Tensor) -> Tensor:
+        return t.matmul(x, w, self.ta, self.tb)
+
+
+def _folded(b: OpBuilder, x: Value) -> Value:
+    """``x`` with all axes but the last folded into one."""
+    shape = x.tensor.shape
+    return b.reshape(x, (numel(shape[:-1]), shape[-1]))
+
+
+def _row_square_sum(b: OpBuilder, x: Value) -> Value:
+    return b.reduce_sum(b.square(b.cast(x, DType.F64)), (1,))
+
+
+OPS: tuple[type[Op], ...] = (MatMul,)

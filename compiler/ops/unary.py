@@ -1,0 +1,601 @@
+"""Functions of one element.  Activations made of several of them are in activation.py."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..ir.core import Value
+from ..ir.types import DType, TensorType
+from .base import Array, Op, OpBuilder, as_array
+from .emit import Expr, Function1, OnnxEmitter, Scalar, Tensor, TvmEmitter
+from .kinds import Kind, aligned_kind
+
+
+@dataclass(frozen=True, eq=False)
+class Unary(Op):
+    """Base of ``f(x)``, element by element, of the operand's type."""
+
+    numpy: ClassVar[Callable[..., Any]]
+    onnx: ClassVar[str] = ""
+    linear: ClassVar[bool] = False  # f(sum of x_i) is a sum of terms of one x_i each
+    floats_only: ClassVar[bool] = True
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        dtype = self.x.tensor.dtype
+        if dtype is DType.BOOL or (self.floats_only and not dtype.is_float):
+            wanted = "floating-point numbers" if self.floats_only else "numbers"
+            raise self.fail(f"the operand holds {wanted}, not {self.x.type}; cast it first")
+        return self.x.tensor
+
+    def evaluate(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(type(self).numpy(x), self.result.type.dtype.numpy)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None or not needs[0] else self.pullback(b, ct),)
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value | None:
+        """``f'(x) * ct``."""
+        raise self.missing("vjp", self.no_vjp)
+
+    @abstractmethod
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        """The result at one index."""
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
+        return t.pointwise(lambda a: self.element(t, a), x, dtype=self.result.type.dtype)
+
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        if not self.onnx:
+            raise self.missing("to_onnx", self.no_onnx)
+        return o.node(self.onnx, x)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        shape = self.x.tensor.shape
+        return aligned_kind(self, kinds, [shape], shape, linear=self.linear)
+
+
+class Elementary(Unary):
+    """Base of the functions that a target's mathematics library has."""
+
+    function: ClassVar[Function1]
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return t.call(self.function, x)
+
+
+class Exp(Elementary):
+    """``e ** x``."""
+
+    name = "unary.exp"
+    numpy = np.exp
+    function = "exp"
+    onnx = "Exp"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, self.result)
+
+
+class Expm1(Elementary):
+    """``e ** x - 1``, accurate near 0."""
+
+    name = "unary.expm1"
+    numpy = np.expm1
+    function = "expm1"
+    no_onnx = "planned with the ONNX target"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.exp(self.x))
+
+
+class Log(Elementary):
+    """The natural logarithm: -inf at 0, NaN below."""
+
+    name = "unary.log"
+    numpy = np.log
+    function = "log"
+    onnx = "Log"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.div(ct, self.x)
+
+
+class Log1p(Elementary):
+    """``log(1 + x)``, accurate near 0."""
+
+    name = "unary.log1p"
+    numpy = np.log1p
+    function = "log1p"
+    no_onnx = "planned with the ONNX target"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.div(ct, b.scale(self.x, 1.0, 1.0))
+
+
+class Sqrt(Elementary):
+    """The square root."""
+
+    name = "unary.sqrt"
+    numpy = np.sqrt
+    function = "sqrt"
+    onnx = "Sqrt"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.div(b.scale(ct, 0.5), self.result)
+
+
+def _rsqrt(x: Array) -> Array:
+    return np.divide(1.0, np.sqrt(x), dtype=x.dtype) if x.dtype.itemsize >= 4 else 1.0 / np.sqrt(x)
+
+
+class Rsqrt(Elementary):
+    """``1 / sqrt(x)``."""
+
+    name = "unary.rsqrt"
+    numpy = _rsqrt
+    function = "rsqrt"
+    no_onnx = "planned with the ONNX target"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(b.scale(ct, -0.5), b.div(self.result, self.x))
+
+
+class Sin(Elementary):
+    """The sine of an angle in radians."""
+
+    name = "unary.sin"
+    numpy = np.sin
+    function = "sin"
+    onnx = "Sin"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.cos(self.x))
+
+
+class Cos(Elementary):
+    """The cosine of an angle in radians."""
+
+    name = "unary.cos"
+    numpy = np.cos
+    function = "cos"
+    onnx = "Cos"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.neg(b.mul(ct, b.sin(self.x)))
+
+
+class Tan(Elementary):
+    """The tangent of an angle in radians."""
+
+    name = "unary.tan"
+    numpy = np.tan
+    function = "tan"
+    onnx = "Tan"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.scale(b.square(self.result), 1.0, 1.0))
+
+
+class Asin(Elementary):
+    """The inverse sine, in radians; NaN outside [-1, 1]."""
+
+    name = "unary.asin"
+    numpy = np.arcsin
+    function = "asin"
+    onnx = "Asin"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.div(ct, b.sqrt(b.scale(b.square(self.x), -1.0, 1.0)))
+
+
+class Acos(Elementary):
+    """The inverse cosine, in radians; NaN outside [-1, 1]."""
+
+    name = "unary.acos"
+    numpy = np.arccos
+    function = "acos"
+    onnx = "Acos"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.neg(b.div(ct, b.sqrt(b.scale(b.square(self.x), -1.0, 1.0))))
+
+
+class Atan(Elementary):
+    """The inverse tangent, in radians."""
+
+    name = "unary.atan"
+    numpy = np.arctan
+    function = "atan"
+    onnx = "Atan"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.div(ct, b.scale(b.square(self.x), 1.0, 1.0))
+
+
+class Sinh(Elementary):
+    """The hyperbolic sine."""
+
+    name = "unary.sinh"
+    numpy = np.sinh
+    function = "sinh"
+    onnx = "Sinh"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b(Cosh(self.x)))
+
+
+class Cosh(Elementary):
+    """The hyperbolic cosine."""
+
+    name = "unary.cosh"
+    numpy = np.cosh
+    function = "cosh"
+    onnx = "Cosh"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b(Sinh(self.x)))
+
+
+class Tanh(Elementary):
+    """The hyperbolic tangent."""
+
+    name = "unary.tanh"
+    numpy = np.tanh
+    function = "tanh"
+    onnx = "Tanh"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.scale(b.square(self.result), -1.0, 1.0))
+
+
+def _sigmoid(x: Array) -> Array:
+    # exp of a non-positive number only: no overflow, and full precision in both tails.
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+
+
+class Sigmoid(Elementary):
+    """``1 / (1 + e ** -x)``."""
+
+    name = "unary.sigmoid"
+    numpy = _sigmoid
+    function = "sigmoid"
+    onnx = "Sigmoid"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.mul(self.result, b.scale(self.result, -1.0, 1.0)))
+
+
+def _erf(x: Array) -> Array:
+    values = [math.erf(float(v)) for v in x.reshape(-1)]
+    return np.asarray(values, np.float64).reshape(x.shape)
+
+
+class Erf(Elementary):
+    """The error function, ``2 / sqrt(pi)`` times the integral of ``e ** -t²`` from 0 to ``x``."""
+
+    name = "unary.erf"
+    numpy = _erf
+    function = "erf"
+    onnx = "Erf"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.scale(b.exp(b.neg(b.square(self.x))), 2.0 / math.sqrt(math.pi)))
+
+
+class Square(Unary):
+    """``x * x``."""
+
+    name = "unary.square"
+    numpy = np.square
+    floats_only = False
+    no_onnx = "planned with the ONNX target"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(b.scale(ct, 2.0), self.x)
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return x * x
+
+
+class Reciprocal(Unary):
+    """``1 / x``."""
+
+    name = "unary.reciprocal"
+    numpy = np.reciprocal
+    onnx = "Reciprocal"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.neg(b.mul(ct, b.square(self.result)))
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return 1.0 / x
+
+
+class Neg(Unary):
+    """``-x``; unsigned integers wrap."""
+
+    name = "unary.neg"
+    numpy = np.negative
+    onnx = "Neg"
+    linear = True
+    floats_only = False
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.neg(ct)
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return -x
+
+
+class Abs(Unary):
+    """``|x|``; no gradient flows at 0 (Paddle's rule)."""
+
+    name = "unary.abs"
+    numpy = np.abs
+    onnx = "Abs"
+    floats_only = False
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.sign(self.x))
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        if self.x.type.dtype.is_float:
+            return t.call("abs", x)
+        return x if self.x.type.dtype in _UNSIGNED else t.select(x < 0, -x, x)
+
+
+_UNSIGNED = (DType.U8, DType.U32, DType.U64)
+
+
+class Stepwise(Unary):
+    """Base of the piecewise constant functions: their derivative is 0 almost everywhere."""
+
+    def pullback(self, b: OpBuilder, ct: Value) -> None:
+        return None
+
+
+class Sign(Stepwise):
+    """-1, 0 or 1; NaN stays NaN."""
+
+    name = "unary.sign"
+    numpy = np.sign
+    onnx = "Sign"
+    floats_only = False
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        dtype = self.x.type.dtype
+        below = x if dtype in _UNSIGNED else t.select(x < 0, t.const(-1, dtype), x)
+        return t.select(x > 0, t.const(1, dtype), below)
+
+
+class Floor(Stepwise):
+    """The largest integer not above ``x``."""
+
+    name = "unary.floor"
+    numpy = np.floor
+    onnx = "Floor"
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return t.call("floor", x)
+
+
+class Ceil(Stepwise):
+    """The smallest integer not below ``x``."""
+
+    name = "unary.ceil"
+    numpy = np.ceil
+    onnx = "Ceil"
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return t.call("ceil", x)
+
+
+def _round(x: Array) -> Array:
+    size = np.abs(x)
+    whole = np.floor(size)
+    return np.copysign(whole + (size - whole >= 0.5), x)
+
+
+class Round(Stepwise):
+    """The nearest integer, halves away from 0 (C's ``round``, which Paddle uses)."""
+
+    name = "unary.round"
+    numpy = _round
+    no_onnx = "ONNX rounds halves to even; planned with the ONNX target"
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        # size - whole is exact, unlike size + 0.5, which is off by one above 2**23 and just below 0.5.
+        dtype = self.x.type.dtype
+        size = t.call("abs", x)
+        whole = t.call("floor", size)
+        up = t.select((size - whole) >= 0.5, t.const(1.0, dtype), t.const(0.0, dtype))
+        return t.select(x < 0, -(whole + up), whole + up)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Unary):
+    """``x * factor + bias``; on integers both constants are truncated first, as Paddle does."""
+
+    name: ClassVar[str] = "unary.scale"
+    linear: ClassVar[bool] = True
+    floats_only: ClassVar[bool] = False
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    factor: float
+    bias: float = 0.0
+
+    def evaluate(self, x: Array) -> Array:
+        dtype = self.x.type.dtype
+        with np.errstate(all="ignore"):
+            return np.asarray(x * as_array(self.factor, dtype) + as_array(self.bias, dtype), x.dtype)
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return ct if self.factor == 1.0 else b.scale(ct, self.factor)
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        dtype = self.x.type.dtype
+        factor, bias = (v if dtype.is_float else int(v) for v in (self.factor, self.bias))
+        scaled = x if factor == 1 else x * t.const(factor, dtype)
+        return scaled if bias == 0 else scaled + t.const(bias, dtype)
+
+
+class Relu(Unary):
+    """``max(x, 0)``, NaN for NaN; no gradient flows at 0."""
+
+    name = "unary.relu"
+    onnx = "Relu"
+
+    def evaluate(self, x: Array) -> Array:
+        return np.maximum(x, np.zeros((), x.dtype))
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        zero = b.fill((), ct.type.dtype, 0.0)
+        return b.where(b.less(zero, self.result), ct, zero)
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return t.maximum(x, t.const(0.0, self.x.type.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class LeakyRelu(Unary):
+    """``x`` where it is not negative, else ``alpha * x``."""
+
+    name: ClassVar[str] = "unary.leaky_relu"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    alpha: float
+
+    def evaluate(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.where(x < 0, x * as_array(self.alpha, self.x.type.dtype), x)
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        negative = b.less(self.x, b.fill((), ct.type.dtype, 0.0))
+        return b.where(negative, b.scale(ct, self.alpha), ct)
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return t.select(x < 0, x * t.const(self.alpha, self.x.type.dtype), x)
+
+
+def _softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+class Softplus(Unary):
+    """``log(1 + e ** x)``, without overflow."""
+
+    name = "unary.softplus"
+    numpy = _softplus
+    onnx = "Softplus"
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        return b.mul(ct, b.sigmoid(self.x))
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        tail = t.call("log1p", t.call("exp", -t.call("abs", x)))
+        return t.maximum(x, t.const(0.0, self.x.type.dtype)) + tail
+
+
+@dataclass(frozen=True, eq=False)
+class Clip(Unary):
+    """``x`` limited to ``[low, high]``; NaN stays NaN, and no gradient flows at or beyond a limit (Paddle's rule)."""
+
+    name: ClassVar[str] = "unary.clip"
+    floats_only: ClassVar[bool] = False
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    low: float
+    high: float
+
+    def infer(self) -> TensorType:
+        if not self.low <= self.high:
+            raise self.fail(f"the lower limit {self.low:g} is above the upper limit {self.high:g}")
+        return super().infer()
+
+    def limits(self) -> tuple[float, float]:
+        """The limits as values of the operand's type: an integer operand takes the integers between them."""
+        dtype = self.x.type.dtype
+        if dtype.is_float:
+            return self.low, self.high
+        least, most = int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
+        low = least if self.low <= least else math.ceil(self.low)
+        high = most if self.high >= most else math.floor(self.high)
+        return low, high
+
+    def evaluate(self, x: Array) -> Array:
+        low, high = (as_array(limit, self.x.type.dtype) for limit in self.limits())
+        return np.minimum(np.maximum(x, low), high)
+
+    def pullback(self, b: OpBuilder, ct: Value) -> Value:
+        dtype = self.x.type.dtype
+        above = b.less(b.fill((), dtype, self.low), self.x)
+        below = b.less(self.x, b.fill((), dtype, self.high))
+        return b.where(b.logical_and(above, below), ct, b.fill((), dtype, 0.0))
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        low, high = (t.const(limit, self.x.type.dtype) for limit in self.limits())
+        return t.minimum(t.maximum(x, low), high)
+
+
+class Predicate(Unary):
+    """Base of the questions about one element: BOOL results."""
+
+    no_vjp = "boolean output"
+
+    def infer(self) -> TensorType:
+        return super().infer().with_dtype(DType.BOOL)
+
+
+class IsFinite(Predicate):
+    """Neither infinite nor NaN."""
+
+    name = "unary.isfinite"
+    numpy = np.isfinite
+    no_onnx = "planned with the ONNX target"
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return t.isfinite(x)
+
+
+class IsNan(Predicate):
+    """Not a number."""
+
+    name = "unary.isnan"
+    numpy = np.isnan
+    onnx = "IsNaN"
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return x.ne(x)
+
+
+class Not(Predicate):
+    """``not x`` of a boolean."""
+
+    name = "unary.not"
+    numpy = np.logical_not
+    onnx = "Not"
+
+    def infer(self) -> TensorType:
+        if self.x.tensor.dtype is not DType.BOOL:
+            raise self.fail(f"the operand is boolean, not {self.x.type}")
+        return self.x.tensor
+
+    def element(self, t: TvmEmitter, x: Expr) -> Scalar:
+        return ~x
+
+
+OPS: tuple[type[Op], ...] = (
+    Exp, Expm1, Log, Log1p, Sqrt, Rsqrt, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Sigmoid, Erf,
+    Square, Reciprocal, Neg, Abs, Sign, Floor, Ceil, Round, Scale, Relu, LeakyRelu, Softplus, Clip,
+    IsFinite, IsNan, Not,
+)  # fmt: skip
