@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Self
 
 from .core import OpBase, Region, Value
 from .location import UNKNOWN, Loc
@@ -24,6 +25,12 @@ class Builder:
             yield
         finally:
             self._loc = outer
+
+    def nested(self) -> Self:
+        """An empty builder for the body of a region, at the current location."""
+        inner = type(self)()
+        inner._loc = self._loc
+        return inner
 
     def emit(self, op: OpBase, *hints: str) -> tuple[Value, ...]:
         """Append ``op`` and return its results, named by ``hints``."""
