@@ -14,6 +14,7 @@ from .passes.expand_grad import ExpandGrad
 from .passes.fold import Fold
 from .passes.fuse_noise import FuseNoise
 from .passes.lots import Lots
+from .passes.outputs import Outputs
 from .passes.privatize import Privatize
 from .passes.separate import Separate
 from .passes.specialise import Specialise
@@ -23,7 +24,7 @@ from .passes.update import Update
 SIMPLIFY: tuple[Pass, ...] = (Fold(), Canonicalize(), Cse(), Dce())
 
 PASSES: tuple[type[Pass], ...] = (
-    Decompose, Separate, Backward, ExpandGrad, Privatize, Update, Lots, ToTarget,
+    Decompose, Separate, Outputs, Backward, ExpandGrad, Privatize, Update, Lots, ToTarget,
     Fold, Canonicalize, Cse, Dce, Specialise, FuseNoise,
 )  # fmt: skip
 
@@ -38,7 +39,7 @@ def pipeline(module: Module, *, to: Stage = Stage.TARGET, batch: int = 0) -> tup
     """
     private = module.privacy is not None
     steps: dict[Stage, tuple[Pass, ...]] = {
-        Stage.CORE: (Decompose(), *((Separate(),) if private else ())),
+        Stage.CORE: (Decompose(), *((Separate(),) if private else ()), Outputs()),
         Stage.GRAD: (Backward(),),
         Stage.PRIVATE: (Privatize() if private else ExpandGrad(), Dce()),
         Stage.UPDATE: (Update(),),

@@ -59,6 +59,9 @@ class _Flow:
             for value, label in zip(op.results, self._labels(op), strict=True):
                 self.labels[value] = label
                 self._record(op, value, label)
+        for out in self.function.outputs:
+            if isinstance(self.labels[out.value], Scaled | Clipped) and out.value.op is not None:
+                raise self._refusal(out.value.op, f"fetch {out.name!r} is {self.labels[out.value]}, without noise")
         self._streams()
         for op in self.function.ops:
             if isinstance(op, ClipFactor):

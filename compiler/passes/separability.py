@@ -15,12 +15,21 @@ from ..ops.state import Read
 BATCH = "N"
 
 
-def param_kinds(module: Module, function: Function) -> dict[Value, Kind]:
+def param_kinds(module: Module, function: Function, *, strict: bool = True) -> dict[Value, Kind]:
     """The kinds of the function's parameters.
 
-    Raises PrivacyError for a feed that is neither one row per example nor declared public.
+    Raises PrivacyError for a feed that is neither one row per example nor declared public; with ``strict``
+    off, such a feed counts as public (only sound where nothing is promised).
     """
-    return {param.value: _param_kind(module, param) for param in function.params}
+    kinds: dict[Value, Kind] = {}
+    for param in function.params:
+        try:
+            kinds[param.value] = _param_kind(module, param)
+        except PrivacyError:
+            if strict:
+                raise
+            kinds[param.value] = PUBLIC
+    return kinds
 
 
 def extend(kinds: dict[Value, Kind], module: Module, ops: Iterable[OpBase]) -> None:
@@ -48,7 +57,7 @@ def _param_kind(module: Module, param: Param) -> Kind:
         return ExampleKind(0)
     if param.role != "feed":
         return PUBLIC
-    assert module.privacy is not None
+    declared = module.privacy.public_feeds if module.privacy is not None else ()
     if not isinstance(param.value.type, TensorType):
         raise PrivacyError(
             f"feed {param.name!r} has rows of different lengths (LoD); in a private program one row of a feed "
@@ -58,7 +67,7 @@ def _param_kind(module: Module, param: Param) -> Kind:
     axes = [axis for axis, dim in enumerate(param.value.type.shape) if isinstance(dim, Sym)]
     names = {dim.name for dim in param.value.type.shape if isinstance(dim, Sym)}
     if not axes:
-        if param.name in module.privacy.public_feeds:
+        if param.name in declared:
             return PUBLIC
         raise PrivacyError(
             f"feed {param.name!r} of type {param.value.type} has no batch axis, so it cannot be told which "

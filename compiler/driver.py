@@ -1,0 +1,222 @@
+"""From a captured module to something that runs: the only place that knows the whole route."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.artifact import Artifact
+from ..runtime.manifest import Binding, Combine, FeedSpec, FunctionSpec, Manifest, OutputSpec, StateSpec
+from ..runtime.privacy import EpsilonEntry, PrivacySpec
+from .codegen.target import BuildOptions, Built, build
+from .errors import PrivacyError
+from .ir.core import Function, Module, StateDecl
+from .ir.printer import print_module
+from .ir.stage import Stage
+from .ir.types import Shape
+from .ops.state import Read, Write
+from .passes.manager import Observer, Trace, run_passes
+from .pipeline import pipeline
+from .privacy import PrivacyPlan
+
+State = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A captured module and what the compiler needs to know beside it.
+
+    Attributes:
+        module: At stage ``captured``.
+        fetches: Names fetched by default.
+        ranges: Integer feeds with a range of valid values ``[low, high)``: labels, word ids.
+        initial: State given as arrays; ``startup`` makes the rest.
+        plan: The resolved privacy constants of a private program.
+        seed: ``program.random_seed``, None when it is 0.
+    """
+
+    module: Module
+    fetches: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    initial: State = field(default_factory=dict[str, NDArray[np.generic]])
+    plan: PrivacyPlan | None = None
+    seed: int | None = None
+
+
+@dataclass
+class Compiled:
+    """A compiled program: what `fluidc compile` writes, and what the Executor runs at once.
+
+    Attributes:
+        source: What was compiled.
+        module: The module at stage ``target``.
+        stages: IR text after the last pass of each stage; filled only when asked for.
+        built: The code.
+        manifest: What the runtime needs to know.
+        trace: Seconds per pass, and of code generation (``codegen``).
+    """
+
+    source: Source
+    module: Module
+    stages: dict[Stage, str]
+    built: Built
+    manifest: Manifest
+    trace: Trace
+
+    def artifact(self) -> Artifact:
+        """The artifact as written to a ``.fluidc`` file; code is linked now if it was not yet."""
+        return Artifact(
+            manifest=self.manifest,
+            ir={str(stage): text for stage, text in self.stages.items()},
+            modules=self.built.members(),
+            state=dict(self.source.initial),
+            proof="\n".join(self.module.proof) or None,
+        )
+
+
+def compile_source(
+    source: Source,
+    *,
+    target: str = "cpu",
+    batch: int = 0,
+    options: BuildOptions | None = None,
+    observe: Observer | None = None,
+    keep_ir: bool = False,
+) -> Compiled:
+    """Compile a captured module.
+
+    Args:
+        source: The module and its surroundings.
+        target: A name of ``codegen.target.TARGETS``.
+        batch: Physical rows of a step.  0: symbolic, or for a private program its lot size rounded up to 16.
+        options: Code generation.
+        observe: Called after every pass (dumping).
+        keep_ir: Keep the text of every stage, as artifacts do.
+
+    Raises:
+        FluidcError: what the program, its privacy constants or the target do not allow.
+    """
+    module, trace = source.module, Trace()
+    if module.privacy is not None and not batch:
+        batch = default_batch(module.privacy.lot)
+    stages: dict[Stage, str] = {}
+
+    def watch(number: int, name: str, current: Module) -> None:
+        if keep_ir:
+            stages[current.stage] = print_module(current)
+        if observe is not None:
+            observe(number, name, current)
+
+    module = run_passes(module, pipeline(module, batch=batch), observe=watch, trace=trace)
+    start = time.perf_counter()
+    built = build(module, target, options or BuildOptions())
+    trace.timings.append(("codegen", time.perf_counter() - start))
+    manifest = _manifest(source, module, built, batch or None)
+    return Compiled(source, module, stages, built, manifest, trace)
+
+
+def default_batch(lot: float) -> int:
+    """The physical batch of a private step: the lot size rounded up to a multiple of 16."""
+    return max(16, -(-int(np.ceil(lot)) // 16) * 16)
+
+
+def _manifest(source: Source, module: Module, built: Built, batch: int | None) -> Manifest:
+    return Manifest(
+        fluidc_version=metadata.version("fluidc"),
+        target=built.spec,
+        batch=batch,
+        feeds=_feeds(source, module),
+        fetches=source.fetches,
+        state=tuple(_state(declaration) for declaration in module.state),
+        functions=tuple(_function(module, function) for function in module.functions),
+        privacy=_privacy(source, module),
+        seed=source.seed,
+    )
+
+
+def _feeds(source: Source, module: Module) -> tuple[FeedSpec, ...]:
+    public = module.privacy.public_feeds if module.privacy is not None else ()
+    found: dict[str, FeedSpec] = {}
+    for function in module.functions:
+        for param in function.params:
+            if param.role == "feed" and param.name not in found:
+                kind = param.value.tensor
+                low, high = source.ranges.get(param.name, (None, None))
+                role = "public" if param.name in public else "data"
+                found[param.name] = FeedSpec(param.name, kind.dtype.value, _dims(kind.shape), low, high, role)
+    return tuple(found.values())
+
+
+def _dims(shape: Shape) -> tuple[int | str, ...]:
+    return tuple(dim if isinstance(dim, int) else str(dim) for dim in shape)
+
+
+def _state(declaration: StateDecl) -> StateSpec:
+    shape = tuple(int(str(dim)) for dim in declaration.type.shape)
+    return StateSpec(
+        declaration.name, declaration.type.dtype.value, shape, declaration.kind, declaration.trainable, declaration.role
+    )
+
+
+def function_state(module: Module, function: Function) -> tuple[str, ...]:
+    """The state variables a function reads or writes, in the order of the module's declarations: its first inputs."""
+    used = {op.state for op in function.ops if isinstance(op, Read | Write)}
+    return tuple(declaration.name for declaration in module.state if declaration.name in used)
+
+
+def _function(module: Module, function: Function) -> FunctionSpec:
+    inputs = [Binding("state", name) for name in function_state(module, function)]
+    for param in function.params:
+        inputs.append(Binding("feed", param.name) if param.role == "feed" else Binding(param.role))
+    outputs: list[OutputSpec] = []
+    for out in function.outputs:
+        kind = out.value.tensor
+        combine: Combine = "none" if out.combine == "last" else out.combine
+        exposed = module.privacy is not None and combine != "none"
+        outputs.append(OutputSpec("fetch", out.name, kind.dtype.value, _dims(kind.shape), combine, exposed))
+    for op in function.ops:
+        if isinstance(op, Write):
+            kind = op.value.tensor
+            outputs.append(OutputSpec("state", op.state, kind.dtype.value, _dims(kind.shape)))
+    return FunctionSpec(function.name, tuple(inputs), tuple(outputs))
+
+
+def _privacy(source: Source, module: Module) -> PrivacySpec | None:
+    if module.privacy is None:
+        return None
+    plan, config = source.plan, module.privacy
+    if plan is None:
+        raise PrivacyError("a private module without a resolved privacy plan", hint="pass Source(plan=...)")
+    budget = plan.budget
+    entries: tuple[EpsilonEntry, ...] = ()
+    if budget is not None:
+        entries = tuple(EpsilonEntry(count, delta, value) for count, delta, value in budget.table().entries())
+    trainable = {declaration.name for declaration in module.state if declaration.trainable}
+    written = {op.state for op in module.function("startup").ops if isinstance(op, Write)}
+    given = tuple(sorted(name for name in source.initial if name not in written))
+    return PrivacySpec(
+        mechanism="gaussian",
+        clipping="flat",
+        clip=config.clip,
+        lot=config.lot,
+        sigma=config.sigma,
+        slack=config.slack,
+        sampler=plan.sampler,
+        adjacency=plan.adjacency,
+        q_num=plan.q_num,
+        delta=budget.delta if budget is not None else None,
+        max_steps=plan.max_steps,
+        max_epochs=budget.max_epochs if budget is not None else None,
+        table=entries,
+        accounting="pld" if budget is not None else "none",
+        reason=plan.reason,
+        accountant="dp-accounting" if budget is not None else "",
+        accountant_version=metadata.version("dp-accounting") if budget is not None else "",
+        parameters=tuple(sorted(trainable)),
+        assumed_public=given,
+    )
