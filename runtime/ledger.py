@@ -224,8 +224,8 @@ class Ledger:
             reason = "none (seeded)"
         elif totals.voids:
             reason = "unknown: lots were fed by the caller"
-        elif spec.accounting == "none" or delta is None:
-            reason = f"unknown: {spec.reason}"
+        elif spec.accounting == "none":
+            reason = spec.reason
         budget = so_far = None
         if not reason and delta is not None:
             budget = spec.epsilon(spec.budget_count, delta)

@@ -65,9 +65,11 @@ class PrivacySpec:
         delta: δ of the stated budget, or None.
         max_steps: T_max, or None.
         max_epochs: greatest number of times one example may appear (every sampler but ``poisson``), or None.
+        steps_per_epoch: lots that ``balls`` splits an epoch into, and steps of an epoch that the accountant
+            assumed for ``shuffle`` and ``sequential``; None for ``poisson``.
         table: ε on a full grid of counts and deltas; empty without accounting.
         accounting: ``pld``, or ``none`` with the reason in ``reason``.
-        reason: why there is no accounting; empty with it.
+        reason: what is said instead of ε, such as ``unknown: dataset_size not stated``; empty with accounting.
         accountant: name of the accounting library; empty without accounting.
         accountant_version: its version.
         parameters: sorted names of the trainable parameters; the position is the tensor index of the noise.
@@ -88,6 +90,7 @@ class PrivacySpec:
     delta: float | None
     max_steps: int | None
     max_epochs: int | None
+    steps_per_epoch: int | None
     table: tuple[EpsilonEntry, ...]
     accounting: Accounting
     reason: str
@@ -110,7 +113,12 @@ class PrivacySpec:
             raise _contradiction(f"q_num = {self.q_num} is outside [1, 2^32]")
         if self.delta is not None and not 0 < self.delta < 1:
             raise _contradiction(f"delta = {self.delta:g} is outside (0, 1)")
-        for name, bound in (("max_steps", self.max_steps), ("max_epochs", self.max_epochs)):
+        counts = {
+            "max_steps": self.max_steps,
+            "max_epochs": self.max_epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+        for name, bound in counts.items():
             if bound is not None and bound < 1:
                 raise _contradiction(f"{name} = {bound} must be at least 1")
         if list(self.parameters) != sorted(set(self.parameters)):
@@ -135,8 +143,8 @@ class PrivacySpec:
             raise _contradiction("there is accounting, and a reason why there is none")
         if self.q_num is None or self.delta is None or self.max_steps is None or not self.accountant:
             raise _contradiction("accounting needs q_num, delta, max_steps and the accountant's name")
-        if self.unit == "epoch" and self.max_epochs is None:
-            raise _contradiction(f"accounting of the {self.sampler} sampler needs max_epochs")
+        if self.unit == "epoch" and (self.max_epochs is None or self.steps_per_epoch is None):
+            raise _contradiction(f"accounting of {self.sampler} needs max_epochs and steps_per_epoch")
         grid = {(entry.count, entry.delta) for entry in self.table}
         counts, deltas = self._counts(), self._deltas()
         if len(grid) != len(self.table) or len(grid) != len(counts) * len(deltas):
@@ -183,7 +191,7 @@ class PrivacySpec:
         where = f"epsilon({count} {self.unit}s, delta={delta:g})"
         if self.accounting == "none":
             raise BudgetError(
-                f"epsilon is unknown: {self.reason}",
+                f"epsilon is {self.reason}",
                 where,
                 "compile with dataset_size (or sample_rate), delta and max_steps",
             )
@@ -239,6 +247,7 @@ class PrivacySpec:
             "delta": None if self.delta is None else float(self.delta),
             "max_steps": self.max_steps,
             "max_epochs": self.max_epochs,
+            "steps_per_epoch": self.steps_per_epoch,
             "table": [entry.to_json() for entry in self.table],
             "accounting": self.accounting,
             "reason": self.reason,
@@ -264,6 +273,7 @@ class PrivacySpec:
             delta=fields.optional_number("delta"),
             max_steps=fields.optional_integer("max_steps", 1),
             max_epochs=fields.optional_integer("max_epochs", 1),
+            steps_per_epoch=fields.optional_integer("steps_per_epoch", 1),
             table=fields.records("table", EpsilonEntry.from_json),
             accounting=fields.choice("accounting", get_args(Accounting)),
             reason=fields.text("reason", empty=True),

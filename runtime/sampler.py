@@ -273,14 +273,12 @@ def private_sampler(
         if spec.lot < 1 or spec.lot != int(spec.lot):
             raise _wrong(f"slices need a whole number of examples, batch_size is {spec.lot:g}", spec.sampler)
         return SliceSampler(examples, int(spec.lot), key if spec.sampler == "shuffle" else None)
-    if spec.q_num is None:
-        raise SamplerError(
-            "the sampling rate is not stated",
-            f"sampler {spec.sampler}",
-            "compile with dataset_size or sample_rate",
-        )
     if spec.sampler == "balls":
-        return BallsSampler(examples, -(-Q_ONE // spec.q_num), key, words=words)
+        if spec.steps_per_epoch is None:
+            raise _unstated(spec, "the number of steps of an epoch")
+        return BallsSampler(examples, spec.steps_per_epoch, key, words=words)
+    if spec.q_num is None:
+        raise _unstated(spec, "the sampling rate")
     return PoissonSampler(examples, spec.q_num, key, words=words)
 
 
@@ -294,6 +292,12 @@ def _example_words(words: WordSource, key: Key, draw: int, count: int) -> NDArra
 def _check_examples(examples: int) -> None:
     if examples < 1:
         raise _wrong("the data set is empty", "data")
+
+
+def _unstated(spec: PrivacySpec, what: str) -> SamplerError:
+    return SamplerError(
+        f"{what} is not stated", f"sampler, {spec.sampler}", "compile with dataset_size or sample_rate"
+    )
 
 
 def _wrong(what: str, where: str) -> SamplerError:

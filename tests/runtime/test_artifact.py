@@ -290,7 +290,7 @@ def _errors(value: Any, rule: dict[str, Any], root: dict[str, Any], at: str) -> 
         POISSON,
         None,
         replace(POISSON, clip=(1.0, 2.0)),
-        replace(POISSON, accounting="none", reason="no delta", table=(), delta=None, q_num=None),
+        replace(POISSON, accounting="none", reason="unknown: delta not stated", table=(), delta=None, q_num=None),
     ],
 )
 def test_a_written_manifest_follows_the_documented_schema(privacy: Any) -> None:

@@ -314,7 +314,7 @@ def test_void_runs_end_epsilon_for_good(tmp_path: Path, void: str, reason: str) 
 
 def test_without_accounting_steps_count_and_epsilon_is_unknown() -> None:
     spec = replace(
-        POISSON, accounting="none", reason="dataset_size not stated", table=(), q_num=None, max_steps=None
+        POISSON, accounting="none", reason="unknown: dataset_size not stated", table=(), q_num=None, max_steps=None
     )
     with Ledger.in_memory(spec) as ledger:
         for _ in range(150):

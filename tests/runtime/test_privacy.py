@@ -45,8 +45,8 @@ def test_outside_the_table_is_refused(count: int, delta: float) -> None:
 
 
 def test_without_accounting_epsilon_is_unknown() -> None:
-    spec = replace(POISSON, accounting="none", reason="dataset_size not stated", table=(), q_num=None)
-    with pytest.raises(BudgetError, match="unknown: dataset_size not stated"):
+    spec = replace(POISSON, accounting="none", reason="unknown: dataset_size not stated", table=(), q_num=None)
+    with pytest.raises(BudgetError, match="epsilon is unknown: dataset_size not stated"):
         spec.epsilon(1, 1e-5)
 
 
@@ -85,7 +85,9 @@ def test_unit_is_the_step_for_poisson_and_the_epoch_otherwise() -> None:
         ({"reason": "because"}, "a reason why there is none"),
         ({"accounting": "none"}, "no reason is given"),
         ({"accounting": "none", "reason": "x"}, "there is a table"),
-        ({"sampler": "balls"}, "needs max_epochs"),
+        ({"sampler": "balls"}, "needs max_epochs and steps_per_epoch"),
+        ({"sampler": "balls", "max_epochs": 100}, "needs max_epochs and steps_per_epoch"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch = 0"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:

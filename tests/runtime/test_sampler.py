@@ -180,7 +180,7 @@ def test_the_stored_constants_choose_the_private_sampler() -> None:
     assert shuffle.next_lot().tolist() == permutation(KEY, 0, 10)[:4].tolist()
     sequential = private_sampler(replace(SHUFFLE, sampler="sequential"), 10, KEY)
     assert sequential.next_lot().tolist() == [0, 1, 2, 3]
-    balls = private_sampler(replace(SHUFFLE, sampler="balls", adjacency="add-remove", q_num=42949673), 10, KEY)
+    balls = private_sampler(replace(SHUFFLE, sampler="balls", adjacency="add-remove", steps_per_epoch=100), 10, KEY)
     assert _epochs(balls, 101) == [0] * 100 + [1]
 
 
@@ -193,7 +193,7 @@ def _epochs(sampler: Sampler, lots: int) -> list[int]:
 
 
 def test_the_number_of_lots_of_balls_does_not_depend_on_the_data() -> None:
-    spec = replace(SHUFFLE, sampler="balls", adjacency="add-remove", q_num=1 << 30)
+    spec = replace(SHUFFLE, sampler="balls", adjacency="add-remove")
     for examples in (1, 7, 1000):
         assert _epochs(private_sampler(spec, examples, KEY), 5) == [0, 0, 0, 0, 1]
 
@@ -214,6 +214,22 @@ def test_the_number_of_lots_of_balls_does_not_depend_on_the_data() -> None:
                 replace(POISSON, accounting="none", reason="-", table=(), q_num=None), 10, KEY
             ),
             "not stated",
+        ),
+        (
+            lambda: private_sampler(
+                replace(
+                    SHUFFLE,
+                    sampler="balls",
+                    adjacency="add-remove",
+                    accounting="none",
+                    reason="-",
+                    table=(),
+                    steps_per_epoch=None,
+                ),
+                10,
+                KEY,
+            ),
+            "steps of an epoch is not stated",
         ),
         (lambda: check_lot(np.array([1, 2, 1]), 5), "an example twice"),
         (lambda: check_lot(np.array([5]), 5), "outside"),

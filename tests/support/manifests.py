@@ -29,6 +29,7 @@ POISSON = PrivacySpec(
     delta=1e-5,
     max_steps=100,
     max_epochs=None,
+    steps_per_epoch=None,
     table=tuple(
         EpsilonEntry(count, delta, round(0.1 * count**0.5 - 0.02 * np.log10(delta) * count**0.5, 6))
         for count in (10, 50, 100)
@@ -55,6 +56,7 @@ SHUFFLE = PrivacySpec(
     delta=1e-5,
     max_steps=1000,
     max_epochs=3,
+    steps_per_epoch=4,
     table=tuple(EpsilonEntry(count, 1e-5, 2.0 * count) for count in (1, 2, 3)),
     accounting="pld",
     reason="",
