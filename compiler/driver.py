@@ -16,7 +16,7 @@ from ..runtime.privacy import EpsilonEntry, PrivacySpec
 from .codegen.target import BuildOptions, Built, build
 from .errors import PrivacyError
 from .ir.core import Function, Module, StateDecl
-from .ir.printer import print_module
+from .ir.printer import to_text
 from .ir.stage import Stage
 from .ir.types import Shape
 from .ops.state import Read, Write
@@ -108,7 +108,7 @@ def compile_source(
 
     def watch(number: int, name: str, current: Module) -> None:
         if keep_ir:
-            stages[current.stage] = print_module(current)
+            stages[current.stage] = to_text(current)
         if observe is not None:
             observe(number, name, current)
 

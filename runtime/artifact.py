@@ -138,8 +138,8 @@ class Artifact:
             spec = declared.get(name)
             if spec is None:
                 raise _unfit(f"the program has no state {name!r}", STATE)
-            if spec.kind == "diagnostic":
-                raise _unfit(f"{name!r} is diagnostic state, which is not private and never exported", STATE)
+            if spec.kind != "model":
+                raise _unfit(f"{name!r} is {spec.kind} state, which is not private and never exported", STATE)
             if value.dtype != numpy_dtype(spec.dtype, name) or value.shape != spec.shape:
                 wanted = f"{spec.dtype}{list(spec.shape)}"
                 raise _unfit(

@@ -19,8 +19,8 @@ Shape = tuple[int | str, ...]
 
 TargetKind = Literal["cpu", "reference", "onnx", "cuda"]
 FeedRole = Literal["data", "public"]
-StateKind = Literal["model", "diagnostic"]
-StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator"]
+StateKind = Literal["model", "diagnostic", "lot"]
+StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator", "variable"]
 BindingKind = Literal["state", "feed", "mask", "key", "draw", "rng_key", "rng_counter"]
 OutputKind = Literal["fetch", "state"]
 Combine = Literal["none", "mean", "sum", "rows"]
@@ -143,7 +143,8 @@ class StateSpec:
         name: the persistable variable.
         dtype: its element type.
         shape: sizes; state has no symbols.
-        kind: ``model``, or ``diagnostic`` (NOT PRIVATE, never exported).
+        kind: ``model``, ``diagnostic`` (metric counters), or ``lot`` (the sums of a lot under way); only model
+            state is ever exported, the others are NOT PRIVATE.
         trainable: whether the optimizer updates it.
         role: what it is for.
     """

@@ -209,7 +209,7 @@ class Function:
 
 
 StateKind = Literal["model", "diagnostic", "lot"]
-StateRole = Literal["parameter", "optimizer", "statistic", "counter", "rate", "accumulator", "variable"]
+StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator", "variable"]
 
 
 @dataclass(frozen=True)

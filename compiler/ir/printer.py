@@ -169,7 +169,9 @@ def _headline(op: OpBase, names: _Names) -> str:
     syntax = syntax_of(type(op))
     results = ", ".join(map(names, op.results))
     head = f"{results} = {op.name}" if results else op.name
-    operands = _operands(op, syntax.operands, names)
+    # A lone variadic operand needs no brackets inside parentheses.
+    brackets = len(syntax.operands) > 1 or bool(syntax.states)
+    operands = _operands(op, syntax.operands, names, brackets)
     if syntax.inner is not None and syntax.inner_operands is not None:
         stands_for = getattr(op, syntax.inner.name)
         arguments = getattr(op, syntax.inner_operands.name)
@@ -208,14 +210,14 @@ def _regrouped(op: OpBase, arguments: tuple[Value, ...], names: _Names) -> str:
     return ", ".join(groups)
 
 
-def _operands(op: OpBase, operands: tuple[Field, ...], names: _Names) -> str:
+def _operands(op: OpBase, operands: tuple[Field, ...], names: _Names, brackets: bool) -> str:
     groups: list[str] = []
     for field in operands:
         held = getattr(op, field.name)
         if held is None:
             groups.append("_")
         elif field.kind == "variadic":
-            groups.append(_variadic(held, names, brackets=len(operands) > 1))
+            groups.append(_variadic(held, names, brackets))
         else:
             groups.append(names(held))
     return ", ".join(groups)

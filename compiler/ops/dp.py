@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...runtime.keystream import Domain, blocks_for, normals_from_words, words
-from ..ir.core import Value
+from ..ir.core import StateName, Value
 from ..ir.stage import Stage
 from ..ir.types import DType, Shape, TensorType, dim_mul
 from .base import Array, Op
@@ -157,7 +157,7 @@ class ClipFactor(Op):
     terms: tuple[Value, ...]
     mask: Value
     clip: float
-    params: tuple[str, ...]
+    params: tuple[StateName, ...]
 
     def infer(self) -> TensorType:
         rows = self.mask.tensor.shape
@@ -315,7 +315,7 @@ class NoisyMean(Op):
     sigma: float
     clip: float
     lot: float
-    param: str
+    param: StateName
 
     def infer(self) -> TensorType:
         count = self.total.tensor.numel
@@ -353,7 +353,7 @@ class AddNoise(Op):
     sigma: float
     clip: float
     lot: float
-    param: str
+    param: StateName
 
     def infer(self) -> TensorType:
         return self.total.tensor

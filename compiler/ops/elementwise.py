@@ -13,7 +13,7 @@ from ..ir.core import Value
 from ..ir.types import DType, TensorType, static_shape
 from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
-from .kinds import PUBLIC, Kind, PublicKind, TotalKind, aligned_kind
+from .kinds import Kind, PublicKind, TotalKind, aligned_kind, constant_rows
 
 
 def _aligned(op: Op, kinds: Sequence[Kind], *, linear: bool) -> Kind:
@@ -44,7 +44,10 @@ class Binary(Op):
         """The result at one index."""
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, y: Tensor) -> Tensor:
-        return t.pointwise(lambda a, b: self.element(t, a, b), x, y, dtype=self.result.type.dtype)
+        def element(a: Expr, b: Expr) -> Scalar:
+            return self.element(t, a, b)
+
+        return t.pointwise(element, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
         if not self.onnx:
@@ -430,7 +433,10 @@ class Cast(Op):
         return _aligned(self, kinds, linear=self.dtype.is_float)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
-        return t.pointwise(lambda a: t.cast(a, self.dtype), x, dtype=self.dtype)
+        def element(a: Expr) -> Scalar:
+            return t.cast(a, self.dtype)
+
+        return t.pointwise(element, x, dtype=self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -451,7 +457,7 @@ class Fill(Op):
         return np.full(static_shape(self.type.shape), as_array(self.value, self.type.dtype), self.type.dtype.numpy)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
-        return PUBLIC
+        return constant_rows(self.type.shape)
 
     def to_tvm(self, t: TvmEmitter) -> Tensor:
         def element(*_: Any) -> Scalar:

@@ -10,7 +10,7 @@ from ..ir.core import OpBase, StateName, Value
 from ..ir.stage import Stage
 from ..ir.types import TensorType
 from .base import Op, OpBuilder
-from .kinds import Kind, MixedKind
+from .kinds import PUBLIC, Kind, MixedKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,31 @@ class Use(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class Private(Op):
+    """The privatised gradient of ``param``: all its ``uses`` together, one per read of the parameter."""
+
+    name: ClassVar[str] = "grad.private"
+    first_stage: ClassVar[Stage] = Stage.GRAD
+    last_stage: ClassVar[Stage] = Stage.GRAD
+    no_vjp: ClassVar[str] = "the private update is not differentiated"
+    no_evaluate: ClassVar[str] = "replaced by privatize"
+    no_tvm: ClassVar[str] = "replaced by privatize"
+    no_onnx: ClassVar[str] = "replaced by privatize"
+
+    uses: tuple[Value, ...]
+    param: StateName
+
+    def infer(self) -> TensorType:
+        for value in self.uses:
+            if not isinstance(value.op, Use) or value.op.param != self.param:
+                raise self.fail(f"an operand is not a grad.use of {self.param!r}")
+        return self.uses[0].tensor
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return PUBLIC
+
+
+@dataclass(frozen=True, eq=False)
 class StopGradient(Op):
     """``x``, through which no gradient flows.  The kind stays: a detached batch mean is still mixed."""
 
@@ -102,4 +127,4 @@ class StopGradient(Op):
         return (None,)
 
 
-OPS: tuple[type[Op], ...] = (Backward, Use, StopGradient)
+OPS: tuple[type[Op], ...] = (Backward, Use, Private, StopGradient)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..ir.core import OpBase
-from ..ir.types import Shape
+from ..ir.types import Shape, Sym
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,16 @@ class MixedKind:
 
 Kind: TypeAlias = PublicKind | ExampleKind | TotalKind | MixedKind
 PUBLIC = PublicKind()
+
+
+def constant_rows(shape: Shape) -> Kind:
+    """A public value repeated to ``shape``: over the batch, every example has the same, which keeps them apart."""
+    axes = [axis for axis, dim in enumerate(shape) if isinstance(dim, Sym)]
+    if not axes:
+        return PUBLIC
+    dim = shape[axes[0]]
+    assert isinstance(dim, Sym)
+    return ExampleKind(axes[0], 1, dim.scale)
 
 
 def first_mixed(kinds: Sequence[Kind]) -> MixedKind | None:

@@ -13,7 +13,17 @@ from ..ir.core import Value
 from ..ir.types import Dim, DType, Shape, Sym, TensorType, dim_add, dim_div, static_shape
 from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
-from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind, all_public, default_kind, first_mixed
+from .kinds import (
+    PUBLIC,
+    ExampleKind,
+    Kind,
+    MixedKind,
+    TotalKind,
+    all_public,
+    constant_rows,
+    default_kind,
+    first_mixed,
+)
 
 
 def _factors(shape: Shape) -> tuple[int, tuple[str, ...]]:
@@ -169,6 +179,9 @@ class Broadcast(Move):
 
     def moved(self, kind: ExampleKind) -> Kind:
         return ExampleKind(kind.axis + len(self.shape) - self.x.tensor.rank, kind.pre, kind.post)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return constant_rows(self.shape) if all_public(kinds) else super().example_axis(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         source = self.x.tensor.shape

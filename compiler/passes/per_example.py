@@ -84,17 +84,19 @@ def _reduced(b: OpBuilder, op: reduce.Sum | reduce.Mean, kinds: dict[Value, Kind
     assert isinstance(kind, ExampleKind)
     dims = op.x.tensor.shape
     axes = {axis % len(dims) for axis in op.axes}
-    # [.., pre*N*post, ..] -> [.., pre, N, post, ..] -> N first, so that one pattern covers folded axes too.
-    opened: tuple[Dim, ...] = (*dims[: kind.axis], kind.pre, ROW, kind.post, *dims[kind.axis + 1 :])
-    row_axis = kind.axis + 1
-    rows = b.transpose(
-        b.reshape(op.x, opened), (row_axis, *(axis for axis in range(len(opened)) if axis != row_axis))
-    )
-    # Axes of `rows`: 0 is N; then the opened axes without N, where the example axis has become pre and post.
-    reduced = [1 + (axis if axis <= kind.axis else axis + 1) for axis in axes]
-    reduced.append(1 + kind.axis + 1)
+    rows = op.x
+    if kind == ExampleKind(0):
+        reduced = sorted(axes - {0})
+    else:
+        # [.., pre*N*post, ..] -> [.., pre, N, post, ..] -> N first, so that folded axes are covered too.
+        opened: tuple[Dim, ...] = (*dims[: kind.axis], kind.pre, ROW, kind.post, *dims[kind.axis + 1 :])
+        row_axis = kind.axis + 1
+        others = [axis for axis in range(len(opened)) if axis != row_axis]
+        rows = b.transpose(b.reshape(op.x, opened), (row_axis, *others))
+        # Axes of `rows`: 0 is N; then the opened axes without N, where the example axis has become two.
+        reduced = sorted({1 + axis + (axis > kind.axis) for axis in axes} | {2 + kind.axis})
     fold = b.reduce_sum if isinstance(op, reduce.Sum) else b.reduce_mean
-    per_example = fold(rows, tuple(sorted(reduced)))
+    per_example = fold(rows, reduced) if reduced else rows
     form: Literal["mean", "sum"] = "sum" if isinstance(op, reduce.Sum) else "mean"
     return Terms(form, b.reshape(per_example, (ROW, *op.result.tensor.shape)), None)
 
