@@ -1,0 +1,474 @@
+"""Rows of different lengths (LoD): pooling rows to vectors, and back.
+
+A ragged value of type ``ragged<f32[T,D], N>`` is a pair of buffers (``ir.types.RaggedType``).  Ops take it
+apart (``ragged.data``) and put it together (``ragged.like``), so that everything that treats tokens alike is
+an ordinary op on the data.  A ``to_tvm`` rule with a ragged result returns its data and offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+
+from ..ir.core import Value
+from ..ir.types import DType, RaggedType, TensorType
+from .base import Array, Op, OpBuilder
+from .emit import Expr, Loops, RaggedTensor, Scalar, Tensor, TvmEmitter
+
+Pooling = Literal["sum", "average", "sqrt", "max", "first", "last"]
+NO_ONNX = "ragged values are planned for a later ONNX target"
+
+
+@dataclass(frozen=True, eq=False)
+class RaggedArray:
+    """A ragged value in numpy: ``data`` [T, …] and ``offsets`` i64[N + 1].
+
+    Row i is ``data[offsets[i]:offsets[i + 1]]``.
+    """
+
+    data: Array
+    offsets: Array
+
+    @staticmethod
+    def of(rows: Sequence[Array]) -> RaggedArray:
+        """The rows joined; at least one row, all with equal trailing extents."""
+        lengths = [len(row) for row in rows]
+        return RaggedArray(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
+
+    def rows(self) -> list[Array]:
+        """Views of the rows."""
+        return [self.data[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+
+
+class _Ragged(Op):
+    """Base: no kind rule, since private programs take padded examples instead of ragged feeds."""
+
+    no_onnx: ClassVar[str] = NO_ONNX
+
+
+@dataclass(frozen=True, eq=False)
+class Data(_Ragged):
+    """The tokens of all rows, f32[T, …]."""
+
+    name: ClassVar[str] = "ragged.data"
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        return self.x.ragged.data
+
+    def evaluate(self, x: RaggedArray) -> Array:
+        return x.data
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None else b(Like(ct, self.x)),)
+
+    def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> Tensor:
+        return x.data
+
+
+@dataclass(frozen=True, eq=False)
+class Like(_Ragged):
+    """``data`` [T, …] divided into the rows of ``rows``."""
+
+    name: ClassVar[str] = "ragged.like"
+
+    data: Value
+    rows: Value
+
+    def infer(self) -> RaggedType:
+        rows = self.rows.ragged
+        if self.data.tensor.rank == 0 or self.data.tensor.shape[0] != rows.data.shape[0]:
+            raise self.fail(f"{self.data.type} has not one entry per token of {rows}")
+        return RaggedType(self.data.tensor, rows.count)
+
+    def evaluate(self, data: Array, rows: RaggedArray) -> RaggedArray:
+        return RaggedArray(data, rows.offsets)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None else b(Data(ct)), None)
+
+    def to_tvm(self, t: TvmEmitter, data: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
+        return data, rows.offsets
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths(_Ragged):
+    """The number of tokens of every row, i64[N]."""
+
+    name: ClassVar[str] = "ragged.lengths"
+    no_vjp: ClassVar[str] = "integer output"
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        return TensorType(DType.I64, (self.x.ragged.count,))
+
+    def evaluate(self, x: RaggedArray) -> Array:
+        return np.diff(x.offsets)
+
+    def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> Tensor:
+        def length(i: Expr) -> Scalar:
+            return x.offsets[i + 1] - x.offsets[i]
+
+        return t.compute((self.x.ragged.count,), DType.I64, length)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(_Ragged):
+    """One vector per row, f32[N, …]: the ``sum``, ``average``, ``sqrt`` (sum over the root of the length), ``max``,
+    ``first`` or ``last`` of its tokens; ``pad_value`` for a row without tokens."""
+
+    name: ClassVar[str] = "ragged.pool"
+
+    x: Value
+    how: Pooling
+    pad_value: float = 0.0
+
+    def infer(self) -> TensorType:
+        if self.how not in get_args(Pooling):
+            raise self.fail(f"pools by {', '.join(get_args(Pooling))}, not by {self.how!r}")
+        kind = self.x.ragged
+        if not kind.dtype.is_float:
+            raise self.fail(f"pools floating-point tokens, not {kind}")
+        return kind.data.with_shape((kind.count, *kind.data.shape[1:]))
+
+    def evaluate(self, x: RaggedArray) -> Array:
+        kind = x.data.dtype
+        out = np.full((len(x.offsets) - 1, *x.data.shape[1:]), self.pad_value, kind)
+        for i, row in enumerate(x.rows()):
+            if len(row):
+                out[i] = _pooled(self.how, row)
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None else b(PoolGrad(self.x, ct, self.how)),)
+
+    def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> Tensor:
+        kind, dtype = self.x.ragged, self.x.type.dtype
+
+        def write(loops: Loops, out: Tensor) -> None:
+            def row(i: Expr, *rest: Expr) -> None:
+                start, stop = x.offsets[i], x.offsets[i + 1]
+                index = (i, *rest)
+
+                def filled() -> None:
+                    _pool_row(t, loops, self.how, dtype, x.data, start, stop, rest, out, index)
+
+                def empty() -> None:
+                    loops.store(out, index, t.const(self.pad_value, dtype))
+
+                loops.when(start < stop, filled, empty)
+
+            _rows(loops, kind, row)
+
+        (out,) = t.loops([(self.result.tensor.shape, dtype)], write)
+        return out
+
+
+def _pooled(how: Pooling, row: Array) -> Array:
+    match how:
+        case "sum":
+            return row.sum(axis=0, dtype=row.dtype)
+        case "average":
+            return (row.sum(axis=0, dtype=row.dtype) / len(row)).astype(row.dtype)
+        case "sqrt":
+            return (row.sum(axis=0, dtype=row.dtype) / np.sqrt(len(row))).astype(row.dtype)
+        case "max":
+            return row.max(axis=0)
+        case "first":
+            return row[0]
+        case "last":
+            return row[-1]
+
+
+def _rows(loops: Loops, kind: RaggedType, body: Any) -> None:
+    """``body(i, *rest)`` for every row i and every index of the trailing axes; rows in parallel."""
+
+    def nest(index: tuple[Expr, ...], shape: Sequence[Any]) -> None:
+        if shape:
+            loops.serial(shape[0], lambda j: nest((*index, j), shape[1:]))
+        else:
+            body(*index)
+
+    loops.parallel(kind.count, lambda i: nest((i,), kind.data.shape[1:]))
+
+
+def _scale(t: TvmEmitter, how: Pooling, length: Expr, dtype: DType) -> Expr:
+    """What a row's sum is divided by."""
+    as_float = t.cast(length, dtype)
+    return t.call("sqrt", as_float) if how == "sqrt" else as_float
+
+
+def _pool_row(
+    t: TvmEmitter,
+    loops: Loops,
+    how: Pooling,
+    dtype: DType,
+    data: Tensor,
+    start: Expr,
+    stop: Expr,
+    rest: tuple[Expr, ...],
+    out: Tensor,
+    index: tuple[Expr, ...],
+) -> None:
+    if how in ("first", "last"):
+        loops.store(out, index, data[(start if how == "first" else stop - 1, *rest)])
+        return
+    total = loops.local(dtype)
+    loops.store(total, 0, data[(start, *rest)])
+
+    def step(k: Expr) -> None:
+        token = data[(start + 1 + k, *rest)]
+        loops.store(total, 0, t.maximum(total[0], token) if how == "max" else total[0] + token)
+
+    loops.serial(stop - start - 1, step)
+    loops.store(out, index, total[0] if how in ("max", "sum") else total[0] / _scale(t, how, stop - start, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class PoolGrad(_Ragged):
+    """The cotangent of the tokens of ``ragged.pool``; for ``max`` it goes to the first of equal tokens."""
+
+    name: ClassVar[str] = "ragged.pool_grad"
+
+    x: Value
+    ct: Value
+    how: Pooling
+
+    def infer(self) -> RaggedType:
+        kind = self.x.ragged
+        wanted = kind.data.with_shape((kind.count, *kind.data.shape[1:]))
+        if self.ct.type != wanted:
+            raise self.fail(f"the cotangent is {wanted}, not {self.ct.type}")
+        return kind
+
+    def evaluate(self, x: RaggedArray, ct: Array) -> RaggedArray:
+        grad = np.zeros_like(x.data)
+        for row, out, seed in zip(x.rows(), RaggedArray(grad, x.offsets).rows(), ct, strict=True):
+            if not len(row):
+                continue
+            match self.how:
+                case "sum":
+                    out[:] = seed
+                case "average":
+                    out[:] = seed / len(row)
+                case "sqrt":
+                    out[:] = seed / np.sqrt(len(row))
+                case "max":
+                    np.put_along_axis(out, row.argmax(axis=0)[None], seed[None], axis=0)
+                case "first":
+                    out[0] = seed
+                case "last":
+                    out[-1] = seed
+        return RaggedArray(grad, x.offsets)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        """Linear in ``ct``; its transpose pools the cotangent of the tokens at the tokens that were taken."""
+        (ct,) = cts
+        if ct is None or not needs[1]:
+            return None, None
+        if self.how == "max":
+            return None, b(PoolTaken(self.x, ct))
+        return None, b(Pool(ct, self.how))
+
+    def to_tvm(self, t: TvmEmitter, x: RaggedTensor, ct: Tensor) -> tuple[Tensor, Tensor]:
+        kind, dtype = self.x.ragged, self.x.type.dtype
+
+        def write(loops: Loops, out: Tensor) -> None:
+            def row(i: Expr, *rest: Expr) -> None:
+                start, stop, seed = x.offsets[i], x.offsets[i + 1], ct[(i, *rest)]
+                taken = _position(t, loops, self.how, x.data, start, stop, rest)
+
+                def step(k: Expr) -> None:
+                    at = start + k
+                    if taken is not None:
+                        value: Scalar = t.select(at.eq(taken[0]), seed, t.const(0, dtype))
+                    elif self.how == "sum":
+                        value = seed
+                    else:
+                        value = seed / _scale(t, self.how, stop - start, dtype)
+                    loops.store(out, (at, *rest), value)
+
+                loops.serial(stop - start, step)
+
+            _rows(loops, kind, row)
+
+        (grad,) = t.loops([(kind.data.shape, dtype)], write)
+        return grad, x.offsets
+
+
+@dataclass(frozen=True, eq=False)
+class PoolTaken(_Ragged):
+    """The entries of ``y`` at the tokens that ``max`` pooling of ``x`` takes; 0 for a row without tokens."""
+
+    name: ClassVar[str] = "ragged.pool_taken"
+
+    x: Value
+    y: Value
+
+    def infer(self) -> TensorType:
+        kind = self.x.ragged
+        if self.y.type != kind:
+            raise self.fail(f"operands of different types, {kind} and {self.y.type}")
+        return kind.data.with_shape((kind.count, *kind.data.shape[1:]))
+
+    def evaluate(self, x: RaggedArray, y: RaggedArray) -> Array:
+        out = np.zeros((len(x.offsets) - 1, *x.data.shape[1:]), x.data.dtype)
+        for i, (row, values) in enumerate(zip(x.rows(), y.rows(), strict=True)):
+            if len(row):
+                out[i] = np.take_along_axis(values, row.argmax(axis=0)[None], axis=0)[0]
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return None, None if ct is None else b(PoolGrad(self.x, ct, "max"))
+
+    def to_tvm(self, t: TvmEmitter, x: RaggedTensor, y: RaggedTensor) -> Tensor:
+        kind, dtype = self.x.ragged, self.x.type.dtype
+
+        def write(loops: Loops, out: Tensor) -> None:
+            def row(i: Expr, *rest: Expr) -> None:
+                start, stop = x.offsets[i], x.offsets[i + 1]
+
+                def filled() -> None:
+                    taken = _position(t, loops, "max", x.data, start, stop, rest)
+                    assert taken is not None
+                    loops.store(out, (i, *rest), y.data[(taken[0], *rest)])
+
+                def empty() -> None:
+                    loops.store(out, (i, *rest), t.const(0, dtype))
+
+                loops.when(start < stop, filled, empty)
+
+            _rows(loops, kind, row)
+
+        (out,) = t.loops([(self.result.tensor.shape, dtype)], write)
+        return out
+
+
+def _position(
+    t: TvmEmitter, loops: Loops, how: Pooling, data: Tensor, start: Expr, stop: Expr, rest: tuple[Expr, ...]
+) -> Tensor | None:
+    """Where the one token stands that pooling takes, as i64 scratch of one element; None where it takes all."""
+    if how not in ("first", "last", "max"):
+        return None
+    taken = loops.local(DType.I64)
+    loops.store(taken, 0, stop - 1 if how == "last" else start)
+    if how == "max":
+
+        def step(k: Expr) -> None:
+            at = start + k
+            loops.when(data[(taken[0], *rest)] < data[(at, *rest)], lambda: loops.store(taken, 0, at))
+
+        loops.serial(stop - start, step)
+    return taken
+
+
+@dataclass(frozen=True, eq=False)
+class Expand(_Ragged):
+    """Row i of ``x`` [N, …] repeated for every token of row i of ``rows``."""
+
+    name: ClassVar[str] = "ragged.expand"
+
+    x: Value
+    rows: Value
+
+    def infer(self) -> RaggedType:
+        rows, kind = self.rows.ragged, self.x.tensor
+        if kind.rank == 0 or kind.shape[0] != rows.count:
+            raise self.fail(f"{kind} has not one entry per row of {rows}")
+        return RaggedType(kind.with_shape((rows.data.shape[0], *kind.shape[1:])), rows.count)
+
+    def evaluate(self, x: Array, rows: RaggedArray) -> RaggedArray:
+        return RaggedArray(np.repeat(x, np.diff(rows.offsets), axis=0), rows.offsets)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None or not needs[0] else b(Pool(ct, "sum")), None)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
+        kind = self.result.ragged
+
+        def write(loops: Loops, out: Tensor) -> None:
+            def row(i: Expr, *rest: Expr) -> None:
+                start, stop = rows.offsets[i], rows.offsets[i + 1]
+                loops.serial(stop - start, lambda k: loops.store(out, (start + k, *rest), x[(i, *rest)]))
+
+            _rows(loops, kind, row)
+
+        (out,) = t.loops([(kind.data.shape, kind.dtype)], write)
+        return out, rows.offsets
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(_Ragged):
+    """Softmax over the tokens of each row, for every index of the trailing axes apart."""
+
+    name: ClassVar[str] = "ragged.softmax"
+
+    x: Value
+
+    def infer(self) -> RaggedType:
+        if not self.x.ragged.dtype.is_float:
+            raise self.fail(f"takes floating-point tokens, not {self.x.type}")
+        return self.x.ragged
+
+    def evaluate(self, x: RaggedArray) -> RaggedArray:
+        out = np.empty_like(x.data)
+        for row, result in zip(x.rows(), RaggedArray(out, x.offsets).rows(), strict=True):
+            if len(row):
+                powers = np.exp(row - row.max(axis=0))
+                result[:] = powers / powers.sum(axis=0, dtype=row.dtype)
+        return RaggedArray(out, x.offsets)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        """``y * (ct - sum over the row of y * ct)``."""
+        (ct,) = cts
+        if ct is None:
+            return (None,)
+        y, seed = b(Data(self.result)), b(Data(ct))
+        product = b.mul(y, seed)
+        row_sum = b(Data(b(Expand(b(Pool(b(Like(product, self.x)), "sum")), self.x))))
+        return (b(Like(b.sub(product, b.mul(y, row_sum)), self.x)),)
+
+    def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> tuple[Tensor, Tensor]:
+        kind, dtype = self.x.ragged, self.x.type.dtype
+
+        def write(loops: Loops, out: Tensor) -> None:
+            def row(i: Expr, *rest: Expr) -> None:
+                start, stop = x.offsets[i], x.offsets[i + 1]
+
+                def filled() -> None:
+                    top, total = loops.local(dtype), loops.local(dtype)
+                    loops.store(top, 0, x.data[(start, *rest)])
+                    loops.store(total, 0, t.const(0, dtype))
+
+                    def highest(k: Expr) -> None:
+                        loops.store(top, 0, t.maximum(top[0], x.data[(start + k, *rest)]))
+
+                    def power(k: Expr) -> None:
+                        loops.store(out, (start + k, *rest), t.call("exp", x.data[(start + k, *rest)] - top[0]))
+                        loops.store(total, 0, total[0] + out[(start + k, *rest)])
+
+                    def divide(k: Expr) -> None:
+                        loops.store(out, (start + k, *rest), out[(start + k, *rest)] / total[0])
+
+                    for body in (highest, power, divide):
+                        loops.serial(stop - start, body)
+
+                loops.when(start < stop, filled)
+
+            _rows(loops, kind, row)
+
+        (out,) = t.loops([(kind.data.shape, dtype)], write)
+        return out, x.offsets
+
+
+OPS: tuple[type[Op], ...] = (Data, Like, Lengths, Pool, PoolGrad, PoolTaken, Expand, Softmax)
