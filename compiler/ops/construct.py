@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from ..ir.builder import Builder
 from ..ir.core import Value
-from ..ir.types import Dim, DType, Shape, TensorType, dim_mul
-from . import elementwise, embedding, indexing, linear, reduce, unary
+from ..ir.types import Dim, DType, RaggedType, Shape, TensorType, dim_mul
+from . import elementwise, embedding, indexing, linear, ragged, reduce, unary
 from . import shape as shape_ops
 from .control import map_over
 
@@ -31,12 +31,17 @@ class OpBuilder(Builder):
         return self(elementwise.Fill(value, TensorType(dtype, tuple(shape))))
 
     def zeros_like(self, x: Value) -> Value:
+        if isinstance(x.type, RaggedType):
+            return self(ragged.Like(self.fill(x.type.data.shape, x.type.dtype, 0.0), x))
         return self.fill(x.tensor.shape, x.tensor.dtype, 0.0)
 
     def ones_like(self, x: Value) -> Value:
         return self.fill(x.tensor.shape, x.tensor.dtype, 1.0)
 
     def add(self, x: Value, y: Value) -> Value:
+        """``x + y``; two ragged values have the same rows."""
+        if isinstance(x.type, RaggedType):
+            return self(ragged.Like(self.add(self(ragged.Data(x)), self(ragged.Data(y))), x))
         return self(elementwise.Add(x, y))
 
     def sub(self, x: Value, y: Value) -> Value:
