@@ -52,8 +52,8 @@ class _NumpyMaths:
     def maximum(self, x: Any, y: Any) -> Any:
         return np.maximum(x, y)
 
-    def where(self, condition: Any, x: Any, y: Any) -> Any:
-        return np.where(condition, x, y)
+    def where(self, condition: Array, x: Array | float, y: Array | float) -> Array:
+        return np.where(condition, np.asarray(x, self.number), np.asarray(y, self.number))
 
 
 class _ElementMaths:
