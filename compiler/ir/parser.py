@@ -35,13 +35,15 @@ from .core import (
     Value,
 )
 from .cursor import Cursor, close_matches
+from .fit import wanted
 from .lexer import Source, Token
 from .location import UNKNOWN, Loc
 from .stage import Stage
-from .syntax import LABELS, Syntax, syntax_of
+from .syntax import LABELS, Syntax, syntax_of, usage
 from .types import Clipped, Example, Label, Mixed, Public, Scaled, Type
 
 OpSet = Mapping[str, type[OpBase]]
+
 
 def parse(text: str, opset: OpSet, source: str = "text") -> Module:
     """The module that ``text`` describes.
@@ -317,7 +319,7 @@ class _Parser(Cursor):
                 given[field.name] = tuple(self.listed(self.value, end))
                 return
             if end is not None and self.sees(end):
-                raise self.error(f"{cls.name} takes {_count(operands)}, found {i}")
+                raise self.error(f"{cls.name} takes {_count(operands)}, found {i}", None, _written(cls))
             if i:
                 self.expect(",", f" and `{field.name}` of {cls.name}")
             if field.kind == "variadic":
@@ -329,7 +331,7 @@ class _Parser(Cursor):
                 given[field.name] = self.value()
         if end is not None:
             if self.sees(",") or self.token.kind == "value":
-                raise self.error(f"{cls.name} takes {_count(operands)}, found more")
+                raise self.error(f"{cls.name} takes {_count(operands)}, found more", None, _written(cls))
             self.expect(end)
 
     def results(self, names: list[Token], head: Token) -> list[tuple[Type, Label | None]]:
@@ -377,7 +379,8 @@ class _Parser(Cursor):
         syntax = syntax_of(cls)
         for field in syntax.attributes + syntax.states:
             if field.default is MISSING and field.name not in given:
-                raise self.error(f"{cls.name} needs the attribute `{field.name}`", head)
+                hint = f"add `{field.name}=…`, {wanted(field.annotation)}"
+                raise self.error(f"{cls.name} needs the attribute `{field.name}`", head, hint)
         try:
             return cls(**typing.cast("dict[str, Any]", {**given, "loc": loc}))
         except VerifyError as error:
@@ -395,7 +398,8 @@ class _Parser(Cursor):
             raise self.error(f"{op.name} has {_plural(len(op.results), 'result')}, the text types {len(stated)}", head)
         for token, value, (kind, label) in zip(names, op.results, stated, strict=True):
             if kind != value.type:
-                raise self.error(f"text says {token} is {kind}, {op.name} infers {value.type}", token)
+                hint = "correct the type, or the operands and attributes that it follows from"
+                raise self.error(f"text says {token} is {kind}, {op.name} infers {value.type}", token, hint)
             value.label = label
             self.define(token, value)
 
@@ -403,6 +407,10 @@ class _Parser(Cursor):
 def _count(operands: tuple[Field, ...]) -> str:
     listed = ", ".join(field.name for field in operands)
     return f"{_plural(len(operands), 'operand')} ({listed})" if operands else "no operands"
+
+
+def _written(cls: type[OpBase]) -> str:
+    return f"it is written {usage(cls)}"
 
 
 def _plural(count: int, noun: str) -> str:

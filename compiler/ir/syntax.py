@@ -72,3 +72,21 @@ def is_name(text: str) -> bool:
 def is_name_char(char: str) -> bool:
     """Whether ``char`` may stand in a value's name."""
     return char.isascii() and (char.isalnum() or char in "_.")
+
+
+def usage(cls: type[OpBase]) -> str:
+    """How the op is written, with field names for values: ``linear.matmul(x, w)``."""
+    syntax = syntax_of(cls)
+    lone = len(syntax.operands) == 1
+    groups = [_placeholder(field, lone) for field in syntax.operands]
+    if syntax.states:
+        return f"{cls.name} {', '.join([f'@{field.name}' for field in syntax.states] + groups)}"
+    if syntax.inner is not None:
+        return f"{cls.name}[op](its operands; {', '.join(groups)})"
+    return f"{cls.name}({', '.join(groups)})"
+
+
+def _placeholder(field: Field, lone: bool) -> str:
+    if field.kind == "variadic":
+        return f"{field.name}, …" if lone else f"[{field.name}, …]"
+    return f"{field.name} or _" if field.kind == "optional" else field.name

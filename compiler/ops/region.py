@@ -71,7 +71,18 @@ def build_region(b: OpBuilder, types: Sequence[Type], hints: Sequence[str], body
     inner = b.nested()
     params = tuple(Value(kind, hint) for kind, hint in zip(types, hints, strict=True))
     results = tuple(body(inner, *params))
-    return Region(params, tuple(inner.ops), results)
+    return Region(params, _live(inner.ops, results), results)
+
+
+def _live(ops: Sequence[OpBase], results: Sequence[Value]) -> tuple[OpBase, ...]:
+    """The ops that ``results`` depend on: a gradient that inlines a body seldom needs all of it."""
+    needed = set(results)
+    kept: list[OpBase] = []
+    for op in reversed(ops):
+        if any(value in needed for value in op.results):
+            needed.update(op.operands)
+            kept.append(op)
+    return tuple(reversed(kept))
 
 
 def evaluate_op(op: OpBase, environment: Environment) -> None:
