@@ -45,10 +45,8 @@ def pipeline(module: Module, *, to: Stage = Stage.TARGET, batch: int = 0) -> tup
         Stage.UPDATE: (Update(),),
         Stage.TARGET: (
             *SIMPLIFY,
-            Lots() if private else ToTarget(),
+            *((Lots(), FuseNoise()) if private else (ToTarget(),)),
             *((Specialise(batch),) if batch else ()),
-            *SIMPLIFY,
-            *((FuseNoise(),) if private else ()),
         ),
     }
     return tuple(step for stage, passes in steps.items() if module.stage < stage <= to for step in passes)

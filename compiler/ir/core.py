@@ -151,16 +151,16 @@ class OpBase:
                 if spec.default is MISSING or value != spec.default:
                     yield spec.name, value
 
-    def clone(self, mapping: Mapping[Value, Value], loc: Loc | None = None, **attributes: object) -> Self:
-        """The same op on other operands; hints and labels of its results carry over."""
-        changed: dict[str, object] = dict(attributes)
+    def clone(self, mapping: Mapping[Value, Value], loc: Loc | None = None, **fields: object) -> Self:
+        """The same op on other operands, with ``fields`` replaced; hints of its results carry over."""
+        changed: dict[str, object] = {}
         for spec in fields_of(type(self)):
             value = getattr(self, spec.name)
             if spec.kind == "variadic":
                 changed[spec.name] = tuple(mapping.get(v, v) for v in value)
             elif spec.kind in ("operand", "optional") and value is not None:
                 changed[spec.name] = mapping.get(value, value)
-        op = replace(self, loc=loc or self.loc, **changed)
+        op = replace(self, loc=loc or self.loc, **(changed | fields))
         for new, old in zip(op.results, self.results, strict=False):
             new.hint = old.hint
         return op

@@ -304,7 +304,6 @@ class NoisyMean(Op):
 
     name: ClassVar[str] = "dp.noisy_mean"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
-    last_stage: ClassVar[Stage] = Stage.UPDATE
     no_vjp: ClassVar[str] = NO_VJP
     no_tvm: ClassVar[str] = "fused with its bits (dp.add_noise) before lowering"
     no_onnx: ClassVar[str] = NO_ONNX
