@@ -14,11 +14,13 @@ The radius is made from 64 bits: tails reach 9.49 standard deviations; float32 u
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import math
 import os
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Literal, TypeVar
 
@@ -110,8 +112,7 @@ def chacha20_blocks(key: Key, nonce: bytes, first_block: int, count_blocks: int)
     """
     if len(nonce) != 12:
         raise ValueError(f"a ChaCha20 nonce has 12 bytes, this one has {len(nonce)}")
-    if first_block < 0 or count_blocks < 0 or first_block + count_blocks > MAX_BLOCKS:
-        raise ValueError(f"blocks {first_block}..{first_block + count_blocks} pass the 32-bit block counter")
+    _check_blocks(first_block, count_blocks)
     fixed = np.concatenate([_CONSTANTS, key_words(key), np.frombuffer(nonce, dtype="<u4").astype(np.uint32)])
     out = np.empty((count_blocks, BLOCK_WORDS), dtype=np.uint32)
     for start in range(0, count_blocks, _CHUNK_BLOCKS):
@@ -178,6 +179,49 @@ def words(
     """
     stream = nonce(domain=domain, tensor=tensor, draw=draw, rank=rank)
     return chacha20_blocks(key, stream, first_block, count_blocks)
+
+
+def fast_words(
+    key: Key,
+    *,
+    domain: Domain,
+    tensor: int,
+    draw: int,
+    rank: int = 0,
+    count_blocks: int,
+    first_block: int = 0,
+) -> NDArray[np.uint32]:
+    """`words`, made by the ``cryptography`` package where it is installed: some ten times as fast."""
+    cipher = _installed_cipher()
+    if cipher is None or count_blocks == 0:
+        return words(
+            key,
+            domain=domain,
+            tensor=tensor,
+            draw=draw,
+            rank=rank,
+            count_blocks=count_blocks,
+            first_block=first_block,
+        )
+    _check_blocks(first_block, count_blocks)
+    stream = nonce(domain=domain, tensor=tensor, draw=draw, rank=rank)
+    secret = key_words(key).astype("<u4").tobytes()
+    data = cipher(secret, struct.pack("<I", first_block) + stream, 64 * count_blocks)
+    return np.frombuffer(data, dtype="<u4").astype(np.uint32, copy=False).reshape(count_blocks, BLOCK_WORDS)
+
+
+@functools.cache
+def _installed_cipher() -> Callable[[bytes, bytes, int], bytes] | None:
+    """(key, counter and nonce, bytes) -> keystream; None without the package, which is optional here."""
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+    except ImportError:
+        return None
+
+    def keystream(key: bytes, start: bytes, size: int) -> bytes:
+        return Cipher(algorithms.ChaCha20(key, start), mode=None).encryptor().update(bytes(size))
+
+    return keystream
 
 
 def blocks_for(count: int) -> int:
@@ -255,7 +299,7 @@ def gaussian(
     groups = _CHUNK_BLOCKS // GROUP_BLOCKS * 4
     for start in range(0, count, groups * NORMALS_PER_GROUP):
         size = min(groups * NORMALS_PER_GROUP, count - start)
-        chunk = words(
+        chunk = fast_words(
             key,
             domain=domain,
             tensor=tensor,
@@ -266,6 +310,11 @@ def gaussian(
         )
         out[start : start + size] = normals_from_words(chunk, size)
     return out
+
+
+def _check_blocks(first_block: int, count_blocks: int) -> None:
+    if first_block < 0 or count_blocks < 0 or first_block + count_blocks > MAX_BLOCKS:
+        raise ValueError(f"blocks {first_block}..{first_block + count_blocks} pass the 32-bit block counter")
 
 
 def _check_range(name: str, value: int, bound: int) -> None:

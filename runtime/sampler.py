@@ -22,7 +22,7 @@ Indices = NDArray[np.int64]
 
 
 class WordSource(Protocol):
-    """Makes keystream words, as `keystream.words` does; a compiled kernel may take its place."""
+    """Makes keystream words, as `keystream.fast_words` does; a compiled kernel may take its place."""
 
     def __call__(
         self, key: Key, *, domain: Domain, tensor: int, draw: int, rank: int = 0, count_blocks: int
@@ -79,14 +79,14 @@ class PoissonSampler:
         q_num: int,
         key: Key,
         *,
-        words: WordSource = keystream.words,
+        words: WordSource = keystream.fast_words,
         state: SamplerState | None = None,
     ) -> None:
         _check_examples(examples)
         if not 1 <= q_num <= Q_ONE:
             raise _wrong(f"the sampling rate {q_num} / 2^32 is outside (0, 1]", "poisson")
         self._examples = examples
-        self._q_num = np.uint64(q_num)  # 2^32, a rate of 1, does not fit 32 bits
+        self._last = np.uint32(q_num - 1)  # word < q_num, written so that a rate of 1 stays within 32 bits
         self._key = key
         self._words = words
         self._drawn = 0 if state is None else state.position
@@ -105,7 +105,7 @@ class PoissonSampler:
         """The next lot, i64[size], in ascending order."""
         draws = _example_words(self._words, self._key, self._drawn, self._examples)
         self._drawn += 1
-        return check_lot(np.flatnonzero(draws < self._q_num), self._examples)
+        return check_lot(np.flatnonzero(draws <= self._last), self._examples)
 
 
 class BallsSampler:
@@ -120,7 +120,7 @@ class BallsSampler:
     Raises SamplerError for sizes below 1.
     """
 
-    def __init__(self, examples: int, lots: int, key: Key, *, words: WordSource = keystream.words) -> None:
+    def __init__(self, examples: int, lots: int, key: Key, *, words: WordSource = keystream.fast_words) -> None:
         _check_examples(examples)
         if not 1 <= lots < Q_ONE:
             raise _wrong(f"an epoch of {lots} lots cannot be drawn", "balls")
@@ -232,7 +232,7 @@ def permutation(key: Key, draw: int, count: int) -> Indices:
 
     Sorts by 64 random bits each; equal ones, of probability below count^2 / 2^65, keep their order.
     """
-    words = _example_words(keystream.words, key, draw, 2 * count).reshape(-1, 2).astype(np.uint64)
+    words = _example_words(keystream.fast_words, key, draw, 2 * count).reshape(-1, 2).astype(np.uint64)
     return np.argsort(words[:, 0] << np.uint64(32) | words[:, 1], kind="stable").astype(np.int64)
 
 
@@ -261,7 +261,7 @@ def plain_sampler(
 
 
 def private_sampler(
-    spec: PrivacySpec, examples: int, key: Key, *, words: WordSource = keystream.words
+    spec: PrivacySpec, examples: int, key: Key, *, words: WordSource = keystream.fast_words
 ) -> Sampler:
     """The sampler that ``spec`` was accounted for; always at the start of an epoch.
 

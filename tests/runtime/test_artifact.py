@@ -10,10 +10,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from fluidc.runtime import manifest, privacy
 from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec
 from manifests import POISSON, small_artifact, small_manifest
 
@@ -316,6 +317,27 @@ def test_the_documented_schema_refuses_what_the_reader_refuses() -> None:
             parent = parent[key]
         parent[path[-1]] = value
         assert _errors(broken, _schema(), _schema(), "manifest"), path
+
+
+def test_the_documented_choices_are_the_ones_of_the_code() -> None:
+    choices = {
+        ("target", "kind"): manifest.TargetKind,
+        ("feed", "role"): manifest.FeedRole,
+        ("state", "kind"): manifest.StateKind,
+        ("state", "role"): manifest.StateRole,
+        ("binding", "kind"): manifest.BindingKind,
+        ("output", "kind"): manifest.OutputKind,
+        ("output", "combine"): manifest.Combine,
+        ("privacy", "mechanism"): privacy.Mechanism,
+        ("privacy", "clipping"): privacy.Clipping,
+        ("privacy", "sampler"): privacy.SamplerKind,
+        ("privacy", "adjacency"): privacy.Adjacency,
+        ("privacy", "accounting"): privacy.Accounting,
+    }
+    definitions = _schema()["$defs"]
+    for (record, key), literal in choices.items():
+        assert tuple(definitions[record]["properties"][key]["enum"]) == get_args(literal), (record, key)
+    assert tuple(definitions["dtype"]["enum"]) == get_args(manifest.Dtype)
 
 
 def test_the_documented_members_are_the_ones_written() -> None:

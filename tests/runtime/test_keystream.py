@@ -52,6 +52,41 @@ def test_words_equal_an_independent_chacha20(blocks: int) -> None:
     np.testing.assert_array_equal(got, _cryptography_words(key, stream, 0, blocks))
 
 
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize(("first", "blocks"), [(0, 0), (0, 1), (7, 100), (2**32 - 3, 3)])
+def test_fast_words_are_the_words(
+    monkeypatch: pytest.MonkeyPatch, installed: bool, first: int, blocks: int
+) -> None:
+    if not installed:
+        monkeypatch.setattr(keystream, "_installed_cipher", lambda: None)
+    key = np.frombuffer(hashlib.sha256(b"fast").digest(), dtype="<u4").astype(np.uint32)
+    made = [
+        make(
+            key,
+            domain=Domain.SAMPLER,
+            tensor=9,
+            draw=2**33 + 1,
+            rank=2,
+            count_blocks=blocks,
+            first_block=first,
+        )
+        for make in (keystream.fast_words, keystream.words)
+    ]
+    assert made[0].dtype == made[1].dtype == np.uint32
+    np.testing.assert_array_equal(made[0], made[1])
+
+
+def test_fast_words_use_the_installed_cipher(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    monkeypatch.setattr(keystream, "chacha20_blocks", None)
+    got = keystream.fast_words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, count_blocks=1)
+    assert got.shape == (1, 16)
+    with pytest.raises(ValueError, match="32-bit block counter"):
+        keystream.fast_words(
+            RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 1, count_blocks=2
+        )
+
+
 def test_counter_runs_to_its_last_value_and_no_further() -> None:
     last = keystream.words(
         RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 2, count_blocks=2
