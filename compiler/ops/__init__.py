@@ -1,0 +1,51 @@
+"""The op set: the explicit sum of what each family lists."""
+
+from __future__ import annotations
+
+from . import (
+    activation,
+    branching,
+    control,
+    dp,
+    elementwise,
+    embedding,
+    grad,
+    indexing,
+    linear,
+    loss,
+    loss_layers,
+    optim,
+    ragged,
+    reduce,
+    shape,
+    state,
+    unary,
+    update,
+)
+from .base import Op
+
+OPS: tuple[type[Op], ...] = (
+    *elementwise.OPS,
+    *unary.OPS,
+    *activation.OPS,
+    *reduce.OPS,
+    *shape.OPS,
+    *linear.OPS,
+    *embedding.OPS,
+    *indexing.OPS,
+    *loss.OPS,
+    *loss_layers.OPS,
+    *optim.OPS,
+    *update.OPS,
+    *control.OPS,
+    *branching.OPS,
+    *ragged.OPS,
+    *branching.OPS,
+    *ragged.OPS,
+    *dp.OPS,
+    *grad.OPS,
+    *state.OPS,
+)
+
+OPSET: dict[str, type[Op]] = {op.name: op for op in OPS}
+assert len(OPSET) == len(OPS), "two ops share a name"

@@ -155,7 +155,10 @@ class LookupGrad(Op):
         dtype = self.ct.type.dtype
 
         def body(loops: Loops, out: Tensor) -> None:
-            each(t, loops, (self.rows, width), lambda i, d: loops.store(out, (i, d), t.const(0, dtype)))
+            def clear(i: Expr, d: Expr) -> None:
+                loops.store(out, (i, d), t.const(0, dtype))
+
+            each(t, loops, (self.rows, width), clear)
 
             def add(*index: Expr) -> None:
                 row = ids[index]

@@ -196,7 +196,7 @@ def _flat_index(b: OpBuilder, op: Op, index: Value, shape: Shape) -> tuple[Value
     for axis in range(depth - 2, -1, -1):
         dim = shape[axis + 1]
         if not isinstance(dim, int):
-            raise op.fail(f"axis {axis + 1} of extent {dim} lies behind another indexed axis; only axis 0 may be symbolic")
+            raise op.fail(f"axis {axis + 1} of extent {dim} is indexed too; only axis 0 may be symbolic")
         strides[axis] = strides[axis + 1] * dim
     last = index.tensor.rank - 1
     lead = index.tensor.shape[:-1]

@@ -73,7 +73,7 @@ class Reduction(Op):
 
     def evaluate(self, x: Array) -> Array:
         with np.errstate(all="ignore"):
-            return np.asarray(self.numpy(x, axis=self.axes, keepdims=self.keepdims), self.result.type.dtype.numpy)
+            return np.asarray(type(self).numpy(x, axis=self.axes, keepdims=self.keepdims), self.result.type.dtype.numpy)
 
     def spread(self, b: OpBuilder, value: Value) -> Value:
         """A value of the result's type repeated over the reduced axes."""
@@ -192,7 +192,11 @@ class Mean(Reduction):
         dtype = self.result.type.dtype
         wide = accumulator(dtype)
         total = self.reduced(t, x, wide)
-        return t.pointwise(lambda s: t.cast(s / t.cast(t.extent(self.count), wide), dtype), total, dtype=dtype)
+
+        def divided(s: Expr) -> Scalar:
+            return t.cast(s / t.cast(t.extent(self.count), wide), dtype)
+
+        return t.pointwise(divided, total, dtype=dtype)
 
 
 class Extreme(Reduction):
@@ -305,7 +309,7 @@ class Position(Op):
         return TensorType(DType.I64, x.shape[: self.axis] + middle + x.shape[self.axis + 1 :])
 
     def evaluate(self, x: Array) -> Array:
-        return np.asarray(self.numpy(x, axis=self.axis, keepdims=self.keepdims), np.int64)
+        return np.asarray(type(self).numpy(x, axis=self.axis, keepdims=self.keepdims), np.int64)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         (kind,) = kinds

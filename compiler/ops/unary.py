@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -52,7 +52,10 @@ class Unary(Op):
         """The result at one index."""
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
-        return t.pointwise(lambda a: self.element(t, a), x, dtype=self.result.type.dtype)
+        def element(a: Expr) -> Scalar:
+            return self.element(t, a)
+
+        return t.pointwise(element, x, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
         if not self.onnx:
@@ -527,7 +530,8 @@ class Clip(Unary):
         dtype = self.x.type.dtype
         if dtype.is_float:
             return self.low, self.high
-        least, most = int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
+        bounds: Any = np.iinfo(cast(Any, dtype.numpy))
+        least, most = int(bounds.min), int(bounds.max)
         low = least if self.low <= least else math.ceil(self.low)
         high = most if self.high >= most else math.floor(self.high)
         return low, high
