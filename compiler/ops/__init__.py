@@ -40,8 +40,6 @@ OPS: tuple[type[Op], ...] = (
     *control.OPS,
     *branching.OPS,
     *ragged.OPS,
-    *branching.OPS,
-    *ragged.OPS,
     *dp.OPS,
     *grad.OPS,
     *state.OPS,

@@ -97,7 +97,8 @@ class Gradient:
 
     def gradients(self, inputs: Sequence[Any], known: dict[Value, Any] | None = None) -> list[np.ndarray]:
         found = self.made.run(inputs, self.grads, self.cts | (known or {}))
-        return [np.zeros(_data(inputs[i]).shape) if g is None else _data(g) for i, g in zip(self.case.wrt, found, strict=True)]
+        held = zip((_data(inputs[i]) for i in self.case.wrt), found, strict=True)
+        return [np.zeros(x.shape) if g is None else _data(g) for x, g in held]
 
 
 def _data(x: Any) -> np.ndarray:

@@ -136,7 +136,9 @@ class Built:
     op: Op
     results: tuple[Value, ...]
 
-    def run(self, inputs: Sequence[Any], wanted: Iterable[Value | None], known: dict[Value, Any] | None = None) -> list[Any]:
+    def run(
+        self, inputs: Sequence[Any], wanted: Iterable[Value | None], known: dict[Value, Any] | None = None
+    ) -> list[Any]:
         """The values ``wanted``, by ``evaluate`` of every op that was built."""
         environment: dict[Value, Any] = dict(zip(self.values, inputs, strict=True)) | (known or {})
         for op in self.b.ops:
@@ -216,7 +218,8 @@ FAMILIES = Path(__file__).parent.parent / "ops" / "cases"
 @cache
 def _family(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"op_cases_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

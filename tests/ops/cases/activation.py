@@ -21,8 +21,9 @@ def each(f):
 
 def named(cls, f, *arguments, x=WIDE, tag=""):
     return Case(
-        cls.name + tag, lambda v: cls(v, *arguments), (x,), each(f), wrt=(0,), kinds=(E0,), kind=E0, rtol=1e-5, atol=1e-6
-    )
+        cls.name + tag, lambda v: cls(v, *arguments), (x,), each(f),
+        wrt=(0,), kinds=(E0,), kind=E0, rtol=1e-5, atol=1e-6,
+    )  # fmt: skip
 
 
 def clip(v, low, high):
