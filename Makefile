@@ -1,0 +1,69 @@
+# `make help` lists the targets.  `make demo` and `make test` need nothing but Python 3.11 and make: each
+# makes its own virtual environment with everything declared in pyproject.toml.
+
+PYTHON ?= python3.11
+DEMO   := .venv-demo
+TEST   := .venv-test
+# `make check` and friends run in the present environment.
+ENV    ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/,)
+PY     := $(ENV)python
+
+export TVM_BIND_THREADS := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint typecheck pytest golden bench docs types nightly wheel clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(DEMO)/.done: pyproject.toml
+	$(PYTHON) -m venv --clear $(DEMO)
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check -e '.[examples]'
+	@touch $@
+
+demo: $(DEMO)/.done ## Set up, then compile and train the digits models through the command line
+	$(DEMO)/bin/python examples/demo.py
+
+$(TEST)/.done: pyproject.toml
+	$(PYTHON) -m venv --clear $(TEST)
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check -e '.[test,examples,plot]'
+	@touch $@
+
+test: $(TEST)/.done ## Set up, then run every check: ruff, pyright, pytest with doctests and examples
+	$(MAKE) check ENV=$(CURDIR)/$(TEST)/bin/
+
+check: lint typecheck pytest ## The same checks in the present environment
+
+lint: ## Style and common mistakes (ruff)
+	$(ENV)ruff check .
+	$(ENV)ruff format --check .
+
+typecheck: types ## Types (pyright: strict on compiler/ and runtime/)
+	$(ENV)pyright --pythonpath $(PY)
+
+pytest: ## The tests, two at a time
+	$(PY) -m pytest -q -n 2 --dist loadscope -m 'not nightly'
+
+types: ## Links through which pyright resolves `fluidc.*`
+	@mkdir -p .types/fluidc
+	@for room in compiler frontend runtime; do ln -sfn ../../$$room .types/fluidc/$$room; done
+
+golden: ## Rewrite the golden files; read the diff before committing it
+	$(PY) -m pytest -q -m 'not nightly' --update-golden tests
+
+bench: ## Benchmarks: ratios to peers in one run, as JSON in benchmarks/results
+	$(PY) benchmarks/run.py
+
+docs: ## Check that the documents' commands and links hold
+	$(PY) -m pytest -q tests/test_docs.py
+
+nightly: ## The long audits: statistical tests with fresh keys, rule mutants
+	$(PY) -m pytest -q -m nightly
+	$(PY) tests/mutants.py
+
+wheel: ## Build the wheel into dist/
+	rm -rf build dist
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## Remove what the targets above made
+	rm -rf $(DEMO) $(TEST) .types build dist demo
