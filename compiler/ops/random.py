@@ -1,0 +1,399 @@
+"""Random tensors and dropout.  Nothing here has hidden state.
+
+An op draws either from the keystream of model randomness (``generator="chacha20"``: operands ``key`` u32[8]
+and ``counter`` u64[], attribute ``stream`` < 2^24, a number of its own per op) or, for parity with seeded
+fluid programs, from Paddle's generator started anew from ``seed`` (``generator="paddle"``: no operands).
+Privacy noise is not made here: see ``dp``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime import keystream
+from ..ir.core import Value
+from ..ir.types import Dim, DType, Shape, Sym, TensorType, numel, static_shape
+from . import minstd
+from .base import Array, Op, OpBuilder
+from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
+from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
+
+Generator: TypeAlias = Literal["chacha20", "paddle"]
+
+_DOMAIN = keystream.Domain.MODEL
+_POLAR_TRIES = 64
+"""A pair of the polar method is kept with probability pi/4: 64 tries fail with probability 1e-43."""
+
+
+def _flat(t: TvmEmitter, index: tuple[Index, ...], shape: Shape) -> Expr:
+    """The position of an element in row-major order."""
+    position: Expr = t.const(0, DType.I64)
+    for i, dim in zip(index, shape, strict=True):
+        position = position * t.extent(dim) + t.cast(i, DType.I64)
+    return position
+
+
+def _unflat(t: TvmEmitter, position: Expr, shape: Shape) -> tuple[Index, ...]:
+    """The index of the element at ``position``."""
+    index: list[Index] = []
+    for dim in reversed(shape[1:]):
+        index.append(position % t.extent(dim))
+        position = position // t.extent(dim)
+    return (position, *reversed(index)) if shape else ()
+
+
+def _blocks(count: Dim) -> Dim:
+    """Keystream blocks that hold ``count`` words; for a symbolic count a bound that is an extent too."""
+    words = keystream.BLOCK_WORDS
+    if isinstance(count, Sym):
+        return Sym(count.name, -(-count.scale // words))
+    return -(-count // words)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing(Op):
+    """Base of every op that draws; the operands and attributes that say from where."""
+
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    key: Value | None
+    counter: Value | None
+    stream: int = field(default=0, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    generator: Generator = field(default="chacha20", kw_only=True)
+
+    def check_source(self) -> None:
+        """Raise VerifyError when operands and attributes do not fit the generator."""
+        if self.generator == "paddle":
+            if self.key is not None or self.counter is not None:
+                raise self.fail("Paddle's generator takes a seed, not a key and a counter")
+            return
+        if self.key is None or self.counter is None:
+            raise self.fail("the keystream needs a key and a counter")
+        if self.key.type != TensorType(DType.U32, (8,)) or self.counter.type != TensorType(DType.U64, ()):
+            raise self.fail(f"key and counter are u32[8] and u64[], not {self.key.type} and {self.counter.type}")
+        if not 0 <= self.stream < keystream.MAX_TENSORS:
+            raise self.fail(f"stream {self.stream} is outside [0, 2^24)")
+
+    def row_kind(self, kinds: Sequence[Kind], shape: Shape) -> Kind:
+        """Kind of a tensor drawn here; ``kinds`` are those of key and counter."""
+        batch = [(axis, dim.scale) for axis, dim in enumerate(shape) if isinstance(dim, Sym)]
+        if not all_public(kinds):
+            return default_kind(self, kinds)
+        if len(batch) > 1:
+            return MixedKind(f"{self.name} draws a number for every pair of examples", self)
+        if not batch:
+            return PUBLIC
+        if self.generator == "paddle":
+            # What an example receives would depend on its place in the batch, the same at every step.
+            return MixedKind(
+                "Paddle's generator gives every place in the batch the same numbers at every step",
+                self,
+                "leave out the seed",
+            )
+        ((axis, scale),) = batch
+        return ExampleKind(axis, 1, scale)
+
+    def words(self, key: Array, counter: Array, count: int) -> NDArray[np.uint32]:
+        """The first ``count`` words of this op's keystream."""
+        blocks = keystream.words(
+            key, domain=_DOMAIN, tensor=self.stream, draw=int(counter), count_blocks=-(-count // keystream.BLOCK_WORDS)
+        )
+        return blocks.reshape(-1)[:count]
+
+    def uniforms(self, key: Array | None, counter: Array | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """f32 in [0, 1): multiples of 2^-24 from the keystream, of about 2^-31 from Paddle's generator."""
+        count = int(np.prod(shape, dtype=np.int64))
+        if key is None or counter is None:
+            return minstd.uniforms(self.seed, count).reshape(shape)
+        high = (self.words(key, counter, count) >> np.uint32(8)).astype(np.float32)
+        return (high * np.float32(2.0**-24)).reshape(shape)
+
+    def uniforms_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, shape: Shape) -> Tensor:
+        """As ``uniforms``."""
+        if key is None or counter is None:
+            return self._paddle_uniforms(t, shape)
+        words = t.chacha_words(key, counter, self.stream, _DOMAIN, _blocks(numel(shape)))
+
+        def element(*index: Index) -> Scalar:
+            return t.cast(words[_flat(t, index, shape)] >> 8, DType.F32) * 2.0**-24
+
+        return t.compute(shape, DType.F32, element)
+
+    def _paddle_uniforms(self, t: TvmEmitter, shape: Shape) -> Tensor:
+        def body(loops: Loops, out: Tensor) -> None:
+            state = self.engine(t, loops)
+
+            def one(position: Expr) -> None:
+                loops.store(out, _unflat(t, t.cast(position, DType.I64), shape), self.advance(t, loops, state))
+
+            loops.serial(numel(shape), one)
+
+        (out,) = t.loops([(shape, DType.F32)], body)
+        return out
+
+    def engine(self, t: TvmEmitter, loops: Loops) -> Tensor:
+        """Paddle's engine, freshly seeded."""
+        state = loops.local(DType.U64)
+        loops.store(state, 0, t.const(minstd.start(self.seed), DType.U64))
+        return state
+
+    def advance(self, t: TvmEmitter, loops: Loops, state: Tensor) -> Expr:
+        """The next uniform of Paddle's engine: steps the state, and returns an expression of the new one."""
+        loops.store(state, 0, state[0] * minstd.MULTIPLIER % minstd.MODULUS)
+        return t.minimum(t.cast(state[0] - 1, DType.F32) * 2.0**-31, minstd.BELOW_ONE)
+
+
+@dataclass(frozen=True, eq=False)
+class Generated(Drawing):
+    """Base of ops whose only result is a random tensor of ``type``."""
+
+    no_vjp: ClassVar[str] = "no operands to differentiate"
+    dtypes: ClassVar[tuple[DType, ...]] = (DType.F32,)
+
+    type: TensorType
+
+    def infer(self) -> TensorType:
+        self.check_source()
+        if self.type.dtype not in self.dtypes:
+            raise self.fail(f"draws {' or '.join(d.value for d in self.dtypes)}, not {self.type}; cast the result")
+        return self.type
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return self.row_kind(kinds, self.type.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class FromUniform(Generated):
+    """Base of distributions that map one uniform to one value."""
+
+    @abstractmethod
+    def transform(self, u: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values for uniforms."""
+
+    @abstractmethod
+    def transform_tvm(self, t: TvmEmitter, u: Expr) -> Scalar:
+        """The value for one uniform."""
+
+    def evaluate(self, key: Array | None, counter: Array | None) -> Array:
+        return self.transform(self.uniforms(key, counter, static_shape(self.type.shape)))
+
+    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None) -> Tensor:
+        def element(u: Expr) -> Scalar:
+            return self.transform_tvm(t, u)
+
+        return t.pointwise(element, self.uniforms_tvm(t, key, counter, self.type.shape), dtype=DType.F32)
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform(FromUniform):
+    """Uniform on ``[low, high)``: ``u * (high - low) + low`` in float32."""
+
+    name: ClassVar[str] = "random.uniform"
+
+    low: float
+    high: float
+
+    def _span(self) -> float:
+        return float(np.float32(self.high) - np.float32(self.low))
+
+    def transform(self, u: NDArray[np.float32]) -> NDArray[np.float32]:
+        return u * np.float32(self._span()) + np.float32(self.low)
+
+    def transform_tvm(self, t: TvmEmitter, u: Expr) -> Scalar:
+        return u * self._span() + self.low
+
+
+@dataclass(frozen=True, eq=False)
+class TruncatedNormal(FromUniform):
+    """Normal of mean ``mean`` and deviation ``std`` conditioned on two deviations either side of the mean.
+
+    Inverts the distribution function; Paddle's own inversion differs by up to 6e-6 deviations near the ends.
+    """
+
+    name: ClassVar[str] = "random.truncated_normal"
+
+    mean: float
+    std: float
+
+    def transform(self, u: NDArray[np.float32]) -> NDArray[np.float32]:
+        return minstd.truncated_normals(u) * np.float32(self.std) + np.float32(self.mean)
+
+    def transform_tvm(self, t: TvmEmitter, u: Expr) -> Scalar:
+        p = u * minstd.CDF_MASS + minstd.CDF_LOW
+        return t.call("erfinv", p * 2.0 - 1.0) * (2.0**0.5 * self.std) + self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class Normal(Generated):
+    """Normal of mean ``mean`` and standard deviation ``std``; both generators have complete tails."""
+
+    name: ClassVar[str] = "random.normal"
+
+    mean: float
+    std: float
+
+    def evaluate(self, key: Array | None, counter: Array | None) -> Array:
+        shape = static_shape(self.type.shape)
+        count = int(np.prod(shape, dtype=np.int64))
+        if key is None or counter is None:
+            z = minstd.normals(self.seed, count)
+        else:
+            z = keystream.gaussian(key, domain=_DOMAIN, tensor=self.stream, draw=int(counter), count=count)
+        return (z * np.float32(self.std) + np.float32(self.mean)).reshape(shape)
+
+    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None) -> Tensor:
+        shape = self.type.shape
+        if key is None or counter is None:
+            return t.pointwise(self._scaled, self._polar(t, shape), dtype=DType.F32)
+        z = t.chacha_normals(key, counter, self.stream, _DOMAIN, numel(shape))
+        return t.compute(shape, DType.F32, lambda *index: self._scaled(z[_flat(t, index, shape)]))
+
+    def _scaled(self, z: Expr) -> Expr:
+        return z * self.std + self.mean
+
+    def _polar(self, t: TvmEmitter, shape: Shape) -> Tensor:
+        """Standard normals of Paddle's generator: see ``minstd.normals``."""
+        count = t.extent(numel(shape))
+
+        def body(loops: Loops, out: Tensor) -> None:
+            state = self.engine(t, loops)
+            open_, pair = loops.local(DType.I32), loops.local(DType.F32, (3,))
+
+            def keep(k: Expr) -> Callable[[], None]:
+                def stored() -> None:
+                    loops.store(open_, 0, 0)
+                    loops.store(pair, 2, t.call("sqrt", t.call("log", pair[2]) * -2.0 / pair[2]))
+                    loops.store(out, _unflat(t, k * 2, shape), pair[1] * pair[2])
+
+                    def second() -> None:
+                        loops.store(out, _unflat(t, k * 2 + 1, shape), pair[0] * pair[2])
+
+                    loops.when(k * 2 + 1 < count, second)
+
+                return stored
+
+            def one(step: Expr) -> None:
+                k = t.cast(step, DType.I64)
+                loops.store(open_, 0, 1)
+
+                def attempt(_: Expr) -> None:
+                    def draw() -> None:
+                        for which in (0, 1):
+                            loops.store(pair, which, self.advance(t, loops, state) * 2.0 - 1.0)
+                        loops.store(pair, 2, pair[0] * pair[0] + pair[1] * pair[1])
+                        loops.when((pair[2] <= 1.0) & pair[2].ne(0.0), keep(k))
+
+                    loops.when(open_[0].eq(1), draw)
+
+                loops.serial(_POLAR_TRIES, attempt)
+
+            loops.serial((count + 1) // 2, one)
+
+        (out,) = t.loops([(shape, DType.F32)], body)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Bits(Generated):
+    """The words of the keystream themselves, u32."""
+
+    name: ClassVar[str] = "random.bits"
+    dtypes: ClassVar[tuple[DType, ...]] = (DType.U32,)
+
+    def infer(self) -> TensorType:
+        if self.generator == "paddle":
+            raise self.fail("Paddle's generator has 31-bit states, not random words")
+        return super().infer()
+
+    def evaluate(self, key: Array, counter: Array) -> Array:
+        shape = static_shape(self.type.shape)
+        return self.words(key, counter, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    def to_tvm(self, t: TvmEmitter, key: Tensor, counter: Tensor) -> Tensor:
+        shape = self.type.shape
+        words = t.chacha_words(key, counter, self.stream, _DOMAIN, _blocks(numel(shape)))
+        return t.compute(shape, DType.U32, lambda *index: words[_flat(t, index, shape)])
+
+
+@dataclass(frozen=True, eq=False)
+class Dropout(Drawing):
+    """Dropout in training: results ``(out, mask)`` with ``out = x * mask``.
+
+    An element is dropped where its uniform is below ``p``.  ``mask``, of x's type, is 0 there and elsewhere
+    1 (``downgrade_in_infer``: inference multiplies by ``1 - p``) or ``1 / (1 - p)`` (``upscale_in_train``:
+    inference is the identity).  The mask depends on x's shape only.
+    """
+
+    name: ClassVar[str] = "random.dropout"
+
+    x: Value
+    p: float
+    implementation: Literal["downgrade_in_infer", "upscale_in_train"] = "downgrade_in_infer"
+
+    def infer(self) -> tuple[TensorType, TensorType]:
+        self.check_source()
+        kind = self.x.tensor
+        if not kind.dtype.is_float:
+            raise self.fail(f"drops floating-point values, not {kind}")
+        if not 0 <= self.p <= 1:
+            raise self.fail(f"the dropout probability {self.p} is outside [0, 1]")
+        return kind, kind
+
+    @property
+    def factor(self) -> float:
+        """What a kept element is multiplied by."""
+        return 1 / (1 - self.p) if self.implementation == "upscale_in_train" and self.p < 1 else 1.0
+
+    def kept(self, u: NDArray[np.float32]) -> NDArray[np.bool_]:
+        # p = 1 keeps nothing although a float32 below 1 could round up to it.
+        return u >= np.float32(self.p) if self.p < 1 else np.zeros(u.shape, np.bool_)
+
+    def evaluate(self, key: Array | None, counter: Array | None, x: Array) -> tuple[Array, Array]:
+        kept = self.kept(self.uniforms(key, counter, x.shape))
+        mask = np.where(kept, np.asarray(self.factor, x.dtype), np.asarray(0, x.dtype))
+        # A selection: a dropped Inf or NaN leaves nothing behind.
+        return np.where(kept, x * mask, np.asarray(0, x.dtype)), mask
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        ct = cts[0]
+        dx = None if ct is None else b.mul(ct, self.results[1])
+        return (*(None for _ in self.operands[:-1]), dx)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> tuple[Kind, Kind]:
+        *source, x = kinds
+        mask = self.row_kind(source, self.x.tensor.shape)
+        if isinstance(mask, MixedKind):
+            return mask, mask
+        if isinstance(x, ExampleKind):
+            if not isinstance(mask, ExampleKind):
+                return x, mask
+            if mask.axis == x.axis:
+                # Elements of the mask are independent: they split along the examples however x does.
+                return x, x
+        if isinstance(x, PublicKind):
+            return mask, mask
+        return default_kind(self, (x,)), mask
+
+    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+        u = self.uniforms_tvm(t, key, counter, x.shape)
+        threshold = float(np.float32(self.p)) if self.p < 1 else 2.0
+        zero = t.const(0.0, x.dtype)
+
+        def kept(a: Expr) -> Scalar:
+            return t.select(a >= threshold, t.const(self.factor, x.dtype), zero)
+
+        def applied(a: Expr, m: Expr) -> Scalar:
+            return t.select(m.ne(0.0), a * m, zero)
+
+        mask = t.pointwise(kept, u, dtype=x.dtype)
+        return t.pointwise(applied, x, mask, dtype=x.dtype), mask
+
+
+OPS: tuple[type[Op], ...] = (Uniform, Normal, TruncatedNormal, Bits, Dropout)
