@@ -1,0 +1,272 @@
+"""A module's functions as a Relax module, an executable in memory, or a shared library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import tvm
+from tvm import relax, tirx
+from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes, register_tir_pipeline
+
+from ...errors import FluidcError, MissingRule, TargetError
+from ...ir.core import Function, Module, OpBase, Value
+from ...ir.stage import Stage
+from ...ir.types import Dim, RaggedType, Sym, TensorType
+from ...ops.base import Op
+from ...ops.state import Read, Write
+from .cpu import Cpu, host_cpu
+from .emit import Emitter
+from .fuse import copy_of, plan
+from .graph import Placeholder, TensorDef
+from .kit import TVM_NAMES
+from .link import shared_library
+from .primfunc import Kernel, build_kernel
+
+TvmModule: TypeAlias = Any
+RelaxVar: TypeAlias = Any
+
+PIPELINE = "fluidc_cpu"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build: the CPU, and how many threads the kernels' loops are cut for."""
+
+    cpu: Cpu
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a compiled function is called: state variables, then parameters; it returns its outputs."""
+
+    name: str
+    state: tuple[str, ...]
+    params: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """Built functions.  ``library()`` gives the shared library's bytes; ``module`` runs in this process."""
+
+    module: TvmModule
+    executable: Any
+    signatures: tuple[Signature, ...]
+
+    def library(self) -> bytes:
+        """One shared library, the same bytes for the same input.  Raises TargetError without a linker."""
+        return shared_library(self.executable)
+
+
+def compile_module(module: Module, options: Options | None = None) -> Compiled:
+    """Compile every function of a module at stage ``target`` for the CPU.
+
+    Raises:
+        TargetError: An op has no rule for this target, or the module is at another stage.
+    """
+    options = options or Options(host_cpu())
+    if module.stage is not Stage.TARGET:
+        raise TargetError(f"the cpu target takes a module at stage target, not {module.stage}")
+    builder = relax.BlockBuilder()
+    signatures = tuple(_add_function(builder, module, function, options) for function in module.functions)
+    executable = _build(builder.get(), options)
+    return Compiled(executable.mod, executable, signatures)
+
+
+def signature(module: Module, function: Function) -> Signature:
+    """The calling convention of a function, known without compiling it."""
+    touched = {op.state for op in function.ops if isinstance(op, Read | Write)}
+    state = tuple(declared.name for declared in module.state if declared.name in touched)
+    return Signature(
+        function.name, state, tuple(p.name for p in function.params), tuple(o.name for o in function.outputs)
+    )
+
+
+# From the IR to definitions ---------------------------------------------------------------------------
+class Definitions:
+    """The tensors of one function, by IR value."""
+
+    def __init__(self, module: Module, function: Function) -> None:
+        self.emitter = Emitter()
+        self.values: dict[Value, Any] = {}
+        self.state: dict[str, Placeholder] = {}
+        self.writes: list[tuple[Placeholder, TensorDef]] = []
+        for name in signature(module, function).state:
+            declared = module.declaration(name)
+            self.state[name] = self._placeholder(declared.type, name)
+        self.params = [self._parameter(p.value, p.name) for p in function.params]
+        for op in function.ops:
+            self._op(op)
+        self.outputs: list[TensorDef] = [self.values[output.value] for output in function.outputs]
+
+    def _placeholder(self, type: TensorType, name: str) -> Placeholder:
+        made = self.emitter.define(Placeholder(type.dtype, type.shape))
+        made.name = name
+        return made
+
+    def _parameter(self, value: Value, name: str) -> tuple[Placeholder, ...]:
+        type = value.type
+        if isinstance(type, RaggedType):
+            raise TargetError(f"{name}: ragged parameters are not available on the cpu target")
+        made = self._placeholder(type, name)
+        self.values[value] = made
+        return (made,)
+
+    def _op(self, op: OpBase) -> None:
+        match op:
+            case Read():
+                self.values[op.result] = self.state[op.state]
+            case Write():
+                self.writes.append((self.state[op.state], self.values[op.value]))
+            case Op():
+                with self.emitter.op(op.name, op.loc):
+                    self._lower(op)
+            case _:
+                raise TargetError(f"{op.name} cannot be lowered for the cpu target", where=op.loc.place or None)
+
+    def _lower(self, op: Op) -> None:
+        operands = [self._operand(getattr(op, name)) for name in _operand_fields(op)]
+        try:
+            made = op.to_tvm(self.emitter, *operands)
+        except MissingRule as error:
+            raise TargetError(
+                f"{error.what} (target cpu)", where=error.where, hint=error.hint or "compile with another --target"
+            ) from None
+        except FluidcError:
+            raise
+        except Exception as error:
+            layer = f"{op.loc.layer} ({op.name})" if op.loc.layer else op.name
+            raise TargetError(
+                f"{layer} cannot be lowered for the cpu target: {error}",
+                where=op.loc.place or None,
+                hint=f"this is a fault of class {type(op).__name__}, not of the program; please report it",
+            ) from error
+        results = made if isinstance(made, tuple) else (made,)
+        for value, tensor in zip(op.results, results, strict=True):
+            self.values[value] = tensor
+
+    def _operand(self, value: Value | None | tuple[Value, ...]) -> Any:
+        if value is None:
+            return None
+        return tuple(self.values[v] for v in value) if isinstance(value, tuple) else self.values[value]
+
+
+def _operand_fields(op: OpBase) -> list[str]:
+    from ...ir.core import fields_of
+
+    return [spec.name for spec in fields_of(type(op)) if spec.kind in ("operand", "optional", "variadic")]
+
+
+# From definitions to Relax ----------------------------------------------------------------------------
+def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Signature:
+    made = Definitions(module, function)
+    _separate_outputs(made)
+    schedule = plan(made.emitter.tensors, made.outputs, made.writes)
+    visible = set(made.outputs)
+    for group in schedule.groups:
+        visible.update(group.inputs())
+    host = options.cpu.host(options.threads)
+    kernels = [build_kernel(group, host, schedule.in_place, visible) for group in schedule.groups]
+    symbols: dict[str, Any] = {}
+    env: dict[TensorDef, RelaxVar] = {}
+    inputs = [*made.state.values(), *(tensor for group in made.params for tensor in group)]
+    for number, tensor in enumerate(inputs):
+        env[tensor] = relax.Var(f"in{number}", _relax_type(tensor, symbols))
+    with builder.function(function.name, [env[tensor] for tensor in inputs]):
+        with builder.dataflow():
+            for kernel in kernels:
+                _call(builder, kernel, env, symbols)
+            results = builder.emit_output(relax.Tuple([env[output] for output in made.outputs]))
+        builder.emit_func_output(results)
+    return signature(module, function)
+
+
+def _separate_outputs(made: Definitions) -> None:
+    """Give every fetch memory of its own: a fetched value must not change when the state does."""
+    taken: set[TensorDef] = {value for _, value in made.writes} | set(made.state.values())
+    taken.update(tensor for group in made.params for tensor in group)
+    for number, output in enumerate(made.outputs):
+        if output in taken:
+            with made.emitter.op("fetch", output.loc):
+                made.outputs[number] = output = made.emitter.define(copy_of(output, "fetch"))
+        taken.add(output)
+
+
+def _size(dim: Dim, symbols: dict[str, Any]) -> Any:
+    if isinstance(dim, Sym):
+        symbol = symbols.setdefault(dim.name, tirx.Var(dim.name, "int64"))
+        return symbol if dim.scale == 1 else symbol * dim.scale
+    return dim
+
+
+def _relax_type(tensor: TensorDef, symbols: dict[str, Any]) -> Any:
+    return relax.TensorType(tuple(_size(dim, symbols) for dim in tensor.shape), TVM_NAMES[tensor.dtype])
+
+
+def _call(builder: Any, kernel: Kernel, env: dict[TensorDef, RelaxVar], symbols: dict[str, Any]) -> None:
+    function = builder.add_func(kernel.function, kernel.name)
+    arguments = [*(env[tensor] for tensor in kernel.inputs), *(_size(Sym(s), symbols) for s in kernel.symbols)]
+    fresh = [_relax_type(tensor, symbols) for tensor in kernel.outputs]
+    if not kernel.in_place:
+        result = builder.emit(relax.call_tir(function, arguments, fresh if len(fresh) > 1 else fresh[0]))
+        _bind(builder, result, list(kernel.outputs), env)
+        return
+    positions = [kernel.inputs.index(state) for state in kernel.in_place] + [-1] * len(fresh)
+    types = [_relax_type(state, symbols) for state in kernel.in_place] + fresh
+    single = len(types) == 1
+    result = builder.emit(
+        relax.op.call_tir_inplace(function, arguments, positions, types[0] if single else types)
+    )
+    _bind(builder, result, [*kernel.in_place, *kernel.outputs], env)
+
+
+def _bind(builder: Any, result: RelaxVar, tensors: Sequence[TensorDef], env: dict[TensorDef, RelaxVar]) -> None:
+    if len(tensors) == 1:
+        env[tensors[0]] = result
+        return
+    for number, tensor in enumerate(tensors):
+        env[tensor] = builder.emit(relax.TupleGetItem(result, number))
+
+
+# Building ---------------------------------------------------------------------------------------------
+def _lean_pipeline() -> Any:
+    """Lowering of raw loop nests: nothing here schedules, vectorises or unrolls, the kernels already did."""
+
+    @tvm.transform.module_pass(opt_level=0)
+    def lower(mod: Any, _context: Any) -> Any:
+        t = tirx.transform
+        passes = [
+            t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32), t.StmtSimplify(), t.VerifyMemory(),
+            t.AnnotateEntryFunc(), t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
+        ]  # fmt: skip
+        return tvm.ir.transform.Sequential(passes)(mod)
+
+    return lower, finalize_host_passes, finalize_device_passes
+
+
+def _relax_passes() -> Any:
+    r = relax.transform
+    return tvm.transform.Sequential(
+        [
+            r.ToNonDataflow(), r.RemovePurityChecking(), r.CallTIRRewrite(), r.StaticPlanBlockMemory(),
+            r.LowerAllocTensor(), r.KillAfterLastUse(), r.LowerRuntimeBuiltin(), r.ComputePrimValue(),
+            r.VMShapeLower(), r.AttachGlobalSymbol(),
+        ]
+    )  # fmt: skip
+
+
+register_tir_pipeline(PIPELINE, _lean_pipeline)
+
+
+def _build(mod: Any, options: Options) -> Any:
+    return relax.build(
+        mod, target=options.cpu.target(), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
+    )
+
+
+def specialise(options: Options, threads: int) -> Options:
+    """``options`` for another number of threads."""
+    return replace(options, threads=threads)

@@ -1,0 +1,467 @@
+"""What is stored, and which stored tensors share a loop nest.
+
+Three decisions, in this order:
+
+1. *Inline or store.*  A cheap element is recomputed where it is read; a dear one read several times is stored.
+2. *Fuse.*  A stored element-by-element tensor joins the nest of what it reads when it reads only the element being
+   finished there (behind a product or a reduction, or beside another element), or only the current row.
+3. *Update in place.*  A state variable is overwritten by the nest of its new value when nobody reads the old one
+   later; else the new value is copied over at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ...ir.types import Dim
+from .expr import Const, Extent, Index, Load, Node, Slot, load, loads, loop_index, rewrite, slot, substitute
+from .graph import Compute, Contract, Keystream, Placeholder, Program, ProgramOutput, Reduce, TensorDef
+from .kernels.compute import Definition, cost, extent_guess
+
+RECOMPUTE_COST = 6
+"""Extra operations per element that are accepted to save storing and loading it."""
+
+LARGEST_EXPRESSION = 400
+"""Operations of one fused element; beyond this, compile time grows and registers spill."""
+
+
+@dataclass(eq=False)
+class ComputeNest:
+    """Elements of one shape."""
+
+    indices: tuple[Node, ...]
+    definitions: list[Definition]
+
+    @property
+    def where(self) -> tuple[Node, ...]:
+        return self.indices
+
+    def inputs(self) -> list[Node]:
+        return []
+
+
+@dataclass(eq=False)
+class ReduceNest:
+    """A reduction, and elements of its result's shape computed from it (read as ``result``)."""
+
+    reduction: Reduce
+    result: Slot
+    definitions: list[Definition]
+
+    @property
+    def where(self) -> tuple[Node, ...]:
+        return self.reduction.indices
+
+    def inputs(self) -> list[Node]:
+        return [self.reduction.body]
+
+
+@dataclass(eq=False)
+class ContractNest:
+    """A matrix product and what is fused behind it."""
+
+    contract: Contract
+    result: Slot
+    definitions: list[Definition]
+
+    @property
+    def where(self) -> tuple[Node, ...]:
+        return self.contract.where
+
+    def inputs(self) -> list[Node]:
+        return [self.contract.left, self.contract.right]
+
+
+@dataclass(eq=False)
+class ProgramNest:
+    """Explicit loops."""
+
+    program: Program
+    definitions: list[Definition] = field(default_factory=list[Definition])
+
+
+@dataclass(eq=False)
+class KeystreamNest:
+    """Words or normals of a stream."""
+
+    stream: Keystream
+    definitions: list[Definition] = field(default_factory=list[Definition])
+
+
+Nest: TypeAlias = ComputeNest | ReduceNest | ContractNest | ProgramNest | KeystreamNest
+Elementwise: TypeAlias = ComputeNest | ReduceNest | ContractNest
+
+
+@dataclass(eq=False)
+class Group:
+    """Nests that become one kernel.  With ``row``, they share the loop over the leading axis."""
+
+    nests: list[Nest]
+    row: Dim | None = None
+
+    def stores(self) -> list[TensorDef]:
+        """Every tensor the group writes."""
+        return [tensor for nest in self.nests for tensor in nest_stores(nest)]
+
+    def reads(self) -> list[Load]:
+        """Every read of a tensor that comes from outside or from an earlier nest."""
+        return [read for nest in self.nests for read in nest_reads(nest)]
+
+    def inputs(self) -> list[TensorDef]:
+        """Tensors read that the group does not make, each once."""
+        own = set(map(id, self.stores()))
+        found = [read for nest in self.nests for read in nest_operands(nest)]
+        return [tensor for tensor in dict.fromkeys(found) if id(tensor) not in own]
+
+
+def nest_stores(nest: Nest) -> list[TensorDef]:
+    match nest:
+        case ProgramNest():
+            return list(nest.program.outputs)
+        case KeystreamNest():
+            return [nest.stream]
+        case _:
+            return [definition.tensor for definition in nest.definitions]
+
+
+def nest_reads(nest: Nest) -> list[Load]:
+    match nest:
+        case ProgramNest():
+            return nest.program.reads()
+        case KeystreamNest():
+            return []
+        case _:
+            return loads(*nest.inputs(), *(definition.value for definition in nest.definitions))
+
+
+def nest_operands(nest: Nest) -> list[TensorDef]:
+    if isinstance(nest, KeystreamNest):
+        return [nest.stream.key, nest.stream.draw]
+    return [read.tensor for read in nest_reads(nest)]
+
+
+@dataclass(eq=False)
+class Plan:
+    """Groups in execution order.  ``in_place`` maps a stored tensor to the state it overwrites."""
+
+    groups: list[Group]
+    in_place: dict[TensorDef, Placeholder]
+
+
+def plan(
+    tensors: Sequence[TensorDef], outputs: Sequence[TensorDef], writes: Sequence[tuple[Placeholder, TensorDef]]
+) -> Plan:
+    """Schedule the definitions that ``outputs`` and the new state values ``writes`` need.
+
+    Args:
+        tensors: All definitions, operands before readers.
+        outputs: Fetched tensors, each stored in memory of its own.
+        writes: State variables with their new values.
+    """
+    needed = _reachable(tensors, [*outputs, *(value for _, value in writes)])
+    stored = _choose_stored(needed, {*outputs, *(value for _, value in writes)})
+    expanded = _Expansion(stored)
+    groups: list[Group] = []
+    for tensor in needed:
+        if tensor in stored and not isinstance(tensor, Placeholder):
+            _place(expanded.apply(tensor), tensor, groups)
+    _drop_unread(groups, {*outputs, *(value for _, value in writes)})
+    return _with_state(groups, outputs, writes)
+
+
+def _reachable(tensors: Sequence[TensorDef], roots: Iterable[TensorDef]) -> list[TensorDef]:
+    wanted: set[TensorDef] = set()
+    stack = list(roots)
+    while stack:
+        tensor = stack.pop()
+        if tensor not in wanted:
+            wanted.add(tensor)
+            stack.extend(tensor.operands())
+            if isinstance(tensor, ProgramOutput):
+                stack.extend(tensor.program.outputs)
+    return [tensor for tensor in tensors if tensor in wanted]
+
+
+# Inline or store --------------------------------------------------------------------------------------
+def _size(dims: Iterable[Dim]) -> int:
+    total = 1
+    for dim in dims:
+        total *= extent_guess(dim)
+    return max(total, 1)
+
+
+def is_view(tensor: Compute) -> bool:
+    """An element is another tensor's element, a constant or an index: free to recompute."""
+    return isinstance(tensor.body, Load | Const | Extent | Index)
+
+
+def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[TensorDef]:
+    stored = {tensor for tensor in needed if not isinstance(tensor, Compute)} | required
+    # How often an element would be computed if the tensor were inlined.
+    uses: Counter[TensorDef] = Counter()
+    for tensor in reversed(needed):
+        if isinstance(tensor, Compute) and tensor not in stored:
+            extra = cost(tensor.body) * (uses[tensor] - 1)
+            if not is_view(tensor) and extra > RECOMPUTE_COST:
+                stored.add(tensor)
+        repeated = 1.0 if tensor in stored else uses[tensor]
+        match tensor:
+            case Contract():
+                if isinstance(tensor.left.tensor, Compute) and not is_view(tensor.left.tensor):
+                    stored.add(tensor.left.tensor)
+                domain = _size(i.extent or 1 for i in (*tensor.batch, *tensor.inner, *tensor.columns))
+                for read in loads(tensor.right):
+                    uses[read.tensor] += max(domain / _size(read.tensor.shape), 1.0)
+            case Reduce():
+                domain = _size((*tensor.shape, *(i.extent or 1 for i in tensor.reduced)))
+                for read in tensor.reads():
+                    uses[read.tensor] += max(domain / _size(read.tensor.shape), 1.0)
+            case Compute():
+                for read in tensor.reads():
+                    uses[read.tensor] += repeated * max(_size(tensor.shape) / _size(read.tensor.shape), 1.0)
+            case ProgramOutput():
+                for read in tensor.reads():
+                    uses[read.tensor] += 4.0
+            case Keystream():
+                stored.update(tensor.whole())
+            case _:
+                pass
+    return stored
+
+
+class _Expansion:
+    """Definitions with every load of an inlined tensor replaced by that tensor's element."""
+
+    def __init__(self, stored: set[TensorDef]) -> None:
+        self._stored = stored
+        self._bodies: dict[Compute, Node] = {}
+
+    def apply(self, tensor: TensorDef) -> TensorDef:
+        match tensor:
+            case Compute():
+                return Compute(tensor.dtype, tensor.shape, tensor.indices, body=self._body(tensor), name=tensor.name)
+            case Reduce():
+                return Reduce(
+                    tensor.dtype, tensor.shape, tensor.indices, tensor.reduced, tensor.kind, tensor.accumulate,
+                    body=self._node(tensor.body), name=tensor.name,
+                )  # fmt: skip
+            case Contract():
+                left = self._node(tensor.left)
+                assert isinstance(left, Load)
+                return Contract(
+                    tensor.dtype, tensor.shape, tensor.batch, row=tensor.row, columns=tensor.columns,
+                    inner=tensor.inner, left=left, right=self._node(tensor.right), where=tensor.where, name=tensor.name,
+                )  # fmt: skip
+            case ProgramOutput():
+                tensor.program.rewrite(self._node)
+                return tensor
+            case _:
+                return tensor
+
+    def _body(self, tensor: Compute) -> Node:
+        found = self._bodies.get(tensor)
+        if found is None:
+            found = self._bodies[tensor] = self._node(tensor.body)
+        return found
+
+    def _node(self, root: Node) -> Node:
+        def inline(node: Node) -> Node:
+            if isinstance(node, Load) and isinstance(node.tensor, Compute) and node.tensor not in self._stored:
+                indices = node.tensor.indices
+                values = {i: v for i, v in zip(indices, node.children, strict=True) if isinstance(i, Index)}
+                return substitute(self._body(node.tensor), values)
+            return node
+
+        return rewrite(root, inline)
+
+
+# Fusing -----------------------------------------------------------------------------------------------
+def _place(expanded: TensorDef, tensor: TensorDef, groups: list[Group]) -> None:
+    """Put one stored tensor into an existing group or a new one."""
+    match expanded:
+        case Compute():
+            if not _join(expanded, tensor, groups):
+                definition = Definition(tensor, expanded.indices, expanded.body)
+                nest = ComputeNest(expanded.indices, [definition])
+                _append(nest, groups)
+        case Reduce():
+            result = slot(expanded.dtype)
+            nest = ReduceNest(expanded, result, [Definition(tensor, expanded.indices, result)])
+            _append(nest, groups)
+        case Contract():
+            result = slot(expanded.dtype)
+            nest = ContractNest(expanded, result, [Definition(tensor, expanded.where, result)])
+            groups.append(Group([nest]))
+        case ProgramOutput():
+            if expanded is expanded.program.outputs[0]:
+                groups.append(Group([ProgramNest(expanded.program)]))
+        case Keystream():
+            groups.append(Group([KeystreamNest(expanded)]))
+        case _:
+            raise AssertionError(f"{type(expanded).__name__} is not a scheduled tensor")
+
+
+def _producers(reads: Sequence[Load], groups: Sequence[Group]) -> list[int]:
+    """Positions of the groups that store what is read, latest first."""
+    wanted = {id(read.tensor) for read in reads}
+    return [i for i in range(len(groups) - 1, -1, -1) if any(id(t) in wanted for t in groups[i].stores())]
+
+
+def _movable(position: int, latest: int, groups: list[Group]) -> bool:
+    """Whether a group may take in something that depends on the groups up to ``latest``; it is then moved there."""
+    if latest <= position:
+        return True
+    own = set(map(id, groups[position].stores()))
+    between = groups[position + 1 :]
+    if any(id(tensor) in own for group in between for tensor in group.inputs()):
+        return False
+    groups.append(groups.pop(position))
+    return True
+
+
+def _join(compute: Compute, tensor: TensorDef, groups: list[Group]) -> bool:
+    """Fuse an element-by-element tensor with the nest whose element it continues."""
+    producers = _producers(loads(compute.body), groups)
+    for rank, position in enumerate(producers):
+        group = groups[position]
+        latest = max((p for i, p in enumerate(producers) if i != rank), default=-1)
+        nest = group.nests[-1]
+        if not isinstance(nest, ComputeNest | ReduceNest | ContractNest):
+            continue
+        value = _continues(compute, nest, group)
+        if value is not None and cost(value) <= LARGEST_EXPRESSION and _movable(position, latest, groups):
+            nest.definitions.append(Definition(tensor, nest.where, value))
+            return True
+        if rank == 0 and _same_row(compute.indices, loads(compute.body), group) and _movable(position, latest, groups):
+            definition = Definition(tensor, compute.indices, compute.body)
+            group.nests.append(ComputeNest(compute.indices, [definition]))
+            return True
+    return False
+
+
+def _continues(compute: Compute, nest: Elementwise, group: Group) -> Node | None:
+    """The value of ``compute`` in terms of a nest's own values, if it reads only the element at hand."""
+    shape = nest.definitions[0].tensor.shape
+    if compute.shape != shape:
+        return None
+    renamed = {old: new for old, new in zip(compute.indices, nest.where, strict=True) if isinstance(old, Index)}
+    body = substitute(compute.body, renamed)
+    own = {definition.tensor: definition.value for definition in nest.definitions}
+    earlier = {id(t) for other in group.nests if other is not nest for t in nest_stores(other)}
+    values: dict[Node, Node] = {}
+    for read in loads(body):
+        if read.tensor in own:
+            if read.children != nest.where:
+                return None
+            values[read] = own[read.tensor]
+        elif id(read.tensor) in earlier and group.row is not None and (
+            not read.children or read.children[0] != nest.where[0]
+        ):
+            return None
+    return substitute(body, values)
+
+
+def _leading(nest: Nest) -> Dim | None:
+    """Extent of the leading axis a nest could share with others."""
+    if isinstance(nest, ComputeNest | ReduceNest) and nest.where and isinstance(nest.where[0], Index):
+        return nest.where[0].extent
+    return None
+
+
+def _same_row(indices: Sequence[Node], reads: Sequence[Load], group: Group) -> bool:
+    """Whether something with these indices may run inside the group's loop over rows."""
+    if not indices or not isinstance(indices[0], Index):
+        return False
+    leading = indices[0]
+    if any(_leading(nest) != leading.extent for nest in group.nests):
+        return False
+    stores = set(map(id, group.stores()))
+    touched = [read for read in reads if id(read.tensor) in stores]
+    if not all(read.children and read.children[0] is leading for read in touched):
+        return False
+    group.row = leading.extent
+    return True
+
+
+def _append(nest: ComputeNest | ReduceNest, groups: list[Group]) -> None:
+    """A new nest: in the row loop of what it reads if possible, else in a group of its own."""
+    reads = nest_reads(nest)
+    producers = _producers(reads, groups)
+    if producers:
+        position = producers[0]
+        group = groups[position]
+        latest = producers[1] if len(producers) > 1 else -1
+        single = len(nest.where) == 1 and isinstance(nest, ComputeNest)
+        row = group.row
+        if not single and _same_row(nest.where, reads, group):
+            if _movable(position, latest, groups):
+                group.nests.append(nest)
+                return
+            group.row = row
+    groups.append(Group([nest]))
+
+
+def _drop_unread(groups: list[Group], required: set[TensorDef]) -> None:
+    """Values that were fused into their only reader need no memory."""
+    read: Counter[int] = Counter()
+    for group in groups:
+        read.update(id(tensor) for nest in group.nests for tensor in dict.fromkeys(nest_operands(nest)))
+    for group in groups:
+        for nest in group.nests:
+            if isinstance(nest, ComputeNest | ReduceNest | ContractNest):
+                nest.definitions = [d for d in nest.definitions if d.tensor in required or read[id(d.tensor)]]
+
+
+# State ------------------------------------------------------------------------------------------------
+def copy_of(source: TensorDef, name: str) -> Compute:
+    """A tensor equal to ``source``, in memory of its own."""
+    indices = tuple(loop_index(dim) for dim in source.shape)
+    return Compute(source.dtype, source.shape, indices, body=load(source, indices), name=name)
+
+
+def _with_state(
+    groups: list[Group], outputs: Sequence[TensorDef], writes: Sequence[tuple[Placeholder, TensorDef]]
+) -> Plan:
+    in_place: dict[TensorDef, Placeholder] = {}
+    late: list[tuple[Placeholder, TensorDef]] = []
+    fetched = {output for output in outputs if isinstance(output, Placeholder)}
+    for state, value in writes:
+        if value is state:
+            continue
+        own_memory = not isinstance(value, Placeholder) and value not in in_place and value not in outputs
+        if own_memory and state not in fetched and _may_overwrite(state, value, groups):
+            in_place[value] = state
+        else:
+            late.append((state, value))
+    for state, value in late:
+        copy = copy_of(value, state.name)
+        groups.append(Group([ComputeNest(copy.indices, [Definition(copy, copy.indices, copy.body)])]))
+        in_place[copy] = state
+    return Plan(groups, in_place)
+
+
+def _may_overwrite(state: Placeholder, value: TensorDef, groups: Sequence[Group]) -> bool:
+    """Whether the nest of ``value`` may write it over ``state``: the old value must not be read afterwards."""
+    position = next(i for i, group in enumerate(groups) if value in group.stores())
+    if any(state in group.inputs() for group in groups[position + 1 :]):
+        return False
+    group = groups[position]
+    place = next(i for i, nest in enumerate(group.nests) if value in nest_stores(nest))
+    for i, nest in enumerate(group.nests):
+        if isinstance(nest, ProgramNest | KeystreamNest):
+            if state in nest_operands(nest):
+                return False
+            continue
+        touched = [read for read in nest_reads(nest) if read.tensor is state]
+        if i < place and group.row is None:
+            continue
+        if i > place and touched:
+            return False
+        if any(read.tensor is state for read in loads(*nest.inputs())):
+            return False
+        if any(read.children != nest.where for read in touched):
+            return False
+    return True

@@ -1,0 +1,217 @@
+"""Tensors as definitions: what a function computes, before anything is scheduled.
+
+Op rules build these through ``emit.Emitter``; ``fuse.py`` decides which are stored and which are recomputed at
+their readers, ``kernels/`` turns the stored ones into loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ...ir.location import UNKNOWN, Loc
+from ...ir.types import Dim, DType, Shape
+from ...ops.emit import ReduceKind
+from .expr import Index, Load, Node, as_node, load, loads
+
+if TYPE_CHECKING:
+    from ...ops.emit import ConvGeometry, Expr
+
+
+@dataclass(eq=False)
+class TensorDef:
+    """A tensor: element type, shape, and a name for reading dumps.  Subclasses say what its elements are.
+
+    ``serial`` orders definitions as the rules made them; operands come before what reads them.
+    """
+
+    dtype: DType
+    shape: Shape
+    name: str = field(default="t", kw_only=True)
+    loc: Loc = field(default=UNKNOWN, kw_only=True)
+    serial: int = field(default=0, kw_only=True)
+
+    def __getitem__(self, position: Any) -> Expr:
+        given = position if isinstance(position, tuple) else (position,)
+        indices = tuple(as_node(i, DType.I64) for i in cast("tuple[object, ...]", given))
+        if len(indices) != len(self.shape):
+            raise TypeError(f"{len(indices)} indices for a tensor of rank {len(self.shape)}")
+        if any(i.dtype not in (DType.I64, DType.I32) for i in indices):
+            raise TypeError("an index is i64 or i32")
+        return cast("Expr", load(self, indices))
+
+    def operands(self) -> Iterator[TensorDef]:
+        """Every tensor this one reads, once."""
+        yield from dict.fromkeys(read.tensor for read in self.reads())
+
+    def reads(self) -> list[Load]:
+        """The element reads in the definition (kernels that take whole tensors list those in ``whole``)."""
+        return []
+
+    def whole(self) -> tuple[TensorDef, ...]:
+        """Operands that a kernel needs as stored tensors."""
+        return ()
+
+
+@dataclass(eq=False)
+class Placeholder(TensorDef):
+    """Memory that exists before the function runs: a state variable, a feed, or a loop's workspace."""
+
+
+@dataclass(eq=False)
+class Compute(TensorDef):
+    """``self[indices] = body``; an index is a loop variable, or 0 on an axis of extent 1."""
+
+    indices: tuple[Node, ...] = ()
+    body: Node = field(kw_only=True)
+
+    def reads(self) -> list[Load]:
+        return loads(self.body)
+
+
+@dataclass(eq=False)
+class Reduce(TensorDef):
+    """``self[indices] = kind over reduced of body``, added up in ``accumulate``."""
+
+    indices: tuple[Node, ...] = ()
+    reduced: tuple[Index, ...] = ()
+    kind: ReduceKind = "sum"
+    accumulate: DType = DType.F32
+    body: Node = field(kw_only=True)
+
+    def reads(self) -> list[Load]:
+        return loads(self.body)
+
+
+@dataclass(eq=False)
+class Contract(TensorDef):
+    """A matrix product: ``self[where] = sum over inner of left * right``.
+
+    ``left`` depends on (batch, row, inner), ``right`` on (batch, inner, columns); ``where`` gives the element's
+    indices in terms of (batch, row, columns).  ``left`` is a plain load.  ``right`` may be any expression: it is
+    evaluated once per element, while it is packed, with the last of ``columns`` along the lanes.
+    """
+
+    batch: tuple[Index, ...] = ()
+    row: Index = field(kw_only=True)
+    columns: tuple[Index, ...] = field(kw_only=True)
+    inner: tuple[Index, ...] = field(kw_only=True)
+    left: Load = field(kw_only=True)
+    right: Node = field(kw_only=True)
+    where: tuple[Node, ...] = field(kw_only=True)
+
+    def reads(self) -> list[Load]:
+        return loads(self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """``tensor[indices] = value``; the value is evaluated when the statement runs."""
+
+    tensor: TensorDef
+    indices: tuple[Node, ...]
+    value: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    index: Index
+    extent: Node
+    parallel: bool
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class When:
+    condition: Node
+    then: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Allocate:
+    """Scratch memory of one iteration."""
+
+    tensor: Placeholder
+
+
+Statement: TypeAlias = Store | Loop | When | Allocate
+
+
+@dataclass(eq=False)
+class Program:
+    """Explicit loops that store one or several tensors."""
+
+    statements: tuple[Statement, ...] = ()
+    outputs: tuple[ProgramOutput, ...] = ()
+
+    def reads(self) -> list[Load]:
+        """Reads of tensors that the program does not make itself."""
+        own: set[int] = {id(output) for output in self.outputs}
+        roots: list[Node] = []
+        for statement in walk_statements(self.statements):
+            match statement:
+                case Store():
+                    roots += [statement.value, *statement.indices]
+                case Loop():
+                    roots.append(statement.extent)
+                case When():
+                    roots.append(statement.condition)
+                case Allocate():
+                    own.add(id(statement.tensor))
+        return [read for read in loads(*roots) if id(read.tensor) not in own]
+
+    def rewrite(self, change: Callable[[Node], Node]) -> None:
+        """Replace every expression by what ``change`` makes of it."""
+
+        def each(statement: Statement) -> Statement:
+            match statement:
+                case Store():
+                    return Store(statement.tensor, tuple(map(change, statement.indices)), change(statement.value))
+                case Loop():
+                    inside = tuple(map(each, statement.body))
+                    return Loop(statement.index, change(statement.extent), statement.parallel, inside)
+                case When():
+                    branches = tuple(map(each, statement.then)), tuple(map(each, statement.otherwise))
+                    return When(change(statement.condition), *branches)
+                case Allocate():
+                    return statement
+
+        self.statements = tuple(map(each, self.statements))
+
+
+def walk_statements(statements: tuple[Statement, ...]) -> Iterator[Statement]:
+    """Every statement, nested ones after the statement that holds them."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, Loop):
+            yield from walk_statements(statement.body)
+        elif isinstance(statement, When):
+            yield from walk_statements(statement.then + statement.otherwise)
+
+
+@dataclass(eq=False)
+class ProgramOutput(TensorDef):
+    """One tensor that a ``Program`` stores."""
+
+    program: Program = field(kw_only=True)
+
+    def reads(self) -> list[Load]:
+        return self.program.reads()
+
+
+@dataclass(eq=False)
+class Keystream(TensorDef):
+    """Words (u32) or standard normals (f32) of one ChaCha20 stream."""
+
+    key: TensorDef = field(kw_only=True)
+    draw: TensorDef = field(kw_only=True)
+    tensor: int = field(kw_only=True)
+    domain: int = field(kw_only=True)
+
+    def whole(self) -> tuple[TensorDef, ...]:
+        return self.key, self.draw
+
+    def operands(self) -> Iterator[TensorDef]:
+        yield from dict.fromkeys(self.whole())

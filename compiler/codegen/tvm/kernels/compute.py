@@ -1,0 +1,198 @@
+"""Loops that compute elements one by one: every index of a shape, several tensors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ....ir.types import Dim, Shape, Sym, numel
+from ..expr import Binary, Call, Const, Extent, Index, Load, Node, Slot, loads, walk
+from ..graph import TensorDef
+from ..kit import Block, Buffer, Value, integer, sweep
+from ..lower import Lowering
+
+CHUNK = 4096
+"""Elements that one task of a flat loop handles."""
+
+PARALLEL_WORK = 60_000
+"""Operations below which a loop stays on one thread; waking a second one costs about as many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """``tensor[where] = value``, for every value of the index variables around it."""
+
+    tensor: TensorDef
+    where: tuple[Node, ...]
+    value: Node
+
+
+def cost(*roots: Node) -> int:
+    """Operations per element, roughly; an elementary function counts as ten."""
+    total = 0
+    for node in walk(*roots):
+        if isinstance(node, Call) or (isinstance(node, Binary) and node.op == "pow"):
+            total += 2 if isinstance(node, Call) and node.function in ("abs", "sqrt", "floor", "ceil") else 10
+        elif not isinstance(node, Const | Index | Extent | Slot | Load):
+            total += 1
+    return total
+
+
+def extent_guess(dim: Dim) -> int:
+    """The size a symbolic extent is assumed to have when work is estimated."""
+    return dim if isinstance(dim, int) else 64 * dim.scale
+
+
+def work(shape: Shape, per_element: int) -> int:
+    total = max(per_element, 1)
+    for dim in shape:
+        total *= extent_guess(dim)
+    return total
+
+
+def worth_threads(shape: Shape, per_element: int) -> bool:
+    return work(shape, per_element) >= PARALLEL_WORK
+
+
+def is_flat(indices: tuple[Node, ...], definitions: Sequence[Definition]) -> bool:
+    """Whether the loops may run over all elements as one line: every access is either the element being
+    computed or independent of it."""
+    loop_variables = set(indices)
+    shape = definitions[0].tensor.shape
+    for definition in definitions:
+        if definition.where != indices or definition.tensor.shape != shape:
+            return False
+    values = [definition.value for definition in definitions]
+    identity: set[Node] = set()
+    for read in loads(*values):
+        if read.children == indices and read.tensor.shape == shape:
+            identity.add(read)
+    return not (_free_indices(values, identity) & loop_variables)
+
+
+def _free_indices(roots: Sequence[Node], stop: set[Node]) -> set[Node]:
+    """Index variables that occur in ``roots`` outside the nodes of ``stop``."""
+    found: set[Node] = set()
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or node in stop:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Index):
+            found.add(node)
+        stack.extend(node.children)
+    return found
+
+
+def emit_compute(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    indices: tuple[Node, ...],
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    threads: bool,
+) -> None:
+    """Loops over ``indices`` (those not in ``bound``) that store all ``definitions``.
+
+    All values of an element are computed before any is stored, so a tensor may be updated in place.
+    """
+    free = free_indices(indices, bound)
+    per_element = cost(*(definition.value for definition in definitions))
+    threads = threads and worth_threads(tuple(extent_of(i) for i in free), per_element + 2)
+    if free and is_flat(indices, definitions):
+        _flat_loop(block, buffers, indices, free, definitions, bound, threads)
+        return
+    with ExitStack() as loops:
+        inner: dict[Node, Value] = dict(bound)
+        for index in free[:-1]:
+            extent = extent_of(index)
+            inner[index] = loops.enter_context(block.loop(extent, parallel=threads and extent != 1))
+            threads = threads and extent == 1
+        if not free:
+            _element(block, buffers, definitions, inner, None, 1)
+            return
+        last = free[-1]
+        lanes = block.host.lanes
+
+        def emit(offset: Value, width: int) -> None:
+            _element(block, buffers, definitions, {**inner, last: offset}, last, width)
+
+        if threads:
+            # One dimension only: split it, the tail goes to the last task.
+            count = block.size(extent_of(last))
+            with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
+                start = task * integer(CHUNK)
+                part = block.simplify(tirx.min(integer(CHUNK), count - start))
+                sweep(block, part, lanes, lambda offset, width: emit(start + offset, width))
+        else:
+            sweep(block, extent_of(last), lanes, emit)
+
+
+def _flat_loop(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    indices: tuple[Node, ...],
+    free: tuple[Index, ...],
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    threads: bool,
+) -> None:
+    lanes = block.host.lanes
+    zeros = [bound.get(index, integer(0)) for index in indices]
+    start = block.flatten(zeros, definitions[0].tensor.shape)
+    extent = numel(extent_of(index) for index in free)
+
+    def emit(offset: Value, width: int) -> None:
+        lowering = Lowering(block, buffers, bound, free[-1], width)
+        lowering.identity = indices, block.simplify(start + offset)
+        _store_all(lowering, definitions)
+
+    if not threads:
+        sweep(block, extent, lanes, emit)
+        return
+    count = block.size(extent)
+    with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
+        first = task * integer(CHUNK)
+        part = block.simplify(tirx.min(integer(CHUNK), count - first))
+        if isinstance(extent, int) and extent % lanes == 0:
+            with block.loop(tirx.floordiv(part, integer(lanes)), "j") as vector:
+                emit(first + vector * integer(lanes), lanes)
+        else:
+            sweep(block, part, lanes, lambda offset, width: emit(first + offset, width))
+
+
+def _element(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    lane: Index | None,
+    lanes: int,
+) -> None:
+    _store_all(Lowering(block, buffers, bound, lane, lanes), definitions)
+
+
+def _store_all(lowering: Lowering, definitions: Sequence[Definition]) -> None:
+    lowering.expect(*(definition.value for definition in definitions))
+    values = [lowering.vector(definition.value) for definition in definitions]
+    if len(values) > 1:
+        values = [lowering.block.let(v, d.value.dtype) for v, d in zip(values, definitions, strict=True)]
+    for definition, value in zip(definitions, values, strict=True):
+        lowering.put(definition.tensor, definition.where, value)
+
+
+def free_indices(indices: Sequence[Node], bound: Mapping[Node, Value]) -> tuple[Index, ...]:
+    """The loop variables of ``indices`` that still need a loop."""
+    return tuple(index for index in indices if isinstance(index, Index) and index not in bound)
+
+
+def extent_of(index: Index) -> Dim:
+    """The extent of a loop variable of a tensor's shape."""
+    assert isinstance(index.extent, int | Sym)
+    return index.extent
+

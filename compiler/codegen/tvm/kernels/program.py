@@ -1,0 +1,69 @@
+"""Explicit loops, as a rule wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import tirx
+
+from ....ir.types import DType, static_shape
+from ..expr import Node
+from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, TensorDef, When
+from ..kit import Block, Buffer, Value
+from ..lower import Lowering
+
+STACK_BYTES = 16 * 1024
+
+
+def emit_program(
+    block: Block, buffers: Mapping[TensorDef, Buffer], program: Program, bound: Mapping[Node, Value], threads: bool
+) -> None:
+    """The statements of ``program``; a parallel loop runs on several threads where ``threads`` allows."""
+    _Emission(block, dict(buffers), threads).run(program.statements, dict(bound))
+
+
+class _Emission:
+    def __init__(self, block: Block, buffers: dict[TensorDef, Buffer], threads: bool) -> None:
+        self.block = block
+        self.buffers = buffers
+        self.threads = threads
+
+    def run(self, statements: tuple[Statement, ...], bound: dict[Node, Value]) -> None:
+        for statement in statements:
+            self._statement(statement, bound)
+
+    def _statement(self, statement: Statement, bound: dict[Node, Value]) -> None:
+        block = self.block
+        match statement:
+            case Store():
+                lowering = Lowering(block, self.buffers, bound)
+                lowering.expect(statement.value)
+                value = lowering.scalar_or_vector(statement.value)
+                lowering.put(statement.tensor, statement.indices, value)
+            case Loop():
+                extent = Lowering(block, self.buffers, bound).scalar_or_vector(statement.extent)
+                with block.loop(extent, parallel=statement.parallel and self.threads) as i:
+                    self.run(statement.body, {**bound, statement.index: i})
+            case When():
+                condition = Lowering(block, self.buffers, bound).scalar_or_vector(statement.condition)
+                # The condition is read once: the first branch may overwrite what it depends on.
+                if statement.otherwise:
+                    flag = block.let(tirx.Cast("int32", condition), DType.I32)
+                    condition = tirx.NE(flag, tirx.const(0, "int32"))
+                with block.when(condition):
+                    self.run(statement.then, bound)
+                if statement.otherwise:
+                    with block.otherwise(condition):
+                        self.run(statement.otherwise, bound)
+            case Allocate():
+                self._allocate(statement.tensor)
+
+    def _allocate(self, tensor: Placeholder) -> None:
+        count = 1
+        for extent in static_shape(tensor.shape):
+            count *= extent
+        # A few kilobytes fit on the stack; more comes from the workspace pool.
+        if count * tensor.dtype.itemsize <= STACK_BYTES:
+            self.buffers[tensor] = self.block.scratch(tensor.dtype, count, "local")
+        else:
+            self.buffers[tensor] = self.block.workspace(tensor.dtype, count, "local")

@@ -1,0 +1,283 @@
+"""Reductions with vector accumulators.
+
+Where the last reduced index runs along memory, lanes hold parts of one sum and are added up at the end (a *row*
+reduction); where the last index of the result does, each lane is a sum of its own (a *column* reduction).  Long sums
+are taken in two levels, which keeps the rounding error of float32 small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from tvm import tirx
+
+from ....ir.types import DType, Shape
+from ..expr import Index, Node, Slot, loads, walk
+from ..graph import Reduce, TensorDef
+from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, is_nan, lanes_of, sweep
+from ..lower import Lowering
+from .compute import Definition, cost, extent_of, free_indices, worth_threads
+
+SEGMENT = 2048
+"""Terms that one accumulator takes before it is added to the total."""
+
+
+class Combine:
+    """How two partial results of a kind become one, on TIR values."""
+
+    def __init__(self, block: Block, kind: str, dtype: DType) -> None:
+        self.block = block
+        self.kind = kind
+        self.logical = dtype is DType.BOOL
+        self.dtype = DType.I32 if self.logical else dtype
+
+    def start(self, lanes: int) -> Value:
+        """The neutral element."""
+        if self.kind in ("sum", "any"):
+            return const(0, self.dtype, lanes)
+        if self.kind in ("prod", "all"):
+            return const(1, self.dtype, lanes)
+        largest = self.kind == "min"
+        if self.dtype.is_float:
+            return const(float("inf") if largest else float("-inf"), self.dtype, lanes)
+        name = self.dtype.value if self.dtype is not DType.I32 else "i32"
+        bits = int(name[1:])
+        signed = name[0] == "i"
+        top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        bottom = -(2 ** (bits - 1)) if signed else 0
+        return const(top if largest else bottom, self.dtype, lanes)
+
+    def term(self, value: Value) -> Value:
+        """A value of the reduced expression in the accumulator's type."""
+        if self.logical:
+            lanes = lanes_of(value)
+            return tirx.Select(value, const(1, DType.I32, lanes), const(0, DType.I32, lanes))
+        return value if str(value.ty.dtype).split("x")[0] == TVM_NAMES[self.dtype] else convert(self.dtype, value)
+
+    def join(self, total: Value, value: Value) -> Value:
+        match self.kind:
+            case "sum":
+                return total + value
+            case "prod":
+                return total * value
+            case "any":
+                return tirx.max(total, value)
+            case "all":
+                return tirx.min(total, value)
+            case _ if not self.dtype.is_float:
+                return tirx.max(total, value) if self.kind == "max" else tirx.min(total, value)
+            case _:
+                # A NaN term wins, and a NaN total is never beaten.
+                value = self.block.let(value, self.dtype)
+                better = value > total if self.kind == "max" else value < total
+                return tirx.Select(tirx.Or(better, is_nan(value, self.dtype)), value, total)
+
+    def across(self, vector: Value) -> Value:
+        """One value from all lanes, in a fixed tree order."""
+        lanes = lanes_of(vector)
+        if lanes == 1:
+            return vector
+        buffer = self.block.scratch(self.dtype, lanes, "across")
+        self.block.write(buffer, integer(0), vector)
+        while lanes > 1:
+            lanes //= 2
+            low = self.block.read(buffer, integer(0), lanes)
+            high = self.block.read(buffer, integer(lanes), lanes)
+            joined = self.block.let(self.join(low, high), self.dtype)
+            self.block.write(buffer, integer(0), joined)
+        return self.block.read(buffer, integer(0))
+
+    def result(self, value: Value) -> Value:
+        """The accumulator as a value of the result's type."""
+        return tirx.NE(value, const(0, DType.I32, lanes_of(value))) if self.logical else value
+
+
+def emit_reduce(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    reduction: Reduce,
+    result: Slot,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    threads: bool,
+) -> None:
+    """Compute ``reduction`` for every index not in ``bound`` and store ``definitions``, which read it as ``result``."""
+    free = free_indices(reduction.indices, bound)
+    per_element = cost(reduction.body) + 1
+    shape: Shape = tuple(extent_of(i) for i in (*free, *reduction.reduced))
+    threads = threads and worth_threads(shape, per_element)
+    columns = _lanes_run_along(block, buffers, reduction, free, bound)
+    with ExitStack() as loops:
+        inner: dict[Node, Value] = dict(bound)
+        for index in free[:-1] if columns else free:
+            extent = extent_of(index)
+            inner[index] = loops.enter_context(block.loop(extent, parallel=threads and extent != 1))
+            threads = threads and extent == 1
+        if not columns:
+            _row(block, buffers, reduction, result, definitions, inner)
+            return
+        last = free[-1]
+
+        def emit(offset: Value, width: int) -> None:
+            _column(block, buffers, reduction, result, definitions, {**inner, last: offset}, last, width)
+
+        extent, lanes = extent_of(last), block.host.lanes
+        if threads and isinstance(extent, int) and extent % lanes == 0:
+            with block.loop(extent // lanes, "j", parallel=True) as vector:
+                emit(vector * integer(lanes), lanes)
+        else:
+            sweep(block, extent, lanes, emit)
+
+
+def _lanes_run_along(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    reduction: Reduce,
+    free: Sequence[Index],
+    bound: Mapping[Node, Value],
+) -> bool:
+    """Whether lanes should run along the result's last index (True) or the last reduced one (False)."""
+    if not free:
+        return False
+    if not reduction.reduced:
+        return True
+    return contiguous(block, reduction.body, free[-1], bound) > contiguous(
+        block, reduction.body, reduction.reduced[-1], bound
+    )
+
+
+def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value]) -> int:
+    """How many loads of ``body`` are contiguous along ``lane``, less those that would have to gather."""
+    score = 0
+    every: dict[Node, Value] = {
+        node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64"))
+        for node in _indices_of(body)
+    }
+    probe = Lowering(block, {}, every, lane, block.host.lanes)
+    for read in loads(body):
+        if any(loads(position) for position in read.children):
+            continue
+        flat, stride = probe.offset(read.tensor, read.children)
+        if flat is None or (stride not in (0, 1)):
+            score -= 1
+        elif stride == 1:
+            score += 1
+    return score
+
+
+def _indices_of(body: Node) -> list[Node]:
+    return [node for node in walk(body) if isinstance(node, Index)]
+
+
+def _finish(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    result: Slot,
+    total: Value,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    lane: Index | None,
+    lanes: int,
+) -> None:
+    lowering = Lowering(block, buffers, bound, lane, lanes, {result: total})
+    lowering.expect(*(definition.value for definition in definitions))
+    values = [block.let(lowering.vector(d.value), d.value.dtype) for d in definitions if d.value.dtype is not DType.BOOL]
+    stored = iter(values)
+    for definition in definitions:
+        boolean = definition.value.dtype is DType.BOOL
+        value = lowering.vector(definition.value) if boolean else next(stored)
+        lowering.put(definition.tensor, definition.where, value)
+
+
+def _row(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    reduction: Reduce,
+    result: Slot,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+) -> None:
+    combine = Combine(block, reduction.kind, reduction.accumulate)
+    lanes = block.host.lanes
+    *outer, last = reduction.reduced
+    extent = extent_of(last)
+    if isinstance(extent, int) and extent < lanes:
+        lanes = 1
+    total = block.register(combine.dtype, lanes, "total")
+    block.put(total, combine.start(lanes))
+    rest = block.register(combine.dtype, 1, "rest") if lanes > 1 else total
+    if lanes > 1:
+        block.put(rest, combine.start(1))
+    with ExitStack() as loops:
+        inner: dict[Node, Value] = dict(bound)
+        for index in outer:
+            inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
+
+        def emit(offset: Value, width: int, into: Buffer) -> None:
+            lowering = Lowering(block, buffers, {**inner, last: offset}, last, width)
+            lowering.expect(reduction.body)
+            block.put(into, combine.join(block.get(into), combine.term(lowering.vector(reduction.body))))
+
+        if isinstance(extent, int) and extent <= SEGMENT and not outer:
+            sweep(block, extent, lanes, lambda offset, width: emit(offset, width, total if width == lanes else rest), "r")
+        else:
+            _segmented(block, combine, lanes, block.size(extent), total, rest, emit)
+    value = block.let(combine.across(block.get(total)), combine.dtype)
+    if lanes > 1:
+        value = block.let(combine.join(value, block.get(rest)), combine.dtype)
+    _finish(block, buffers, result, combine.result(value), definitions, bound, None, 1)
+
+
+def _segmented(
+    block: Block,
+    combine: Combine,
+    lanes: int,
+    count: Value,
+    total: Buffer,
+    rest: Buffer,
+    emit: Callable[[Value, int, Buffer], None],
+) -> None:
+    """Sum segments of the last index in accumulators of their own, then add those to the total."""
+    with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
+        start = segment * integer(SEGMENT)
+        part = block.simplify(tirx.min(integer(SEGMENT), count - start))
+        partial = block.register(combine.dtype, lanes, "part")
+        block.put(partial, combine.start(lanes))
+        sweep(
+            block, part, lanes, lambda offset, width: emit(start + offset, width, partial if width == lanes else rest), "r"
+        )
+        block.put(total, combine.join(block.get(total), block.get(partial)))
+
+
+def _column(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    reduction: Reduce,
+    result: Slot,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    lane: Index,
+    lanes: int,
+) -> None:
+    combine = Combine(block, reduction.kind, reduction.accumulate)
+    total = block.register(combine.dtype, lanes, "total")
+    block.put(total, combine.start(lanes))
+    first, *others = reduction.reduced
+    count = block.size(extent_of(first))
+    with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
+        start = segment * integer(SEGMENT)
+        partial = block.register(combine.dtype, lanes, "part")
+        block.put(partial, combine.start(lanes))
+        with ExitStack() as loops:
+            part = block.simplify(tirx.min(integer(SEGMENT), count - start))
+            inner: dict[Node, Value] = {**bound, first: start + loops.enter_context(block.loop(part, "r"))}
+            for index in others:
+                inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
+            lowering = Lowering(block, buffers, inner, lane, lanes)
+            lowering.expect(reduction.body)
+            value = broadcast(combine.term(lowering.scalar_or_vector(reduction.body)), lanes)
+            block.put(partial, combine.join(block.get(partial), value))
+        block.put(total, combine.join(block.get(total), block.get(partial)))
+    value = block.let(block.get(total), combine.dtype)
+    _finish(block, buffers, result, combine.result(value), definitions, bound, lane, lanes)

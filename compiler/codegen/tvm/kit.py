@@ -1,0 +1,301 @@
+"""Writing TIR statements: a block builder, vectors, scratch memory.
+
+Kernels are written as raw loop nests on flat offsets.  Two rules of this TVM shape the file:
+
+- Scratch in registers or on the stack must carry ``disable_lower_builtin``; without it every such buffer becomes
+  a call of the workspace allocator at the place where it stands, inside the innermost loop.
+- Chains of ``Bind`` make the simplifier substitute exponentially.  A shared value is stored to a one-element
+  buffer instead (LLVM turns it back into a register).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import tvm
+from tvm import sym, tirx
+from tvm.tirx import ForKind
+
+from ...ir.types import Dim, DType, Shape, Sym
+
+# TVM's Python objects carry no usable types.
+Value: TypeAlias = Any
+Buffer: TypeAlias = Any
+Stmt: TypeAlias = Any
+
+TVM_NAMES = {
+    DType.F16: "float16",
+    DType.BF16: "bfloat16",
+    DType.F32: "float32",
+    DType.F64: "float64",
+    DType.I8: "int8",
+    DType.I32: "int32",
+    DType.I64: "int64",
+    DType.U8: "uint8",
+    DType.U32: "uint32",
+    DType.U64: "uint64",
+    DType.BOOL: "bool",
+}
+
+
+def dtype_name(dtype: DType, lanes: int = 1) -> str:
+    return TVM_NAMES[dtype] if lanes == 1 else f"{TVM_NAMES[dtype]}x{lanes}"
+
+
+def lanes_of(value: Value) -> int:
+    """Vector width of a TIR expression."""
+    return int(tvm.DataType(value.ty.dtype).lanes)
+
+
+def const(value: float | int | bool, dtype: DType, lanes: int = 1) -> Value:
+    return broadcast(tirx.const(value, TVM_NAMES[dtype]), lanes)
+
+
+def integer(value: int) -> Value:
+    """An index constant."""
+    return tirx.IntImm("int64", value)
+
+
+def broadcast(value: Value, lanes: int) -> Value:
+    """A scalar in every lane; a vector stays."""
+    return value if lanes == 1 or lanes_of(value) == lanes else tirx.Broadcast(value, lanes)
+
+
+def reinterpret(dtype: DType, value: Value) -> Value:
+    return tirx.reinterpret(dtype_name(dtype, lanes_of(value)), value)
+
+
+def convert(dtype: DType, value: Value) -> Value:
+    return tirx.Cast(dtype_name(dtype, lanes_of(value)), value)
+
+
+def wrapping(name: str, x: Value, y: Value, dtype: DType) -> Value:
+    """``add``, ``sub`` or ``mul`` modulo 2^bits.
+
+    TIR's own unsigned arithmetic becomes LLVM's ``nuw`` form, where wrapping round is undefined and gets optimised
+    away; the vector-predication intrinsics carry no such flag.
+    """
+    lanes = max(lanes_of(x), lanes_of(y))
+    width = max(lanes, 2)
+    mask = tirx.Broadcast(tirx.const(True, "bool"), width)
+    result = tirx.call_llvm_pure_intrin(
+        dtype_name(dtype, width), f"llvm.vp.{name}", broadcast(x, width), broadcast(y, width), mask, tirx.const(width, "uint32")
+    )
+    return result if lanes > 1 else tirx.Shuffle([result], [tirx.IntImm("int32", 0)])
+
+
+def is_nan(value: Value, dtype: DType) -> Value:
+    """NaN by its bits: ``x != x`` is folded to false before LLVM sees it."""
+    lanes = lanes_of(value)
+    if dtype is DType.F64:
+        bits, mask, limit = DType.I64, 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000
+    elif dtype is DType.F32:
+        bits, mask, limit = DType.I32, 0x7FFF_FFFF, 0x7F80_0000
+    else:
+        return is_nan(convert(DType.F32, value), DType.F32)
+    magnitude = tirx.bitwise_and(reinterpret(bits, value), const(mask, bits, lanes))
+    return tirx.GT(magnitude, const(limit, bits, lanes))
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a kernel may assume of the machine it is built for."""
+
+    vector_bytes: int = 32
+    threads: int = 2
+
+    @property
+    def lanes(self) -> int:
+        """Elements of one vector of float32; every kernel counts its lanes in these."""
+        return self.vector_bytes // 4
+
+
+class Names:
+    """Fresh names, counted per kernel, so that equal kernels get equal text."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def fresh(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+
+class Block:
+    """Statements in program order; ``with block.loop(...)`` nests."""
+
+    def __init__(self, host: Host, symbols: dict[str, Value] | None = None, names: Names | None = None) -> None:
+        self.host = host
+        self.symbols: dict[str, Value] = {} if symbols is None else symbols
+        self.names = names or Names()
+        self.analyzer: Any = sym.Analyzer()
+        self._stack: list[list[Stmt]] = [[]]
+        self._parallel = False
+
+    # Sizes --------------------------------------------------------------------------------------------
+    def size(self, dim: Dim) -> Value:
+        """The run-time value of an extent (i64)."""
+        if isinstance(dim, int):
+            return integer(dim)
+        if dim.name not in self.symbols:
+            self.symbols[dim.name] = tirx.Var(dim.name.replace("+", "_plus_"), "int64")
+        symbol = self.symbols[dim.name]
+        return symbol if dim.scale == 1 else symbol * integer(dim.scale)
+
+    def strides(self, shape: Shape) -> tuple[Value, ...]:
+        """Row-major strides in elements."""
+        strides: list[Value] = []
+        step: Value = integer(1)
+        for dim in reversed(shape):
+            strides.append(step)
+            step = self.simplify(step * self.size(dim))
+        return tuple(reversed(strides))
+
+    def flatten(self, indices: Sequence[Value], shape: Shape) -> Value:
+        """Row-major offset of an element."""
+        offset: Value = integer(0)
+        for position, stride in zip(indices, self.strides(shape), strict=True):
+            offset = offset + position * stride
+        return self.simplify(offset)
+
+    def simplify(self, value: Value) -> Value:
+        return self.analyzer.simplify(value)
+
+    # Statements ---------------------------------------------------------------------------------------
+    def add(self, statement: Stmt) -> None:
+        self._stack[-1].append(statement)
+
+    def finish(self) -> Stmt:
+        """Everything added so far, as one statement."""
+        (statements,) = self._stack
+        return _sequence(statements)
+
+    @contextmanager
+    def loop(self, extent: Dim | Value, name: str = "i", parallel: bool = False) -> Iterator[Value]:
+        """``for i in range(extent)``; nothing is emitted for a loop of no trips, and no loop for a single one."""
+        count: Value = self.size(extent) if isinstance(extent, int | Sym) else self.simplify(extent)
+        fixed = int(count.value) if isinstance(count, tirx.IntImm) else None
+        if fixed is not None and fixed <= 1:
+            self._stack.append([])
+            yield integer(0)
+            body = self._stack.pop()
+            if fixed == 1:
+                self._stack[-1] += body
+            return
+        parallel = parallel and not self._parallel
+        variable = tirx.Var(self.names.fresh(name), "int64")
+        self.analyzer.bind(variable, tvm.ir.Range(integer(0), count))
+        self._stack.append([])
+        self._parallel |= parallel
+        yield variable
+        if parallel:
+            self._parallel = False
+        kind = ForKind.PARALLEL if parallel else ForKind.SERIAL
+        self.add(tirx.For(variable, integer(0), count, kind, _sequence(self._stack.pop())))
+
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """``if condition:``; a condition that is known folds away."""
+        known = self._known(condition)
+        self._stack.append([])
+        yield
+        body = self._stack.pop()
+        if known is None:
+            self.add(tirx.IfThenElse(condition, _sequence(body), None))
+        elif known:
+            self._stack[-1] += body
+
+    @contextmanager
+    def otherwise(self, condition: Value) -> Iterator[None]:
+        """The ``else`` of the ``when`` on the same condition that was just closed."""
+        known = self._known(condition)
+        self._stack.append([])
+        yield
+        body = self._stack.pop()
+        if known is None:
+            then = self._stack[-1].pop()
+            self.add(tirx.IfThenElse(condition, then.then_case, _sequence(body)))
+        elif not known:
+            self._stack[-1] += body
+
+    def _known(self, condition: Value) -> bool | None:
+        folded = self.simplify(condition)
+        return bool(folded.value) if isinstance(folded, tirx.IntImm) else None
+
+    # Memory -------------------------------------------------------------------------------------------
+    def scratch(self, dtype: DType, count: int, name: str = "s") -> Buffer:
+        """``count`` elements on the stack (registers where the size allows), uninitialised."""
+        buffer = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=self.names.fresh(name), scope="local")
+        self._allocate(buffer)
+        return buffer
+
+    def register(self, dtype: DType, lanes: int, name: str = "r") -> Buffer:
+        """One vector in a register; read and written with ``get`` and ``put``."""
+        buffer = tirx.decl_buffer((1,), dtype_name(dtype, lanes), name=self.names.fresh(name), scope="local")
+        self._allocate(buffer)
+        return buffer
+
+    def _allocate(self, buffer: Buffer) -> None:
+        keep = {"disable_lower_builtin": tirx.const(1, "bool")}
+        self.add(tirx.AllocBuffer(buffer, annotations=keep))
+
+    def workspace(self, dtype: DType, count: Dim | Value, name: str = "ws") -> Buffer:
+        """``count`` elements from the runtime's workspace pool."""
+        size: Value = self.size(count) if isinstance(count, int | Sym) else self.simplify(count)
+        buffer = tirx.decl_buffer((size,), TVM_NAMES[dtype], name=self.names.fresh(name))
+        self.add(tirx.AllocBuffer(buffer))
+        return buffer
+
+    def get(self, register: Buffer) -> Value:
+        return tirx.BufferLoad(register, [integer(0)])
+
+    def put(self, register: Buffer, value: Value) -> None:
+        self.add(tirx.BufferStore(register, value, [integer(0)]))
+
+    def let(self, value: Value, dtype: DType, name: str = "v") -> Value:
+        """``value`` computed once, here."""
+        register = self.register(dtype, lanes_of(value), name)
+        self.put(register, value)
+        return self.get(register)
+
+    def read(self, buffer: Buffer, offset: Value, lanes: int = 1, stride: int = 1) -> Value:
+        """Element(s) of a buffer from a flat offset."""
+        where = offset if lanes == 1 else tirx.Ramp(offset, integer(stride), lanes)
+        return tirx.BufferLoad(buffer, _flat_index(buffer, where))
+
+    def gather(self, buffer: Buffer, offsets: Value) -> Value:
+        """One element per lane of ``offsets``."""
+        return tirx.BufferLoad(buffer, _flat_index(buffer, offsets))
+
+    def write(self, buffer: Buffer, offset: Value, value: Value, stride: int = 1) -> None:
+        lanes = lanes_of(value)
+        where = offset if lanes == 1 else tirx.Ramp(offset, integer(stride), lanes)
+        self.add(tirx.BufferStore(buffer, value, _flat_index(buffer, where)))
+
+
+def _flat_index(buffer: Buffer, offset: Value) -> list[Value]:
+    # A flat offset in the last index of a row-major buffer addresses any element; the other indices are zero.
+    rank = len(buffer.ty.shape)
+    return [*[integer(0)] * (rank - 1), offset] if rank else []
+
+
+def _sequence(statements: Sequence[Stmt]) -> Stmt:
+    if not statements:
+        return tirx.Evaluate(tirx.IntImm("int32", 0))
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
+
+
+def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, int], None], name: str = "j") -> None:
+    """Run ``emit(offset, width)`` over ``range(extent)``: whole vectors first, then the rest one by one."""
+    count: Value = block.size(extent) if isinstance(extent, int | Sym) else extent
+    if lanes > 1:
+        with block.loop(tirx.floordiv(count, integer(lanes)), name) as vector:
+            emit(block.simplify(vector * integer(lanes)), lanes)
+        done = block.simplify(tirx.floordiv(count, integer(lanes)) * integer(lanes))
+    else:
+        done = integer(0)
+    with block.loop(count - done, name) as rest:
+        emit(block.simplify(done + rest), 1)

@@ -1,0 +1,468 @@
+"""Emitting scalar expressions as TIR at a given vector width.
+
+``Lowering`` evaluates nodes where a kernel stands: loop variables are bound to TIR expressions, at most one of them
+running over the lanes of a vector.  Loads become contiguous vector loads, broadcasts or gathers, as the index allows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import tvm
+from tvm import sym, tirx
+
+from ...errors import TargetError
+from ...ir.types import DType
+from . import vmath
+from .expr import (
+    Binary,
+    Call,
+    Cast,
+    Compare,
+    Const,
+    Extent,
+    Index,
+    Invert,
+    IsFinite,
+    Load,
+    Node,
+    Reinterpret,
+    Select,
+    Slot,
+    inside,
+    walk,
+)
+from .graph import TensorDef
+from .kit import (
+    Block,
+    Buffer,
+    Value,
+    broadcast,
+    const,
+    convert,
+    dtype_name,
+    integer,
+    is_nan,
+    lanes_of,
+    reinterpret,
+    wrapping,
+)
+
+WRAPPING = (DType.U32, DType.U64)
+SlotValue: TypeAlias = Callable[["Lowering", tuple[Value, ...]], Value]
+_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul"}
+
+
+class Lowering:
+    """Evaluates expressions at one place of a kernel.
+
+    Args:
+        block: Where statements go.
+        buffers: Where stored tensors live.
+        indices: Loop variables by index node; the lane index maps to its first lane.
+        lane: The index that runs over the lanes, if any.
+        lanes: Vector width (1: scalar code).
+        slots: Values that the kernel supplies.
+
+    ``identity`` names index tuples whose element lies at a given offset, lanes contiguous (flattened loops).
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        buffers: Mapping[TensorDef, Buffer],
+        indices: Mapping[Node, Value],
+        lane: Index | None = None,
+        lanes: int = 1,
+        slots: Mapping[Node, Value] | None = None,
+    ) -> None:
+        self.block = block
+        self.buffers = buffers
+        self.indices = indices
+        self.lane = lane if lanes > 1 else None
+        self.lanes = lanes
+        self.slots = slots or {}
+        self.identity: tuple[tuple[Node, ...], Value] | None = None
+        self._values: dict[tuple[Node, int], Value] = {}
+        self._guards: list[Value] = []  # kept alive: ``_values`` knows them by id
+        self._uses: Counter[Node] = Counter()
+        self._varying: dict[Node, bool] = {}
+        self._unsafe: dict[Node, bool] = {}
+        self._lane_offset = tirx.Var("lane", "int64")
+        if self.lane is not None:
+            block.analyzer.bind(self._lane_offset, _range(lanes))
+
+    # Entry points -------------------------------------------------------------------------------------
+    def expect(self, *roots: Node) -> None:
+        """Announce what will be evaluated, so that shared parts are computed once."""
+        for node in walk(*roots):
+            self._uses.update(node.children)
+        self._uses.update(roots)
+
+    def scalar_or_vector(self, node: Node) -> Value:
+        """The value of ``node``: a scalar where no lane differs, else a vector."""
+        return self._value(node, None)
+
+    def vector(self, node: Node) -> Value:
+        """The value of ``node`` in every lane."""
+        return broadcast(self._value(node, None), self.lanes)
+
+    def offset(self, tensor: TensorDef, indices: Sequence[Node]) -> tuple[Value, int | None]:
+        """Flat offset of an element and its stride per lane: 0 the same element, None no constant stride."""
+        if self.identity is not None and tuple(indices) == self.identity[0]:
+            return self.identity[1], 1
+        if any(self._lane_load(position) for position in indices):
+            return None, None
+        scalars = [self._position(position) for position in indices]
+        flat = self.block.flatten(scalars, tensor.shape)
+        if self.lane is None:
+            return flat, 0
+        linear = sym.detect_linear_equation(flat, [self._lane_offset])
+        if not linear:
+            return None, None
+        stride = self.block.simplify(linear[0])
+        if not isinstance(stride, tirx.IntImm):
+            return None, None
+        return self.block.simplify(linear[1]), int(stride.value)
+
+    def put(self, tensor: TensorDef, indices: Sequence[Node], value: Value) -> None:
+        """``tensor[indices] = value`` in every lane; the lanes must run along the tensor's elements."""
+        flat, stride = self.offset(tensor, indices)
+        if flat is None or (self.lanes > 1 and not stride):
+            raise AssertionError(f"lanes of a store to {tensor.name} do not run along its elements")
+        self.block.write(self.buffers[tensor], flat, broadcast(value, self.lanes), stride or 1)
+
+    # Evaluation ---------------------------------------------------------------------------------------
+    def _value(self, node: Node, guard: Value | None) -> Value:
+        if guard is not None and not self._is_unsafe(node):
+            guard = None
+        key = (node, 0 if guard is None else id(guard))
+        found = self._values.get(key)
+        if found is None:
+            if guard is not None:
+                self._guards.append(guard)
+            found = self._emit(node, guard)
+            shared = self._uses[node] > 1 and node.children and node.dtype is not DType.BOOL
+            if shared:
+                found = self.block.let(found, node.dtype)
+            self._values[key] = found
+        return found
+
+    def _emit(self, node: Node, guard: Value | None) -> Value:
+        match node:
+            case Const():
+                return const(node.value, node.dtype)
+            case Index():
+                return self._index_value(node)
+            case Extent():
+                return self.block.size(node.dim)
+            case Slot():
+                return self.slots[node]
+            case Load():
+                return self._load(node, guard)
+            case Select():
+                return self._select(node, guard)
+            case _:
+                operands = [self._value(child, guard) for child in node.children]
+                lanes = max(lanes_of(value) for value in operands)
+                return self._operation(node, [broadcast(value, lanes) for value in operands])
+
+    def _index_value(self, node: Index) -> Value:
+        first = self.indices[node]
+        return tirx.Ramp(first, integer(1), self.lanes) if node is self.lane else first
+
+    def _operation(self, node: Node, values: list[Value]) -> Value:
+        match node:
+            case Binary():
+                return self._binary(node, values[0], values[1])
+            case Compare():
+                return self._compare(node, values[0], values[1])
+            case Invert():
+                return tirx.Not(values[0]) if node.dtype is DType.BOOL else tirx.bitwise_not(values[0])
+            case Cast():
+                return self._cast(node.children[0].dtype, node.dtype, values[0])
+            case Reinterpret():
+                return reinterpret(node.dtype, values[0])
+            case Call():
+                return self._call(node, values[0])
+            case IsFinite():
+                return self._is_finite(node.children[0].dtype, values[0])
+            case _:
+                raise AssertionError(f"no TIR for {type(node).__name__}")
+
+    def _binary(self, node: Binary, x: Value, y: Value) -> Value:
+        dtype, lanes = node.dtype, lanes_of(x)
+        match node.op:
+            case "+" | "-" | "*" if dtype in WRAPPING:
+                return wrapping(_ARITHMETIC[node.op], x, y, dtype)
+            case "+":
+                return x + y
+            case "-":
+                return x - y
+            case "*":
+                return x * y
+            case "/":
+                return tirx.div(x, y)
+            case "//":
+                return tirx.floordiv(x, y)
+            case "%":
+                return tirx.floormod(x, y)
+            case "&":
+                return tirx.And(x, y) if dtype is DType.BOOL else tirx.bitwise_and(x, y)
+            case "|":
+                return tirx.Or(x, y) if dtype is DType.BOOL else tirx.bitwise_or(x, y)
+            case "^":
+                return tirx.NE(x, y) if dtype is DType.BOOL else tirx.bitwise_xor(x, y)
+            case "<<":
+                return tirx.shift_left(x, y)
+            case ">>":
+                return tirx.shift_right(x, y)
+            case "min" | "max":
+                return self._extreme(node, x, y)
+            case "pow":
+                if dtype is DType.F32:
+                    return vmath.pow(self.block, x, y)
+                if dtype is DType.F64:
+                    return tirx.pow(x, y)
+                if dtype in (DType.F16, DType.BF16):
+                    wide = vmath.pow(self.block, convert(DType.F32, x), convert(DType.F32, y))
+                    return convert(dtype, wide)
+                raise TargetError(f"power of {dtype.value} is not available on the cpu target (lanes {lanes})")
+
+    def _extreme(self, node: Binary, x: Value, y: Value) -> Value:
+        """Minimum or maximum; NaN if either operand is NaN."""
+        if not node.dtype.is_float:
+            return tirx.min(x, y) if node.op == "min" else tirx.max(x, y)
+        left, right = node.children
+        if isinstance(left, Const):
+            (left, right), (x, y) = (right, left), (y, x)
+        if not isinstance(left, Const):
+            x = self.block.let(x, node.dtype)
+        if isinstance(right, Const):
+            # Taken only where y is strictly better, so a NaN in x stays.
+            return tirx.Select(y > x if node.op == "max" else y < x, y, x)
+        y = self.block.let(y, node.dtype)
+        better = x > y if node.op == "max" else x < y
+        return tirx.Select(tirx.Or(better, is_nan(x, node.dtype)), x, y)
+
+    def _compare(self, node: Compare, x: Value, y: Value) -> Value:
+        if node.children[0] is node.children[1] and node.dtype.is_float:
+            # TIR takes x == x for granted.
+            nan = is_nan(x, node.children[0].dtype)
+            return nan if node.op == "!=" else tirx.Not(nan) if node.op in ("==", "<=", ">=") else tirx.NE(x, x)
+        if node.children[0].dtype is DType.BOOL:
+            differ = tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
+            return differ if node.op == "!=" else tirx.Not(differ)
+        match node.op:
+            case "<":
+                return tirx.LT(x, y)
+            case "<=":
+                return tirx.LE(x, y)
+            case ">":
+                return tirx.GT(x, y)
+            case ">=":
+                return tirx.GE(x, y)
+            case "==":
+                return tirx.EQ(x, y)
+            case "!=":
+                return tirx.NE(x, y)
+
+    def _cast(self, source: DType, target: DType, value: Value) -> Value:
+        if source is target:
+            return value
+        lanes = lanes_of(value)
+        if source is DType.BOOL:
+            return tirx.Select(value, const(1, target, lanes), const(0, target, lanes))
+        if target is DType.BOOL:
+            return tirx.NE(value, const(0, source, lanes))
+        return convert(target, value)
+
+    def _is_finite(self, dtype: DType, value: Value) -> Value:
+        if not dtype.is_float:
+            return const(True, DType.BOOL, lanes_of(value))
+        value = self.block.let(value, dtype)
+        return tirx.Not(is_nan(self.block.let(value - value, dtype), dtype))
+
+    def _call(self, node: Call, x: Value) -> Value:
+        dtype, name = node.dtype, node.function
+        if dtype in (DType.F16, DType.BF16):
+            wide = self.block.let(convert(DType.F32, x), DType.F32)
+            return convert(dtype, self._function(name, DType.F32, wide))
+        return self._function(name, dtype, self.block.let(x, dtype))
+
+    def _function(self, name: str, dtype: DType, x: Value) -> Value:
+        zero, one = const(0, dtype, lanes_of(x)), const(1, dtype, lanes_of(x))
+        match name:
+            case "abs":
+                return tirx.abs(x) if dtype.is_float else tirx.Select(x < zero, zero - x, x)
+            case "sign":
+                minus = zero - one
+                return tirx.Select(x > zero, one, tirx.Select(x < zero, minus, x if dtype.is_float else zero))
+            case "floor" | "ceil" | "round" if not dtype.is_float:
+                return x
+            case "floor":
+                return tirx.floor(x)
+            case "ceil":
+                return tirx.ceil(x)
+            case "round":
+                return tirx.nearbyint(x)
+            case "sqrt":
+                return tirx.sqrt(x)
+            case "rsqrt":
+                return one / tirx.sqrt(x)
+            case _ if not dtype.is_float:
+                raise TargetError(f"{name} of {dtype.value} is not available on the cpu target")
+            case "sigmoid" if dtype is DType.F64:
+                return one / (one + vmath.libm(self.block, self.block.let(zero - x, dtype), "exp", dtype))
+            case _ if dtype is DType.F32 and name in vmath.VECTOR:
+                return vmath.VECTOR[name](self.block, x)
+            case "erfinv":
+                narrow = self.block.let(convert(DType.F32, x), DType.F32)
+                return convert(dtype, vmath.erfinv(self.block, narrow))
+            case _:
+                return vmath.libm(self.block, x, name, dtype)
+
+    # Selection and loads ------------------------------------------------------------------------------
+    def _select(self, node: Select, guard: Value | None) -> Value:
+        condition = self._value(node.children[0], guard)
+        branches: list[Value] = []
+        for child, taken in zip(node.children[1:], (condition, tirx.Not(condition)), strict=True):
+            inner = guard
+            if self._is_unsafe(child):
+                inner = taken if guard is None else self._both(guard, taken)
+            branches.append(self._value(child, inner))
+        lanes = max(lanes_of(condition), *(lanes_of(value) for value in branches))
+        return tirx.Select(broadcast(condition, lanes), *(broadcast(value, lanes) for value in branches))
+
+    def _both(self, x: Value, y: Value) -> Value:
+        lanes = max(lanes_of(x), lanes_of(y))
+        return tirx.And(broadcast(x, lanes), broadcast(y, lanes))
+
+    def _load(self, node: Load, guard: Value | None) -> Value:
+        buffer, dtype = self.buffers[node.tensor], node.dtype
+        flat, stride = self.offset(node.tensor, node.children)
+        if flat is not None and stride == 0:
+            return self._guarded_scalar(buffer, flat, guard, dtype)
+        if flat is None:
+            return self._gather(node, guard)
+        assert stride is not None
+        if guard is None:
+            return self.block.read(buffer, flat, self.lanes, stride)
+        if lanes_of(guard) == 1:
+            return self._guarded_by_scalar(buffer, flat, stride, guard, dtype)
+        if stride == 1 and dtype is not DType.BOOL:
+            address = tirx.address_of(self.block.read(buffer, flat))
+            nothing = const(0, dtype, self.lanes)
+            return tirx.call_llvm_pure_intrin(
+                dtype_name(dtype, self.lanes), "llvm.masked.load", address, broadcast(guard, self.lanes), nothing
+            )
+        return self._gather(node, guard)
+
+    def _guarded_scalar(self, buffer: Buffer, flat: Value, guard: Value | None, dtype: DType) -> Value:
+        """One element; where no lane wants it, element 0 is read instead."""
+        if guard is not None:
+            wanted = guard
+            if lanes_of(guard) > 1:
+                wanted = tirx.NE(_any_lane(guard), const(0, DType.I32))
+            flat = tirx.Select(wanted, flat, integer(0))
+        return self.block.read(buffer, flat)
+
+    def _guarded_by_scalar(self, buffer: Buffer, flat: Value, stride: int, guard: Value, dtype: DType) -> Value:
+        register = self.block.register(dtype, self.lanes, "maybe")
+        self.block.put(register, const(0, dtype, self.lanes))
+        with self.block.when(guard):
+            self.block.put(register, self.block.read(buffer, flat, self.lanes, stride))
+        return self.block.get(register)
+
+    def _gather(self, node: Load, guard: Value | None) -> Value:
+        flat: Value = const(0, DType.I64, self.lanes)
+        for position, step in zip(node.children, self.block.strides(node.tensor.shape), strict=True):
+            index = broadcast(self._as_i64(position, self._value(position, guard)), self.lanes)
+            flat = flat + index * broadcast(step, self.lanes)
+        if guard is not None:
+            flat = tirx.Select(broadcast(guard, self.lanes), flat, const(0, DType.I64, self.lanes))
+        return self.block.gather(self.buffers[node.tensor], self.block.let(flat, DType.I64))
+
+    # Index expressions --------------------------------------------------------------------------------
+    def _position(self, node: Node) -> Value:
+        """An index as a scalar TIR expression in which the lane offset is a variable."""
+        match node:
+            case Index():
+                first = self.indices[node]
+                return first + self._lane_offset if node is self.lane else first
+            case Const():
+                return integer(int(node.value))
+            case Binary() if self._varies(node):
+                x, y = (self._position(child) for child in node.children)
+                match node.op:
+                    case "+":
+                        return x + y
+                    case "-":
+                        return x - y
+                    case "*":
+                        return x * y
+                    case "//":
+                        return tirx.floordiv(x, y)
+                    case "%":
+                        return tirx.floormod(x, y)
+                    case "min":
+                        return tirx.min(x, y)
+                    case "max":
+                        return tirx.max(x, y)
+                    case _:
+                        raise AssertionError(node.op)
+            case Binary() if not any(isinstance(part, Load | Select | Call) for part in walk(node)):
+                return self._index_arithmetic(node)
+            case _:
+                return self._as_i64(node, self._value(node, None))
+
+    def _index_arithmetic(self, node: Binary) -> Value:
+        x, y = (self._position(child) for child in node.children)
+        return self._as_i64(node, self._binary(node, x, y))
+
+    def _as_i64(self, node: Node, value: Value) -> Value:
+        return value if node.dtype is DType.I64 else convert(DType.I64, value)
+
+    def _lane_load(self, node: Node) -> bool:
+        """Whether an index depends on the lane in a way ``_position`` cannot write (through memory, a choice …)."""
+        if not self._varies(node):
+            return False
+        if isinstance(node, Index):
+            return False
+        if isinstance(node, Binary) and node.op in ("+", "-", "*", "//", "%", "min", "max"):
+            return any(self._lane_load(child) for child in node.children)
+        return True
+
+    def _varies(self, node: Node) -> bool:
+        """Whether a value may differ between lanes."""
+        if self.lane is None:
+            return False
+        found = self._varying.get(node)
+        if found is None:
+            if isinstance(node, Slot):
+                found = node in self.slots and lanes_of(self.slots[node]) > 1
+            else:
+                found = node is self.lane or any(self._varies(child) for child in node.children)
+            self._varying[node] = found
+        return found
+
+    def _is_unsafe(self, node: Node) -> bool:
+        """Whether evaluating ``node`` may read outside a tensor for some index."""
+        found = self._unsafe.get(node)
+        if found is None:
+            found = any(self._is_unsafe(child) for child in node.children)
+            found = found or (isinstance(node, Load) and not inside(node, node.tensor.shape))
+            self._unsafe[node] = found
+        return found
+
+
+def _range(lanes: int) -> Value:
+    return tvm.ir.Range(integer(0), integer(lanes))
+
+
+def _any_lane(mask: Value) -> Value:
+    lanes = lanes_of(mask)
+    ones = tirx.Select(mask, const(1, DType.I32, lanes), const(0, DType.I32, lanes))
+    return tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.umax", ones)

@@ -1,0 +1,132 @@
+"""One group of nests as one TIR function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from tvm import tirx
+
+from ...ir.types import Dim, Sym, numel
+from .expr import Node
+from .fuse import ComputeNest, ContractNest, Group, KeystreamNest, Nest, ProgramNest, ReduceNest, nest_stores
+from .graph import Placeholder, TensorDef
+from .kernels.chacha import emit_keystream
+from .kernels.compute import emit_compute, worth_threads
+from .kernels.contract import emit_contract
+from .kernels.program import emit_program
+from .kernels.reduce import emit_reduce
+from .kit import TVM_NAMES, Block, Buffer, Host, Value
+
+PrimFunc: TypeAlias = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A TIR function with its calling convention: tensors read (those in ``in_place`` are also written),
+    the sizes of ``symbols``, tensors made."""
+
+    name: str
+    function: PrimFunc
+    inputs: tuple[TensorDef, ...]
+    symbols: tuple[str, ...]
+    in_place: tuple[Placeholder, ...]
+    outputs: tuple[TensorDef, ...]
+
+
+def build_kernel(
+    group: Group, host: Host, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef], threads: bool = True
+) -> Kernel:
+    """Emit a group.
+
+    Args:
+        in_place: Stored tensors that overwrite a state variable.
+        visible: Tensors that others read; what the group stores beside them lives in workspace.
+    """
+    block = Block(host)
+    stores = group.stores()
+    states = tuple(dict.fromkeys(in_place[tensor] for tensor in stores if tensor in in_place))
+    outputs = tuple(tensor for tensor in stores if tensor not in in_place and tensor in visible)
+    inputs = tuple(dict.fromkeys([*group.inputs(), *states]))
+    buffers: dict[TensorDef, Buffer] = {}
+    for tensor in (*inputs, *outputs):
+        buffers[tensor] = _parameter(block, tensor)
+    for tensor in stores:
+        if tensor in in_place:
+            buffers[tensor] = buffers[in_place[tensor]]
+        elif tensor not in buffers:
+            buffers[tensor] = block.workspace(tensor.dtype, numel(tensor.shape), "made")
+    emit_group(block, buffers, group, threads)
+    symbols = tuple(block.symbols)
+    parameters = [
+        *(buffers[tensor] for tensor in inputs),
+        *(block.symbols[name] for name in symbols),
+        *(buffers[tensor] for tensor in outputs),
+    ]
+    function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
+    return Kernel(_name(group), function, inputs, symbols, states, outputs)
+
+
+def _parameter(block: Block, tensor: TensorDef) -> Buffer:
+    shape = [block.size(dim) for dim in tensor.shape]
+    return tirx.decl_buffer(shape, TVM_NAMES[tensor.dtype], name=block.names.fresh("arg"))
+
+
+def emit_group(block: Block, buffers: dict[TensorDef, Buffer], group: Group, threads: bool) -> None:
+    """The loops of a group, on given buffers."""
+    if group.row is None or len(group.nests) == 1:
+        for nest in group.nests:
+            _emit_nest(block, buffers, nest, {}, threads)
+        return
+    parallel = threads and _row_work(group)
+    with block.loop(group.row, "row", parallel=parallel) as row:
+        for nest in group.nests:
+            assert isinstance(nest, ComputeNest | ReduceNest)
+            _emit_nest(block, buffers, nest, {nest.where[0]: row}, False)
+
+
+def _row_work(group: Group) -> bool:
+    work = 0
+    for nest in group.nests:
+        for tensor in nest_stores(nest):
+            work += 10 * _elements(tensor.shape)
+        if isinstance(nest, ReduceNest):
+            reduced = tuple(_fixed(i) for i in nest.reduction.reduced)
+            work += 4 * _elements((*nest.reduction.shape, *reduced))
+    return worth_threads((work,), 1)
+
+
+def _fixed(index: Node) -> Dim:
+    extent = index.detail[1]
+    assert isinstance(extent, int | Sym)
+    return extent
+
+
+def _elements(shape: Sequence[Dim]) -> int:
+    total = 1
+    for dim in shape:
+        total *= dim if isinstance(dim, int) else 64 * dim.scale
+    return total
+
+
+def _emit_nest(
+    block: Block, buffers: dict[TensorDef, Buffer], nest: Nest, bound: dict[Node, Value], threads: bool
+) -> None:
+    match nest:
+        case ComputeNest():
+            emit_compute(block, buffers, nest.indices, nest.definitions, bound, threads)
+        case ReduceNest():
+            emit_reduce(block, buffers, nest.reduction, nest.result, nest.definitions, bound, threads)
+        case ContractNest():
+            emit_contract(block, buffers, nest.contract, nest.result, nest.definitions, bound, threads)
+        case ProgramNest():
+            emit_program(block, buffers, nest.program, bound, threads)
+        case KeystreamNest():
+            emit_keystream(block, buffers, nest.stream, threads)
+
+
+def _name(group: Group) -> str:
+    """A readable name from the ops in the group."""
+    names = dict.fromkeys(tensor.name for tensor in group.stores())
+    return "_".join(name.replace(".", "_") for name in list(names)[:3])
