@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fluidc.runtime.errors import BudgetError, LedgerError
 from fluidc.runtime.ledger import Ledger, Position, read_ledger
+from fluidc.runtime.ledger_records import Record
 from manifests import POISSON, SHUFFLE
 
 HERE = Path(__file__).parent
@@ -221,15 +223,36 @@ def test_damage_elsewhere_is_refused(
     assert (tmp_path / "ledger.jsonl").read_bytes() == damaged
 
 
-def test_a_forged_count_is_refused_even_with_good_hashes(tmp_path: Path) -> None:
+def _reserved(record: Record) -> Record:
+    """A reservation, well formed and hashed, that follows ``record``."""
+    return Record(record.seq + 1, record.run, "reserve", record.first + record.count, 1, 0, "", record.sha256())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "close", "count": 5}, "closes 5 of 1 reserved steps"),
+        ({"first": 0}, "counts 0 steps, the records before count 1"),
+        ({"prev": "0" * 64}, "chain of hashes"),
+        ({"seq": 7}, "chain of hashes"),
+        ({"run": "another"}, "the run 'another' is not the open one"),
+    ],
+)
+def test_forged_records_are_refused_even_with_good_hashes(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with Ledger.open(tmp_path, POISSON) as ledger:
         ledger.step()
-        records = list(ledger.records)
-    lines = [record.line() for record in records]
-    forged = replace(records[1], kind="close", count=5)
-    (tmp_path / "ledger.jsonl").write_bytes(lines[0] + forged.line() + replace(records[1], seq=2).line())
-    with pytest.raises(LedgerError, match="closes 5 of 0 reserved steps"):
+        opened, reserved = ledger.records
+    forged = replace(_reserved(reserved), **changes)
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(opened.line() + reserved.line() + forged.line() + _reserved(forged).line())
+    with pytest.raises(LedgerError, match=message):
         Ledger.open(tmp_path, POISSON)
+    honest = _reserved(reserved)
+    path.write_bytes(opened.line() + reserved.line() + honest.line() + _reserved(honest).line())
+    with Ledger.open(tmp_path, POISSON) as ledger:
+        assert ledger.steps == 3
 
 
 @pytest.mark.parametrize("call", ["write", "fdatasync"])

@@ -43,6 +43,17 @@ def test_poisson_at_rate_one_takes_everything_and_at_the_least_rate_lots_are_emp
     assert [least.next_lot().size for _ in range(5)] == [0] * 5
 
 
+def test_poisson_takes_words_below_the_threshold_and_no_others() -> None:
+    edge = np.zeros((1, 16), np.uint32)
+    edge[0, :4] = 999, 1000, 1001, 2**32 - 1
+
+    def words(key: keystream.Key, **_: object) -> np.ndarray:
+        return edge
+
+    assert PoissonSampler(4, 1000, KEY, words=words).next_lot().tolist() == [0]
+    assert PoissonSampler(4, 2**32, KEY, words=words).next_lot().tolist() == [0, 1, 2, 3]
+
+
 def test_poisson_inclusion_pairs_and_lot_sizes_follow_the_law() -> None:
     """200,000 steps of 32 examples at q = 1/4: every example, every pair, and the variance of the lot."""
     examples, steps, q = 32, 200_000, 0.25
