@@ -148,13 +148,33 @@ class While(Control):
         return carried
 
 
+def branch_op(b: OpBuilder, predicate: Value, arguments: Sequence[Value], then: Body, otherwise: Body) -> If:
+    """An ``if``, not yet appended; ``then(b, *arguments)`` and ``otherwise(b, *arguments)`` write its branches."""
+    types, hints = [value.type for value in arguments], [value.hint for value in arguments]
+    regions = build_region(b, types, hints, then), build_region(b, types, hints, otherwise)
+    return If(predicate, tuple(arguments), *regions)
+
+
 def branch(
     b: OpBuilder, predicate: Value, arguments: Sequence[Value], then: Body, otherwise: Body
 ) -> tuple[Value, ...]:
-    """Append an ``if`` whose branches are written by ``then(b, *arguments)`` and ``otherwise(b, *arguments)``."""
-    types, hints = [value.type for value in arguments], [value.hint for value in arguments]
-    regions = build_region(b, types, hints, then), build_region(b, types, hints, otherwise)
-    return b.emit(If(predicate, tuple(arguments), *regions))
+    """Append an ``if``; returns what the branch taken yields."""
+    return b.emit(branch_op(b, predicate, arguments, then, otherwise))
+
+
+def loop_op(
+    b: OpBuilder,
+    init: Sequence[Value],
+    whole: Sequence[Value],
+    condition: Body,
+    body: Body,
+    max_trip: int | None = None,
+) -> While:
+    """A ``while``, not yet appended; functions of ``(b, *carried, *whole)`` write its regions."""
+    values = (*init, *whole)
+    types, hints = [value.type for value in values], [value.hint for value in values]
+    regions = build_region(b, types, hints, condition), build_region(b, types, hints, body)
+    return While(tuple(init), tuple(whole), *regions, max_trip)
 
 
 def loop(
@@ -165,11 +185,8 @@ def loop(
     body: Body,
     max_trip: int | None = None,
 ) -> tuple[Value, ...]:
-    """Append a ``while``; both bodies are written by functions of ``(b, *carried, *whole)``."""
-    values = (*init, *whole)
-    types, hints = [value.type for value in values], [value.hint for value in values]
-    regions = build_region(b, types, hints, condition), build_region(b, types, hints, body)
-    return b.emit(While(tuple(init), tuple(whole), *regions, max_trip))
+    """Append a ``while``; returns the last carried values."""
+    return b.emit(loop_op(b, init, whole, condition, body, max_trip))
 
 
 OPS: tuple[type[Op], ...] = (If, While)

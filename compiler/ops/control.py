@@ -315,8 +315,11 @@ def scan(
     return b.emit(scan_op(b, init, stacked, whole, trip, body, reverse))
 
 
-def map_over(b: OpBuilder, arguments: Sequence[Value], axes: Sequence[int], trip: Dim, body: Body) -> tuple[Value, ...]:
-    """Append a map whose body is written by ``body(b, *slices)``; returns the stacked results."""
+def map_op(b: OpBuilder, arguments: Sequence[Value], axes: Sequence[int], trip: Dim, body: Body) -> Map:
+    """A map, not yet appended, whose body is written by ``body(b, *slices)``.
+
+    Raises ValueError when a mapped axis does not divide into ``trip`` slices.
+    """
     types: list[Type] = []
     for value, axis in zip(arguments, axes, strict=True):
         extent = dim_div(value.tensor.shape[axis], trip) if axis >= 0 else None
@@ -327,7 +330,12 @@ def map_over(b: OpBuilder, arguments: Sequence[Value], axes: Sequence[int], trip
             value.type if extent is None else value.tensor.with_shape((*shape[:axis], extent, *shape[axis + 1 :]))
         )
     region = build_region(b, types, [value.hint for value in arguments], body)
-    return b.emit(Map(tuple(arguments), tuple(axes), trip, region))
+    return Map(tuple(arguments), tuple(axes), trip, region)
+
+
+def map_over(b: OpBuilder, arguments: Sequence[Value], axes: Sequence[int], trip: Dim, body: Body) -> tuple[Value, ...]:
+    """Append a map; returns the stacked results."""
+    return b.emit(map_op(b, arguments, axes, trip, body))
 
 
 OPS: tuple[type[Op], ...] = (Scan, Map)
