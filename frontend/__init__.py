@@ -1,0 +1,117 @@
+"""The fluid 1.8 API: ``import fluidc.frontend as fluid``.
+
+Importing it loads neither the compiler nor an engine; `Executor` and `privacy` load them on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import (
+    backward,
+    clip,
+    data_feeder,
+    framework,
+    initializer,
+    io,
+    layers,
+    metrics,
+    optimizer,
+    reader,
+    regularizer,
+    unique_name,
+)
+from .backward import append_backward, gradients
+from .data_feeder import DataFeeder
+from .dpsgd import PrivacyWarning
+from .framework import (
+    Program,
+    default_main_program,
+    default_startup_program,
+    device_guard,
+    in_dygraph_mode,
+    is_compiled_with_cuda,
+    name_scope,
+    program_guard,
+    require_version,
+)
+from .layers.io import data_v2 as data
+from .layers.nn import embedding_v2 as embedding
+from .layers.nn import one_hot_v2 as one_hot
+from .lod import LoDTensor, LoDTensorArray, create_lod_tensor, create_random_int_lodtensor
+from .param_attr import ParamAttr, WeightNormParamAttr
+from .places import CPUPlace, CUDAPinnedPlace, CUDAPlace, cpu_places, cuda_pinned_places, cuda_places
+from .scope import Scope, global_scope, scope_guard
+from .variable import Parameter, Variable
+from .vartype import VarType
+
+if TYPE_CHECKING:
+    from . import executor, privacy
+    from .executor import Executor
+
+Tensor = LoDTensor
+
+# Names whose modules load the compiler, and where they are.
+_LAZY = {"Executor": ".executor", "executor": ".executor", "privacy": ".privacy"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    module = importlib.import_module(_LAZY[name], __name__)
+    return getattr(module, name) if name[0].isupper() else module
+
+
+__all__ = [
+    "CPUPlace",
+    "CUDAPinnedPlace",
+    "CUDAPlace",
+    "DataFeeder",
+    "Executor",
+    "LoDTensor",
+    "LoDTensorArray",
+    "ParamAttr",
+    "Parameter",
+    "PrivacyWarning",
+    "Program",
+    "Scope",
+    "Tensor",
+    "VarType",
+    "Variable",
+    "WeightNormParamAttr",
+    "append_backward",
+    "backward",
+    "clip",
+    "cpu_places",
+    "create_lod_tensor",
+    "create_random_int_lodtensor",
+    "cuda_pinned_places",
+    "cuda_places",
+    "data",
+    "data_feeder",
+    "default_main_program",
+    "default_startup_program",
+    "device_guard",
+    "embedding",
+    "executor",
+    "framework",
+    "global_scope",
+    "gradients",
+    "in_dygraph_mode",
+    "initializer",
+    "io",
+    "is_compiled_with_cuda",
+    "layers",
+    "metrics",
+    "name_scope",
+    "one_hot",
+    "optimizer",
+    "privacy",
+    "program_guard",
+    "reader",
+    "regularizer",
+    "require_version",
+    "scope_guard",
+    "unique_name",
+]

@@ -1,0 +1,78 @@
+"""From lists of samples to what `Executor.run` is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import invalid
+from .framework import Program, default_main_program
+from .lod import LoDTensor
+from .places import Place
+from .variable import Variable
+
+
+class DataFeeder:
+    """Turns mini-batches of samples into LoDTensors, field by field.
+
+    Args:
+        feed_list: Data Variables, or names of them in ``program``, in the order of a sample's fields.
+        place: Accepted for fluid's sake.
+        program: Where names are looked up; the default main program if None.
+    """
+
+    def __init__(
+        self, feed_list: Sequence[Variable | str], place: Place | None = None, program: Program | None = None
+    ) -> None:
+        program = program or default_main_program()
+        self.place = place
+        self._vars = [program.global_block().var(v) if isinstance(v, str) else v for v in feed_list]
+
+    def feed(self, iterable: Iterable[Sequence[Any]]) -> dict[str, LoDTensor]:
+        """One batch: dense fields take the declared shape and type, sequences are put one after another.
+
+        Raises:
+            ProgramError: A sample has another number of fields, or a field does not fit its declaration.
+        """
+        columns: list[list[Any]] = [[] for _ in self._vars]
+        for sample in iterable:
+            if len(sample) != len(self._vars):
+                names = ", ".join(v.name for v in self._vars)
+                raise invalid(
+                    f"DataFeeder: a sample has {len(sample)} fields, but feed_list has {len(self._vars)} ({names})",
+                    "give one field per Variable, in their order",
+                )
+            for column, field in zip(columns, sample):
+                column.append(field)
+        return {v.name: self._column(v, column) for v, column in zip(self._vars, columns)}
+
+    def _column(self, var: Variable, column: list[Any]) -> LoDTensor:
+        tensor = LoDTensor()
+        dtype = var.dtype.numpy
+        if var.lod_level == 0:
+            rows = np.array(column, dtype=dtype)
+            shape = [len(column), *var.shape[1:]]
+            if shape.count(-1) > 1:
+                shape = list(rows.shape)
+            try:
+                rows = rows.reshape(shape)
+            except ValueError:
+                raise invalid(
+                    f"DataFeeder: field {var.name} has samples of shape {list(rows.shape[1:])}, "
+                    f"declared is {list(var.shape[1:])}",
+                    "feed samples of the declared shape",
+                ) from None
+            tensor.set(rows, self.place)
+            return tensor
+        lengths: list[list[int]] = [[] for _ in range(var.lod_level)]
+        items = column
+        for level in lengths:
+            level.extend(len(item) for item in items)
+            items = [part for item in items for part in item]
+        tail = [d for d in var.shape[1:]]
+        rows = np.array(items, dtype=dtype).reshape([len(items), *tail])
+        tensor.set(rows, self.place)
+        tensor.set_recursive_sequence_lengths(lengths)
+        return tensor

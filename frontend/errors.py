@@ -1,0 +1,33 @@
+"""Errors of the fluid API; each also derives from the builtin that fluid scripts expect to catch."""
+
+from __future__ import annotations
+
+from ..compiler.errors import FluidcError
+from .source import user_location
+
+
+class ProgramError(FluidcError, ValueError):
+    """A value, shape or name that the called layer cannot take."""
+
+
+class ArgumentTypeError(FluidcError, TypeError):
+    """An argument or a Variable of the wrong type or element type."""
+
+
+class UnsupportedError(FluidcError, NotImplementedError):
+    """Part of fluid's API that fluidc does not have."""
+
+
+def invalid(what: str, hint: str) -> ProgramError:
+    """A `ProgramError` at the user's current line."""
+    return ProgramError(what, where=user_location().place, hint=hint)
+
+
+def wrong_type(what: str, hint: str) -> ArgumentTypeError:
+    """An `ArgumentTypeError` at the user's current line."""
+    return ArgumentTypeError(what, where=user_location().place, hint=hint)
+
+
+def unsupported(what: str, hint: str) -> UnsupportedError:
+    """An `UnsupportedError` at the user's current line."""
+    return UnsupportedError(what, where=user_location().place, hint=hint)

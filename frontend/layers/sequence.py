@@ -1,0 +1,59 @@
+"""Layers on sequences of different lengths (``lod_level`` 1): rows of all sequences lie one after another."""
+
+from __future__ import annotations
+
+from ..errors import invalid
+from ..layer_helper import LayerHelper, check_variable
+from ..variable import Variable
+from ..vartype import VarType
+
+_POOLS = ("sum", "average", "sqrt", "max", "last", "first")
+
+
+def _check_sequence(layer: str, x: Variable) -> None:
+    check_variable(layer, "input", x)
+    if x.lod_level < 1:
+        raise invalid(
+            f"{layer}: input {x.name} has no sequences (lod_level 0)",
+            "declare the data with lod_level=1 and feed fluid.create_lod_tensor(...)",
+        )
+
+
+def sequence_pool(input: Variable, pool_type: str, is_test: bool = False, pad_value: float = 0.0) -> Variable:
+    """One row per sequence: its sum, average, sum / sqrt(length), maximum, last or first row.
+
+    A sequence of length 0 gives ``pad_value``. The result has no sequences (lod_level one less).
+    """
+    kind = pool_type.lower()
+    _check_sequence("sequence_pool", input)
+    if kind not in _POOLS:
+        raise invalid(f"sequence_pool: unknown pool_type {pool_type!r}", f"use one of {', '.join(_POOLS)}")
+    helper = LayerHelper("sequence_pool")
+    out = helper.temporary(input.dtype, [-1, *input.shape[1:]], lod_level=input.lod_level - 1)
+    max_index = helper.temporary(input.dtype, out.shape if kind == "max" else (), stop_gradient=kind == "max")
+    attrs = {"pooltype": kind.upper(), "is_test": is_test, "pad_value": float(pad_value)}
+    helper.op("sequence_pool", {"X": [input]}, {"Out": [out], "MaxIndex": [max_index]}, attrs)
+    return out
+
+
+def sequence_first_step(input: Variable) -> Variable:
+    """The first row of every sequence."""
+    return sequence_pool(input, "first")
+
+
+def sequence_last_step(input: Variable) -> Variable:
+    """The last row of every sequence."""
+    return sequence_pool(input, "last")
+
+
+def sequence_softmax(input: Variable, use_cudnn: bool = False, name: str | None = None) -> Variable:
+    """Softmax over the elements of each sequence; rows must have one element."""
+    del use_cudnn
+    _check_sequence("sequence_softmax", input)
+    helper = LayerHelper("sequence_softmax", name)
+    helper.check_dtype("input", input, (VarType.FP32, VarType.FP64))
+    if len(input.shape) > 2 or (len(input.shape) == 2 and input.shape[1] != 1):
+        raise invalid(f"sequence_softmax: input {input.name} has shape {list(input.shape)}", "it must be [T, 1]")
+    out = helper.temporary(input.dtype, input.shape, lod_level=input.lod_level)
+    helper.op("sequence_softmax", {"X": [input]}, {"Out": [out]})
+    return out

@@ -1,0 +1,158 @@
+"""Tensors as programs are fed and answer: an array, and for sequences where each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .errors import invalid, wrong_type
+from .places import Place
+
+_ALIGNMENT = 64
+
+
+def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[np.generic]:
+    """An uninitialised C-ordered array that starts at a multiple of 64 bytes, as compiled kernels expect."""
+    kind = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    raw = np.empty(count * kind.itemsize + _ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + count * kind.itemsize].view(kind).reshape(tuple(shape))
+
+
+class LoDTensor:
+    """A dense array whose rows may be divided into sequences.
+
+    ``lod()`` gives offsets (``[[0, 2, 5]]``), ``recursive_sequence_lengths()`` lengths (``[[2, 3]]``); both are
+    empty for dense data.
+    """
+
+    def __init__(self) -> None:
+        self._array: NDArray[np.generic] | None = None
+        self._lod: list[list[int]] = []
+        self.version = 0
+
+    @property
+    def is_initialized(self) -> bool:
+        return self._array is not None
+
+    @property
+    def array(self) -> NDArray[np.generic]:
+        """The buffer itself, 64-byte aligned; not a copy."""
+        if self._array is None:
+            raise invalid("the tensor holds no data", "run the startup program, or call set(array, place)")
+        return self._array
+
+    def set(self, array: object, place: Place | None = None) -> None:
+        """Take over the values of ``array``; the buffer is kept where shape and element type stay."""
+        del place
+        values = np.asarray(array)
+        if values.dtype == object:
+            raise wrong_type("set: the array holds Python objects", "give a numeric array of one shape")
+        old = self._array
+        if old is None or old.shape != values.shape or old.dtype != values.dtype:
+            self._array = aligned_empty(values.shape, values.dtype)
+        assert self._array is not None
+        self._array[...] = values
+        self.version += 1
+
+    def adopt(self, buffer: NDArray[np.generic]) -> None:
+        """Use ``buffer`` itself from now on (a compiled step hands over its result)."""
+        self._array = buffer
+        self.version += 1
+
+    def shape(self) -> list[int]:
+        return list(self.array.shape)
+
+    def lod(self) -> list[list[int]]:
+        return [list(level) for level in self._lod]
+
+    def set_lod(self, lod: Sequence[Sequence[int]]) -> None:
+        """Divide the rows by offsets, one list per level, the coarsest first."""
+        levels = [[int(o) for o in level] for level in lod]
+        for level in levels:
+            if not level or level[0] != 0 or any(b < a for a, b in zip(level, level[1:])):
+                raise invalid(f"set_lod: offsets {level}", "offsets start at 0 and never fall")
+        self._lod = levels
+
+    def recursive_sequence_lengths(self) -> list[list[int]]:
+        return [[b - a for a, b in zip(level, level[1:])] for level in self._lod]
+
+    def set_recursive_sequence_lengths(self, lengths: Sequence[Sequence[int]]) -> None:
+        """Divide the rows by lengths, one list per level, the coarsest first."""
+        self.set_lod([np.concatenate([[0], np.cumsum(level)]).tolist() for level in lengths])
+
+    def has_valid_recursive_sequence_lengths(self) -> bool:
+        """Whether every level's total is the number of items of the level below, and the last one's the rows."""
+        if not self._lod:
+            return True
+        sizes = [len(level) - 1 for level in self._lod[1:]] + [len(self.array)]
+        return all(level[-1] == size for level, size in zip(self._lod, sizes))
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[np.generic]:
+        if copy is False:
+            return self.array
+        return np.array(self.array, dtype=dtype)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __repr__(self) -> str:
+        return f"LoDTensor(lod={self._lod}, {self._array!r})"
+
+
+class LoDTensorArray(list[LoDTensor]):
+    """A list of tensors."""
+
+
+def create_lod_tensor(
+    data: NDArray[np.generic] | Sequence[object] | LoDTensor,
+    recursive_seq_lens: Sequence[Sequence[int]],
+    place: Place | None = None,
+) -> LoDTensor:
+    """Rows with the lengths of their sequences.
+
+    Args:
+        data: An array whose axis 0 runs over all rows; or a list of sequences of integers, which becomes int64
+            rows of one element; or another LoDTensor.
+        recursive_seq_lens: Lengths, one list per level: ``[[2, 3]]`` for sequences of 2 and 3 rows.
+        place: Accepted for fluid's sake.
+
+    Raises:
+        ProgramError: The lengths do not add up to the rows.
+    """
+    tensor = LoDTensor()
+    if isinstance(data, LoDTensor):
+        tensor.set(data.array, place)
+    elif isinstance(data, np.ndarray):
+        tensor.set(data, place)
+    else:
+        lengths = [len(row) for row in data]  # type: ignore[arg-type]
+        if [int(n) for n in recursive_seq_lens[-1]] != lengths:
+            raise invalid(
+                f"create_lod_tensor: the sequences have lengths {lengths}, recursive_seq_lens says "
+                f"{list(recursive_seq_lens[-1])}",
+                "both must agree",
+            )
+        flat = [np.asarray(item) for row in data for item in row]  # type: ignore[attr-defined]
+        rows = np.stack(flat) if flat else np.zeros((0,), np.int64)
+        rows = rows.reshape(len(flat), -1) if flat else rows.reshape(0, 1)
+        tensor.set(rows.astype(np.int64) if rows.dtype.kind in "iu" else rows, place)
+    tensor.set_recursive_sequence_lengths(recursive_seq_lens)
+    if not tensor.has_valid_recursive_sequence_lengths():
+        raise invalid(
+            f"create_lod_tensor: lengths {[list(level) for level in recursive_seq_lens]} for {len(tensor)} rows",
+            "the lengths of the last level must add up to the number of rows",
+        )
+    return tensor
+
+
+def create_random_int_lodtensor(
+    recursive_seq_lens: Sequence[Sequence[int]], base_shape: Sequence[int], place: Place, low: int, high: int
+) -> LoDTensor:
+    """Random int64 rows of ``base_shape`` from ``low`` to ``high``, both included."""
+    rows = sum(recursive_seq_lens[-1])
+    data = np.random.randint(low, high + 1, [rows, *base_shape]).astype(np.int64)  # noqa: NPY002 - fluid's stream
+    return create_lod_tensor(data, recursive_seq_lens, place)

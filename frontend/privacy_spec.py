@@ -1,0 +1,43 @@
+"""What a script states about differential privacy, as the backward record carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PrivacySpec:
+    """The arguments of `Dpsgd` (Abadi et al., CCS'16, Algorithm 1), checked one by one but not yet completed.
+
+    Attributes:
+        clip: C, the bound on the L2 norm of one example's gradient over all parameters.
+        lot: L, the public constant by which the noisy sum is divided.
+        sigma: Noise multiplier; the noise has standard deviation sigma * C. None: follows from the budget.
+        dataset_size: Public number of examples, for q = lot / dataset_size.
+        sample_rate: q itself.
+        delta: Failure probability of the guarantee.
+        max_steps: Number of steps the budget must last for.
+        epsilon: The budget.
+        sampler: How lots are drawn: poisson, balls, shuffle or sequential.
+        adjacency: Which data sets count as neighbours; None is the sampler's own relation.
+        clipping: flat, per-group, automatic or adaptive.
+        clipping_options: Options of that mode, name to number.
+        mechanism: gaussian, discrete, or paddle (not private, for comparison).
+        documented_defaults: Names of the arguments left at Paddle's documented defaults.
+    """
+
+    clip: float
+    lot: float
+    sigma: float | None
+    dataset_size: int | None = None
+    sample_rate: float | None = None
+    delta: float | None = None
+    max_steps: int | None = None
+    epsilon: float | None = None
+    sampler: str = "poisson"
+    adjacency: str | None = None
+    clipping: str = "flat"
+    clipping_options: Mapping[str, float] | None = None
+    mechanism: str = "gaussian"
+    documented_defaults: tuple[str, ...] = ()

@@ -1,0 +1,71 @@
+"""Scopes: what persistable variables hold between runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from .lod import LoDTensor
+
+
+class ScopeVariable:
+    """A slot of a scope; ``get_tensor()`` is its value, shared with every compiled step that uses it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tensor = LoDTensor()
+
+    def get_tensor(self) -> LoDTensor:
+        return self._tensor
+
+
+class Scope:
+    """Named values; owns the buffers that compiled steps read and write."""
+
+    def __init__(self) -> None:
+        self._vars: dict[str, ScopeVariable] = {}
+        self._kids: list[Scope] = []
+
+    def var(self, name: str) -> ScopeVariable:
+        """The variable of that name, made empty if there is none."""
+        return self._vars.setdefault(name, ScopeVariable(name))
+
+    def find_var(self, name: str) -> ScopeVariable | None:
+        """The variable of that name, or None."""
+        return self._vars.get(name)
+
+    def erase(self, names: list[str]) -> None:
+        """Forget variables."""
+        for name in names:
+            self._vars.pop(name, None)
+
+    def local_var_names(self) -> list[str]:
+        return list(self._vars)
+
+    def new_scope(self) -> Scope:
+        """A scope of its own that lives as long as this one."""
+        kid = Scope()
+        self._kids.append(kid)
+        return kid
+
+    def drop_kids(self) -> None:
+        self._kids.clear()
+
+
+_current = Scope()
+
+
+def global_scope() -> Scope:
+    """The scope that an Executor uses when none is given."""
+    return _current
+
+
+@contextlib.contextmanager
+def scope_guard(scope: Scope) -> Iterator[None]:
+    """Make ``scope`` the global one inside the ``with`` block."""
+    global _current
+    before, _current = _current, scope
+    try:
+        yield
+    finally:
+        _current = before

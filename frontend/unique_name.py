@@ -1,0 +1,52 @@
+"""Names that are unique within a process, counted per key: ``fc_0``, ``fc_1``, ..."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+
+class UniqueNameGenerator:
+    """One set of counters; ``prefix`` is put before every name."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self._next: defaultdict[str, int] = defaultdict(int)
+
+    def __call__(self, key: str) -> str:
+        number = self._next[key]
+        self._next[key] += 1
+        return f"{self.prefix}{key}_{number}"
+
+
+_current = UniqueNameGenerator()
+
+
+def generate(key: str) -> str:
+    """The next name for ``key``: ``generate('fc')`` gives ``'fc_0'``, then ``'fc_1'``."""
+    return _current(key)
+
+
+def switch(
+    new_generator: UniqueNameGenerator | None = None, new_para_name_checker: object = None
+) -> UniqueNameGenerator:
+    """Replace the current counters (by fresh ones if None) and return the old ones."""
+    global _current
+    del new_para_name_checker  # belongs to dygraph, where names are checked by the layers themselves
+    old, _current = _current, new_generator or UniqueNameGenerator()
+    return old
+
+
+@contextlib.contextmanager
+def guard(new_generator: UniqueNameGenerator | str | bytes | None = None) -> Iterator[None]:
+    """Count afresh inside the ``with`` block; a string becomes the prefix of every name."""
+    if isinstance(new_generator, bytes):
+        new_generator = new_generator.decode()
+    if isinstance(new_generator, str):
+        new_generator = UniqueNameGenerator(new_generator)
+    old = switch(new_generator)
+    try:
+        yield
+    finally:
+        switch(old)
