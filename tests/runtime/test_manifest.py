@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fluidc.runtime.artifact import DTYPES, ArtifactError, dtype_name, numpy_dtype
+from manifests import POISSON, small_manifest
+
+
+def test_parts_are_found_by_name() -> None:
+    manifest = small_manifest()
+    assert manifest.feed("y") is manifest.feeds[1]
+    assert manifest.function("infer") is manifest.functions[1]
+    assert (manifest.has_function("step"), manifest.has_function("startup")) == (True, False)
+    with pytest.raises(KeyError):
+        manifest.feed("step")
+    with pytest.raises(KeyError):
+        manifest.function("x")
+
+
+def test_the_privacy_hash_is_that_of_the_block() -> None:
+    assert small_manifest().privacy_block_sha256() == POISSON.sha256()
+    assert small_manifest(None).privacy_block_sha256() is None
+
+
+def test_dtypes_go_to_numpy_and_back() -> None:
+    for name in DTYPES:
+        if name != "bf16":
+            assert dtype_name(numpy_dtype(name, "x"), "x") == name
+    with pytest.raises(ArtifactError, match="numpy has no dtype for bf16"):
+        numpy_dtype("bf16", "x")
+    with pytest.raises(ArtifactError, match="complex64 is not supported"):
+        dtype_name(np.dtype(np.complex64), "x")
