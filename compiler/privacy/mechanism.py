@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from ..errors import PrivacyError
@@ -97,6 +98,15 @@ def inclusion_threshold(sample_rate: float) -> int:
     (True, True)
     """
     return math.ceil(math.ldexp(sample_rate, INCLUSION_BITS))
+
+
+def steps_per_epoch(sample_rate: float) -> int:
+    """Return the whole lots of an epoch: rounded down, so that no epoch is counted too late.
+
+    >>> steps_per_epoch(0.1), steps_per_epoch(1 / 3), steps_per_epoch(64 / 1437), steps_per_epoch(1.0)
+    (10, 3, 22, 1)
+    """
+    return int(1 / Fraction(sample_rate).limit_denominator(1 << INCLUSION_BITS))
 
 
 @dataclass(frozen=True)

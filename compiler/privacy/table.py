@@ -64,11 +64,16 @@ def mechanism_key(mechanism: Mechanism) -> Key:
 
 
 def _row_counts(last: int) -> tuple[int, ...]:
-    """Return last·(i/16)² for i = 1…16, rounded up.
+    """Return min(last, 16) increasing counts ending in ``last``, about last·(i/16)².
 
     ε grows about like √T, so squares spread the error of a look-up evenly over the run: at most ε_max/16.
     """
-    return tuple(sorted({-(-last * i * i // TABLE_ROWS**2) for i in range(1, TABLE_ROWS + 1)}))
+    counts: list[int] = []
+    for i in range(1, min(last, TABLE_ROWS) + 1):
+        square = -(-last * i * i // TABLE_ROWS**2)
+        counts.append(max(square, counts[-1] + 1 if counts else 1))
+    counts[-1] = last
+    return tuple(counts)
 
 
 def _bounds(mechanism: Mechanism, counts: tuple[int, ...], deltas: tuple[float, ...]) -> Numbers:

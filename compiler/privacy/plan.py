@@ -1,0 +1,336 @@
+"""From the arguments of ``Dpsgd`` to the public constants of a private run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from ..errors import PrivacyError
+from .accounting import check_delta
+from .accounting import epsilon as epsilon_of
+from .cache import Cache, Key, Numbers, user_cache
+from .calibrate import check_finite_bits, sigma_for, steps_for
+from .mechanism import (
+    Adjacency,
+    Mechanism,
+    Sampler,
+    inclusion_threshold,
+    parse_adjacency,
+    parse_sampler,
+    steps_per_epoch,
+)
+from .table import EpsilonTable, epsilon_table, mechanism_key
+
+FLOAT32_SLACK = 2.0**-10
+"""Share by which float32 sums of clipped gradients may exceed the clipping bound."""
+
+DEFAULT_SIGMA = 1e-8  # fluid's documented default: no noise to speak of
+DEFAULT_LOT = 0.999  # fluid's documented default of batch_size
+
+_STATED_TWICE = 0.1  # tolerated relative difference of sample_rate and batch_size / dataset_size
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The accounted promise: (ε, δ) after max_steps steps of a mechanism.
+
+    Attributes:
+        mechanism: One step; its noise is σ' = σ/(1+slack).
+        delta: δ of the promise.
+        max_steps: T_max; the runtime refuses further steps.
+        epsilon: ε(δ) after T_max steps, an upper bound at the reporting interval.
+        delta_bits: Part of δ that the finite-bit noise may cost, at most δ/100.
+    """
+
+    mechanism: Mechanism
+    delta: float
+    max_steps: int
+    epsilon: float
+    delta_bits: float
+
+    @property
+    def max_epochs(self) -> int | None:
+        """How often one example may appear; None for poisson, which counts steps."""
+        return None if self.mechanism.sampler == "poisson" else self.mechanism.releases(self.max_steps)
+
+    def table(self, cache: Cache | None = None) -> EpsilonTable:
+        """Return the ε table that goes into the artifact (seconds, unless cached)."""
+        return epsilon_table(self.mechanism, self.max_steps, self.delta, cache)
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """The resolved constants of a private run; all of them are public.
+
+    Attributes:
+        clip: C, the bound on every example's gradient norm.
+        lot: L, the divisor of the noisy sum.
+        sigma: σ; the noise on the sum has standard deviation σ·C.
+        slack: Share by which float sums may exceed C; the accountant takes σ/(1+slack).
+        sampler: How lots are drawn.
+        adjacency: Which data sets are neighbours.
+        q_num: Sampling rate times 2^32, rounded up; None when it is not stated.
+        max_steps: T_max; None when steps are not limited.
+        budget: The accounted promise; None when there is none.
+        reason: Why there is none; empty with a budget.
+        warnings: What the user should be told, one sentence each.
+    """
+
+    clip: float
+    lot: float
+    sigma: float
+    slack: float
+    sampler: Sampler
+    adjacency: Adjacency
+    q_num: int | None
+    max_steps: int | None
+    budget: Budget | None
+    reason: str
+    warnings: tuple[str, ...]
+
+    def steps_of_epochs(self, epochs: float) -> int:
+        """Return T = ceil(epochs/q), the steps that ``--epochs`` stands for; whole epochs where they are cut.
+
+        Raises:
+            PrivacyError: The sampling rate is not stated; it is never taken from the data's length.
+        """
+        if self.q_num is None:
+            raise PrivacyError(
+                "epochs cannot be turned into steps: the sampling rate is not stated",
+                hint="state dataset_size or sample_rate, or ask for a number of steps",
+            )
+        if self.budget is not None and self.sampler != "poisson":
+            return math.ceil(epochs * self.budget.mechanism.steps_per_epoch)
+        return math.ceil(Fraction(epochs) * (1 << 32) / self.q_num)
+
+
+def resolve(
+    *,
+    clip: float,
+    lot: float,
+    sigma: float | None = None,
+    dataset_size: int | None = None,
+    sample_rate: float | None = None,
+    delta: float | None = None,
+    max_steps: int | None = None,
+    epsilon: float | None = None,
+    sampler: str = "poisson",
+    adjacency: str | None = None,
+    slack: float = FLOAT32_SLACK,
+    where: str | None = None,
+    cache: Cache | None = None,
+) -> PrivacyPlan:
+    """Return the plan for ``Dpsgd``'s arguments; fluid's ``batch_size`` is ``lot``.
+
+    With q (``sample_rate``, or lot/dataset_size) and ``delta``, two of ``sigma``, ``max_steps``, ``epsilon`` give
+    the third; all three are checked against each other. Without q, δ or T there is no accounting, and the plan
+    says why; asking for an ``epsilon`` that can then not be kept is an error.
+
+    Args:
+        clip: C > 0.
+        lot: L > 0; a whole number for ``shuffle`` and ``sequential``.
+        sigma: σ ≥ 0, or None when it was left out.
+        dataset_size: Public number of examples, ≥ 1.
+        sample_rate: q in (0, 1].
+        delta: δ in [1e-12, 1).
+        max_steps: T_max ≥ 1.
+        epsilon: ε > 0.
+        sampler: poisson, balls, shuffle or sequential.
+        adjacency: add-remove, replace-one, zero-out; None is the sampler's own.
+        slack: ≥ 0; 0 for the integer mechanism.
+        where: The user's line, for errors.
+        cache: Where answers are kept; None is the user's cache directory.
+
+    Raises:
+        PrivacyError: An argument out of range, an invalid pair of sampler and adjacency, a promise that the
+            arguments do not keep, or noise so small that its finite bits show.
+    """
+    _check_number("clip", clip, where)
+    _check_number("batch_size", lot, where)
+    _check_number("sigma", sigma, where, zero=True)
+    _check_number("epsilon", epsilon, where)
+    _check_number("slack", slack, where, zero=True)
+    max_steps = _whole("max_steps", max_steps, where)
+    dataset_size = _whole("dataset_size", dataset_size, where)
+    drawn = parse_sampler(sampler, where)
+    relation = parse_adjacency(adjacency, drawn, where)
+    if drawn in ("shuffle", "sequential") and lot != int(lot):
+        raise PrivacyError(
+            f"sampler={sampler!r} cuts slices of batch_size={lot:g} examples, which is not a whole number",
+            where=where,
+            hint="state a whole batch_size, or use sampler='poisson'",
+        )
+    rate = _rate(lot, dataset_size, sample_rate, where)
+    if delta is not None:
+        check_delta(delta, where)
+
+    plan = PrivacyPlan(
+        clip=clip,
+        lot=lot,
+        sigma=DEFAULT_SIGMA if sigma is None else sigma,
+        slack=slack,
+        sampler=drawn,
+        adjacency=relation,
+        q_num=None if rate is None else inclusion_threshold(rate),
+        max_steps=max_steps,
+        budget=None,
+        reason="",
+        warnings=_warnings(lot, delta, dataset_size),
+    )
+    missing = [
+        name
+        for name, given in (
+            ("dataset_size", rate is not None),
+            ("delta", delta is not None),
+            ("max_steps", max_steps is not None or (sigma is not None and epsilon is not None)),
+        )
+        if not given
+    ]
+    if plan.q_num is None or rate is None or delta is None or missing:
+        return _unaccounted(plan, missing, sigma, epsilon, where)
+    if sigma is None and epsilon is None:
+        raise PrivacyError(
+            "neither sigma nor epsilon is stated: there is nothing to account for",
+            where=where,
+            hint="state epsilon, and sigma is calibrated to it; or state sigma",
+        )
+
+    per_epoch = 1 if drawn == "poisson" else steps_per_epoch(rate)
+    noise = 1.0 if sigma is None else sigma / (1.0 + slack)
+    if noise == 0.0:
+        raise PrivacyError(
+            "sigma=0 adds no noise: no epsilon can be promised",
+            where=where,
+            hint="leave sigma out and state epsilon: sigma is then calibrated",
+        )
+    mechanism = Mechanism(drawn, relation, plan.q_num, noise, per_epoch)
+    plan = _solve(plan, mechanism, sigma, max_steps, epsilon, delta, where, cache)
+    assert plan.budget is not None
+    if epsilon is not None and plan.budget.epsilon > epsilon:
+        raise PrivacyError(
+            f"sigma={plan.sigma:g} over max_steps={max_steps} costs epsilon={plan.budget.epsilon:.4g} "
+            f"at delta={delta:g}, more than epsilon={epsilon:g}",
+            where=where,
+            hint="leave one of the three out: it is then computed from the other two",
+        )
+    return plan
+
+
+def _solve(
+    plan: PrivacyPlan,
+    mechanism: Mechanism,
+    sigma: float | None,
+    max_steps: int | None,
+    target: float | None,
+    delta: float,
+    where: str | None,
+    cache: Cache | None,
+) -> PrivacyPlan:
+    """Return ``plan`` with σ, T and the budget filled in."""
+
+    def compute() -> Numbers:
+        solved, steps = sigma, max_steps
+        if solved is None:
+            assert steps is not None
+            assert target is not None
+            solved = sigma_for(mechanism, steps, target, delta, plan.slack, where)
+        step = replace(mechanism, noise=solved / (1.0 + plan.slack))
+        if steps is None:
+            assert target is not None
+            steps = steps_for(step, target, delta, where)
+        bits = check_finite_bits(step, steps, delta, where)
+        return [[solved, steps, epsilon_of([(step, steps)], delta), bits]]
+
+    given = None if sigma is not None and max_steps is not None else target
+    key: Key = ("plan", *mechanism_key(mechanism), plan.slack, sigma, max_steps, given, delta)
+    store = user_cache() if cache is None else cache
+    [[solved, steps, bound, bits]] = store.get(key, compute)
+    step = replace(mechanism, noise=solved / (1.0 + plan.slack))
+    budget = Budget(step, delta, int(steps), bound, bits)
+    return replace(plan, sigma=solved, max_steps=int(steps), budget=budget)
+
+
+def _unaccounted(
+    plan: PrivacyPlan, missing: list[str], sigma: float | None, epsilon: float | None, where: str | None
+) -> PrivacyPlan:
+    names = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+    if epsilon is not None:
+        raise PrivacyError(
+            f"epsilon={epsilon:g} was asked for, but {names} {'is' if len(missing) == 1 else 'are'} not stated",
+            where=where,
+            hint="state dataset_size (or sample_rate), delta, and sigma or max_steps",
+        )
+    warnings = plan.warnings
+    if sigma is None:
+        warnings = (
+            *warnings,
+            f"sigma was left out and nothing says what to calibrate it to: the default sigma={DEFAULT_SIGMA:g} "
+            "adds practically no noise, and this run is not private.",
+        )
+    return replace(plan, reason=f"unknown: {names} not stated", warnings=warnings)
+
+
+def _warnings(lot: float, delta: float | None, dataset_size: int | None) -> tuple[str, ...]:
+    found: list[str] = []
+    if lot == DEFAULT_LOT:
+        found.append(
+            f"batch_size={DEFAULT_LOT} is fluid's documented default and divides the noisy gradient by less than "
+            "one example: state the lot size that is meant."
+        )
+    if delta is not None and dataset_size is not None and delta >= 1.0 / dataset_size:
+        found.append(
+            f"delta={delta:g} is not below 1/dataset_size={1 / dataset_size:.3g}: publishing one random example "
+            "in full would satisfy it."
+        )
+    return tuple(found)
+
+
+def _rate(lot: float, dataset_size: int | None, sample_rate: float | None, where: str | None) -> float | None:
+    """Return q: ``sample_rate`` if stated, else lot/dataset_size."""
+    if sample_rate is not None and not 0 < sample_rate <= 1:
+        raise PrivacyError(
+            f"sample_rate={sample_rate!r} is not in (0, 1]",
+            where=where,
+            hint="it is the probability of one example to be in a lot",
+        )
+    if dataset_size is None:
+        return sample_rate
+    if lot > dataset_size:
+        raise PrivacyError(
+            f"batch_size={lot:g} is larger than dataset_size={dataset_size}",
+            where=where,
+            hint="dataset_size is the public number of training examples",
+        )
+    if sample_rate is None:
+        return lot / dataset_size
+    if abs(sample_rate * dataset_size - lot) > _STATED_TWICE * lot:
+        raise PrivacyError(
+            f"sample_rate={sample_rate:g} of dataset_size={dataset_size} makes lots of about "
+            f"{sample_rate * dataset_size:.4g} examples, but batch_size={lot:g}",
+            where=where,
+            hint="state one of sample_rate and dataset_size, or make them agree",
+        )
+    return sample_rate
+
+
+def _check_number(name: str, value: float | None, where: str | None, *, zero: bool = False) -> None:
+    if value is None or (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+        return
+    raise PrivacyError(
+        f"{name}={value!r} is not a {'number of at least 0' if zero else 'positive number'}",
+        where=where,
+        hint=f"state {name} as a finite number {'≥' if zero else '>'} 0",
+    )
+
+
+def _whole(name: str, value: float | None, where: str | None) -> int | None:
+    if value is None:
+        return None
+    if not (math.isfinite(value) and value >= 1 and value == int(value)):
+        raise PrivacyError(
+            f"{name}={value!r} is not a whole number of at least 1",
+            where=where,
+            hint=f"state {name} as a public integer, not computed from the data",
+        )
+    return int(value)
