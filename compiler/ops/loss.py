@@ -102,7 +102,8 @@ class Softmax(Op):
         return kind
 
     def evaluate(self, x: Array) -> Array:
-        shifted = np.maximum(x - x.max(axis=self.axis, keepdims=True), x.dtype.type(SOFTMAX_FLOOR))
+        with np.errstate(invalid="ignore"):
+            shifted = np.maximum(x - x.max(axis=self.axis, keepdims=True), x.dtype.type(SOFTMAX_FLOOR))
         e = np.exp(shifted)
         return np.asarray(e / e.sum(axis=self.axis, keepdims=True), x.dtype)
 
@@ -144,7 +145,8 @@ class LogSoftmax(Op):
         return kind
 
     def evaluate(self, x: Array) -> Array:
-        shifted = x - x.max(axis=self.axis, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            shifted = x - x.max(axis=self.axis, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True)), x.dtype)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
@@ -202,7 +204,8 @@ class SoftmaxCrossEntropy(Op):
         return loss, kind
 
     def evaluate(self, logits: Array, label: Array) -> tuple[Array, Array]:
-        shifted = logits - logits.max(axis=self.axis, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            shifted = logits - logits.max(axis=self.axis, keepdims=True)
         e = np.exp(shifted)
         total = e.sum(axis=self.axis, keepdims=True)
         loss = np.log(total) - _pick(shifted, label, self.axis)
@@ -346,7 +349,8 @@ class SigmoidCrossEntropy(Op):
         return kind
 
     def evaluate(self, x: Array, label: Array) -> Array:
-        loss = np.maximum(x, 0) - x * label + np.log1p(np.exp(-np.abs(x)))
+        with np.errstate(invalid="ignore"):
+            loss = np.maximum(x, 0) - x * label + np.log1p(np.exp(-np.abs(x)))
         return np.asarray(np.where(label == self.ignore_index, 0, loss), x.dtype)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:

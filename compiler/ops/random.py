@@ -359,7 +359,7 @@ class Dropout(Drawing):
         kept = self.kept(self.uniforms(key, counter, x.shape))
         mask = np.where(kept, np.asarray(self.factor, x.dtype), np.asarray(0, x.dtype))
         # A selection: a dropped Inf or NaN leaves nothing behind.
-        return np.where(kept, x * mask, np.asarray(0, x.dtype)), mask
+        return np.where(kept, x, np.asarray(0, x.dtype)) * mask, mask
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         ct = cts[0]

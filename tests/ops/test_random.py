@@ -1,0 +1,92 @@
+"""Random ops: kinds with a batch axis, long streams, independence of streams."""
+
+import numpy as np
+import pytest
+from cases import tensor
+from fluidc.compiler.ir.core import Value
+from fluidc.compiler.ir.types import TensorType
+from fluidc.compiler.ops import minstd
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
+from fluidc.compiler.ops.random import Dropout, Generator, Normal, Uniform
+
+KEY = np.arange(8, dtype=np.uint32)
+
+
+def source(generator: Generator) -> tuple[Value | None, Value | None]:
+    if generator == "paddle":
+        return None, None
+    return Value(tensor("u32[8]")), Value(tensor("u64[]"))
+
+
+def test_skipping_ahead_is_stepping() -> None:
+    x, stepped = minstd.start(123456789), []
+    for _ in range(1000):
+        x = x * 48271 % (2**31 - 1)
+        stepped.append(x)
+    np.testing.assert_array_equal(minstd.states(123456789, 1000), stepped)
+    assert minstd.start(0) == minstd.start(2**31 - 1) == 1
+
+
+def test_polar_method_far_into_the_stream() -> None:
+    """Pairs are rejected where libstdc++ rejects them: gaussian_random(0.5, 2, seed=7) of paddlepaddle 1.8.5."""
+    observed = [1.2735486030578613, -1.5852253437042236, 1.3959344625473022]
+    found = minstd.normals(7, 100003)[99990:99993] * np.float32(2) + np.float32(0.5)
+    np.testing.assert_allclose(found, observed, rtol=3e-7)
+
+
+@pytest.mark.parametrize(("generator", "mixed"), [("chacha20", False), ("paddle", True)])
+def test_rows_of_a_batch(generator: Generator, mixed: bool) -> None:
+    op = Uniform(*source(generator), tensor("f32[3,4*N,2]"), 0.0, 1.0, seed=7, generator=generator)
+    kind = op.example_axis([PUBLIC] * len(op.operands))
+    if mixed:
+        assert isinstance(kind, MixedKind)
+        assert kind.remedy == "leave out the seed"
+    else:
+        assert kind == ExampleKind(1, 1, 4)
+
+
+def test_a_key_from_data_is_refused() -> None:
+    op = Normal(*source("chacha20"), tensor("f32[3]"), 0.0, 1.0)
+    assert isinstance(op.example_axis([TotalKind("sum"), PUBLIC]), MixedKind)
+
+
+@pytest.mark.parametrize(
+    ("shape", "x", "expected"),
+    [
+        ("f32[N,3]", ExampleKind(0), (ExampleKind(0), ExampleKind(0))),
+        ("f32[4*N,3]", ExampleKind(0, 4, 1), (ExampleKind(0, 4, 1), ExampleKind(0, 4, 1))),
+        ("f32[N,3]", PUBLIC, (ExampleKind(0), ExampleKind(0))),
+        ("f32[5,3]", PUBLIC, (PUBLIC, PUBLIC)),
+        ("f32[5,3]", ExampleKind(0), (ExampleKind(0), PUBLIC)),
+        ("f32[3]", TotalKind("mean"), ("mixed", PUBLIC)),
+    ],
+)
+def test_dropout_keeps_the_axis(shape: str, x: Kind, expected: tuple[Kind | str, ...]) -> None:
+    op = Dropout(*source("chacha20"), Value(tensor(shape)), 0.5)
+    for have, want in zip(op.example_axis([PUBLIC, PUBLIC, x]), expected, strict=True):
+        assert isinstance(have, MixedKind) if want == "mixed" else have == want
+
+
+def test_seeded_dropout_in_a_private_program_is_refused() -> None:
+    op = Dropout(None, None, Value(tensor("f32[N,3]")), 0.5, seed=7, generator="paddle")
+    assert all(isinstance(kind, MixedKind) for kind in op.example_axis([ExampleKind(0)]))
+
+
+def test_streams_and_draws_differ_and_shapes_do_not_matter() -> None:
+    def draw(shape: str, stream: int, counter: int) -> np.ndarray:
+        kind: TensorType = tensor(shape)
+        op = Uniform(*source("chacha20"), kind, 0.0, 1.0, stream=stream)
+        return op.evaluate(KEY, np.array(counter, np.uint64)).ravel()
+
+    first = draw("f32[40]", 0, 0)
+    np.testing.assert_array_equal(first, draw("f32[5,8]", 0, 0))
+    np.testing.assert_array_equal(first[:24], draw("f32[3,8]", 0, 0))
+    for other in (draw("f32[40]", 1, 0), draw("f32[40]", 0, 1), draw("f32[40]", 0, 2**32)):
+        assert not np.any(first == other)
+
+
+def test_keep_rate() -> None:
+    x = np.ones(200_000, np.float32)
+    op = Dropout(*source("chacha20"), Value(tensor("f32[200000]")), 0.1)
+    _, mask = op.evaluate(KEY, np.array(3, np.uint64), x)
+    assert abs(mask.mean() - 0.9) < 5 * (0.1 * 0.9 / len(x)) ** 0.5
