@@ -1,0 +1,60 @@
+"""Small captured modules that several tests start from."""
+
+from __future__ import annotations
+
+from fluidc.compiler.ir.core import Function, Module, Output, Param, PrivacyConfig, StateDecl, StateName, Value
+from fluidc.compiler.ir.location import Loc
+from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ir.types import DType, Sym, TensorType
+from fluidc.compiler.ops import grad, loss, optim, state
+from fluidc.compiler.ops.construct import OpBuilder
+
+N = Sym("N")
+PARAMETERS = {"w0": (8, 4), "b0": (4,), "w1": (4, 3)}
+
+
+def private_mlp(*, clip: float = 1.0, lot: float = 16.0, sigma: float = 1.1) -> Module:
+    """The MLP under DP-SGD."""
+    return _mlp(PrivacyConfig(clip, lot, sigma))
+
+
+def plain_mlp() -> Module:
+    """The MLP under SGD."""
+    return _mlp(None)
+
+
+def _mlp(privacy: PrivacyConfig | None) -> Module:
+    """softmax cross entropy of tanh(x w0 + b0) w1, mean over the batch; one step of SGD."""
+    b = OpBuilder()
+    x = Value(TensorType(DType.F32, (N, 8)), "x")
+    y = Value(TensorType(DType.I64, (N, 1)), "y")
+    declared = [
+        StateDecl(name, TensorType(DType.F32, shape), role="parameter", trainable=True)
+        for name, shape in PARAMETERS.items()
+    ]
+    declared.append(StateDecl("lr", TensorType(DType.F32, (1,)), role="learning_rate"))
+    read = {d.name: b(state.Read(StateName(d.name), d.type), d.name) for d in declared}
+    with b.at(Loc("mlp.py", 3, "fc")):
+        hidden = b.tanh(b.add(b.matmul(x, read["w0"]), read["b0"]))
+    with b.at(Loc("mlp.py", 4, "fc")):
+        scores = b.matmul(hidden, read["w1"])
+    with b.at(Loc("mlp.py", 5, "softmax_with_cross_entropy")):
+        losses, _ = b.emit(loss.SoftmaxCrossEntropy(scores, y), "loss", "softmax")
+    with b.at(Loc("mlp.py", 6, "mean")):
+        mean = b.reduce_mean(losses, (0, 1))
+    inputs = tuple(read[name] for name in PARAMETERS)
+    with b.at(Loc("mlp.py", 7, "minimize")):
+        gradients = b.emit(grad.Backward((mean,), inputs, private=privacy is not None))
+        updated = [b(optim.Sgd(read[n], g, read["lr"])) for n, g in zip(PARAMETERS, gradients, strict=True)]
+        for name, value in zip(PARAMETERS, updated, strict=True):
+            b.emit(state.Write(value, StateName(name)))
+    step = Function("step", (Param("x", x), Param("y", y)), tuple(b.ops), (Output("mean", mean),))
+    return Module(Stage.CAPTURED, tuple(declared), (_startup(declared), step), privacy)
+
+
+def _startup(declared: list[StateDecl]) -> Function:
+    b = OpBuilder()
+    for decl in declared:
+        value = b.fill(decl.type.shape, decl.type.dtype, 0.1)
+        b.emit(state.Write(value, StateName(decl.name)))
+    return Function("startup", (), tuple(b.ops), ())
