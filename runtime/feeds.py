@@ -1,0 +1,140 @@
+"""Checking what the caller feeds: names, dtypes, shapes and value ranges, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import numpy as np
+
+from .engine import Array
+from .errors import DataError
+from .manifest import FeedSpec, Manifest, numpy_dtype
+
+BATCH = "N"
+"""The symbol of the example axis."""
+
+
+class FeedCheck:
+    """One feed of a program, with all that a step needs to know about it worked out beforehand.
+
+    Attributes:
+        spec: the declaration.
+        dtype: its numpy dtype.
+        symbols: (axis, symbol) of every symbolic dim.
+        batch_axis: axis of the examples, or None for a feed that has none.
+        filler: value of padded rows; one that the declared range allows.
+    """
+
+    __slots__ = ("_fixed", "_ranged", "batch_axis", "dtype", "filler", "spec", "symbols")
+
+    def __init__(self, spec: FeedSpec) -> None:
+        self.spec = spec
+        self.dtype = numpy_dtype(spec.dtype, f"feed {spec.name!r}")
+        self.symbols = tuple((axis, dim) for axis, dim in enumerate(spec.shape) if isinstance(dim, str))
+        self.batch_axis = spec.shape.index(BATCH) if BATCH in spec.shape else None
+        self._fixed = tuple((axis, dim) for axis, dim in enumerate(spec.shape) if isinstance(dim, int))
+        self._ranged = spec.low is not None or spec.high is not None
+        self.filler = max(0, spec.low or 0) if spec.high is None else min(max(0, spec.low or 0), spec.high - 1)
+
+    @property
+    def where(self) -> str:
+        """The feed as errors show it."""
+        return f"feed {self.spec.name!r}, declared {_spelled(self.spec)}"
+
+    def accept(self, value: object) -> Array:
+        """``value`` as an array of the declared dtype, rank and sizes, not copied if it is one already.
+
+        Raises DataError for anything else, a label out of range included. Nothing is ever cast.
+        """
+        array = self._as_array(value)
+        if array.dtype != self.dtype:
+            raise self._wrong_dtype(array)
+        shape = array.shape
+        if len(shape) != len(self.spec.shape) or any(shape[axis] != size for axis, size in self._fixed):
+            raise self._wrong_shape(shape)
+        if self._ranged and array.size:
+            self._check_range(array)
+        return array
+
+    def _as_array(self, value: object) -> Array:
+        if isinstance(value, np.ndarray):
+            return cast("Array", value)
+        try:
+            return np.asarray(value)
+        except ValueError as error:
+            raise DataError(
+                f"feed {self.spec.name!r} cannot be read as an array ({error})",
+                self.where,
+                "feed a numpy array; rows of different lengths must be padded",
+            ) from None
+
+    def _wrong_dtype(self, array: Array) -> DataError:
+        wanted = self.dtype.name
+        if array.dtype.kind not in "biuf":
+            hint = f"feed a numpy array of numbers, of dtype {wanted}"
+        else:
+            hint = f'cast it: feed {self.spec.name}.astype("{wanted}")'
+        return DataError(
+            f"feed {self.spec.name!r} is {array.dtype}, the program wants {wanted}", self.where, hint
+        )
+
+    def _wrong_shape(self, shape: tuple[int, ...]) -> DataError:
+        name, declared = self.spec.name, self.spec.shape
+        if len(shape) != len(declared):
+            what = f"feed {name!r} has {len(shape)} dims, the program wants {len(declared)}"
+        else:
+            axis, size = next((axis, size) for axis, size in self._fixed if shape[axis] != size)
+            what = f"feed {name!r} has size {shape[axis]} in dim {axis}, the program wants {size}"
+        hint = f"reshape it: its shape is {list(shape)}, wanted is {_dims(declared)}"
+        if len(shape) == len(declared) - 1 and declared[-1] == 1:
+            hint += f"; {name}[..., None] adds the last dim"
+        return DataError(what, self.where, hint)
+
+    def _check_range(self, array: Array) -> None:
+        low, high = self.spec.low, self.spec.high
+        too_low = low is not None and int(array.min()) < low
+        if not too_low and (high is None or int(array.max()) < high):
+            return
+        bad = array < low if too_low else array >= high
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        axis = self.batch_axis
+        at = f"row {place[axis]}" if axis is not None else f"place {list(place)}"
+        bounds = f"at least {low}" if high is None else f"below {high}" if low is None else f"in [{low}, {high})"
+        raise DataError(
+            f"feed {self.spec.name!r} holds {array[place]} in {at}, values must be {bounds}",
+            f"{self.where}, {at}",
+            "correct the data, or build the program for this range of values",
+        )
+
+
+def check_names(manifest: Manifest, needed: Iterable[str], given: Mapping[str, object], where: str) -> None:
+    """Raise DataError when a needed feed is missing or a given one is unknown, listing both sides."""
+    needed = list(needed)
+    missing = [name for name in needed if name not in given]
+    known = {feed.name for feed in manifest.feeds}
+    unknown = [name for name in given if name not in known]
+    if not missing and not unknown:
+        return
+    parts = [f"{_listed(missing)} is not fed" if len(missing) == 1 else f"{_listed(missing)} are not fed"]
+    if not missing:
+        parts = []
+    if unknown:
+        parts.append(f"{_listed(unknown)} {'is no feed' if len(unknown) == 1 else 'are no feeds'} of the program")
+    raise DataError(
+        "; ".join(parts),
+        f"{where}: given {_listed(sorted(given)) or 'nothing'}; wanted {_listed(needed) or 'nothing'}",
+        "name the arrays as the program's data variables are named",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _spelled(spec: FeedSpec) -> str:
+    return f"{spec.dtype}{_dims(spec.shape)}"
+
+
+def _dims(shape: tuple[int | str, ...]) -> str:
+    return "[" + ",".join(str(dim) for dim in shape) + "]"
