@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import tvm
 from tvm import relax, tirx
 from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes, register_tir_pipeline
 
+from ....runtime.manifest import TargetSpec
+from ....runtime.tvm_engine import TvmEngine
 from ...errors import FluidcError, MissingRule, TargetError
-from ...ir.core import Function, Module, OpBase, Value
+from ...ir.core import Function, Module, OpBase, Value, fields_of
 from ...ir.stage import Stage
 from ...ir.types import Dim, RaggedType, Sym, TensorType
 from ...ops.base import Op
 from ...ops.state import Read, Write
-from .cpu import Cpu, host_cpu
+from ..target import BuildOptions
+from .cpu import Cpu, host_cpu, named_cpu
 from .emit import Emitter
 from .fuse import copy_of, plan
 from .graph import Placeholder, TensorDef
@@ -24,7 +28,6 @@ from .kit import TVM_NAMES
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
 
-TvmModule: TypeAlias = Any
 RelaxVar: TypeAlias = Any
 
 PIPELINE = "fluidc_cpu"
@@ -36,6 +39,12 @@ class Options:
 
     cpu: Cpu
     threads: int = 2
+
+
+def build(module: Module, options: BuildOptions) -> Compiled:
+    """Compile a module for the ``cpu`` target; see ``codegen.target.build``."""
+    cpu = named_cpu(options.cpu or "native")
+    return compile_module(module, Options(cpu, options.threads or len(os.sched_getaffinity(0))))
 
 
 @dataclass(frozen=True)
@@ -50,15 +59,25 @@ class Signature:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """Built functions.  ``library()`` gives the shared library's bytes; ``module`` runs in this process."""
+    """Functions built for a CPU: runnable in this process, and as one shared library."""
 
-    module: TvmModule
     executable: Any
     signatures: tuple[Signature, ...]
+    options: Options
 
-    def library(self) -> bytes:
-        """One shared library, the same bytes for the same input.  Raises TargetError without a linker."""
-        return shared_library(self.executable)
+    @property
+    def spec(self) -> TargetSpec:
+        """The machine the code is for."""
+        cpu = self.options.cpu
+        return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features)
+
+    def engine(self) -> TvmEngine:
+        """An engine over the code in memory: no linker is needed."""
+        return TvmEngine(self.executable.jit(), self.options.threads)
+
+    def members(self) -> Mapping[str, bytes]:
+        """``module.so``, the same bytes for the same input.  Raises TargetError when there is no linker."""
+        return {"module.so": shared_library(self.executable)}
 
 
 def compile_module(module: Module, options: Options | None = None) -> Compiled:
@@ -73,7 +92,7 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
     builder = relax.BlockBuilder()
     signatures = tuple(_add_function(builder, module, function, options) for function in module.functions)
     executable = _build(builder.get(), options)
-    return Compiled(executable.mod, executable, signatures)
+    return Compiled(executable, signatures, options)
 
 
 def signature(module: Module, function: Function) -> Signature:
@@ -155,8 +174,6 @@ class Definitions:
 
 
 def _operand_fields(op: OpBase) -> list[str]:
-    from ...ir.core import fields_of
-
     return [spec.name for spec in fields_of(type(op)) if spec.kind in ("operand", "optional", "variadic")]
 
 
@@ -266,7 +283,3 @@ def _build(mod: Any, options: Options) -> Any:
         mod, target=options.cpu.target(), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
     )
 
-
-def specialise(options: Options, threads: int) -> Options:
-    """``options`` for another number of threads."""
-    return replace(options, threads=threads)

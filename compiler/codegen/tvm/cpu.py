@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import tvm
 
 from ...errors import TargetError
 from .kit import Host
@@ -30,18 +33,27 @@ class Cpu:
     name: str
     vector_bytes: int
 
+    @property
+    def triple(self) -> str:
+        return "aarch64-linux-gnu" if self.name == "aarch64" else "x86_64-linux-gnu"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the code needs, as Linux names it: the flags of the level and of all below."""
+        needed: set[str] = set()
+        for level, flags in LEVELS.items():
+            needed.update(flags)
+            if level == self.name:
+                return tuple(sorted(needed))
+        return ()
+
     def host(self, threads: int) -> Host:
         return Host(self.vector_bytes, threads)
 
     def target(self) -> Any:
         """The TVM target."""
-        import tvm
-
-        if self.name == "aarch64":
-            return tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "generic"})
-        # AVX-512 code uses full-width vectors only if asked to.
-        attributes = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": self.name}
-        return tvm.target.Target(attributes)
+        processor = "generic" if self.name == "aarch64" else self.name
+        return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": processor})
 
 
 @cache
@@ -60,8 +72,6 @@ def host_flags() -> frozenset[str]:
 @cache
 def host_cpu() -> Cpu:
     """The best level that this machine supports; raises TargetError where there is none."""
-    import platform
-
     if platform.machine() in ("aarch64", "arm64"):
         return Cpu("aarch64", _VECTOR_BYTES["aarch64"])
     found: str | None = None
