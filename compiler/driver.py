@@ -130,7 +130,7 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
         fluidc_version=metadata.version("fluidc"),
         target=built.spec,
         batch=batch,
-        feeds=_feeds(source, module),
+        feeds=_feeds(source),
         fetches=source.fetches,
         state=tuple(_state(declaration) for declaration in module.state),
         functions=tuple(_function(module, function) for function in module.functions),
@@ -139,7 +139,9 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
     )
 
 
-def _feeds(source: Source, module: Module) -> tuple[FeedSpec, ...]:
+def _feeds(source: Source) -> tuple[FeedSpec, ...]:
+    """What callers feed, with the batch symbolic: the captured module's parameters."""
+    module = source.module
     public = module.privacy.public_feeds if module.privacy is not None else ()
     found: dict[str, FeedSpec] = {}
     for function in module.functions:

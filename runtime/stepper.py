@@ -319,8 +319,8 @@ class Stepper:
             fetches=fetches,
             names=tuple(output.name for output in fetches),
             random="rng_counter" in kinds and any(output.kind == "state" for output in spec.outputs),
-            # A private artifact fixes the size of its private functions alone; evaluation takes any rows.
-            batch=self._manifest.batch if masked or self._manifest.privacy is None else None,
+            # Training steps may have one size; evaluation takes any number of rows.
+            batch=self._manifest.batch if spec.name != "infer" else None,
         )
 
     def _plan(self, function: str) -> _Plan:
