@@ -1,0 +1,295 @@
+"""Executor: compiles a program when it is first run and runs it on the values of a scope."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler.codegen.target import BuildOptions
+from ..compiler.driver import Compiled, Source, compile_source
+from ..compiler.ir.types import DType, Sym, TensorType
+from ..runtime.engine import Engine
+from ..runtime.keystream import seeded_key
+from ..runtime.stepper import Stepper
+from .errors import invalid, unsupported, wrong_type
+from .framework import Program, default_main_program
+from .lod import LoDTensor, aligned_empty
+from .lower import lower
+from .places import CPUPlace, CUDAPlace, Place
+from .scope import Scope, global_scope
+from .steps import PrivateSteps
+from .variable import Variable
+
+Array: TypeAlias = NDArray[Any]
+Fetch: TypeAlias = "str | Variable"
+
+CACHED_STEPS = 64
+EXACT_SIZES = 2
+"""Batch sizes that get code of their own; after that one build serves all sizes."""
+
+LENGTHS = "@lengths"
+"""Suffix of the feed that holds the lengths of a LoD feed's sequences."""
+
+
+@dataclass
+class _Step:
+    """A compiled program on the buffers of one scope."""
+
+    compiled: Compiled
+    stepper: Stepper
+    versions: dict[str, Array] = field(default_factory=dict[str, Array])
+
+
+class Executor:
+    """Runs programs.
+
+    Args:
+        place: ``CPUPlace()`` (also when None) runs on this machine's processor.
+        target: ``cpu`` compiles with TVM; ``reference`` runs every op in numpy, slow and exact.
+
+    A program is compiled once per version, feed types and fetches; what it reads and writes lives in the scope,
+    so a training program, its test clone and others share variables by name.
+    """
+
+    def __init__(self, place: Place | None = None, target: str | None = None) -> None:
+        if isinstance(place, CUDAPlace):
+            raise unsupported("CUDAPlace: this version has no CUDA target", "use CPUPlace()")
+        self.place = place or CPUPlace()
+        self.target = target or "cpu"
+        self._steps: OrderedDict[object, _Step] = OrderedDict()
+        self._sizes: dict[object, list[int]] = {}
+        self._private: dict[int, PrivateSteps] = {}
+
+    def close(self) -> None:
+        """Forget everything compiled; the executor can be used again."""
+        self._steps.clear()
+
+    def run(
+        self,
+        program: Program | None = None,
+        feed: Mapping[str, object] | None = None,
+        fetch_list: Sequence[Fetch] | Fetch | None = None,
+        feed_var_name: str = "feed",
+        fetch_var_name: str = "fetch",
+        scope: Scope | None = None,
+        return_numpy: bool = True,
+        use_program_cache: bool = False,
+        return_merged: bool = True,
+        use_prune: bool = False,
+    ) -> list[Any]:
+        """Run every op of a program once.
+
+        Args:
+            program: The default main program if None.
+            feed: Data variable name to array (or LoDTensor).
+            fetch_list: Variables or names whose values at the end of the step are returned.
+            scope: Where persistable variables live; the global scope if None.
+            return_numpy: False returns LoDTensors.
+            feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune: fluid's; without effect.
+
+        Returns:
+            One array per fetch, a copy; ``[]`` without a fetch_list.
+
+        Raises:
+            FluidcError: A feed or fetch that does not fit, a variable without a value, or a program that cannot
+                be compiled.  The scope is then as it was.
+        """
+        del feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune
+        program = default_main_program() if program is None else program
+        if not isinstance(program, Program):
+            raise wrong_type(f"run: the program is {type(program).__name__}", "pass a fluid.Program")
+        if not program.global_block().ops:
+            warnings.warn("Executor.run: the program has no ops; nothing is done", stacklevel=2)
+            return []
+        scope = global_scope() if scope is None else scope
+        fetches = _fetch_names(program, fetch_list)
+        arrays = _feed_arrays(program, feed or {})
+        step = self._step(program, arrays, fetches, scope)
+        values = self._run(program, step, arrays)
+        found = [values[name] for name in fetches]
+        return found if return_numpy else [_tensor(value) for value in found]
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def _run(self, program: Program, step: _Step, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        stepper = step.stepper
+        if step.compiled.manifest.privacy is None:
+            return stepper.run("step", feeds)
+        steps = self._private_steps(program, step.compiled)
+        return steps.run(stepper, feeds)
+
+    def _private_steps(self, program: Program, compiled: Compiled) -> PrivateSteps:
+        spec = compiled.manifest.privacy
+        assert spec is not None
+        return PrivateSteps.of(program, spec)
+
+    # -- compiling ----------------------------------------------------------------------------------------------
+
+    def _step(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope) -> _Step:
+        rows = self._rows(program, feeds, fetches)
+        key = (program.uid, program.version, _types(feeds), fetches, rows, self.target, id(scope))
+        step = self._steps.get(key)
+        if step is None or not self._buffers_hold(step, scope):
+            compiled = step.compiled if step is not None else self._compile(program, feeds, fetches, rows)
+            step = self._bind(compiled, program, scope)
+            self._steps[key] = step
+            if len(self._steps) > CACHED_STEPS:
+                self._steps.popitem(last=False)
+        self._steps.move_to_end(key)
+        return step
+
+    def _rows(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> int:
+        """Rows to compile for: the size at hand for the first two sizes of a program, then 0 (any)."""
+        backward = program.global_block().private_backward()
+        sizes = {len(array) for name, array in feeds.items() if array.ndim and _is_batched(program, name)}
+        if backward is not None or len(sizes) != 1:
+            return 0
+        seen = self._sizes.setdefault((program.uid, program.version, fetches), [])
+        (rows,) = sizes
+        if rows not in seen and len(seen) < EXACT_SIZES:
+            seen.append(rows)
+        return rows if rows in seen else 0
+
+    def _compile(
+        self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int
+    ) -> Compiled:
+        types = {name: _feed_type(program, name, array) for name, array in feeds.items()}
+        source = lower(program, fetches=fetches, feed_types=types)
+        # One-off programs such as the startup program are not worth a compilation of seconds.
+        target = self.target if _trains_or_reads_feeds(source) else "reference"
+        return compile_source(source, target=target, batch=rows, options=BuildOptions())
+
+    def _bind(self, compiled: Compiled, program: Program, scope: Scope) -> _Step:
+        buffers: dict[str, Array] = {}
+        written_first = _written_without_reading(compiled)
+        for spec in compiled.manifest.state:
+            if spec.kind == "lot":
+                buffers[spec.name] = aligned_empty(spec.shape, np.dtype(np.float32))
+                buffers[spec.name][...] = 0
+                continue
+            tensor = scope.var(spec.name).get_tensor()
+            if not tensor.is_initialized:
+                initial = compiled.source.initial.get(spec.name)
+                if initial is not None:
+                    tensor.set(initial)
+                elif spec.name in written_first:
+                    tensor.adopt(aligned_empty(spec.shape, DType(spec.dtype).numpy))
+                else:
+                    scope.erase([spec.name])
+                    raise invalid(
+                        f"variable {spec.name!r} has no value: it was never initialised in this scope",
+                        "run the startup program first, and after minimize(): exe.run(fluid.default_startup_program())",
+                    )
+            buffers[spec.name] = tensor.array
+        stepper = Stepper(compiled.manifest, cast("Engine", compiled.built.engine()), buffers)
+        seed = program.random_seed
+        stepper.seed(seeded_key(seed, "model") if seed else os.urandom(32))
+        return _Step(compiled, stepper, buffers)
+
+    def _buffers_hold(self, step: _Step, scope: Scope) -> bool:
+        """Whether the scope still has the buffers that the step was bound to."""
+        for name, array in step.versions.items():
+            variable = scope.find_var(name)
+            if variable is None:
+                if not name.startswith("lot/"):
+                    return False
+            elif not variable.get_tensor().is_initialized or variable.get_tensor().array is not array:
+                return False
+        return True
+
+
+def _fetch_names(program: Program, fetch_list: Sequence[Fetch] | Fetch | None) -> tuple[str, ...]:
+    if fetch_list is None:
+        return ()
+    if isinstance(fetch_list, str | Variable):
+        fetch_list = [fetch_list]
+    names: list[str] = []
+    for item in fetch_list:
+        if not isinstance(item, str | Variable):
+            raise wrong_type(f"fetch_list holds {item!r}", "give Variables or their names")
+        name = item if isinstance(item, str) else item.name
+        program.global_block().var(name)  # raises for a name the program does not have
+        names.append(name)
+    return tuple(names)
+
+
+def _feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array]:
+    """Dense arrays by parameter name; a LoD feed becomes its rows and the lengths of its sequences."""
+    arrays: dict[str, Array] = {}
+    block = program.global_block()
+    for name, value in feed.items():
+        if name not in block.vars:
+            warnings.warn(f"Executor.run: the program has no variable {name!r} to feed; it is ignored", stacklevel=3)
+            continue
+        variable = block.vars[name]
+        if isinstance(value, LoDTensor):
+            arrays[name] = value.array
+            lengths = value.recursive_sequence_lengths()
+            if lengths:
+                arrays[name + LENGTHS] = np.asarray(lengths[-1], np.int64)
+        else:
+            arrays[name] = np.asarray(value)
+        if variable.lod_level and name + LENGTHS not in arrays:
+            raise invalid(
+                f"feed {name!r} has lod_level {variable.lod_level}: the lengths of its sequences are missing",
+                f"feed fluid.create_lod_tensor(array, [[lengths]], place) for {name!r}",
+            )
+    return arrays
+
+
+def _types(feeds: Mapping[str, Array]) -> tuple[tuple[str, str, int], ...]:
+    return tuple(sorted((name, array.dtype.str, array.ndim) for name, array in feeds.items()))
+
+
+def _is_batched(program: Program, name: str) -> bool:
+    variable = program.global_block().vars.get(name)
+    return variable is not None and bool(variable.shape) and variable.shape[0] == -1 and not variable.lod_level
+
+
+def _feed_type(program: Program, name: str, array: Array) -> TensorType:
+    """The declared type of a feed; sizes that the program leaves open are the batch, or those of the array."""
+    if name.endswith(LENGTHS):
+        return TensorType(DType.I64, (Sym("N"),))
+    variable = program.global_block().vars[name]
+    dtype = DType.of(variable.dtype.numpy)
+    shape: list[int | Sym] = []
+    declared = list(variable.shape)
+    for axis, extent in enumerate(declared):
+        if extent >= 0:
+            shape.append(extent)
+        elif axis == 0:
+            shape.append(Sym("T" if variable.lod_level else "N"))
+        elif len(declared) == array.ndim:
+            shape.append(array.shape[axis])
+        else:
+            raise invalid(
+                f"feed {name!r} has {array.ndim} dims, the program declares {declared}",
+                "feed an array of the declared rank",
+            )
+    return TensorType(dtype, tuple(shape))
+
+
+def _trains_or_reads_feeds(source: Source) -> bool:
+    return any(function.params for function in source.module.functions)
+
+
+def _written_without_reading(compiled: Compiled) -> set[str]:
+    """State that the program sets before anybody reads it: it needs no value."""
+    from ..compiler.ops.state import Read, Write
+
+    ops = compiled.module.function("step").ops
+    read = {op.state for op in ops if isinstance(op, Read)}
+    return {op.state for op in ops if isinstance(op, Write)} - read
+
+
+def _tensor(value: Array) -> LoDTensor:
+    tensor = LoDTensor()
+    tensor.set(value)
+    return tensor
