@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ParseError
-from .syntax import is_name_char
+from .syntax import is_name_char, quoted
 
 TokenKind = Literal["word", "value", "state", "string", "int", "float", "punctuation", "end"]
 PUNCTUATION = "{}()[]<>,:;=^*"
@@ -29,7 +29,7 @@ class Token:
             case "state":
                 return f"`@{self.text}`"
             case "string":
-                return json.dumps(self.text)
+                return quoted(self.text)
             case "end":
                 return "the end of the text"
             case _:
@@ -85,7 +85,7 @@ def tokenise(source: Source) -> list[Token]:
             i = end
         else:
             raise source.error(i, f"IR text has no character {char!r} here")
-    tokens.append(Token("end", "", len(text)))
+    tokens.append(Token("end", "", len(text.rstrip())))
     return tokens
 
 

@@ -113,7 +113,7 @@ class _Parser(Cursor):
 
     def unique(self, known: dict[str, Any], new: StateDecl | Function, start: Token) -> None:
         if new.name in known:
-            raise self.error(f"`@{new.name}` is declared twice", start)
+            raise self.error(f"`@{new.name}` is declared twice", start, "remove one of the two, or rename it")
         known[new.name] = new
 
     def privacy(self) -> PrivacyConfig:
@@ -295,7 +295,8 @@ class _Parser(Cursor):
         head = self.expect_kind("word", "an op such as `linear.matmul`")
         cls = self.opset.get(head.text)
         if cls is None:
-            raise self.error(f"there is no op {head}", head, close_matches(head.text, self.opset))
+            hint = close_matches(head.text, self.opset) or "`fluidc ops` lists the ops"
+            raise self.error(f"there is no op {head}", head, hint)
         return head, cls, syntax_of(cls)
 
     def inner_op(self) -> tuple[type[OpBase], dict[str, object]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
@@ -10,7 +9,7 @@ from typing import cast
 
 from .core import Field, Function, Module, OpBase, Output, Param, PrivacyConfig, Region, StateDecl, StateName, Value
 from .location import Loc
-from .syntax import is_name, is_name_char, is_word, syntax_of
+from .syntax import is_name, is_name_char, is_word, quoted, syntax_of
 from .types import Clipped, DType, Label, RaggedType, Scaled, Sym, TensorType
 
 INDENT = "  "
@@ -26,7 +25,7 @@ def to_text(module: Module) -> str:
         lines.extend(INDENT + line for line in _FunctionPrinter(function).lines)
     if module.proof:
         lines.append(f"{INDENT}proof {{")
-        lines.extend(f"{INDENT}{INDENT}{json.dumps(line)}" for line in module.proof)
+        lines.extend(f"{INDENT}{INDENT}{quoted(line)}" for line in module.proof)
         lines.append(f"{INDENT}}}")
     lines.append("}")
     return "\n".join(lines) + "\n"
@@ -65,7 +64,7 @@ def literal(value: object, annotation: object = None) -> str:
         case StateName():
             return _state_name(value)
         case str():
-            return json.dumps(value)
+            return quoted(value)
         case DType():
             return value.value
         case int() | Sym() | TensorType() | RaggedType():
@@ -128,12 +127,12 @@ class _FunctionPrinter:
         self.lines.append("}")
 
     def _param(self, param: Param) -> str:
-        name = f" {json.dumps(param.name)}" if param.role == "feed" or param.name != param.role else ""
+        name = f" {quoted(param.name)}" if param.role == "feed" or param.name != param.role else ""
         return f"{param.role}{name} {_typed(param.value, self._names)}"
 
     def _output(self, output: Output) -> str:
         combine = "" if output.combine == "last" else f" {{{output.combine}}}"
-        return f"{json.dumps(output.name)} = {self._names(output.value)}{combine}"
+        return f"{quoted(output.name)} = {self._names(output.value)}{combine}"
 
     def _ops(self, ops: Iterable[OpBase], indent: str) -> None:
         for op in ops:
@@ -261,14 +260,14 @@ def _location(loc: Loc) -> str:
     # Only the base name of the file is shown (see Loc).
     shown, parts = Loc(loc.file.replace("\\", "/").rpartition("/")[2], loc.line, loc.layer), list[str]()
     if shown.file:
-        parts.append(f"{shown.file if is_word(shown.file) else json.dumps(shown.file)}:{shown.line}")
+        parts.append(f"{shown.file if is_word(shown.file) else quoted(shown.file)}:{shown.line}")
     if shown.layer:
-        parts.append(shown.layer if is_word(shown.layer) else json.dumps(shown.layer))
+        parts.append(shown.layer if is_word(shown.layer) else quoted(shown.layer))
     return f" loc({' '.join(parts)})"
 
 
 def _state_name(name: str) -> str:
-    return f"@{name}" if is_name(name) else f"@{json.dumps(str(name))}"
+    return f"@{name}" if is_name(name) else f"@{quoted(name)}"
 
 
 def _declaration(decl: StateDecl) -> str:

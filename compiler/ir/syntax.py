@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 
@@ -72,6 +73,11 @@ def is_name(text: str) -> bool:
 def is_name_char(char: str) -> bool:
     """Whether ``char`` may stand in a value's name."""
     return char.isascii() and (char.isalnum() or char in "_.")
+
+
+def quoted(text: str) -> str:
+    """``text`` as a JSON string, readable where it is printable."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def usage(cls: type[OpBase]) -> str:

@@ -1,0 +1,38 @@
+"""Golden files: expected text kept beside the tests, rewritten by ``pytest --update-golden``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+Golden: TypeAlias = Callable[[str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files; read the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """``golden("errors/name.txt", text)``: ``text`` is what tests/golden/errors/name.txt holds."""
+    update = bool(request.config.getoption("--update-golden"))
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+        if not path.exists():
+            pytest.fail(f"{name} does not exist; run pytest --update-golden and read it")
+        kept = path.read_text(encoding="utf-8")
+        if kept != text:
+            diff = difflib.unified_diff(kept.splitlines(), text.splitlines(), name, "now", lineterm="")
+            pytest.fail("\n".join(["differs from its golden file (--update-golden rewrites it):", *diff]))
+
+    return check
