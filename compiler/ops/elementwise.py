@@ -13,7 +13,8 @@ from ..ir.core import Value
 from ..ir.types import DType, TensorType, static_shape
 from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
-from .kinds import Kind, PublicKind, TotalKind, aligned_kind, constant_rows
+from .kinds import ExampleKind, Kind, PublicKind, TotalKind, aligned_kind, constant_rows
+from .norm_bound import broadcast_norm_sq
 
 
 def _aligned(op: Op, kinds: Sequence[Kind], *, linear: bool) -> Kind:
@@ -79,6 +80,13 @@ class Add(Additive):
         dx = b.unbroadcast(ct, self.x.tensor.shape) if needs[0] else None
         dy = b.unbroadcast(ct, self.y.tensor.shape) if needs[1] else None
         return dx, dy
+
+    def example_norm_sq(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        """A bias: its gradient is the cotangent summed over the axes along which it was repeated."""
+        kind = self.example_axis(kinds)
+        if not isinstance(kinds[operand], PublicKind) or not isinstance(kind, ExampleKind):
+            return None
+        return broadcast_norm_sq(b, ct, kind, self.operands[operand].tensor.shape)
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return x + y
