@@ -214,6 +214,7 @@ def _privacy(source: Source, module: Module) -> PrivacySpec | None:
         delta=budget.delta if budget is not None else None,
         max_steps=plan.max_steps,
         max_epochs=budget.max_epochs if budget is not None else None,
+        steps_per_epoch=None if budget is None or plan.sampler == "poisson" else budget.mechanism.steps_per_epoch,
         table=entries,
         accounting="pld" if budget is not None else "none",
         reason=plan.reason,
