@@ -21,7 +21,8 @@ def at(x, index):
 def loop(f, dtype=None):
     def expect(*operands):
         rank = max(x.ndim for x in operands)
-        shape = tuple(max(x.shape[i - rank + x.ndim] if i >= rank - x.ndim else 1 for x in operands) for i in range(rank))
+        aligned = [(1,) * (rank - x.ndim) + x.shape for x in operands]
+        shape = tuple(max(extents) for extents in zip(*aligned))
         out = np.zeros(shape, dtype or operands[-1].dtype)
         for index in np.ndindex(*shape):
             out[index] = f(*(at(x, index) for x in operands))
@@ -38,7 +39,7 @@ X, Y = floats(4, 3, seed=1), floats(4, 3, seed=2)
 ROW, COLUMN, CUBE = floats(3, seed=3), floats(4, 1, seed=4), floats(2, 4, 3, seed=5)
 POSITIVE, AWAY = floats(4, 3, seed=6, low=0.3, high=2.0), floats(4, 3, seed=7, low=0.5, high=2.0)
 D, D2 = distinct(4, 3, seed=8), distinct(4, 3, seed=9) + np.float32(0.11)
-I, J = ints(4, 3, high=20, seed=1) - 10, ints(4, 3, high=5, seed=2) + 1
+INTS, J = ints(4, 3, high=20, seed=1) - 10, ints(4, 3, high=5, seed=2) + 1
 P, Q = ints(4, 3, high=2, seed=3) > 0, ints(4, 3, high=2, seed=4) > 0
 NAN = float("nan")
 LARGE = np.array([2**60 + 7, -(2**60) - 7, 9], np.int64)
@@ -71,7 +72,7 @@ CASES = (
     case(ew.Add, lambda a, b: a + b, X, Y, "-forms", kinds=(MEAN, SUM), kind="mixed"),
     case(ew.Add, lambda a, b: a + b, X, Y, "-total-public", kinds=(SUM, PUBLIC), kind=SUM),
     case(ew.Add, lambda a, b: a + b, ROW, X, "-total-example", kinds=(MEAN, E0), kind="mixed"),
-    case(ew.Add, lambda a, b: a + b, I, J, "-int", wrt=()),
+    case(ew.Add, lambda a, b: a + b, INTS, J, "-int", wrt=()),
     case(ew.Sub, lambda a, b: a - b, X, Y, kinds=(E0, E0), kind=E0),
     case(ew.Sub, lambda a, b: a - b, COLUMN, floats(1, 4), "-pairs", kinds=(E0, E1), kind="mixed"),
     case(ew.Sub, lambda a, b: a - b, ROW, X, "-broadcast", kinds=(PUBLIC, E0), kind=E0),
@@ -83,7 +84,7 @@ CASES = (
     case(ew.Div, lambda a, b: a / b, X, floats(3, low=0.5, seed=3), "-broadcast"),
     case(ew.Div, lambda a, b: a / b, X, AWAY, "-total-public", kinds=(SUM, PUBLIC), kind=SUM),
     case(ew.Div, lambda a, b: a / b, X, AWAY, "-public-total", kinds=(PUBLIC, SUM), kind="mixed"),
-    case(ew.Div, trunc, I, J, "-int", wrt=()),
+    case(ew.Div, trunc, INTS, J, "-int", wrt=()),
     case(ew.Div, trunc, LARGE, np.array([3, 3, -2]), "-int-large", wrt=(), rtol=0),
     Case(
         "elementwise.div-zero", ew.Div, (np.array([1.0, -1.0, 0.0], np.float32), np.zeros(3, np.float32)),
@@ -97,7 +98,7 @@ CASES = (
         lambda x, y: np.array([NAN, NAN], np.float32),
     ),
     case(ew.Minimum, min, D, D2),
-    case(ew.Minimum, min, I, J, "-int", wrt=()),
+    case(ew.Minimum, min, INTS, J, "-int", wrt=()),
     Case(
         "elementwise.min-nan", ew.Minimum, (np.array([NAN, 1.0], np.float32), np.array([1.0, NAN], np.float32)),
         lambda x, y: np.array([NAN, NAN], np.float32),
@@ -105,14 +106,14 @@ CASES = (
     case(ew.Pow, lambda a, b: a**b, POSITIVE, Y, rtol=1e-5),
     case(ew.Pow, lambda a, b: a**b, POSITIVE, np.float32(3.0).reshape(()), "-cube", rtol=1e-5),
     case(ew.Pow, lambda a, b: a**b, X, np.float32(2.0).reshape(()), "-negative-base", wrt=(0,), rtol=1e-5),
-    case(ew.Mod, lambda a, b: a - math.floor(a / b) * b, I, J, "-int", wrt=()),
+    case(ew.Mod, lambda a, b: a - math.floor(a / b) * b, INTS, J, "-int", wrt=()),
     case(ew.Mod, lambda a, b: a % b, D, AWAY, wrt=(), rtol=1e-5, atol=1e-6),
-    case(ew.FloorDiv, lambda a, b: a // b, I, J, "-int", wrt=()),
+    case(ew.FloorDiv, lambda a, b: a // b, INTS, J, "-int", wrt=()),
     case(ew.FloorDiv, lambda a, b: math.floor(a / b), D, AWAY, wrt=()),
-    case(ew.Equal, lambda a, b: a == b, I % 3, J % 3, wrt=(), dtype=bool, kinds=(E0, E0), kind=E0),
-    case(ew.NotEqual, lambda a, b: a != b, I % 3, J % 3, wrt=(), dtype=bool),
+    case(ew.Equal, lambda a, b: a == b, INTS % 3, J % 3, wrt=(), dtype=bool, kinds=(E0, E0), kind=E0),
+    case(ew.NotEqual, lambda a, b: a != b, INTS % 3, J % 3, wrt=(), dtype=bool),
     case(ew.Less, lambda a, b: a < b, X, Y, wrt=(), dtype=bool),
-    case(ew.LessEqual, lambda a, b: a <= b, I % 3, J % 3, wrt=(), dtype=bool),
+    case(ew.LessEqual, lambda a, b: a <= b, INTS % 3, J % 3, wrt=(), dtype=bool),
     case(ew.Less, lambda a, b: a < b, np.array([NAN, 1.0], np.float32), np.array([1.0, NAN], np.float32), "-nan",
          wrt=(), dtype=bool),
     case(ew.And, lambda a, b: a and b, P, Q, wrt=()),
@@ -124,12 +125,16 @@ CASES = (
          kinds=(E0, E0, PUBLIC), kind=E0),
     Case("elementwise.where-nan", ew.Where, (np.array([True, False]), np.array([1.0, NAN], np.float32),
          np.array([NAN, 2.0], np.float32)), lambda c, x, y: np.array([1.0, 2.0], np.float32)),
-    Case("elementwise.cast-int", lambda x: ew.Cast(x, DType.I64), (D,), lambda x: np.array([[int(v) for v in r] for r in x])),
-    Case("elementwise.cast-float", lambda x: ew.Cast(x, DType.F32), (I,), lambda x: x * np.float32(1), kinds=(E0,), kind=E0),
-    Case("elementwise.cast-bool", lambda x: ew.Cast(x, DType.BOOL), (J - 2,), lambda x: np.array([[v != 0 for v in r] for r in x])),
+    Case("elementwise.cast-int", lambda x: ew.Cast(x, DType.I64), (D,),
+         lambda x: np.array([[int(v) for v in r] for r in x])),
+    Case("elementwise.cast-float", lambda x: ew.Cast(x, DType.F32), (INTS,), lambda x: x * np.float32(1), kinds=(E0,),
+         kind=E0),
+    Case("elementwise.cast-bool", lambda x: ew.Cast(x, DType.BOOL), (J - 2,),
+         lambda x: np.array([[v != 0 for v in r] for r in x])),
     Case("elementwise.cast-half", lambda x: ew.Cast(x, DType.F16), (X,), lambda x: np.array(x, np.float16), cpu="half"),
     Case("elementwise.cast-double", lambda x: ew.Cast(x, DType.F64), (X,), lambda x: np.array(x, np.float64), wrt=(0,)),
-    Case("elementwise.fill", lambda: ew.Fill(2.5, tensor("f32[2,3]")), (), lambda: np.array([[2.5] * 3] * 2, np.float32)),
+    Case("elementwise.fill", lambda: ew.Fill(2.5, tensor("f32[2,3]")), (), lambda: np.array([[2.5] * 3] * 2,
+         np.float32)),
     Case("elementwise.fill-bool", lambda: ew.Fill(True, tensor("bool[]")), (), lambda: np.bool_(True)),
     Case("elementwise.fill-int", lambda: ew.Fill(-3, tensor("i64[2]")), (), lambda: np.array([-3, -3])),
 )  # fmt: skip

@@ -19,7 +19,8 @@ def product(ta=False, tb=False):
         for index in np.ndindex(*out.shape):
             *batch, i, j = index
             a = x[(*(0 if d == 1 else b for d, b in zip(x.shape[:-2], batch[len(batch) - x.ndim + 2 :])), i)]
-            c = w[(*(0 if d == 1 else b for d, b in zip(w.shape[:-2], batch[len(batch) - w.ndim + 2 :])), slice(None), j)]
+            c = w[(*(0 if d == 1 else b for d, b in zip(w.shape[:-2], batch[len(batch) - w.ndim + 2 :])), slice(None),
+            j)]
             out[index] = math.fsum(float(p) * float(q) for p, q in zip(a, c))
         return out
 
