@@ -16,6 +16,7 @@ from .base import Array, Op, OpBuilder
 from .emit import Expr, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
 from .loops import each
+from .norm_bound import F32_ROUNDOFF
 
 
 def check_ids(op: Op, ids: Array, rows: int) -> None:
@@ -204,9 +205,9 @@ class LookupNormSq(Op):
 
     @property
     def roundoff(self) -> float:
-        """``(T + 2) u``: relative error of a float64 sum of T terms and its norm, against the sum of norms."""
+        """``(T + 2) u``: error of the clipped sum's T float32 additions, relative to the sum of norms."""
         (count,) = static_shape(self.ids.tensor.shape[1:])
-        return (count + 2) * 2.0**-53
+        return (count + 2) * F32_ROUNDOFF
 
     def evaluate(self, ids: Array, ct: Array) -> Array:
         out = np.zeros(ids.shape[0], np.float64)

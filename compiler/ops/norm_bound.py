@@ -7,17 +7,20 @@ from ..ir.types import DType, Shape, dim_div
 from .base import OpBuilder
 from .kinds import ExampleKind
 
+F32_ROUNDOFF = 2.0**-24
+
 
 def direct_norm_sq(b: OpBuilder, squares: Value, lengths: Value, terms: int) -> Value:
     """The squared norm of a sum of ``terms`` vectors per example, f64[N].
 
-    ``squares`` is the squared norm of the float64 sum, ``lengths`` the sum of the vectors' norms.  Where the
-    vectors cancel so far that rounding could matter, the bound ``(terms + 2) u lengths`` on it is added.
+    ``squares`` is the squared norm of the float64 sum, ``lengths`` the sum of the vectors' norms.  The clipped
+    sum adds the same vectors in float32: where they cancel so far that its rounding could matter, the bound
+    ``(terms + 2) u lengths`` on that rounding (u = 2^-24) is added to the norm.
     """
     if terms == 1:
         return squares
     norm = b.sqrt(squares)
-    bound = b.scale(lengths, (terms + 2) * 2.0**-53)
+    bound = b.scale(lengths, (terms + 2) * F32_ROUNDOFF)
     exact = b.less_equal(bound, b.scale(norm, 2.0**-12))
     return b.where(exact, squares, b.square(b.add(norm, bound)))
 
