@@ -1,30 +1,8 @@
-"""Errors that the user is meant to read: what happened, where, and what to do next."""
+"""Errors of the compiler, each in the three parts of `FluidcError`."""
 
 from __future__ import annotations
 
-
-class FluidcError(Exception):
-    """An error of the user's program, data or arguments.
-
-    Args:
-        what: What happened, in the user's words (the fluid layer's or argument's name as it was written).
-        where: The place, usually ``file.py:12``, an IR line, or both; None when there is no place.
-        hint: What to do next; None when ``what`` already says so.
-    """
-
-    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.hint = hint
-
-    def __str__(self) -> str:
-        lines = [self.what]
-        if self.where is not None:
-            lines.append(f"  at {self.where}")
-        if self.hint is not None:
-            lines.append(f"  {self.hint}")
-        return "\n".join(lines)
+from ..runtime.errors import FluidcError
 
 
 class PrivacyError(FluidcError):

@@ -1,54 +1,74 @@
-"""Errors the runtime shows to people: what happened, where, and what to do next."""
+"""Errors that people are meant to read: what happened, where, and what to do next.
+
+The base of every error of fluidc is here, since the runtime is the room that all the others may import.
+"""
 
 from __future__ import annotations
 
 
 class FluidcError(Exception):
-    """An error in three parts, one per line of ``str(error)``.
+    """An error of the user's program, data, files or arguments; ``str`` gives one line per part.
+
+    >>> print(FluidcError("the label 12 is out of range", where="train.py:8", hint="labels are 0 to 9"))
+    the label 12 is out of range
+      at train.py:8
+      labels are 0 to 9
 
     Args:
-        what: what happened, in the user's words.
-        where: the file, line, feed, record or member it concerns.
-        hint: what to do next.
+        what: What happened, in the user's words (the fluid layer's or argument's name as it was written).
+        where: The place: ``file.py:12``, an IR line, a feed, a record, a member; None when there is none.
+        hint: What to do next; None when ``what`` already says so.
     """
 
-    def __init__(self, what: str, where: str, hint: str) -> None:
+    def __init__(self, what: str, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what, where, hint)
         self.what = what
         self.where = where
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.what}\n  where: {self.where}\n  what to do: {self.hint}"
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  at {self.where}")
+        if self.hint is not None:
+            lines.append(f"  {self.hint}")
+        return "\n".join(lines)
 
 
-class ArtifactError(FluidcError):
+class Refusal(FluidcError):
+    """An error of the runtime, which always knows the place and the next step."""
+
+    def __init__(self, what: str, where: str, hint: str) -> None:
+        super().__init__(what, where, hint)
+
+
+class ArtifactError(Refusal):
     """A ``.fluidc`` file, or a manifest, that cannot be trusted or understood."""
 
 
-class EngineError(FluidcError):
+class EngineError(Refusal):
     """The machine or its libraries cannot execute this artifact."""
 
 
-class DataError(FluidcError):
+class DataError(Refusal):
     """Feeds or data sets that do not fit the program."""
 
 
-class SamplerError(FluidcError):
+class SamplerError(Refusal):
     """A sampler asked for what it cannot do, or a lot that breaks its promise."""
 
 
-class LedgerError(FluidcError):
+class LedgerError(Refusal):
     """A privacy ledger that is missing, damaged, busy, or of another artifact."""
 
 
-class BudgetError(FluidcError):
+class BudgetError(Refusal):
     """A step, or an answer, beyond what the stored privacy accounting covers."""
 
 
-class CheckpointError(FluidcError):
+class CheckpointError(Refusal):
     """A checkpoint that is damaged or belongs to something else."""
 
 
-class NumericsError(FluidcError):
+class NumericsError(Refusal):
     """A parameter became NaN or infinite."""
