@@ -38,7 +38,7 @@ class Reference:
 
     def run(
         self, function: str, arguments: Mapping[str, Argument], state: MutableMapping[str, Array] | None = None
-    ) -> dict[str, Argument]:
+    ) -> dict[str, Any]:
         """Run one function.
 
         Args:
@@ -48,7 +48,7 @@ class Reference:
                 and only after every op has run.
 
         Returns:
-            The function's outputs by name.
+            The function's outputs by name: arrays, and RaggedArray where the type is ragged.
 
         Raises:
             TargetError: An argument or a state variable is missing, or has another type than declared.
@@ -66,7 +66,7 @@ class Reference:
 
     def execute(
         self, function: Function, given: Sequence[Argument], state: Mapping[str, Array]
-    ) -> tuple[dict[str, Argument], dict[str, Array]]:
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
         """The outputs and the written state of a function of the module, for arguments in the order of its
         parameters; ``state`` is only read.  Raises TargetError as ``run`` does."""
         given = [self._converted(param, value) for param, value in zip(function.params, given, strict=True)]
