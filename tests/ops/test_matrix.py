@@ -1,0 +1,66 @@
+"""The op set is complete: every rule is there or declared absent, and every op is covered by cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cases import all_cases
+from fluidc.compiler.ops import OPS, OPSET
+from fluidc.compiler.ops.matrix import RULES, coverage, gaps, matrix
+
+ROOT = Path(__file__).parent.parent.parent
+
+# Ops that no case builds, because their meaning lies in a pass or in the engine; tested there.
+TESTED_ELSEWHERE = {
+    "grad.backward": "replaced by the backward pass: tests of that pass",
+    "grad.use": "expanded by privatize and expand-grad: tests of those passes",
+    "grad.private": "expanded by privatize: tests of that pass",
+    "grad.stop": "removed by the backward pass: tests of that pass",
+    "state.read": "bound by the engine: tests of the reference target",
+    "state.write": "bound by the engine: tests of the reference target",
+}
+
+
+def test_no_gaps() -> None:
+    assert gaps() == ()
+
+
+def test_every_op_has_a_case() -> None:
+    covered = {case.op_name for case in all_cases()} | set(TESTED_ELSEWHERE)
+    assert sorted(set(OPSET) - covered) == []
+
+
+def test_cases_and_exceptions_name_real_ops() -> None:
+    assert sorted({case.op_name for case in all_cases()} - set(OPSET)) == []
+    assert sorted(set(TESTED_ELSEWHERE) - set(OPSET)) == []
+
+
+@pytest.mark.parametrize("row", matrix(), ids=lambda row: row.name)
+def test_places_are_the_rules(row) -> None:
+    """The line that a cell points at defines that rule; the row's line starts the class."""
+    for cell in row.cells:
+        if cell.state == "rule":
+            path, _, line = cell.place.partition(":")
+            lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+            assert f"def {cell.rule}(" in lines[int(line) - 1]
+    path, _, line = row.place.partition(":")
+    start = (ROOT / path).read_text(encoding="utf-8").splitlines()[int(line) - 1 :]
+    assert any(text.startswith(f"class {row.cls.__name__}(") for text in start[:3])
+    assert row.summary
+
+
+def test_the_nearer_declaration_holds() -> None:
+    rows = {row.name: row for row in matrix()}
+    assert rows["linear.matmul"].cell("example_norm_sq").state == "rule"
+    assert rows["elementwise.mod"].cell("to_onnx").state == "none"  # its base has the rule, it declares why not
+    assert rows["shape.transpose"].cell("to_onnx").state == "rule"  # its base declares why not, it has the rule
+    assert rows["elementwise.less"].cell("vjp").text == "boolean output"
+    assert rows["activation.gelu"].cell("decompose").state == "rule"
+
+
+def test_coverage_counts() -> None:
+    counted = coverage()
+    assert set(counted) == set(RULES)
+    for have, possible in counted.values():
+        assert 0 <= have <= possible <= len(OPS)
