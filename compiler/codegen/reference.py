@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.manifest import TargetSpec
 from ..errors import TargetError
 from ..ir.bind import bind, retype
-from ..ir.core import Function, Module, Param
+from ..ir.core import Function, Module, Param, walk
 from ..ir.types import Dim, DType, RaggedType
+from ..ops.base import Op, has_rule
 from ..ops.ragged import RaggedArray
 from ..ops.region import Environment, evaluate_op
 from ..ops.state import Read, Write
+from .target import BuildOptions
 
 Array: TypeAlias = NDArray[Any]
 Argument: TypeAlias = "Array | RaggedArray"
@@ -189,3 +193,35 @@ def _gathered(params: Sequence[Param], arrays: list[Array]) -> list[Argument]:
         value = arrays.pop(0)
         given.append(RaggedArray(value, arrays.pop(0)) if isinstance(param.value.type, RaggedType) else value)
     return given
+
+
+@dataclass(frozen=True)
+class ReferenceBuild:
+    """A module as the ``reference`` target delivers it: nothing is compiled, the artifact holds the IR alone."""
+
+    module: Module
+
+    @property
+    def spec(self) -> TargetSpec:
+        """Any machine with numpy."""
+        return TargetSpec("reference", "", "", ())
+
+    def engine(self) -> ReferenceEngine:
+        """An engine that runs the module in this process."""
+        return ReferenceEngine(self.module)
+
+    def members(self) -> Mapping[str, bytes]:
+        """No files."""
+        return {}
+
+
+def build(module: Module, options: BuildOptions) -> ReferenceBuild:
+    """The module as it is, once every op is known to have an ``evaluate`` rule; ``options`` do not apply.
+
+    Raises MissingRule for an op without one.
+    """
+    for function in module.functions:
+        for op in walk(function.ops):
+            if isinstance(op, Op) and not isinstance(op, Read | Write) and not has_rule(type(op), "evaluate"):
+                raise op.missing("evaluate", op.no_evaluate)
+    return ReferenceBuild(module)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fluidc.compiler.codegen.reference import Reference, ReferenceEngine
-from fluidc.compiler.errors import TargetError, VerifyError
+from fluidc.compiler.codegen.reference import Reference, ReferenceEngine, build
+from fluidc.compiler.codegen.target import BuildOptions
+from fluidc.compiler.errors import MissingRule, TargetError, VerifyError
 from fluidc.compiler.ir.core import walk
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.types import DType
@@ -163,6 +164,23 @@ def test_engine(program: Reference) -> None:
     np.testing.assert_array_equal(found[0], [[2, 2], [1, 1]])
     np.testing.assert_array_equal(found[2], offsets)
     assert len(found) == 4
+
+
+def test_build() -> None:
+    built = build(parse(TEXT, OPSET), BuildOptions())
+    assert built.spec.kind == "reference"
+    assert built.members() == {}
+    w, count = np.zeros(3, np.float32), np.asarray(0)
+    built.engine().call("startup", [w, count])
+    np.testing.assert_array_equal(w, np.ones(3))
+
+
+def test_what_cannot_run_is_not_built() -> None:
+    text = TEXT.replace("stage = target", "stage = core").replace(
+        "%h = elementwise.mul(%x, %w)", "%d = grad.stop(%x) : f32[N,3]\n    %h = elementwise.mul(%d, %w)"
+    )
+    with pytest.raises(MissingRule, match=r"grad\.stop has no `evaluate` rule: removed by the backward pass"):
+        build(parse(text, OPSET), BuildOptions())
 
 
 @given(modules())
