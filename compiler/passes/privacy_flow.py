@@ -142,7 +142,8 @@ class _Flow:
         """Labels of the mechanism are written into the module; a label that came with it must agree."""
         if value.label is not None and value.label != label:
             raise self._refusal(op, f"the module says {value.label} of a result that is {label}")
-        if isinstance(label, Scaled | Clipped) or isinstance(op, NoisyMean | AddNoise):
+        names_itself = isinstance(label, Clipped) and label.factor is value  # sums read from lot state
+        if (isinstance(label, Scaled | Clipped) and not names_itself) or isinstance(op, NoisyMean | AddNoise):
             value.label = label
 
     # Rules -------------------------------------------------------------------------------------------------

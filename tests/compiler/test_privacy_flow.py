@@ -1,0 +1,117 @@
+"""The verifier's privacy check: modules that were tampered with in their text are refused."""
+
+from __future__ import annotations
+
+import pytest
+from small_modules import private_mlp
+
+from fluidc.compiler.errors import FluidcError
+from fluidc.compiler.ir.parser import parse
+from fluidc.compiler.ir.printer import to_text
+from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ir.verify import verify
+from fluidc.compiler.ops import OPSET
+from fluidc.compiler.passes.manager import run_passes
+from fluidc.compiler.passes.privacy_flow import check_privacy_flow
+from fluidc.compiler.pipeline import pipeline
+
+
+@pytest.fixture(scope="module")
+def private_text() -> str:
+    module = private_mlp()
+    return to_text(run_passes(module, pipeline(module, to=Stage.PRIVATE)))
+
+
+@pytest.fixture(scope="module")
+def target_text() -> str:
+    module = private_mlp()
+    return to_text(run_passes(module, pipeline(module)))
+
+
+def check(text: str) -> None:
+    module = parse(text, OPSET)
+    verify(module)
+    check_privacy_flow(module)
+
+
+def replaced(text: str, old: str, new: str, count: int = -1) -> str:
+    assert old in text, old
+    return text.replace(old, new, count)
+
+
+def unlabelled(text: str) -> str:
+    """The text without labels, so that what is derived decides and not what is stated."""
+    for label in (" clipped<%c>", " scaled<%c>", " public"):
+        text = text.replace(label, "")
+    return text
+
+
+def test_untouched_modules_pass(private_text: str, target_text: str) -> None:
+    check(private_text)
+    check(target_text)
+    check(unlabelled(private_text))
+
+
+# What is changed, and a part of the message that names the broken rule.
+TAMPERINGS = {
+    "other clip in the factor": ("{clip=1.0, params", "{clip=2.0, params", "the module states clip"),
+    "less noise": ("{sigma=1.1, clip=1.0, lot=16.0}", "{sigma=0.5, clip=1.0, lot=16.0}", "the module states sigma"),
+    "other lot": ("{sigma=1.1, clip=1.0, lot=16.0}", "{sigma=1.1, clip=1.0, lot=8.0}", "the module states lot"),
+    "one keystream for two tensors": ("{tensor=0, count=4}", "{tensor=1, count=4}", "share keystream"),
+    "norm without a parameter": (
+        "dp.clip_factor([%n2_w0, %n2_b0, %n2_w1], %mask) {clip=1.0, params=(@w0, @b0, @w1)}",
+        "dp.clip_factor([%n2_w0, %n2_w1], %mask) {clip=1.0, params=(@w0, @w1)}",
+        "its norm covers",
+    ),
+    "norm of another product": ("[%n2_w0, %n2_b0, %n2_w1]", "[%n2_w0, %n2_b0, %n2_b0]", "does not read"),
+    "a parameter twice in the norm": ("params=(@w0, @b0, @w1)", "params=(@w0, @w0, @w1)", "two terms"),
+    "update with the clipped sum": ("optim.sgd(%w0, %g_w0, %lr)", "optim.sgd(%w0, %s_w0, %lr)", "without noise"),
+    "noise on unclipped rows": ("dp.scale_rows(%8, %c)", "dp.select_rows(%8, %c)", ""),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_tampering_is_refused(private_text: str, what: str) -> None:
+    old, new, reason = TAMPERINGS[what]
+    if what == "noise on unclipped rows":
+        old = next(line.split(" = ")[1].split(" : ")[0] for line in private_text.splitlines() if "scale_rows" in line)
+        new = old.replace("scale_rows", "select_rows")
+    with pytest.raises(FluidcError) as caught:
+        check(replaced(unlabelled(private_text), old, new))
+    assert reason in str(caught.value)
+
+
+def test_a_false_label_is_refused(private_text: str) -> None:
+    """A text may not claim more than the ops give."""
+    lying = replaced(private_text, "%s_w0 = ", "%s_w0 = ", 1).replace(" clipped<%c>", " public", 1)
+    with pytest.raises(FluidcError, match="clipped"):
+        check(lying)
+
+
+def test_raw_gradient_cannot_be_written(private_text: str) -> None:
+    text = unlabelled(private_text)
+    product = next(line for line in text.splitlines() if "%s_w0 = linear.matmul" in line)
+    raw = product.replace("%s_w0", "%raw").replace("%x_live", "%x")
+    delta = next(line for line in text.splitlines() if "dp.scale_rows" in line).split("(")[1].split(",")[0]
+    scaled = product.split("(")[1].split(",")[1].split(")")[0].strip()
+    text = text.replace(product, f"{product}\n{raw.replace(scaled, delta)}")
+    text = text.replace("optim.sgd(%w0, %g_w0, %lr)", "optim.sgd(%w0, %raw, %lr)")
+    with pytest.raises(FluidcError, match="state 'w0' is written"):
+        check(text)
+
+
+def test_raw_rows_cannot_be_fetched(private_text: str) -> None:
+    scaled = next(line.strip().split(" = ")[0] for line in private_text.splitlines() if "dp.scale_rows" in line)
+    text = replaced(private_text, 'return "mean" =', f'return "leak" = {scaled}, "mean" =')
+    with pytest.raises(FluidcError, match="fetch 'leak'"):
+        check(text)
+
+
+def test_fusing_noise_twice_from_one_stream_is_refused(target_text: str) -> None:
+    assert "dp.add_noise" in target_text
+    step = target_text.index("func @step")
+    head, body = target_text[:step], target_text[step:]
+    end = body.index("func @accumulate")
+    body = body[:end].replace("{tensor=0,", "{tensor=1,") + body[end:]
+    with pytest.raises(FluidcError, match="share keystream"):
+        check(head + body)
