@@ -13,18 +13,17 @@ from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_
 
 from ....runtime.manifest import TargetSpec
 from ....runtime.tvm_engine import TvmEngine
-from ...errors import FluidcError, MissingRule, TargetError
-from ...ir.core import Function, Module, OpBase, Value, fields_of
+from ...errors import TargetError
+from ...ir.core import Function, Module
 from ...ir.stage import Stage
-from ...ir.types import Dim, RaggedType, Sym, TensorType
-from ...ops.base import Op
+from ...ir.types import Dim, Sym
 from ...ops.state import Read, Write
 from ..target import BuildOptions
 from .cpu import Cpu, host_cpu, named_cpu
-from .emit import Emitter
-from .fuse import copy_of, plan
-from .graph import Placeholder, TensorDef
-from .kit import TVM_NAMES
+from .define import FunctionScope
+from .fuse import plan
+from .graph import TensorDef
+from .kit import TVM_NAMES, symbol_size
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
 
@@ -104,84 +103,10 @@ def signature(module: Module, function: Function) -> Signature:
     )
 
 
-# From the IR to definitions ---------------------------------------------------------------------------
-class Definitions:
-    """The tensors of one function, by IR value."""
-
-    def __init__(self, module: Module, function: Function) -> None:
-        self.emitter = Emitter()
-        self.values: dict[Value, Any] = {}
-        self.state: dict[str, Placeholder] = {}
-        self.writes: list[tuple[Placeholder, TensorDef]] = []
-        for name in signature(module, function).state:
-            declared = module.declaration(name)
-            self.state[name] = self._placeholder(declared.type, name)
-        self.params = [self._parameter(p.value, p.name) for p in function.params]
-        for op in function.ops:
-            self._op(op)
-        self.outputs: list[TensorDef] = [self.values[output.value] for output in function.outputs]
-
-    def _placeholder(self, type: TensorType, name: str) -> Placeholder:
-        made = self.emitter.define(Placeholder(type.dtype, type.shape))
-        made.name = name
-        return made
-
-    def _parameter(self, value: Value, name: str) -> tuple[Placeholder, ...]:
-        type = value.type
-        if isinstance(type, RaggedType):
-            raise TargetError(f"{name}: ragged parameters are not available on the cpu target")
-        made = self._placeholder(type, name)
-        self.values[value] = made
-        return (made,)
-
-    def _op(self, op: OpBase) -> None:
-        match op:
-            case Read():
-                self.values[op.result] = self.state[op.state]
-            case Write():
-                self.writes.append((self.state[op.state], self.values[op.value]))
-            case Op():
-                with self.emitter.op(op.name, op.loc):
-                    self._lower(op)
-            case _:
-                raise TargetError(f"{op.name} cannot be lowered for the cpu target", where=op.loc.place or None)
-
-    def _lower(self, op: Op) -> None:
-        operands = [self._operand(getattr(op, name)) for name in _operand_fields(op)]
-        try:
-            made = op.to_tvm(self.emitter, *operands)
-        except MissingRule as error:
-            raise TargetError(
-                f"{error.what} (target cpu)", where=error.where, hint=error.hint or "compile with another --target"
-            ) from None
-        except FluidcError:
-            raise
-        except Exception as error:
-            layer = f"{op.loc.layer} ({op.name})" if op.loc.layer else op.name
-            raise TargetError(
-                f"{layer} cannot be lowered for the cpu target: {error}",
-                where=op.loc.place or None,
-                hint=f"this is a fault of class {type(op).__name__}, not of the program; please report it",
-            ) from error
-        results = made if isinstance(made, tuple) else (made,)
-        for value, tensor in zip(op.results, results, strict=True):
-            self.values[value] = tensor
-
-    def _operand(self, value: Value | None | tuple[Value, ...]) -> Any:
-        if value is None:
-            return None
-        return tuple(self.values[v] for v in value) if isinstance(value, tuple) else self.values[value]
-
-
-def _operand_fields(op: OpBase) -> list[str]:
-    return [spec.name for spec in fields_of(type(op)) if spec.kind in ("operand", "optional", "variadic")]
-
-
 # From definitions to Relax ----------------------------------------------------------------------------
 def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Signature:
-    made = Definitions(module, function)
-    _separate_outputs(made)
-    schedule = plan(made.emitter.tensors, made.outputs, made.writes)
+    made = FunctionScope(module, function)
+    schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
     visible = set(made.outputs)
     for group in schedule.groups:
         visible.update(group.inputs())
@@ -189,7 +114,7 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
     kernels = [build_kernel(group, host, schedule.in_place, visible) for group in schedule.groups]
     symbols: dict[str, Any] = {}
     env: dict[TensorDef, RelaxVar] = {}
-    inputs = [*made.state.values(), *(tensor for group in made.params for tensor in group)]
+    inputs = [*made.state.values(), *made.params]
     for number, tensor in enumerate(inputs):
         env[tensor] = relax.Var(f"in{number}", _relax_type(tensor, symbols))
     with builder.function(function.name, [env[tensor] for tensor in inputs]):
@@ -201,22 +126,11 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
     return signature(module, function)
 
 
-def _separate_outputs(made: Definitions) -> None:
-    """Give every fetch memory of its own: a fetched value must not change when the state does."""
-    taken: set[TensorDef] = {value for _, value in made.writes} | set(made.state.values())
-    taken.update(tensor for group in made.params for tensor in group)
-    for number, output in enumerate(made.outputs):
-        if output in taken:
-            with made.emitter.op("fetch", output.loc):
-                made.outputs[number] = output = made.emitter.define(copy_of(output, "fetch"))
-        taken.add(output)
-
-
 def _size(dim: Dim, symbols: dict[str, Any]) -> Any:
-    if isinstance(dim, Sym):
-        symbol = symbols.setdefault(dim.name, tirx.Var(dim.name, "int64"))
-        return symbol if dim.scale == 1 else symbol * dim.scale
-    return dim
+    """An extent as Relax writes it."""
+    if isinstance(dim, int):
+        return dim
+    return symbol_size(dim, lambda name: symbols.setdefault(name, tirx.Var(name, "int64")))
 
 
 def _relax_type(tensor: TensorDef, symbols: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 from ...ir.location import UNKNOWN, Loc
 from ...ir.types import Dim, DType, Shape, Sym, dim_mul, numel
 from ...ops.emit import ConvGeometry, Expr, Function1, ReduceKind, Scalar, Tensor
+from . import conv
 from .expr import (
     Atom,
     Binary,
@@ -25,7 +26,6 @@ from .expr import (
     const,
     expr,
     index,
-    load,
     loop_index,
     select,
 )
@@ -49,10 +49,14 @@ T = TypeVar("T", bound=TensorDef)
 
 
 class Emitter:
-    """Implements ``ops.emit.TvmEmitter``.  ``tensors`` lists every definition, operands before readers."""
+    """Implements ``ops.emit.TvmEmitter``.
+
+    ``tensors`` lists every definition, operands before readers; those in ``keep`` are to be stored.
+    """
 
     def __init__(self) -> None:
         self.tensors: list[TensorDef] = []
+        self.keep: set[TensorDef] = set()
         self._name = "t"
         self._loc: Loc = UNKNOWN
 
@@ -176,7 +180,7 @@ class Emitter:
 
         left = a[tuple(map(expr, (*aligned(tuple(batch_a)), *((k, row) if ta else (row, k)))))]
         right = b[tuple(map(expr, (*aligned(tuple(batch_b)), *((column, k) if tb else (k, column)))))]
-        where = (*over, row, column)
+        where = (*over, *(i if dim != 1 else const(0, DType.I64) for i, dim in ((row, rows), (column, columns))))
         return self._product(a.dtype, shape, over, row, (column,), (k,), left, right, where)
 
     def _folded(self, a: Tensor, b: Tensor, tb: bool, shape: Shape, inner: Dim) -> Tensor:
@@ -186,7 +190,8 @@ class Emitter:
         lead = _unravel(row, leading)
         left = a[tuple(map(expr, (*lead, k)))]
         right = b[tuple(map(expr, (column, k) if tb else (k, column)))]
-        return self._product(a.dtype, shape, (), row, (column,), (k,), left, right, (*lead, column))
+        where = (*lead, column if shape[-1] != 1 else const(0, DType.I64))
+        return self._product(a.dtype, shape, (), row, (column,), (k,), left, right, where)
 
     def _product(
         self,
@@ -210,13 +215,13 @@ class Emitter:
         )
 
     def conv2d(self, x: Tensor, w: Tensor, out: Shape, geometry: ConvGeometry) -> Tensor:
-        raise NotImplementedError
+        return conv.forward(self, x, w, out, geometry)
 
     def conv2d_input_grad(self, w: Tensor, ct: Tensor, x_shape: Shape, geometry: ConvGeometry) -> Tensor:
-        raise NotImplementedError
+        return conv.input_grad(self, w, ct, x_shape, geometry)
 
     def conv2d_filter_grad(self, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
-        raise NotImplementedError
+        return conv.filter_grad(self, x, ct, w_shape, geometry)
 
     def loops(self, outputs: Sequence[tuple[Shape, DType]], body: Callable[..., None]) -> tuple[Tensor, ...]:
         program = Program()
@@ -330,5 +335,3 @@ def _broadcast(shapes: Sequence[Shape]) -> Shape:
         out.append(next((dim for dim in extents if dim != 1), 1))
     return tuple(out)
 
-
-__all__ = ["Emitter", "LoopTracer", "load"]

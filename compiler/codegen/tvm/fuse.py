@@ -12,13 +12,24 @@ Three decisions, in this order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ...ir.types import Dim
 from .expr import Const, Extent, Index, Load, Node, Slot, load, loads, loop_index, rewrite, slot, substitute
-from .graph import Compute, Contract, Keystream, Placeholder, Program, ProgramOutput, Reduce, TensorDef
+from .graph import (
+    Compute,
+    Contract,
+    Keystream,
+    Placeholder,
+    Program,
+    ProgramOutput,
+    Reduce,
+    Structured,
+    StructuredOutput,
+    TensorDef,
+)
 from .kernels.compute import Definition, cost, extent_guess
 
 RECOMPUTE_COST = 6
@@ -91,7 +102,15 @@ class KeystreamNest:
     definitions: list[Definition] = field(default_factory=list[Definition])
 
 
-Nest: TypeAlias = ComputeNest | ReduceNest | ContractNest | ProgramNest | KeystreamNest
+@dataclass(eq=False)
+class StructuredNest:
+    """A loop or branch with bodies."""
+
+    program: Structured
+    definitions: list[Definition] = field(default_factory=list[Definition])
+
+
+Nest: TypeAlias = ComputeNest | ReduceNest | ContractNest | ProgramNest | KeystreamNest | StructuredNest
 Elementwise: TypeAlias = ComputeNest | ReduceNest | ContractNest
 
 
@@ -119,7 +138,7 @@ class Group:
 
 def nest_stores(nest: Nest) -> list[TensorDef]:
     match nest:
-        case ProgramNest():
+        case ProgramNest() | StructuredNest():
             return list(nest.program.outputs)
         case KeystreamNest():
             return [nest.stream]
@@ -131,7 +150,7 @@ def nest_reads(nest: Nest) -> list[Load]:
     match nest:
         case ProgramNest():
             return nest.program.reads()
-        case KeystreamNest():
+        case KeystreamNest() | StructuredNest():
             return []
         case _:
             return loads(*nest.inputs(), *(definition.value for definition in nest.definitions))
@@ -140,6 +159,8 @@ def nest_reads(nest: Nest) -> list[Load]:
 def nest_operands(nest: Nest) -> list[TensorDef]:
     if isinstance(nest, KeystreamNest):
         return [nest.stream.key, nest.stream.draw]
+    if isinstance(nest, StructuredNest):
+        return nest.program.operands()
     return [read.tensor for read in nest_reads(nest)]
 
 
@@ -152,7 +173,10 @@ class Plan:
 
 
 def plan(
-    tensors: Sequence[TensorDef], outputs: Sequence[TensorDef], writes: Sequence[tuple[Placeholder, TensorDef]]
+    tensors: Sequence[TensorDef],
+    outputs: Sequence[TensorDef],
+    writes: Sequence[tuple[Placeholder, TensorDef]],
+    keep: Set[TensorDef] = frozenset(),
 ) -> Plan:
     """Schedule the definitions that ``outputs`` and the new state values ``writes`` need.
 
@@ -160,9 +184,10 @@ def plan(
         tensors: All definitions, operands before readers.
         outputs: Fetched tensors, each stored in memory of its own.
         writes: State variables with their new values.
+        keep: Tensors to be stored in any case.
     """
     needed = _reachable(tensors, [*outputs, *(value for _, value in writes)])
-    stored = _choose_stored(needed, {*outputs, *(value for _, value in writes)})
+    stored = _choose_stored(needed, {*outputs, *(value for _, value in writes), *keep})
     expanded = _Expansion(stored)
     groups: list[Group] = []
     for tensor in needed:
@@ -180,7 +205,7 @@ def _reachable(tensors: Sequence[TensorDef], roots: Iterable[TensorDef]) -> list
         if tensor not in wanted:
             wanted.add(tensor)
             stack.extend(tensor.operands())
-            if isinstance(tensor, ProgramOutput):
+            if isinstance(tensor, ProgramOutput | StructuredOutput):
                 stack.extend(tensor.program.outputs)
     return [tensor for tensor in tensors if tensor in wanted]
 
@@ -225,7 +250,7 @@ def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set
             case ProgramOutput():
                 for read in tensor.reads():
                     uses[read.tensor] += 4.0
-            case Keystream():
+            case Keystream() | StructuredOutput():
                 stored.update(tensor.whole())
             case _:
                 pass
@@ -300,6 +325,9 @@ def _place(expanded: TensorDef, tensor: TensorDef, groups: list[Group]) -> None:
                 groups.append(Group([ProgramNest(expanded.program)]))
         case Keystream():
             groups.append(Group([KeystreamNest(expanded)]))
+        case StructuredOutput():
+            if expanded is expanded.program.outputs[0]:
+                groups.append(Group([StructuredNest(expanded.program)]))
         case _:
             raise AssertionError(f"{type(expanded).__name__} is not a scheduled tensor")
 
@@ -425,22 +453,31 @@ def copy_of(source: TensorDef, name: str) -> Compute:
 def _with_state(
     groups: list[Group], outputs: Sequence[TensorDef], writes: Sequence[tuple[Placeholder, TensorDef]]
 ) -> Plan:
-    in_place: dict[TensorDef, Placeholder] = {}
+    """Where new state values go: over the old ones at once, or by a copy when all else has run."""
+    changed = [(state, value) for state, value in writes if value is not state]
+    targets = {state for state, _ in changed}
     late: list[tuple[Placeholder, TensorDef]] = []
-    fetched = {output for output in outputs if isinstance(output, Placeholder)}
-    for state, value in writes:
-        if value is state:
+    for state, value in changed:
+        if isinstance(value, Placeholder):
+            # The old value of another variable: it is set aside first if that one is about to change.
+            late.append((state, _append_copy(value, groups) if value in targets else value))
+    in_place: dict[TensorDef, Placeholder] = {}
+    for state, value in changed:
+        if isinstance(value, Placeholder):
             continue
-        own_memory = not isinstance(value, Placeholder) and value not in in_place and value not in outputs
-        if own_memory and state not in fetched and _may_overwrite(state, value, groups):
+        if value not in in_place and value not in outputs and _may_overwrite(state, value, groups):
             in_place[value] = state
         else:
             late.append((state, value))
     for state, value in late:
-        copy = copy_of(value, state.name)
-        groups.append(Group([ComputeNest(copy.indices, [Definition(copy, copy.indices, copy.body)])]))
-        in_place[copy] = state
+        in_place[_append_copy(value, groups)] = state
     return Plan(groups, in_place)
+
+
+def _append_copy(value: TensorDef, groups: list[Group]) -> Compute:
+    copy = copy_of(value, value.name)
+    groups.append(Group([ComputeNest(copy.indices, [Definition(copy, copy.indices, copy.body)])]))
+    return copy
 
 
 def _may_overwrite(state: Placeholder, value: TensorDef, groups: Sequence[Group]) -> bool:
@@ -451,7 +488,7 @@ def _may_overwrite(state: Placeholder, value: TensorDef, groups: Sequence[Group]
     group = groups[position]
     place = next(i for i, nest in enumerate(group.nests) if value in nest_stores(nest))
     for i, nest in enumerate(group.nests):
-        if isinstance(nest, ProgramNest | KeystreamNest):
+        if isinstance(nest, ProgramNest | KeystreamNest | StructuredNest):
             if state in nest_operands(nest):
                 return False
             continue

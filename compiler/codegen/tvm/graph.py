@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from ...ir.location import UNKNOWN, Loc
 from ...ir.types import Dim, DType, Shape
@@ -16,7 +16,8 @@ from ...ops.emit import ReduceKind
 from .expr import Index, Load, Node, as_node, load, loads
 
 if TYPE_CHECKING:
-    from ...ops.emit import ConvGeometry, Expr
+    from ...ops.emit import Expr
+    from .fuse import Plan
 
 
 @dataclass(eq=False)
@@ -215,3 +216,56 @@ class Keystream(TensorDef):
 
     def operands(self) -> Iterator[TensorDef]:
         yield from dict.fromkeys(self.whole())
+
+
+@dataclass(eq=False)
+class Body:
+    """One region of a loop or branch, planned like a function of its own.
+
+    ``outer`` maps the placeholders that the body reads to tensors outside; ``carried`` are placeholders that the
+    body's plan overwrites; ``results`` its other results, each in memory of its own.
+    """
+
+    plan: Plan
+    outer: dict[Placeholder, TensorDef]
+    carried: list[Placeholder]
+    results: list[TensorDef]
+
+
+@dataclass(eq=False)
+class Structured:
+    """Control flow with bodies: scan, map, while, if.
+
+    ``outputs`` holds one tensor per result; those of a scan or while start as ``init`` and are carried.  ``index``
+    numbers the trips; results of a scan or map beyond the carried ones are stacked along it.
+    """
+
+    kind: Literal["scan", "map", "if", "while"]
+    bodies: tuple[Body, ...]
+    init: tuple[TensorDef, ...] = ()
+    index: Index | None = None
+    reverse: bool = False
+    predicate: TensorDef | None = None
+    max_trip: int | None = None
+    outputs: tuple[StructuredOutput, ...] = ()
+
+    def operands(self) -> list[TensorDef]:
+        """Every outer tensor that is read, each once."""
+        found = [*self.init, *((self.predicate,) if self.predicate is not None else ())]
+        for body in self.bodies:
+            found += body.outer.values()
+        return list(dict.fromkeys(found))
+
+
+@dataclass(eq=False)
+class StructuredOutput(TensorDef):
+    """One result of a loop or branch."""
+
+    program: Structured = field(kw_only=True)
+
+    def whole(self) -> tuple[TensorDef, ...]:
+        return tuple(self.program.operands())
+
+    def operands(self) -> Iterator[TensorDef]:
+        yield from self.program.operands()
+

@@ -41,6 +41,25 @@ TVM_NAMES = {
 }
 
 
+_OFFSETS = "+1"
+
+
+def offsets_extent(count: Dim) -> Dim:
+    """The extent of the offsets of ``count`` ragged rows, ``count + 1``: a symbol of its own where ``count`` is one."""
+    return count + 1 if isinstance(count, int) else Sym(f"{count}{_OFFSETS}")
+
+
+def symbol_size(dim: Sym, symbol: Callable[[str], Value]) -> Value:
+    """The size of a symbolic extent in terms of plain symbols, which ``symbol`` gives by name."""
+    name, added = dim.name, 0
+    if name.endswith(_OFFSETS):
+        name, added = name.removesuffix(_OFFSETS), 1
+    scale, star, plain = name.partition("*")
+    value = symbol(plain) * int(scale) if star else symbol(name)
+    value = value + added if added else value
+    return value if dim.scale == 1 else value * dim.scale
+
+
 def dtype_name(dtype: DType, lanes: int = 1) -> str:
     return TVM_NAMES[dtype] if lanes == 1 else f"{TVM_NAMES[dtype]}x{lanes}"
 
@@ -140,10 +159,12 @@ class Block:
         """The run-time value of an extent (i64)."""
         if isinstance(dim, int):
             return integer(dim)
-        if dim.name not in self.symbols:
-            self.symbols[dim.name] = tirx.Var(dim.name.replace("+", "_plus_"), "int64")
-        symbol = self.symbols[dim.name]
-        return symbol if dim.scale == 1 else symbol * integer(dim.scale)
+        return symbol_size(dim, self._symbol)
+
+    def _symbol(self, name: str) -> Value:
+        if name not in self.symbols:
+            self.symbols[name] = tirx.Var(name, "int64")
+        return self.symbols[name]
 
     def strides(self, shape: Shape) -> tuple[Value, ...]:
         """Row-major strides in elements."""
@@ -195,6 +216,14 @@ class Block:
             self._parallel = False
         kind = ForKind.PARALLEL if parallel else ForKind.SERIAL
         self.add(tirx.For(variable, integer(0), count, kind, _sequence(self._stack.pop())))
+
+    @contextmanager
+    def repeat(self, condition: Callable[[], Value]) -> Iterator[None]:
+        """``while condition():``; the condition is an expression without statements of its own."""
+        self._stack.append([])
+        yield
+        body = _sequence(self._stack.pop())
+        self.add(tirx.While(condition(), body))
 
     @contextmanager
     def when(self, condition: Value) -> Iterator[None]:

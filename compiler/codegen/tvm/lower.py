@@ -214,7 +214,7 @@ class Lowering:
             case "|":
                 return tirx.Or(x, y) if dtype is DType.BOOL else tirx.bitwise_or(x, y)
             case "^":
-                return tirx.NE(x, y) if dtype is DType.BOOL else tirx.bitwise_xor(x, y)
+                return _differ(x, y) if dtype is DType.BOOL else tirx.bitwise_xor(x, y)
             case "<<":
                 return tirx.shift_left(x, y)
             case ">>":
@@ -253,8 +253,7 @@ class Lowering:
             nan = is_nan(x, node.children[0].dtype)
             return nan if node.op == "!=" else tirx.Not(nan) if node.op in ("==", "<=", ">=") else tirx.NE(x, x)
         if node.children[0].dtype is DType.BOOL:
-            differ = tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
-            return differ if node.op == "!=" else tirx.Not(differ)
+            return _differ(x, y) if node.op == "!=" else tirx.Not(_differ(x, y))
         match node.op:
             case "<":
                 return tirx.LT(x, y)
@@ -460,6 +459,10 @@ class Lowering:
 
 def _range(lanes: int) -> Value:
     return tvm.ir.Range(integer(0), integer(lanes))
+
+
+def _differ(x: Value, y: Value) -> Value:
+    return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
 
 
 def _any_lane(mask: Value) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,13 +10,14 @@ from tvm import tirx
 
 from ...ir.types import Dim, Sym, numel
 from .expr import Node
-from .fuse import ComputeNest, ContractNest, Group, KeystreamNest, Nest, ProgramNest, ReduceNest, nest_stores
+from .fuse import ComputeNest, ContractNest, Group, KeystreamNest, Nest, ProgramNest, ReduceNest, StructuredNest, nest_stores
 from .graph import Placeholder, TensorDef
 from .kernels.chacha import emit_keystream
 from .kernels.compute import emit_compute, worth_threads
 from .kernels.contract import emit_contract
 from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
+from .kernels.structured import emit_structured
 from .kit import TVM_NAMES, Block, Buffer, Host, Value
 
 PrimFunc: TypeAlias = Any
@@ -57,7 +58,7 @@ def build_kernel(
             buffers[tensor] = buffers[in_place[tensor]]
         elif tensor not in buffers:
             buffers[tensor] = block.workspace(tensor.dtype, numel(tensor.shape), "made")
-    emit_group(block, buffers, group, threads)
+    emit_group(block, buffers, group, {}, threads)
     symbols = tuple(block.symbols)
     parameters = [
         *(buffers[tensor] for tensor in inputs),
@@ -73,17 +74,19 @@ def _parameter(block: Block, tensor: TensorDef) -> Buffer:
     return tirx.decl_buffer(shape, TVM_NAMES[tensor.dtype], name=block.names.fresh("arg"))
 
 
-def emit_group(block: Block, buffers: dict[TensorDef, Buffer], group: Group, threads: bool) -> None:
-    """The loops of a group, on given buffers."""
+def emit_group(
+    block: Block, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value], threads: bool
+) -> None:
+    """The loops of a group, on given buffers, inside loops whose variables are ``bound``."""
     if group.row is None or len(group.nests) == 1:
         for nest in group.nests:
-            _emit_nest(block, buffers, nest, {}, threads)
+            _emit_nest(block, buffers, nest, bound, threads)
         return
     parallel = threads and _row_work(group)
     with block.loop(group.row, "row", parallel=parallel) as row:
         for nest in group.nests:
             assert isinstance(nest, ComputeNest | ReduceNest)
-            _emit_nest(block, buffers, nest, {nest.where[0]: row}, False)
+            _emit_nest(block, buffers, nest, {**bound, nest.where[0]: row}, False)
 
 
 def _row_work(group: Group) -> bool:
@@ -111,7 +114,7 @@ def _elements(shape: Sequence[Dim]) -> int:
 
 
 def _emit_nest(
-    block: Block, buffers: dict[TensorDef, Buffer], nest: Nest, bound: dict[Node, Value], threads: bool
+    block: Block, buffers: dict[TensorDef, Buffer], nest: Nest, bound: Mapping[Node, Value], threads: bool
 ) -> None:
     match nest:
         case ComputeNest():
@@ -124,6 +127,8 @@ def _emit_nest(
             emit_program(block, buffers, nest.program, bound, threads)
         case KeystreamNest():
             emit_keystream(block, buffers, nest.stream, threads)
+        case StructuredNest():
+            emit_structured(block, buffers, nest.program, bound, threads, emit_group)
 
 
 def _name(group: Group) -> str:

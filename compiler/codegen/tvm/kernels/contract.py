@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 from tvm import sym, tirx
@@ -28,7 +28,7 @@ INNER_BLOCK = 512
 """Longest inner extent of one pass: a panel of 16 float32 columns then takes 32 KB, the size of an L1 cache."""
 
 ROWS_PER_TASK = 96
-SERIAL_FLOPS = 4e5
+SERIAL_FLOPS = 2e6
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,10 @@ class _Product:
         self.k = numel(extent_of(i) for i in contract.inner)
         registers = 32 if block.host.vector_bytes >= 64 else 16
         self.tiling = choose_tiling(self.m, self.n, self.k, lanes, registers)
+        runs = contiguous(block, contract.right, contract.inner[-1], bound)
+        if len(contract.inner) > 1 and runs > contiguous(block, contract.right, contract.columns[-1], bound):
+            # Packed along the inner index, run by run: not to be cut.
+            self.tiling = replace(self.tiling, depth=self.k, parts=1, unroll=1)
         self.packed_rows = self._left_offsets(integer(0)) is None
 
     # Sizes --------------------------------------------------------------------------------------------
@@ -195,7 +199,7 @@ class _Product:
         whole = isinstance(self.n, int) and self.n % tile.columns == 0
         if whole:
             count = integer(tile.columns)
-        if along_inner > along_columns and len(contract.inner) == 1:
+        if along_inner > along_columns and self._one_pass():
             with block.loop(count, "c") as c:
                 self._pack_along_inner(outer, start + c, base + c, first, length)
             with block.loop(integer(tile.columns) - count, "c") as c, block.loop(length, "k") as k:
@@ -213,18 +217,30 @@ class _Product:
             with block.loop(integer(tile.columns) - count, "c") as c:
                 block.write(self.panels, line + count + c, const(0, self.dtype))
 
+    def _one_pass(self) -> bool:
+        """Whether a pass covers whole runs of the innermost index."""
+        return len(self.contract.inner) == 1 or self.tiling.parts == 1
+
     def _pack_along_inner(
         self, outer: Mapping[Node, Value], column: Value, base: Value, first: Value, length: Value
     ) -> None:
-        (inner,) = self.contract.inner
-        columns = self.tiling.columns
+        """One column of a panel, lanes along the inner index."""
+        block, columns = self.block, self.tiling.columns
+        *slow, inner = self.contract.inner
+        with ExitStack() as loops:
+            values: dict[Node, Value] = {index: loops.enter_context(block.loop(extent_of(index), "k")) for index in slow}
+            line: Value = integer(0)
+            for index in slow:
+                line = line * block.size(extent_of(index)) + values[index]
+            run = length if not slow else block.size(extent_of(inner))
+            start = block.simplify(base + line * run * integer(columns))
 
-        def emit(offset: Value, width: int) -> None:
-            indices = {**self.bound, **outer, self.contract.columns[-1]: column, inner: first + offset}
-            value = self._right(indices, inner, width)
-            self.block.write(self.panels, base + offset * integer(columns), value, stride=columns)
+            def emit(offset: Value, width: int) -> None:
+                indices = {**self.bound, **outer, **values, self.contract.columns[-1]: column, inner: first + offset}
+                value = self._right(indices, inner, width)
+                block.write(self.panels, start + offset * integer(columns), value, stride=columns)
 
-        sweep(self.block, length, self.tiling.lanes, emit, "k")
+            sweep(block, run, self.tiling.lanes, emit, "k")
 
     def _right(self, indices: Mapping[Node, Value], lane: Index, width: int) -> Value:
         lowering = Lowering(self.block, self.buffers, indices, lane, width)

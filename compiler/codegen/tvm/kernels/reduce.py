@@ -148,7 +148,7 @@ def _lanes_run_along(
 
 
 def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value]) -> int:
-    """How many loads of ``body`` are contiguous along ``lane``, less those that would have to gather."""
+    """How many loads of ``body`` are contiguous along ``lane``, less those that have to gather."""
     score = 0
     every: dict[Node, Value] = {
         node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64"))
@@ -159,7 +159,7 @@ def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value
         if any(loads(position) for position in read.children):
             continue
         flat, stride = probe.offset(read.tensor, read.children)
-        if flat is None or (stride not in (0, 1)):
+        if flat is None:
             score -= 1
         elif stride == 1:
             score += 1
