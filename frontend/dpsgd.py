@@ -77,7 +77,7 @@ class DpsgdOptimizer(Optimizer):
             ``epsilon`` and ``max_steps``.
         parameter_list: Parameters or names; all trainable ones if None. Others get neither update nor noise.
         dataset_size: Public number of examples n, for the sampling rate q = L / n.
-        sample_rate: q itself; give one of the two. Without q no privacy loss is ever reported.
+        sample_rate: q itself. Without q no privacy loss is ever reported.
         delta: Failure probability of the guarantee.
         max_steps: Number of steps the guarantee covers; the runtime refuses more.
         epsilon: The budget. With q and delta, two of sigma, max_steps and epsilon give the third.
@@ -127,24 +127,17 @@ class DpsgdOptimizer(Optimizer):
                 f"use one of {', '.join(ADJACENCY[sampler])}",
             )
         _check_budget(batch_size, dataset_size, sample_rate, delta, max_steps, epsilon)
-        rate_known = dataset_size is not None or sample_rate is not None
-        calibrated = rate_known and None not in (delta, max_steps, epsilon)
-        stated = None if isinstance(sigma, _Documented) else sigma
-        if stated is None and sigma is None and not calibrated:
-            raise _refuse(
-                "sigma is None",
-                "state sigma, or let it follow from epsilon, max_steps, delta and dataset_size",
-            )
-        left = [("clip", clip), ("batch_size", batch_size)] + ([] if calibrated else [("sigma", sigma)])
-        defaults = tuple(name for name, value in left if isinstance(value, _Documented))
+        given = None if isinstance(sigma, _Documented) else sigma
+        stated = [("clip", clip), ("batch_size", batch_size)]
+        defaults = tuple(name for name, value in stated if isinstance(value, _Documented))
+        if given is None and epsilon is None:
+            defaults += ("sigma",)
         if defaults:
             _warn_defaults(defaults)
-        if stated is None and not calibrated:
-            stated = float(_SIGMA)
         self.privacy = PrivacySpec(
             clip=float(clip),
             lot=float(batch_size),
-            sigma=None if stated is None else float(stated),
+            sigma=None if given is None else float(given),
             dataset_size=dataset_size,
             sample_rate=sample_rate,
             delta=delta,
@@ -198,7 +191,8 @@ class DpsgdOptimizer(Optimizer):
         if self.privacy.mechanism != "paddle":
             # What is private is the gradient; the update itself is plain SGD.
             return param.block.append_op("sgd", inputs, {"ParamOut": [param]})
-        attrs = {"clip": self.privacy.clip, "batch_size": self.privacy.lot, "sigma": self.privacy.sigma, "seed": 0}
+        spec = self.privacy
+        attrs = {"clip": spec.clip, "batch_size": spec.lot, "sigma": spec.sigma or float(_SIGMA), "seed": 0}
         return param.block.append_op("dpsgd", inputs, {"ParamOut": [param]}, attrs)
 
 
@@ -210,8 +204,6 @@ def _check_budget(
     max_steps: int | None,
     epsilon: float | None,
 ) -> None:
-    if dataset_size is not None and sample_rate is not None:
-        raise _refuse("dataset_size and sample_rate are both given", "give one: q = batch_size / dataset_size")
     for name, count in (("dataset_size", dataset_size), ("max_steps", max_steps)):
         if count is not None:
             _number(name, count, low=0, exclusive=True)

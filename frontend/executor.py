@@ -157,9 +157,7 @@ class Executor:
             seen.append(rows)
         return rows if rows in seen else 0
 
-    def _compile(
-        self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int
-    ) -> Compiled:
+    def _compile(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int) -> Compiled:
         types = {name: _feed_type(program, name, array) for name, array in feeds.items()}
         source = lower(program, fetches=fetches, feed_types=types)
         # One-off programs such as the startup program are not worth a compilation of seconds.

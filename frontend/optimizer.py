@@ -154,7 +154,19 @@ Adagrad = AdagradOptimizer
 Adam = AdamOptimizer
 
 _MISSING = frozenset(
-    ["Adadelta", "Adamax", "DecayedAdagrad", "DGCMomentum", "Ftrl", "Lamb", "LarsMomentum", "Lookahead", "Pipeline", "RMSProp", "Recompute"]
+    [
+        "Adadelta",
+        "Adamax",
+        "DecayedAdagrad",
+        "DGCMomentum",
+        "Ftrl",
+        "Lamb",
+        "LarsMomentum",
+        "Lookahead",
+        "Pipeline",
+        "RMSProp",
+        "Recompute",
+    ]
 )
 _HELPERS = frozenset(("ExponentialMovingAverage", "ModelAverage"))
 

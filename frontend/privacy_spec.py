@@ -13,7 +13,8 @@ class PrivacySpec:
     Attributes:
         clip: C, the bound on the L2 norm of one example's gradient over all parameters.
         lot: L, the public constant by which the noisy sum is divided.
-        sigma: Noise multiplier; the noise has standard deviation sigma * C. None: follows from the budget.
+        sigma: Noise multiplier; the noise has standard deviation sigma * C. None: not given, so it follows from the
+            budget, or is Paddle's documented default.
         dataset_size: Public number of examples, for q = lot / dataset_size.
         sample_rate: q itself.
         delta: Failure probability of the guarantee.

@@ -26,8 +26,9 @@ _SLICE_END = 10_000_000
 class Variable:
     """A named value of a `Block`: data, a temporary, or state that outlives a step (``persistable``).
 
-    ``shape`` holds -1 where the extent is known only when data is fed; ``dtype`` is a `VarType`. Created by
-    layers and by `Block.create_var`, never directly.
+    ``shape`` holds -1 where the extent is known only when data is fed; ``dtype`` is a `VarType`; ``is_public``
+    marks a feed that is no secret (`fluid.privacy.public`). Created by layers and by `Block.create_var`, never
+    directly.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Variable:
         self._stop_gradient = stop_gradient
         self.is_data = is_data
         self.need_check_feed = need_check_feed
+        self.is_public = False
 
     @property
     def name(self) -> str:

@@ -1,0 +1,243 @@
+"""Ops that rearrange or select elements, and lookups."""
+
+from __future__ import annotations
+
+from ...compiler.ir.core import Value
+from ...compiler.ir.types import Dim, DType, dim_div, numel
+from ...compiler.ops import embedding, indexing, reduce
+from .context import OpLowering, Rules
+from .loss import check_range
+
+
+def _reshape(o: OpLowering) -> None:
+    x = o.x()
+    wanted = o.attr("shape")
+    shape: list[Dim] = [x.tensor.shape[i] if d == 0 else d for i, d in enumerate(wanted)]
+    if -1 in wanted:
+        at = list(wanted).index(-1)
+        known = numel(d for i, d in enumerate(shape) if i != at)
+        rest = dim_div(numel(x.tensor.shape), known)
+        if rest is None:
+            raise o.error(
+                f"{x.type} cannot take the shape {list(wanted)}", "the extents must multiply to the same size"
+            )
+        shape[at] = rest
+    o.set(o.b.reshape(x, tuple(shape)))
+
+
+def _transpose(o: OpLowering) -> None:
+    o.set(o.b.transpose(o.x(), o.attr("axis")))
+
+
+def _squeeze(o: OpLowering) -> None:
+    x = o.x()
+    dropped = set(o.axes(x, o.attr("axes"))) or {i for i, d in enumerate(x.tensor.shape) if d == 1}
+    o.set(o.b.reshape(x, tuple(d for i, d in enumerate(x.tensor.shape) if i not in dropped)))
+
+
+def _unsqueeze(o: OpLowering) -> None:
+    x = o.x()
+    shape: list[Dim] = list(x.tensor.shape)
+    for axis in o.attr("axes"):
+        shape.insert(axis + len(shape) + 1 if axis < 0 else axis, 1)
+    o.set(o.b.reshape(x, tuple(shape)))
+
+
+def _flatten(o: OpLowering) -> None:
+    x, at = o.x(), o.attr("axis", 1)
+    o.set(o.b.reshape(x, (numel(x.tensor.shape[:at]), numel(x.tensor.shape[at:]))))
+
+
+def _concat(o: OpLowering) -> None:
+    o.set(o.b.concat(o.ins("X"), o.attr("axis", 0)))
+
+
+def _fixed(o: OpLowering, x: Value, axis: int) -> int:
+    extent = x.tensor.shape[axis]
+    if not isinstance(extent, int):
+        raise o.error(f"axis {axis} of {x.type} has the open extent {extent}", "choose another axis, or fix the shape")
+    return extent
+
+
+def _split(o: OpLowering) -> None:
+    x, axis, num = o.x(), o.attr("axis"), o.attr("num", 0)
+    extent = _fixed(o, x, axis)
+    sections = [extent // num] * num if num else list(o.attr("sections"))
+    if -1 in sections:
+        sections[sections.index(-1)] = extent - (sum(sections) + 1)
+    o.set_all(o.b.split(x, axis, sections))
+
+
+def _stack(o: OpLowering) -> None:
+    o.set(o.b.stack(o.ins("X"), o.attr("axis", 0)), "Y")
+
+
+def _unstack(o: OpLowering) -> None:
+    x = o.x()
+    (axis,) = o.axes(x, [o.attr("axis", 0)])
+    count = _fixed(o, x, axis)
+    rest = (*x.tensor.shape[:axis], *x.tensor.shape[axis + 1 :])
+    o.set_all([o.b.reshape(part, rest) for part in o.b.split(x, axis, [1] * count)], "Y")
+
+
+def _bounds(o: OpLowering, extent: Dim, start: int, end: int) -> tuple[Dim, Dim]:
+    """Python's meaning of ``[start:end]``; an open extent allows whole axes and bounds from the front."""
+    if isinstance(extent, int):
+        first, last, _ = slice(start, end).indices(extent)
+        return first, max(first, last)
+    if start >= 0 and end >= 0:
+        # A bound that no batch reaches means: to the end.
+        return (start, extent) if end >= 10_000_000 else (start, end)
+    raise o.error(f"[{start}:{end}] counts from the end of the open extent {extent}", "count from the front")
+
+
+def _slice(o: OpLowering) -> None:
+    x = o.x("Input")
+    axes, starts, ends = o.attr("axes"), o.attr("starts"), o.attr("ends")
+    strides = o.attr("strides", [1] * len(axes))
+    out = x
+    for axis, start, end, stride in zip(o.axes(x, axes), starts, ends, strides, strict=True):
+        if stride < 0:
+            raise o.error(f"a stride of {stride}", "slice forwards, then reverse")
+        first, last = _bounds(o, out.tensor.shape[axis], start, end)
+        out = o.b.slice(out, axis, first, last, stride)
+    dropped = set(o.attr("decrease_axis", []))
+    shape = tuple(d for i, d in enumerate(out.tensor.shape) if i not in dropped)
+    o.set(o.b.reshape(out, shape or (1,)))
+
+
+def _expand(o: OpLowering) -> None:
+    o.set(o.b.tile(o.x(), o.attr("expand_times")))
+
+
+def _expand_as(o: OpLowering) -> None:
+    x, target = o.x(), o.x("target_tensor")
+    repeats: list[int] = []
+    for have, want in zip(x.tensor.shape, target.tensor.shape, strict=True):
+        times = dim_div(want, have)
+        if isinstance(times, int):
+            repeats.append(times)
+        elif have == 1:
+            repeats.append(1)  # broadcast below: the batch
+        else:
+            raise o.error(f"{x.type} cannot be repeated to {target.type}", "extents must be multiples")
+    o.set(o.b.broadcast(o.b.tile(x, repeats), target.tensor.shape))
+
+
+def _pad(o: OpLowering) -> None:
+    widths = o.attr("paddings")
+    o.set(o.b.pad(o.x(), widths[::2], widths[1::2], o.attr("pad_value", 0.0)))
+
+
+def _reverse(o: OpLowering) -> None:
+    o.set(o.b.reverse(o.x(), o.attr("axis")))
+
+
+def _index(o: OpLowering, slot: str) -> Value:
+    """An index of rows, without its axis of extent 1."""
+    index = o.x(slot)
+    return o.b.reshape(index, index.tensor.shape[:1]) if index.tensor.rank == 2 else index
+
+
+def _gather(o: OpLowering) -> None:
+    o.set(o.b.gather(o.x(), _index(o, "Index"), 0))
+
+
+def _gather_nd(o: OpLowering) -> None:
+    o.set(o.b(indexing.GatherNd(o.x(), o.x("Index"))))
+
+
+def _scatter(o: OpLowering) -> None:
+    x, index, updates = o.x(), _index(o, "Ids"), o.x("Updates")
+    if o.attr("overwrite", True):
+        o.set(o.b(indexing.Scatter(x, index, updates, 0)))
+    else:
+        cleared = o.b(indexing.Scatter(x, index, o.b.zeros_like(updates), 0))
+        o.set(o.b.scatter_add(cleared, index, updates, 0))
+
+
+def _argmax(o: OpLowering) -> None:
+    _extreme(o, reduce.Argmax)
+
+
+def _argmin(o: OpLowering) -> None:
+    _extreme(o, reduce.Argmin)
+
+
+def _extreme(o: OpLowering, op: type[reduce.Argmax] | type[reduce.Argmin]) -> None:
+    x = o.x()
+    (axis,) = o.axes(x, [o.attr("axis")])
+    found = o.b(op(x, axis))
+    o.set(found if found.tensor.rank else o.one(found))
+
+
+def _argsort(o: OpLowering) -> None:
+    x = o.x()
+    (axis,) = o.axes(x, [o.attr("axis", -1)])
+    values, indices = o.b.emit(indexing.Argsort(x, axis, bool(o.attr("descending", False))))
+    o.set(values)
+    o.set(indices, "Indices")
+
+
+def _cumsum(o: OpLowering) -> None:
+    o.set(o.b.cumsum(o.x(), o.attr("axis", -1), bool(o.attr("exclusive", False)), bool(o.attr("reverse", False))))
+
+
+def _shape(o: OpLowering) -> None:
+    dims = o.x("Input").tensor.shape
+    o.set(o.b.concat([o.one(o.b.extent(d, DType.I32)) for d in dims], 0))
+
+
+def _size(o: OpLowering) -> None:
+    count = numel(o.x("Input").tensor.shape)
+    o.set(o.one(o.b.extent(count, DType.I64)))
+
+
+def _lookup(o: OpLowering) -> None:
+    ids, table = o.tokens("Ids"), o.x("W")
+    check_range(o, "Ids", table.tensor.shape[0])
+    if o.op.type == "lookup_table":
+        ids = o.b.reshape(ids, ids.tensor.shape[:-1])
+    padding = o.attr("padding_idx", -1)
+    o.set(o.b.lookup(table, ids, None if padding == -1 else padding))
+
+
+def _one_hot(o: OpLowering) -> None:
+    ids = o.tokens("X")
+    if o.op.type == "one_hot":
+        ids = o.b.reshape(ids, ids.tensor.shape[:-1])
+    if not o.attr("allow_out_of_range", False):
+        check_range(o, "X", o.attr("depth"))
+    o.set(o.b(embedding.OneHot(ids, o.attr("depth"), DType.F32)))
+
+
+RULES: Rules = {
+    "reshape2": _reshape,
+    "transpose2": _transpose,
+    "squeeze2": _squeeze,
+    "unsqueeze2": _unsqueeze,
+    "flatten2": _flatten,
+    "concat": _concat,
+    "split": _split,
+    "stack": _stack,
+    "unstack": _unstack,
+    "slice": _slice,
+    "strided_slice": _slice,
+    "expand": _expand,
+    "expand_as": _expand_as,
+    "pad": _pad,
+    "reverse": _reverse,
+    "gather": _gather,
+    "gather_nd": _gather_nd,
+    "scatter": _scatter,
+    "arg_max": _argmax,
+    "arg_min": _argmin,
+    "argsort": _argsort,
+    "cumsum": _cumsum,
+    "shape": _shape,
+    "size": _size,
+    "lookup_table": _lookup,
+    "lookup_table_v2": _lookup,
+    "one_hot": _one_hot,
+    "one_hot_v2": _one_hot,
+}

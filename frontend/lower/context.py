@@ -1,0 +1,336 @@
+"""What the lowering of one function knows: values by name, state read and written, parameters, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...compiler.errors import LoweringError
+from ...compiler.ir.core import Param, Role, StateDecl, StateName, StateRole, Value
+from ...compiler.ir.location import Loc
+from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType, Type
+from ...compiler.ops import ragged
+from ...compiler.ops.construct import OpBuilder
+from ...compiler.ops.state import Read, Write
+from ..framework import AttrValue, Block, Operator, Program
+from ..variable import Parameter, Variable
+from ..vartype import VarType
+
+Array: TypeAlias = NDArray[np.generic]
+BATCH = Sym("N")
+
+
+def dtype_of(kind: VarType) -> DType:
+    """The IR's element type; raises LoweringError for one it does not have."""
+    try:
+        return DType.of(kind.numpy)
+    except KeyError:
+        raise LoweringError(f"element type {kind.numpy.name} cannot be compiled", hint="cast to int32") from None
+
+
+@dataclass
+class Source:
+    """What a whole module shares between its functions.
+
+    Attributes:
+        state: Declared variables by name.
+        initial: Values of state given as arrays, which no function makes.
+        ranges: Integer feeds with their range of valid values ``[low, high)``.
+    """
+
+    state: dict[str, StateDecl] = field(default_factory=dict)
+    initial: dict[str, Array] = field(default_factory=dict)
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def declare(self, var: Variable, role: StateRole) -> StateDecl:
+        """The state variable for a persistable Variable; a more telling role replaces ``variable``."""
+        kind = TensorType(dtype_of(var.dtype), fixed_shape(var))
+        trainable = isinstance(var, Parameter) and var.trainable and not var.stop_gradient
+        if isinstance(var, Parameter) and role == "variable":
+            role = "parameter"
+        old = self.state.get(var.name)
+        if old is not None and old.type != kind:
+            raise LoweringError(
+                f"{var.name} is {old.type} in one program and {kind} in another",
+                hint="programs that share a variable must agree on its shape and type",
+            )
+        if old is None or (old.role == "variable" and role != "variable"):
+            self.state[var.name] = StateDecl(var.name, kind, role=role, trainable=trainable)
+        elif trainable and not old.trainable:
+            self.state[var.name] = StateDecl(var.name, kind, role=old.role, trainable=True)
+        return self.state[var.name]
+
+    def constant(self, name: str, array: Array) -> StateDecl:
+        """A read-only variable that holds an array of the program."""
+        decl = StateDecl(name, TensorType(DType.of(array.dtype), array.shape))
+        self.state[name] = decl
+        self.initial[name] = array
+        return decl
+
+
+def fixed_shape(var: Variable) -> tuple[int, ...]:
+    """The shape of a Variable that must not depend on what is fed."""
+    if any(d < 0 for d in var.shape):
+        raise LoweringError(
+            f"{var.name} is persistable but has the open shape {list(var.shape)}", hint="give it a fixed shape"
+        )
+    return var.shape
+
+
+class FunctionLowering:
+    """Lowers the ops of one program into one function.
+
+    Attributes:
+        b: Collects the ops.
+        env: The latest value of every name; ``history`` has the earlier ones, too.
+        private: The program's backward is private.
+    """
+
+    def __init__(
+        self, source: Source, program: Program, feeds: Mapping[str, Type], rules: Rules, *, private: bool = False
+    ) -> None:
+        self.source = source
+        self.program = program
+        self.rules = rules
+        self.private = private
+        self.b = OpBuilder()
+        self.env: dict[str, Value] = {}
+        self.params: list[Param] = []
+        self.written: dict[str, Value] = {}
+        self.reads: dict[str, Value] = {}
+        self.history: dict[str, list[Value]] = {}
+        self._streams = 0
+        for name, kind in feeds.items():
+            value = Value(kind, name)
+            self.env[name] = value
+            self.history[name] = [value]
+            self.params.append(Param(name, value, "feed"))
+
+    def run(self, ops: Iterable[Operator]) -> None:
+        """Lower ops of the global block, in program order."""
+        for op in ops:
+            self.lower(op, Frame(self, self.program.global_block(), self.b))
+
+    def lower(self, op: Operator, frame: Frame) -> None:
+        """Lower one op of a block."""
+        rule = self.rules.get(op.type)
+        if rule is None:
+            raise LoweringError(
+                f"{op.loc.layer or op.type}: the op {op.type} cannot be compiled yet",
+                where=op.loc.place,
+                hint="leave the layer out, or write it with other layers",
+            )
+        with frame.b.at(Loc(op.loc.file, op.loc.line, op.loc.layer or op.type)):
+            rule(OpLowering(self, op, frame))
+
+    def read(self, name: str) -> Value | None:
+        """The value of a name at this point: computed, fed, or read from state; None if there is none."""
+        if name in self.env:
+            return self.env[name]
+        var = self.program.global_block().vars.get(name)
+        if var is None or not var.persistable or not var.has_dtype:
+            return None
+        decl = self.source.declare(var, "variable")
+        value = self.b(Read(StateName(name), decl.type), name)
+        self.env[name] = self.reads[name] = value
+        self.history[name] = [value]
+        return value
+
+    def write(self, name: str, value: Value) -> None:
+        """Give a name its new value; a persistable one reaches the state at the end of the function."""
+        self.env[name] = value
+        self.history.setdefault(name, []).append(value)
+        var = self.program.global_block().vars.get(name)
+        if var is not None and var.persistable and not var.is_data:
+            decl = self.source.declare(var, "variable")
+            if value.type != decl.type:
+                raise LoweringError(
+                    f"{name} holds {decl.type}, but {value.type} is written into it",
+                    hint="a persistable variable keeps its shape and type; reshape or cast before assigning",
+                )
+            self.written[name] = value
+
+    def constant(self, name: str, array: Array) -> Value:
+        """An array that the program states: one fill if all elements agree, else read-only state."""
+        kind = TensorType(DType.of(array.dtype), array.shape)
+        flat = array.reshape(-1)
+        if flat.size and bool(np.all(flat == flat[0])):
+            return self.b.fill(kind.shape, kind.dtype, flat[0].item())
+        if name not in self.reads:
+            decl = self.source.constant(name, array)
+            self.reads[name] = self.b(Read(StateName(name), decl.type), name)
+        return self.reads[name]
+
+    def generator(self) -> tuple[Value, Value, int]:
+        """Key, counter and a stream of its own for one random op; asks the caller for key and counter."""
+        key = self._param("rng_key", TensorType(DType.U32, (8,)))
+        counter = self._param("rng_counter", TensorType(DType.U64, ()))
+        self._streams += 1
+        return key, counter, self._streams - 1
+
+    def _param(self, role: Role, kind: TensorType) -> Value:
+        for param in self.params:
+            if param.role == role:
+                return param.value
+        value = Value(kind, role)
+        self.params.append(Param(role, value, role))
+        return value
+
+    def finish(self) -> None:
+        """Write what changed, in the order of the names."""
+        for name in sorted(self.written):
+            self.b.emit(Write(self.written[name], StateName(name)))
+
+
+class Frame:
+    """Where a block is lowered: its builder, and the values of the names it sees.
+
+    The global block reads and writes the function's names; the body of a loop or branch has only what it was
+    given, since regions capture nothing.
+    """
+
+    def __init__(
+        self, function: FunctionLowering, block: Block, b: OpBuilder, local: dict[str, Value] | None = None
+    ) -> None:
+        self.function = function
+        self.block = block
+        self.b = b
+        self.local = local
+
+    def read(self, name: str) -> Value | None:
+        """The value of a name, or None."""
+        return self.function.read(name) if self.local is None else self.local.get(name)
+
+    def write(self, name: str, value: Value) -> None:
+        """Give a name its new value."""
+        if self.local is None:
+            self.function.write(name, value)
+        else:
+            self.local[name] = value
+
+
+class OpLowering:
+    """One op on its way into the IR: its arguments as values, its attributes, its results."""
+
+    def __init__(self, function: FunctionLowering, op: Operator, frame: Frame) -> None:
+        self.function = function
+        self.op = op
+        self.frame = frame
+        self._rows: Value | None = None
+
+    @property
+    def b(self) -> OpBuilder:
+        return self.frame.b
+
+    @property
+    def layer(self) -> str:
+        """The layer as the user wrote it."""
+        return self.op.loc.layer or self.op.type
+
+    def error(self, what: str, hint: str) -> LoweringError:
+        """An error at the user's line."""
+        return LoweringError(f"{self.layer}: {what}", where=self.op.loc.place, hint=hint)
+
+    def value(self, name: str) -> Value:
+        """The value of a name that the op reads."""
+        found = self.frame.read(name)
+        if found is None:
+            var = self.frame.block.find_var_recursive(name)
+            if var is not None and var.is_data:
+                raise self.error(f"{name} is read but not fed", f"feed it: feed={{'{name}': ...}}")
+            raise self.error(
+                f"{name} is read before anything writes it", "give it a value first, or make it persistable"
+            )
+        return found
+
+    def has(self, slot: str) -> bool:
+        return bool(self.op.input(slot))
+
+    def ins(self, slot: str) -> list[Value]:
+        """All values in a slot."""
+        return [self.value(name) for name in self.op.input(slot)]
+
+    def any(self, slot: str) -> Value:
+        """The only value in a slot, dense or ragged."""
+        names = self.op.input(slot)
+        if len(names) != 1:
+            raise self.error(f"slot {slot} holds {len(names)} variables", "it takes exactly one")
+        return self.value(names[0])
+
+    def x(self, slot: str = "X") -> Value:
+        """The only value in a slot, dense."""
+        found = self.any(slot)
+        if isinstance(found.type, RaggedType):
+            raise self.error(
+                f"{self.op.input(slot)[0]} holds sequences of different lengths, which this layer cannot take",
+                "pool them first: fluid.layers.sequence_pool",
+            )
+        return found
+
+    def tokens(self, slot: str = "X") -> Value:
+        """The only value in a slot; of sequences all their rows, and `set` divides the result again."""
+        found = self.any(slot)
+        if isinstance(found.type, RaggedType):
+            self._rows = found
+            return self.b(ragged.Data(found))
+        return found
+
+    def optional(self, slot: str) -> Value | None:
+        """The value in a slot that may be empty."""
+        return self.x(slot) if self.has(slot) else None
+
+    def attr(self, name: str, default: AttrValue = None) -> AttrValue:
+        """An attribute, or its default where the record lacks it."""
+        return self.op.attrs.get(name, default)
+
+    def set(self, value: Value, slot: str = "Out") -> None:
+        """Give the result in ``slot`` its value; nothing happens if the record does not name it."""
+        if self._rows is not None and not isinstance(value.type, RaggedType):
+            value = self.b(ragged.Like(value, self._rows))
+        self.set_all([value] if self.op.output(slot) else [], slot)
+
+    def set_all(self, values: Sequence[Value], slot: str = "Out") -> None:
+        """Give the results in ``slot`` their values, in order."""
+        for name, value in zip(self.op.output(slot), values, strict=True):
+            if value.op is not None and not value.hint:
+                value.hint = name
+            self.frame.write(name, value)
+
+    def variable(self, slot: str = "Out") -> Variable:
+        """The Variable that a result slot names."""
+        name = self.op.output(slot)[0]
+        found = self.frame.block.find_var_recursive(name)
+        assert found is not None
+        return found
+
+    def axes(self, x: Value, dims: Iterable[int]) -> tuple[int, ...]:
+        """Axes counted from the front."""
+        return tuple(d % max(x.tensor.rank, 1) for d in dims)
+
+    def one(self, x: Value) -> Value:
+        """A number as fluid has it, of shape [1]."""
+        return self.b.reshape(x, (1,))
+
+    def number(self, x: Value) -> Value:
+        """A Variable of one element as a number of rank 0."""
+        return self.b.reshape(x, ())
+
+    def shape(self, extents: Iterable[int], like: Value | None = None, axis: int = 0) -> Shape:
+        """A shape of the program: fixed extents, and one -1 that is ``like``'s extent on ``axis``."""
+        found: list[Dim] = []
+        for d in extents:
+            if d >= 0:
+                found.append(d)
+            elif like is not None:
+                found.append(like.tensor.shape[axis])
+            else:
+                raise self.error(f"shape {list(extents)} is open", "give all extents")
+        return tuple(found)
+
+
+Rule: TypeAlias = Callable[[OpLowering], None]
+Rules: TypeAlias = Mapping[str, Rule]

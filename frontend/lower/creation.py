@@ -1,0 +1,141 @@
+"""Constants and random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...compiler.ir.core import Value
+from ...compiler.ir.types import DType, Shape, TensorType
+from ...compiler.ops import random
+from .context import OpLowering, Rule, Rules, dtype_of
+
+
+def _extents(o: OpLowering) -> Shape:
+    """The record's shape, one extent of it taken from the input of a ``*_batch_size_like`` op."""
+    shape = [int(d) for d in o.attr("shape")]
+    if not o.has("Input"):
+        return o.shape(shape)
+    like = o.any("Input")
+    dims = like.ragged.data.shape if not hasattr(like.type, "shape") else like.tensor.shape
+    at = o.attr("output_dim_idx", 0)
+    return (*shape[:at], dims[o.attr("input_dim_idx", 0)], *shape[at + 1 :])
+
+
+def _fill(o: OpLowering) -> None:
+    dtype = dtype_of(o.attr("dtype"))
+    value = o.attr("value")
+    o.set(o.b.fill(_extents(o), dtype, value if dtype.is_float else int(value)))
+
+
+def _fill_like(value: float) -> Rule:
+    def rule(o: OpLowering) -> None:
+        x = o.tokens()
+        number = o.attr("value", value)
+        o.set(o.b.fill(x.tensor.shape, x.tensor.dtype, number if x.tensor.dtype.is_float else int(number)))
+
+    return rule
+
+
+def _assign(o: OpLowering) -> None:
+    o.set_all([o.any("X")])
+
+
+def _assign_value(o: OpLowering) -> None:
+    o.set(array(o, np.asarray(o.attr("values"))))
+
+
+def array(o: OpLowering, values: np.ndarray[Any, Any]) -> Value:
+    """An array of the program; not available inside loops and branches, which capture nothing."""
+    if o.frame.local is not None and not (values.size and np.all(values == values.flat[0])):
+        raise o.error("an array inside a loop or branch cannot be compiled", "create it before the block")
+    return o.function.constant(o.op.output_arg_names[0], values)
+
+
+def _stated(o: OpLowering) -> None:
+    if not o.op.has_attr("values"):
+        raise o.error("the bounds are Variables", "give numbers known when the program is built")
+    o.set(array(o, o.attr("values")))
+
+
+def _eye(o: OpLowering) -> None:
+    dtype = dtype_of(o.attr("dtype"))
+    o.set(array(o, np.eye(o.attr("num_rows"), o.attr("num_columns"), dtype=dtype.numpy)))
+
+
+def _diag(o: OpLowering) -> None:
+    x = o.x("Diagonal")
+    (extent,) = x.tensor.shape
+    if not isinstance(extent, int):
+        raise o.error(f"the diagonal has the open extent {extent}", "give a vector of fixed length")
+    unit = array(o, np.eye(extent, dtype=x.tensor.dtype.numpy))
+    o.set(o.b.mul(unit, x))
+
+
+def _drawn(make: Callable[[OpLowering, TensorType, dict[str, Any]], random.Generated]) -> Rule:
+    def rule(o: OpLowering) -> None:
+        dtype = dtype_of(o.attr("dtype"))
+        drawn = o.b(make(o, TensorType(DType.F32, _extents(o)), source(o, o.attr("seed", 0))))
+        o.set(o.b.cast(drawn, dtype))
+
+    return rule
+
+
+def source(o: OpLowering, seed: int) -> dict[str, Any]:
+    """Where an op draws from: Paddle's generator under a seed, else a keystream of its own.
+
+    Private programs always take the keystream: Paddle's generator repeats its numbers every step.
+    """
+    if seed and not o.function.private:
+        return {"key": None, "counter": None, "seed": seed, "generator": "paddle"}
+    if o.frame.local is not None:
+        raise o.error("random numbers inside a loop or branch cannot be compiled", "draw them before the block")
+    key, counter, stream = o.function.generator()
+    return {"key": key, "counter": counter, "stream": stream}
+
+
+def _uniform(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
+    return random.Uniform(type=kind, low=o.attr("min"), high=o.attr("max"), **where)
+
+
+def _normal(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
+    return random.Normal(type=kind, mean=o.attr("mean"), std=o.attr("std"), **where)
+
+
+def _truncated(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
+    return random.TruncatedNormal(type=kind, mean=o.attr("mean"), std=o.attr("std"), **where)
+
+
+def _dropout(o: OpLowering) -> None:
+    x, p = o.tokens(), o.attr("dropout_prob")
+    how = o.attr("dropout_implementation", "downgrade_in_infer")
+    if o.attr("is_test", False):
+        o.set(o.b.scale(x, 1.0 - p) if how == "downgrade_in_infer" else x)
+        return
+    seed = o.attr("seed", 0) if o.attr("fix_seed", False) else 0
+    where = source(o, seed)
+    out, _ = o.b.emit(random.Dropout(x=x, p=p, implementation=how, **where))
+    o.set(out)
+
+
+RULES: Rules = {
+    "fill_constant": _fill,
+    "fill_constant_batch_size_like": _fill,
+    "fill_zeros_like": _fill_like(0.0),
+    "fill_any_like": _fill_like(0.0),
+    "assign": _assign,
+    "rnn_memory_helper": _assign,
+    "assign_value": _assign_value,
+    "range": _stated,
+    "linspace": _stated,
+    "eye": _eye,
+    "diag": _diag,
+    "uniform_random": _drawn(_uniform),
+    "uniform_random_batch_size_like": _drawn(_uniform),
+    "gaussian_random": _drawn(_normal),
+    "gaussian_random_batch_size_like": _drawn(_normal),
+    "truncated_gaussian_random": _drawn(_truncated),
+    "dropout": _dropout,
+}

@@ -1,0 +1,271 @@
+"""Arithmetic, functions of one element, comparisons and reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...compiler.ir.core import Value
+from ...compiler.ir.types import DType
+from ...compiler.ops import activation, elementwise, linear, reduce, unary
+from ...compiler.ops.base import Op
+from .context import OpLowering, Rule, Rules, dtype_of
+
+
+def aligned(o: OpLowering, x: Value, y: Value, axis: int) -> tuple[Value, Value]:
+    """Operands reshaped so that numpy's alignment puts the shorter one where fluid's ``axis`` does."""
+    if x.tensor.rank < y.tensor.rank:
+        y, x = aligned(o, y, x, axis)
+        return x, y
+    shape = y.tensor.shape
+    at = x.tensor.rank - len(shape) if axis == -1 else axis
+    while at + len(shape) > x.tensor.rank and shape and shape[-1] == 1:
+        shape = shape[:-1]
+    trailing = x.tensor.rank - at - len(shape)
+    return x, o.b.reshape(y, (*shape, *(1,) * trailing))
+
+
+def _binary(make: Callable[[Value, Value], Op], *, swap: bool = False) -> Rule:
+    def rule(o: OpLowering) -> None:
+        x, y = aligned(o, o.tokens("X"), o.tokens("Y"), o.attr("axis", -1))
+        o.set(o.b(make(y, x) if swap else make(x, y)))
+
+    return rule
+
+
+def _divide(o: OpLowering) -> None:
+    x, y = aligned(o, o.tokens("X"), o.tokens("Y"), o.attr("axis", -1))
+    if x.tensor.dtype.is_integer:
+        # Paddle truncates towards zero: |x| // |y| with the sign of x * y.
+        size = o.b(elementwise.FloorDiv(o.b.abs(x), o.b.abs(y)))
+        o.set(o.b.mul(size, o.b.mul(o.b.sign(x), o.b.sign(y))))
+    else:
+        o.set(o.b.div(x, y))
+
+
+def _unary(make: Callable[[Value], Op]) -> Rule:
+    def rule(o: OpLowering) -> None:
+        o.set(o.b(make(o.tokens())))
+
+    return rule
+
+
+def _configured(make: Callable[[OpLowering, Value], Op]) -> Rule:
+    def rule(o: OpLowering) -> None:
+        o.set(o.b(make(o, o.tokens())))
+
+    return rule
+
+
+def _sum(o: OpLowering) -> None:
+    first, *rest = o.ins("X")
+    total = first
+    for value in rest:
+        total = o.b.add(total, value)
+    o.set(total)
+
+
+def _scale(o: OpLowering) -> None:
+    x = o.tokens()
+    bias, after = o.attr("bias", 0.0), o.attr("bias_after_scale", True)
+    if o.has("ScaleTensor"):
+        factor = o.number(o.x("ScaleTensor"))
+        shifted = x if after else o.b.scale(x, 1.0, bias)
+        out = o.b.mul(shifted, factor)
+        o.set(o.b.scale(out, 1.0, bias) if after else out)
+        return
+    factor = o.attr("scale", 1.0)
+    if not after:
+        bias *= factor
+    if (factor, bias) == (1.0, 0.0):
+        o.set(x)
+    elif x.tensor.dtype.is_float:
+        o.set(o.b.scale(x, factor, bias))
+    else:
+        # Numbers of a schedule or counter: fluid computes them in the integer type.
+        dtype = x.tensor.dtype
+        scaled = x if factor == 1.0 else o.b.mul(x, o.b.fill((), dtype, int(factor)))
+        o.set(scaled if bias == 0.0 else o.b.add(scaled, o.b.fill((), dtype, int(bias))))
+
+
+def _increment(o: OpLowering) -> None:
+    x = o.x()
+    step = o.attr("step", 1.0)
+    dtype = x.tensor.dtype
+    o.set(o.b.add(x, o.b.fill((), dtype, step if dtype.is_float else int(step))))
+
+
+def _pow(o: OpLowering) -> None:
+    x = o.tokens()
+    if o.has("FactorTensor"):
+        o.set(o.b.pow(x, o.number(o.x("FactorTensor"))))
+    elif o.attr("factor") == 2.0:
+        o.set(o.b.square(x))
+    else:
+        o.set(o.b.pow(x, o.b.fill((), x.tensor.dtype, o.attr("factor", 1.0))))
+
+
+def _cast(o: OpLowering) -> None:
+    x, to = o.tokens(), dtype_of(o.attr("out_dtype"))
+    o.set(o.b.not_equal(x, o.b.fill((), x.tensor.dtype, 0)) if to is DType.BOOL else o.b.cast(x, to))
+
+
+def _clip_by_norm(o: OpLowering) -> None:
+    x, bound = o.x(), o.attr("max_norm")
+    limit = o.b.fill((), x.tensor.dtype, bound)
+    norm = o.b.sqrt(o.b.reduce_sum(o.b.square(x), range(x.tensor.rank)))
+    # Dividing by the larger of both keeps a tensor of norm 0 away from 0 / 0.
+    o.set(o.b.mul(x, o.b.div(limit, o.b.maximum(norm, limit))))
+
+
+def reduced(o: OpLowering, make: Callable[[Value, tuple[int, ...], bool], Op]) -> None:
+    """A reduction over the record's axes; what has no axes left gets shape [1]."""
+    x = o.x()
+    whole = o.attr("reduce_all", False)
+    axes = tuple(range(x.tensor.rank)) if whole else tuple(sorted(set(o.axes(x, o.attr("dim")))))
+    out = o.b(make(x, axes, bool(o.attr("keep_dim", False))))
+    o.set(out if out.tensor.rank else o.one(out))
+
+
+def _reduction(make: Callable[[Value, tuple[int, ...], bool], Op]) -> Rule:
+    return lambda o: reduced(o, make)
+
+
+def _mean(o: OpLowering) -> None:
+    x = o.tokens()
+    o.set_all([o.one(o.b.reduce_mean(x, range(x.tensor.rank)))])
+
+
+def _isfinite(o: OpLowering) -> None:
+    x = o.x()
+    finite = o.b(unary.IsFinite(x))
+    o.set(o.one(o.b(reduce.All(finite, tuple(range(x.tensor.rank))))))
+
+
+def _mul(o: OpLowering) -> None:
+    x, y = o.tokens("X"), o.x("Y")
+    rows, cols = o.attr("x_num_col_dims", 1), o.attr("y_num_col_dims", 1)
+    out = (*x.tensor.shape[:rows], *y.tensor.shape[cols:])
+    left = flattened(o, x, rows)
+    right = o.b.reshape(y, _matrix(o, y, cols))
+    o.set(o.b.reshape(o.b.matmul(left, right), out))
+
+
+def flattened(o: OpLowering, x: Value, axis: int) -> Value:
+    """``x`` with the axes from ``axis`` on in one."""
+    size = 1
+    for extent in x.tensor.shape[axis:]:
+        if not isinstance(extent, int):
+            raise o.error(f"extent {extent} of {x.type} is not known", "give the data its full shape")
+        size *= extent
+    return o.b.reshape(x, (*x.tensor.shape[:axis], size))
+
+
+def _matrix(o: OpLowering, y: Value, cols: int) -> tuple[int, int]:
+    sizes = [1, 1]
+    for axis, extent in enumerate(y.tensor.shape):
+        if not isinstance(extent, int):
+            raise o.error(f"extent {extent} of {y.type} is not known", "multiply by a parameter or a fixed shape")
+        sizes[axis >= cols] *= extent
+    return sizes[0], sizes[1]
+
+
+def _matmul(o: OpLowering) -> None:
+    x, y = o.tokens("X"), o.x("Y")
+    row, column = x.tensor.rank == 1, y.tensor.rank == 1
+    left = o.b.reshape(x, (1, *x.tensor.shape)) if row else x
+    right = o.b.reshape(y, (*y.tensor.shape, 1)) if column else y
+    ta, tb = bool(o.attr("transpose_X", False)) and not row, bool(o.attr("transpose_Y", False)) and not column
+    out = o.b(linear.MatMul(left, right, ta, tb))
+    shape = list(out.tensor.shape)
+    if column:
+        shape.pop()
+    if row:
+        shape.pop(-1 if column else -2)
+    out = o.b.reshape(out, tuple(shape) or (1,))
+    alpha = o.attr("alpha", 1.0)
+    o.set(out if alpha == 1.0 else o.b.scale(out, alpha))
+
+
+RULES: Rules = {
+    "elementwise_add": _binary(elementwise.Add),
+    "elementwise_sub": _binary(elementwise.Sub),
+    "elementwise_mul": _binary(elementwise.Mul),
+    "elementwise_div": _divide,
+    "elementwise_max": _binary(elementwise.Maximum),
+    "elementwise_min": _binary(elementwise.Minimum),
+    "elementwise_pow": _binary(elementwise.Pow),
+    "elementwise_mod": _binary(elementwise.Mod),
+    "elementwise_floordiv": _binary(elementwise.FloorDiv),
+    "equal": _binary(elementwise.Equal),
+    "not_equal": _binary(elementwise.NotEqual),
+    "less_than": _binary(elementwise.Less),
+    "less_equal": _binary(elementwise.LessEqual),
+    "greater_than": _binary(elementwise.Less, swap=True),
+    "greater_equal": _binary(elementwise.LessEqual, swap=True),
+    "logical_and": _binary(elementwise.And),
+    "logical_or": _binary(elementwise.Or),
+    "logical_xor": _binary(elementwise.Xor),
+    "logical_not": _unary(unary.Not),
+    "sum": _sum,
+    "scale": _scale,
+    "increment": _increment,
+    "pow": _pow,
+    "cast": _cast,
+    "clip": _configured(lambda o, x: unary.Clip(x, o.attr("min"), o.attr("max"))),
+    "clip_by_norm": _clip_by_norm,
+    "mean": _mean,
+    "reduce_sum": _reduction(reduce.Sum),
+    "reduce_mean": _reduction(reduce.Mean),
+    "reduce_max": _reduction(reduce.Max),
+    "reduce_min": _reduction(reduce.Min),
+    "reduce_prod": _reduction(reduce.Prod),
+    "reduce_all": _reduction(reduce.All),
+    "reduce_any": _reduction(reduce.Any_),
+    "isfinite": _isfinite,
+    "mul": _mul,
+    "matmul": _matmul,
+    # Functions of one element
+    "abs": _unary(unary.Abs),
+    "acos": _unary(unary.Acos),
+    "asin": _unary(unary.Asin),
+    "atan": _unary(unary.Atan),
+    "ceil": _unary(unary.Ceil),
+    "cos": _unary(unary.Cos),
+    "erf": _unary(unary.Erf),
+    "exp": _unary(unary.Exp),
+    "floor": _unary(unary.Floor),
+    "log": _unary(unary.Log),
+    "log1p": _unary(unary.Log1p),
+    "logsigmoid": _unary(activation.LogSigmoid),
+    "reciprocal": _unary(unary.Reciprocal),
+    "relu": _unary(unary.Relu),
+    "round": _unary(unary.Round),
+    "rsqrt": _unary(unary.Rsqrt),
+    "sigmoid": _unary(unary.Sigmoid),
+    "sign": _unary(unary.Sign),
+    "sin": _unary(unary.Sin),
+    "softplus": _unary(unary.Softplus),
+    "softsign": _unary(activation.Softsign),
+    "sqrt": _unary(unary.Sqrt),
+    "square": _unary(unary.Square),
+    "tanh": _unary(unary.Tanh),
+    "tanh_shrink": _unary(activation.TanhShrink),
+    "brelu": _configured(lambda o, x: activation.BRelu(x, o.attr("t_min", 0.0), o.attr("t_max", 24.0))),
+    "elu": _configured(lambda o, x: activation.Elu(x, o.attr("alpha", 1.0))),
+    "gelu": _configured(lambda o, x: activation.Gelu(x, o.attr("approximate", False))),
+    "hard_shrink": _configured(lambda o, x: activation.HardShrink(x, o.attr("threshold", 0.5))),
+    "hard_sigmoid": _configured(lambda o, x: activation.HardSigmoid(x, o.attr("slope", 0.2), o.attr("offset", 0.5))),
+    "hard_swish": _configured(
+        lambda o, x: activation.HardSwish(x, o.attr("threshold", 6.0), o.attr("scale", 6.0), o.attr("offset", 3.0))
+    ),
+    "leaky_relu": _configured(lambda o, x: unary.LeakyRelu(x, o.attr("alpha", 0.02))),
+    "relu6": _configured(lambda o, x: activation.Relu6(x, o.attr("threshold", 6.0))),
+    "selu": _configured(
+        lambda o, x: activation.Selu(x, o.attr("scale", 1.0507009873554805), o.attr("alpha", 1.6732632423543772))
+    ),
+    "soft_relu": _configured(lambda o, x: activation.SoftRelu(x, o.attr("threshold", 40.0))),
+    "softshrink": _configured(lambda o, x: activation.SoftShrink(x, o.attr("lambda", 0.5))),
+    "stanh": _configured(lambda o, x: activation.STanh(x, o.attr("scale_a", 0.67), o.attr("scale_b", 1.7159))),
+    "swish": _configured(lambda o, x: activation.Swish(x, o.attr("beta", 1.0))),
+    "thresholded_relu": _configured(lambda o, x: activation.ThresholdedRelu(x, o.attr("threshold", 1.0))),
+}

@@ -1,0 +1,127 @@
+"""Softmax, losses and metrics."""
+
+from __future__ import annotations
+
+from ...compiler.ir.core import Value
+from ...compiler.ir.types import DType
+from ...compiler.ops import elementwise, indexing, loss, loss_layers, reduce
+from .context import OpLowering, Rules
+
+
+def check_range(o: OpLowering, slot: str, classes: object) -> None:
+    """Tell the runtime which integers a fed variable may hold, when it is fed as it is."""
+    name = o.op.input(slot)[0]
+    var = o.function.program.global_block().vars.get(name)
+    if var is not None and var.is_data and isinstance(classes, int):
+        low, high = o.function.source.ranges.get(name, (0, classes))
+        o.function.source.ranges[name] = (low, min(high, classes))
+
+
+def _softmax(o: OpLowering) -> None:
+    o.set(o.b(loss.Softmax(o.tokens(), o.attr("axis", -1))))
+
+
+def _softmax_cross_entropy(o: OpLowering) -> None:
+    logits, axis = o.tokens("Logits"), o.attr("axis", -1)
+    label = o.tokens("Label")
+    ignore = o.attr("ignore_index", -100)
+    if o.attr("soft_label", False):
+        results = o.b.emit(loss_layers.SoftmaxCrossEntropySoft(logits, label, axis))
+    else:
+        if ignore == -100:
+            check_range(o, "Label", logits.tensor.shape[axis])
+        results = o.b.emit(loss.SoftmaxCrossEntropy(logits, label, axis, ignore))
+    o.set(results[0], "Loss")
+    o.set(results[1], "Softmax")
+
+
+def _cross_entropy(o: OpLowering) -> None:
+    p, label = o.tokens("X"), o.tokens("Label")
+    if o.attr("soft_label", False):
+        o.set(o.b(loss_layers.CrossEntropySoft(p, label)), "Y")
+        return
+    ignore = o.attr("ignore_index", -100)
+    if ignore == -100:
+        check_range(o, "Label", p.tensor.shape[-1])
+    wanted = (*p.tensor.shape[:-1], 1)
+    cost = o.b(loss.CrossEntropy(p, o.b.reshape(label, wanted), ignore))
+    o.set(o.b.reshape(cost, label.tensor.shape), "Y")
+
+
+def _sigmoid_cross_entropy(o: OpLowering) -> None:
+    x, label, ignore = o.tokens("X"), o.tokens("Label"), o.attr("ignore_index", -100)
+    cost = o.b(loss.SigmoidCrossEntropy(x, label, ignore))
+    if o.attr("normalize", False):
+        kept = o.b.not_equal(label, o.b.fill((), label.tensor.dtype, float(ignore)))
+        count = o.b.reduce_sum(o.b.cast(kept, x.tensor.dtype), range(x.tensor.rank))
+        cost = o.b.div(cost, o.b.maximum(count, o.b.fill((), x.tensor.dtype, 1e-5)))
+    o.set(cost)
+
+
+def _huber(o: OpLowering) -> None:
+    o.set(o.b(loss_layers.Huber(o.tokens("X"), o.tokens("Y"), o.attr("delta"))))
+
+
+def _log_loss(o: OpLowering) -> None:
+    cost = loss_layers.LogLoss(o.tokens("Predicted"), o.tokens("Labels"), o.attr("epsilon", 1e-4))
+    o.set(o.b(cost), "Loss")
+
+
+def _kldiv(o: OpLowering) -> None:
+    cost = o.b(loss_layers.KlDiv(o.x("X"), o.x("Target"), o.attr("reduction", "mean")))
+    o.set(cost if cost.tensor.rank else o.one(cost), "Loss")
+
+
+def _smooth_l1(o: OpLowering) -> None:
+    inside, outside = o.optional("InsideWeight"), o.optional("OutsideWeight")
+    o.set(o.b(loss_layers.SmoothL1(o.x("X"), o.x("Y"), inside, outside, o.attr("sigma", 1.0))))
+
+
+def _label_smooth(o: OpLowering) -> None:
+    o.set(o.b(loss_layers.LabelSmooth(o.x("X"), o.optional("PriorDist"), o.attr("epsilon", 0.1))))
+
+
+def _l2_normalize(o: OpLowering) -> None:
+    o.set(o.b(loss_layers.L2Normalize(o.x(), o.attr("axis"), o.attr("epsilon", 1e-12))))
+
+
+def _cos_sim(o: OpLowering) -> None:
+    o.set(o.b(loss_layers.CosSim(o.tokens("X"), o.tokens("Y"))))
+
+
+def _top_k(o: OpLowering) -> None:
+    values, indices = o.b.emit(indexing.TopK(o.tokens(), o.attr("k")))
+    o.set(values)
+    o.set(indices, "Indices")
+
+
+def _accuracy(o: OpLowering) -> None:
+    indices, label = o.tokens("Indices"), o.tokens("Label")
+    hit = o.b(elementwise.Equal(indices, o.b.cast(label, indices.tensor.dtype)))
+    right = o.b(reduce.Any_(hit, (1,)))
+    rows = indices.tensor.shape[0]
+    _metric(o, o.b.reduce_mean(o.b.cast(right, DType.F32), (0,)), "Accuracy")
+    _metric(o, o.b.reduce_sum(o.b.cast(right, DType.I32), (0,)), "Correct")
+    _metric(o, o.b.extent(rows, DType.I32), "Total")
+
+
+def _metric(o: OpLowering, value: Value, slot: str) -> None:
+    o.set_all([o.one(value)], slot)
+
+
+RULES: Rules = {
+    "softmax": _softmax,
+    "softmax_with_cross_entropy": _softmax_cross_entropy,
+    "cross_entropy": _cross_entropy,
+    "cross_entropy2": _cross_entropy,
+    "sigmoid_cross_entropy_with_logits": _sigmoid_cross_entropy,
+    "huber_loss": _huber,
+    "log_loss": _log_loss,
+    "kldiv_loss": _kldiv,
+    "smooth_l1_loss": _smooth_l1,
+    "label_smooth": _label_smooth,
+    "norm": _l2_normalize,
+    "cos_sim": _cos_sim,
+    "top_k": _top_k,
+    "accuracy": _accuracy,
+}

@@ -1,0 +1,216 @@
+"""Whole modules: a program's step, the startup that makes its state, and its test form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ...compiler.errors import LoweringError, PrivacyError
+from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
+from ...compiler.ir.stage import Stage
+from ...compiler.ir.types import Dim, RaggedType, Sym, TensorType, Type
+from ...compiler.privacy import PrivacyPlan, resolve
+from ..framework import Operator, Program
+from ..privacy_spec import PrivacySpec
+from ..reach import ancestors
+from ..variable import GRAD_SUFFIX, Variable
+from . import arrange, control, creation, elementwise, loss, training
+from .context import BATCH, Array, FunctionLowering, Rules, Source, dtype_of
+
+_FAMILIES: tuple[Rules, ...] = (
+    elementwise.RULES,
+    creation.RULES,
+    arrange.RULES,
+    loss.RULES,
+    control.RULES,
+    training.RULES,
+)
+
+
+def rules() -> Rules:
+    """Every op type that can be lowered, with its rule."""
+    found = {name: rule for family in _FAMILIES for name, rule in family.items()}
+    assert len(found) == sum(map(len, _FAMILIES)), "two families lower one op type"
+    return found
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A captured module and what belongs to it but is not IR.
+
+    Attributes:
+        module: Functions ``step``, and ``startup`` and ``infer`` where asked for.
+        fetches: Names of the step's outputs.
+        ranges: Integer feeds with their range of valid values ``[low, high)``.
+        initial: State that programs state as arrays; no function makes it.
+        spec: What the script says about privacy; None in a plain program.
+        plan: The same, resolved.
+        seed: ``program.random_seed``, None when it is 0.
+    """
+
+    module: Module
+    fetches: tuple[str, ...]
+    ranges: Mapping[str, tuple[int, int]]
+    initial: Mapping[str, Array]
+    spec: PrivacySpec | None = None
+    plan: PrivacyPlan | None = None
+    seed: int | None = None
+
+
+def feed_type(var: Variable, shape: Sequence[int] | None = None) -> Type:
+    """The IR type of a data variable.
+
+    Args:
+        var: A data variable; an open extent on axis 0 is the batch N, of sequences their rows T.
+        shape: Extents to use instead of the declared ones (-1 on axis 0 for the batch).
+
+    Raises:
+        LoweringError: Another extent is open.
+    """
+    extents = list(var.shape if shape is None else shape)
+    if any(d < 0 for d in extents[1:]):
+        raise LoweringError(
+            f"{var.name} has the shape {extents}: only the first extent may be open",
+            hint=f"state it when compiling, such as --feed {var.name}={','.join('N' if d < 0 else str(d) for d in extents)}",
+        )
+    if var.lod_level > 1:
+        raise LoweringError(f"{var.name} has lod_level {var.lod_level}", hint="one level of sequences can be compiled")
+    if var.lod_level == 1:
+        return RaggedType(TensorType(dtype_of(var.dtype), (Sym("T"), *extents[1:])), BATCH)
+    dims: list[Dim] = [BATCH if d < 0 else d for d in extents]
+    return TensorType(dtype_of(var.dtype), tuple(dims))
+
+
+def default_feeds(program: Program, ops: Sequence[Operator] | None = None) -> dict[str, Type]:
+    """Types of the data variables that the ops (the program's, if None) read, in the order of declaration."""
+    block = program.global_block()
+    read = {name for op in (block.ops if ops is None else ops) for name in op.input_arg_names}
+    return {name: feed_type(var) for name, var in block.vars.items() if var.is_data and name in read}
+
+
+def privacy_spec(program: Program) -> PrivacySpec | None:
+    """The privacy specification of the program's backward, if it is private.
+
+    Raises:
+        PrivacyError: The program has a second backward.
+    """
+    records = [op for op in program.global_block().ops if op.type == "backward"]
+    private = [op for op in records if op.attr("privacy") is not None]
+    if private and len(records) > 1:
+        other = next(op for op in records if op is not private[0])
+        raise PrivacyError(
+            "a program with Dpsgd has a second backward, whose gradients would not be accounted for",
+            where=other.loc.place,
+            hint="train the other model in a program of its own, or use one Dpsgd for one sum of losses",
+        )
+    return private[0].attr("privacy") if private else None
+
+
+def privacy_config(spec: PrivacySpec, where: str | None = None) -> tuple[PrivacyConfig, PrivacyPlan]:
+    """The compiler's constants and the accountant's plan for what a script states; may calibrate sigma (seconds)."""
+    if spec.mechanism != "gaussian" or spec.clipping != "flat":
+        raise PrivacyError(
+            f"Dpsgd(mechanism={spec.mechanism!r}, clipping={spec.clipping!r}) cannot be compiled yet",
+            where=where,
+            hint="use mechanism='gaussian' with clipping='flat'",
+        )
+    plan = resolve(
+        clip=spec.clip,
+        lot=spec.lot,
+        sigma=spec.sigma,
+        dataset_size=spec.dataset_size,
+        sample_rate=spec.sample_rate,
+        delta=spec.delta,
+        max_steps=spec.max_steps,
+        epsilon=spec.epsilon,
+        sampler=spec.sampler,
+        adjacency=spec.adjacency,
+        where=where,
+    )
+    config = PrivacyConfig(clip=plan.clip, lot=plan.lot, sigma=plan.sigma, slack=plan.slack)
+    return config, plan
+
+
+def lower_program(
+    program: Program,
+    *,
+    startup: Program | None = None,
+    feeds: Mapping[str, Type] | None = None,
+    fetches: Sequence[str] = (),
+    infer_fetches: Sequence[str] | None = None,
+    public_feeds: Sequence[str] = (),
+) -> Lowered:
+    """Lower a program, and where asked for its startup and its test form.
+
+    Args:
+        program: Becomes the function ``step``.
+        startup: Becomes the function ``startup``; None leaves it out.
+        feeds: Types of what is fed; those of `default_feeds` if None.
+        fetches: Names of variables, gradients (``h@GRAD``) included.
+        infer_fetches: What the function ``infer``, the test form pruned to them, returns; None leaves it out.
+        public_feeds: Feeds declared independent of the data set.
+
+    Raises:
+        LoweringError: A program without meaning as IR: an op that cannot be compiled, a name without value.
+        PrivacyError: A gradient that exists only privatised is fetched, or the privacy constants do not fit.
+    """
+    block = program.global_block()
+    for name in fetches:
+        if name.endswith(GRAD_SUFFIX):
+            block.var(name)  # puts a gradient on the backward record, or says why it cannot
+    source = Source()
+    spec = privacy_spec(program)
+    config, plan = None, None
+    if spec is not None:
+        record = block.private_backward()
+        config, plan = privacy_config(spec, None if record is None else record.loc.place)
+        config = PrivacyConfig(**{**config.__dict__, "public_feeds": tuple(public_feeds)})
+    functions: list[Function] = []
+    step = _function("step", source, program, block.ops, feeds, fetches, private=spec is not None)
+    if startup is not None:
+        functions.append(_function("startup", source, startup, startup.global_block().ops, {}, ()))
+    functions.append(step)
+    if infer_fetches is not None:
+        test = program.clone(for_test=True)
+        ops = test.global_block().ops
+        needed = ancestors(test, ops, set(infer_fetches))
+        kept = [op for op in ops if needed.intersection(op.output_arg_names)]
+        wanted = default_feeds(test, kept)
+        types = wanted if feeds is None else {name: feeds.get(name, kind) for name, kind in wanted.items()}
+        functions.append(_function("infer", source, test, kept, types, infer_fetches))
+    module = Module(Stage.CAPTURED, tuple(source.state.values()), tuple(functions), config)
+    return Lowered(module, tuple(fetches), source.ranges, source.initial, spec, plan, program.random_seed or None)
+
+
+def lower_startup(startup: Program) -> Lowered:
+    """A startup program on its own: a module whose only function is ``startup``."""
+    source = Source()
+    function = _function("startup", source, startup, startup.global_block().ops, {}, ())
+    module = Module(Stage.CAPTURED, tuple(source.state.values()), (function,))
+    return Lowered(module, (), source.ranges, source.initial, seed=startup.random_seed or None)
+
+
+def _function(
+    name: str,
+    source: Source,
+    program: Program,
+    ops: Sequence[Operator],
+    feeds: Mapping[str, Type] | None,
+    fetches: Sequence[str],
+    *,
+    private: bool = False,
+) -> Function:
+    types = default_feeds(program, ops) if feeds is None else feeds
+    lowering = FunctionLowering(source, program, types, rules(), private=private)
+    lowering.run(ops)
+    outputs: list[Output] = []
+    for fetch in fetches:
+        value = lowering.read(fetch)
+        if value is None:
+            raise LoweringError(
+                f"{fetch} is fetched, but nothing in the program computes it",
+                hint="fetch a Variable of this program; list_vars() gives all names",
+            )
+        outputs.append(Output(fetch, value))
+    lowering.finish()
+    return Function(name, tuple(lowering.params), tuple(lowering.b.ops), tuple(outputs))

@@ -1,0 +1,142 @@
+"""Gradients and updates."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+from ...compiler.ir.core import OpBase, StateRole, Value
+from ...compiler.ops import optim
+from ...compiler.ops.grad import Backward
+from .context import FunctionLowering, OpLowering, Rules
+
+
+def _ancestors(ops: Iterable[OpBase], targets: Iterable[Value]) -> set[Value]:
+    needed = set(targets)
+    for op in reversed(list(ops)):
+        if any(v in needed for v in op.results):
+            needed.update(op.operands)
+    return needed
+
+
+def _descendants(ops: Iterable[OpBase], sources: Iterable[Value]) -> set[Value]:
+    reached = set(sources)
+    for op in ops:
+        if any(v in reached for v in op.operands):
+            reached.update(op.results)
+    return reached
+
+
+def _forward_value(o: OpLowering, name: str, needed: set[Value]) -> Value:
+    """The value of ``name`` that the targets were computed from: its gradient is taken there."""
+    history = o.function.history.get(name, [])
+    for value in reversed(history):
+        if value in needed:
+            if value is not history[-1]:
+                warnings.warn(
+                    f"{o.layer} at {o.op.loc.place}: {name} was updated earlier in this program; its gradient uses "
+                    "the value that the forward pass read (Paddle 1.8.5 would use the updated one)",
+                    stacklevel=2,
+                )
+            return value
+    return o.value(name)
+
+
+def _stops(function: FunctionLowering, way: set[Value], inputs: set[Value], names: Iterable[str]) -> list[Value]:
+    """Values on the way from the inputs to the targets that no gradient may pass."""
+    block = function.program.global_block()
+    stopped = {name for name, var in block.vars.items() if var.stop_gradient} | set(names)
+    found: dict[Value, None] = {}
+    for name in stopped:
+        for value in function.history.get(name, []):
+            if value in way and value not in inputs:
+                found[value] = None
+    return [v for op in function.b.ops for v in op.results if v in found]
+
+
+def _backward(o: OpLowering) -> None:
+    if o.attr("error_clip"):
+        name = o.attr("error_clip")[0][0]
+        raise o.error(f"error_clip of {name} cannot be compiled yet", "clip the gradients of the parameters instead")
+    targets = o.ins("Targets")
+    ops = o.function.b.ops
+    needed = _ancestors(ops, targets)
+    inputs = [_forward_value(o, name, needed) for name in o.op.input("Wrt")]
+    way = needed & _descendants(ops, inputs)
+    stops = _stops(o.function, way, {*inputs, *targets}, o.attr("no_grad_set"))
+    request = Backward(
+        tuple(targets),
+        tuple(inputs),
+        seeds=tuple(o.ins("TargetGradients")),
+        stops=tuple(stops),
+        private=o.attr("privacy") is not None,
+    )
+    o.set_all(o.b.emit(request, *o.op.output("Grads")), "Grads")
+
+
+def _declare(o: OpLowering, role: StateRole, *slots: str) -> None:
+    """Note what the state variables in ``slots`` are for."""
+    block = o.function.program.global_block()
+    for slot in slots:
+        for name in o.op.input(slot):
+            var = block.vars.get(name)
+            if var is not None and var.persistable:
+                o.function.source.declare(var, role)
+
+
+def _sgd(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    o.set(o.b(optim.Sgd(o.x("Param"), o.x("Grad"), o.x("LearningRate"))), "ParamOut")
+
+
+def _momentum(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Velocity")
+    update = optim.Momentum(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("Velocity"),
+        o.x("LearningRate"),
+        o.attr("mu"),
+        bool(o.attr("use_nesterov", False)),
+    )
+    _results(o, update, "ParamOut", "VelocityOut")
+
+
+def _adagrad(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Moment")
+    update = optim.Adagrad(o.x("Param"), o.x("Grad"), o.x("Moment"), o.x("LearningRate"), o.attr("epsilon", 1e-6))
+    _results(o, update, "ParamOut", "MomentOut")
+
+
+def _adam(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Moment1", "Moment2", "Beta1Pow", "Beta2Pow")
+    update = optim.Adam(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("Moment1"),
+        o.x("Moment2"),
+        o.x("Beta1Pow"),
+        o.x("Beta2Pow"),
+        o.x("LearningRate"),
+        o.attr("beta1", 0.9),
+        o.attr("beta2", 0.999),
+        o.attr("epsilon", 1e-8),
+    )
+    _results(o, update, "ParamOut", "Moment1Out", "Moment2Out", "Beta1PowOut", "Beta2PowOut")
+
+
+def _results(o: OpLowering, op: OpBase, *slots: str) -> None:
+    for slot, value in zip(slots, o.b.emit(op), strict=True):
+        o.set(value, slot)
+
+
+RULES: Rules = {
+    "backward": _backward,
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "adagrad": _adagrad,
+    "adam": _adam,
+}

@@ -1,0 +1,278 @@
+"""``fluid.privacy``: data for private programs, and what their training has cost."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..compiler.driver import Source, privacy_block
+from ..compiler.errors import PrivacyError
+from ..compiler.ir.types import Sym
+from ..runtime.artifact import PrivacySpec
+from .dpsgd import PrivacyWarning
+from .errors import invalid, wrong_type
+from .framework import Program, default_main_program
+from .lower import lower
+from .source import user_location
+from .steps import Lot, PrivateSteps, set_insecure_secret
+from .variable import Variable
+
+__all__ = ["Lot", "PoissonBatches", "Spent", "insecure_noise_key", "poisson_batches", "public", "spent"]
+
+_FAR_OFF = 0.1
+"""Relative distance between the expected lot and the stated one that is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the private steps of a program have cost.
+
+    Attributes:
+        steps: Steps counted.
+        max_steps: Steps of the budget, or None.
+        delta: δ of both epsilons, or None.
+        epsilon: ε of the steps so far: holds where stopping here does not depend on anything that was seen.
+        budget: ε of all ``max_steps`` steps: the guarantee of the run, whatever its length depends on.
+        reason: Why there is no epsilon; empty where there is one.
+    """
+
+    steps: int
+    max_steps: int | None
+    delta: float | None
+    epsilon: float | None
+    budget: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        """For people: ``ε = 7.99 (δ = 1e-4) after 100 of 100 steps``."""
+        if self.epsilon is None or self.budget is None or self.delta is None:
+            return f"{self.reason} ({_steps(self.steps)})"
+        taken = f"(δ = {_short(self.delta)}) after {self.steps} of {self.max_steps} steps"
+        if self.steps == self.max_steps:
+            return f"ε = {_rounded_up(self.budget)} {taken}"
+        return f"ε = {_rounded_up(self.epsilon)} so far {taken}; guaranteed at any length: ε = {_rounded_up(self.budget)}"
+
+
+class PoissonBatches(Iterator[Lot]):
+    """Lots of a data set, drawn and counted one by one; see `poisson_batches`."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], whole: frozenset[str], steps: PrivateSteps) -> None:
+        self._arrays = arrays
+        self._whole = whole
+        self._steps = steps
+        (rows,) = {len(array) for name, array in arrays.items() if name not in whole}
+        self._sampler = steps.sampler(rows)
+
+    def __next__(self) -> Lot:
+        if self._steps.exhausted:
+            raise StopIteration
+        # The step is on the record before anybody, this process included, knows its lot.
+        number = self._steps.count()
+        chosen = self._sampler.next_lot()
+        lot = {name: array if name in self._whole else array[chosen] for name, array in self._arrays.items()}
+        return Lot(self._steps, number, lot)
+
+
+def poisson_batches(
+    arrays: Mapping[str, ArrayLike], program: Program | None = None, run_dir: Path | str | None = None
+) -> PoissonBatches:
+    """Lots for a private program, drawn as its privacy is accounted: the only feeds that keep its ε.
+
+    Every example joins every lot by itself with the stated sampling rate, so lots have any size, 0 included; all of
+    them are steps. Each is counted in the program's ledger before it is drawn. The iterator ends after
+    ``max_steps`` steps, and never where Dpsgd states no ``max_steps``.
+
+    Args:
+        arrays: Feed name to data; row i of every array is example i. Public feeds are given whole.
+        program: The program that Dpsgd trains; the default main program if None.
+        run_dir: Directory of the ledger. Runs on it add up, over processes too. Without it steps are counted in
+            memory, with one warning.
+
+    Returns:
+        An iterator of `Lot`, to be fed to ``Executor.run`` as they are.
+
+    Raises:
+        PrivacyError: The program is not private, states no sampling rate or another sampler, or is not separable.
+        ProgramError: Arrays that are not its feeds, or have different numbers of rows.
+        LedgerError: The ledger in ``run_dir`` cannot be used.
+    """
+    program = default_main_program() if program is None else program
+    source, spec = _private(program, "poisson_batches")
+    if spec.sampler != "poisson":
+        raise PrivacyError(
+            f"poisson_batches: the program states sampler={spec.sampler!r}",
+            where=user_location().place,
+            hint="leave sampler out of Dpsgd, or compile the program: fluidc run draws its lots",
+        )
+    whole = _public_feeds(source)
+    found = _checked(arrays, source, whole)
+    steps = PrivateSteps.of(program, spec, None if run_dir is None else Path(run_dir))
+    if steps.run_dir is None and steps.first_warning():
+        warnings.warn(
+            "poisson_batches: steps are counted in memory and forgotten with the process; "
+            "run_dir='...' keeps the ledger",
+            PrivacyWarning,
+            stacklevel=2,
+        )
+    batches = PoissonBatches(found, whole, steps)
+    _warn_if_far_off(spec, len(next(a for name, a in found.items() if name not in whole)))
+    return batches
+
+
+def spent(program: Program | None = None) -> Spent:
+    """What the private steps of ``program`` (the default main program if None) have cost so far.
+
+    Raises:
+        PrivacyError: The program is not private.
+    """
+    program = default_main_program() if program is None else program
+    steps = PrivateSteps.find(program)
+    if steps is None:
+        steps = PrivateSteps.of(program, _private(program, "spent")[1])
+    told = steps.spent()
+    return Spent(told.steps, steps.spec.max_steps, told.delta, told.so_far, told.budget, told.reason)
+
+
+def public(var: Variable) -> Variable:
+    """Declare that a feed is the same for everybody and no secret, such as a table of class weights.
+
+    Only a feed without an example axis needs this. The report of the program lists it; what is declared public is
+    protected by nothing.
+
+    Returns:
+        ``var`` itself.
+
+    Raises:
+        ArgumentTypeError: ``var`` is no Variable.
+        ProgramError: ``var`` is not fed, or has one row per example.
+    """
+    if not isinstance(var, Variable):
+        raise wrong_type(f"public: {var!r} is not a Variable", "pass what fluid.data returned")
+    if not var.is_data:
+        raise invalid(f"public: {var.name} is not fed", "declare feeds; what is computed from them follows")
+    if -1 in var.shape:
+        raise invalid(
+            f"public: {var.name} has the shape {list(var.shape)}, so it has one row per example",
+            "only a feed of fixed shape can be the same for all examples",
+        )
+    var.is_public = True
+    var.block.program.edited()
+    return var
+
+
+class insecure_noise_key:  # noqa: N801 - a function to its callers, with a `with` form
+    """Make noise and lots reproducible from a known key, for tests: no privacy is left.
+
+    In force at once, and until the end of the ``with`` block where it is used in one. ``None`` ends it. ε of every
+    program that takes a step meanwhile is "none (seeded)", for good.
+
+    Args:
+        key: Any bytes but none at all.
+
+    Raises:
+        PrivacyError: ``key`` is empty or not bytes.
+    """
+
+    def __init__(self, key: bytes | None) -> None:
+        if key is not None and (not isinstance(key, bytes) or not key):
+            raise PrivacyError(
+                f"insecure_noise_key: {key!r} cannot be a key",
+                where=user_location().place,
+                hint="give some bytes, such as bytes.fromhex('00ff')",
+            )
+        if key is not None:
+            warnings.warn(
+                "INSECURE: noise and lots now follow from a known key. Whoever knows it removes the noise; nothing "
+                "that is trained from here on is private",
+                PrivacyWarning,
+                stacklevel=2,
+            )
+        self._before = set_insecure_secret(key)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        set_insecure_secret(self._before)
+
+
+def _private(program: Program, asked: str) -> tuple[Source, PrivacySpec]:
+    """The lowered program and its privacy block.  Raises PrivacyError for a plain program."""
+    if program.global_block().private_backward() is None:
+        raise PrivacyError(
+            f"{asked}: the program is not private: Dpsgd did not minimise it",
+            where=user_location().place,
+            hint="pass the program that fluid.optimizer.Dpsgd(...).minimize(loss) was called on",
+        )
+    source = lower(program)
+    spec = privacy_block(source)
+    assert spec is not None
+    return source, spec
+
+
+def _public_feeds(source: Source) -> frozenset[str]:
+    privacy = source.module.privacy
+    return frozenset(() if privacy is None else privacy.public_feeds)
+
+
+def _checked(arrays: Mapping[str, ArrayLike], source: Source, whole: frozenset[str]) -> dict[str, NDArray[Any]]:
+    """The arrays, named and sized as the program's feeds are."""
+    feeds = {p.name: p.value.tensor.shape for p in source.module.function("step").params if p.role == "feed"}
+    if set(arrays) != set(feeds):
+        raise invalid(
+            f"poisson_batches: the program feeds {', '.join(sorted(feeds))}; given: {', '.join(sorted(arrays)) or '-'}",
+            "name the arrays as the program's data variables are named",
+        )
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+    rows = {name: len(array) if array.ndim else 0 for name, array in found.items() if name not in whole}
+    for name in rows:
+        if not feeds[name] or not isinstance(feeds[name][0], Sym):
+            raise invalid(
+                f"poisson_batches: the feed {name} has no example axis",
+                "declare it with shape [-1, ...], or as public: fluid.privacy.public(var)",
+            )
+    if len(set(rows.values())) > 1 or 0 in rows.values():
+        told = ", ".join(f"{name} has {count}" for name, count in rows.items())
+        raise invalid(
+            f"poisson_batches: the arrays must have the same number of rows, at least one: {told}",
+            "row i of every array must belong to example i",
+        )
+    return found
+
+
+def _warn_if_far_off(spec: PrivacySpec, rows: int) -> None:
+    """Tell the user, on this machine only, that the stated constants do not describe the data at hand."""
+    assert spec.sample_rate is not None
+    expected = spec.sample_rate * rows
+    if abs(expected - spec.lot) > _FAR_OFF * spec.lot:
+        warnings.warn(
+            f"poisson_batches: {rows} rows at sampling rate {spec.sample_rate:.3g} make lots of about {expected:.3g} "
+            f"examples, but batch_size = {spec.lot:g}; the privacy holds, the step is mis-scaled",
+            PrivacyWarning,
+            stacklevel=3,
+        )
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Two decimals, never below the bound itself."""
+    return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
+
+
+def _short(number: float) -> str:
+    """``1e-4`` rather than ``0.0001``."""
+    mantissa, exponent = f"{number:.3e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -1,0 +1,222 @@
+"""Counting the private steps of a program: which lot they ran on, under which key, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary, finalize
+
+from numpy.typing import NDArray
+
+from ..compiler.errors import PrivacyError
+from ..runtime.artifact import PrivacySpec
+from ..runtime.keystream import fresh_key, insecure_key
+from ..runtime.ledger import Ledger, Spent
+from ..runtime.sampler import PoissonSampler
+from ..runtime.stepper import Stepper
+from .framework import Program
+from .source import user_location
+
+Array: TypeAlias = NDArray[Any]
+
+
+class Lot(Mapping[str, Array]):
+    """One lot drawn by `fluid.privacy.poisson_batches`; feed it to ``Executor.run`` as it is.
+
+    It shows its arrays read-only: a changed copy is a lot of the caller's own, which no accounting covers.
+    """
+
+    def __init__(self, steps: PrivateSteps, number: int, arrays: Mapping[str, Array]) -> None:
+        self._steps = steps
+        self._number: int | None = number
+        self._arrays = dict(arrays)
+        self._used = False
+
+    def __getitem__(self, name: str) -> Array:
+        view = self._arrays[name].view()
+        view.flags.writeable = False
+        return view
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """The arrays themselves, for the step that runs on them."""
+        return self._arrays
+
+    def claim(self, steps: PrivateSteps) -> int | None:
+        """The number of the step that was counted for this lot, or None where the lot buys no step of ``steps``.
+
+        A step that failed gave nothing away; taken again it is a new step, and counted as one.
+        """
+        if steps is not self._steps or self._used:
+            return None
+        number, self._number = self._number, None
+        return steps.count() if number is None else number
+
+    def use_up(self) -> None:
+        """A step ran on this lot; the next one on it would be another mechanism than the accounted one."""
+        self._used = True
+
+
+class PrivateSteps:
+    """The private steps of one program in this process, counted in its ledger.
+
+    Make it with `of`: executors, `fluid.privacy.poisson_batches` and `fluid.privacy.spent` share one per program.
+    """
+
+    def __init__(self, spec: PrivacySpec, ledger: Ledger, run_dir: Path | None) -> None:
+        self.spec = spec
+        self.run_dir = run_dir
+        self._ledger = ledger
+        self._before = ledger.steps
+        self._void = ""
+        self._warned = False
+        # Ends the run in the ledger when the program is gone, at the latest at the end of the process.
+        finalize(self, ledger.close)
+
+    @classmethod
+    def of(cls, program: Program, spec: PrivacySpec, run_dir: Path | None = None) -> PrivateSteps:
+        """The steps of ``program``, begun now if there are none yet.
+
+        Args:
+            program: A program trained by Dpsgd.
+            spec: Its privacy block; a block that differs from the one steps were counted under is refused.
+            run_dir: Where the ledger lives; None keeps the ledger there is, or counts in memory.
+
+        Raises:
+            PrivacyError: The program, or the run directory, changed after steps were counted.
+            LedgerError: The ledger in ``run_dir`` cannot be used.
+        """
+        found = _steps.get(program)
+        if found is not None and found._fits(spec, run_dir):
+            return found
+        if found is not None:
+            found._ledger.close()
+            del _steps[program]
+        ledger = Ledger.in_memory(spec) if run_dir is None else Ledger.open(run_dir, spec)
+        made = _steps[program] = cls(spec, ledger, run_dir)
+        return made
+
+    @classmethod
+    def find(cls, program: Program) -> PrivateSteps | None:
+        """The steps of ``program``, or None before the first."""
+        return _steps.get(program)
+
+    def run(self, stepper: Stepper, feeds: Mapping[str, Array], lot: Lot | None = None) -> dict[str, Array]:
+        """Take one step.
+
+        Args:
+            stepper: The compiled step on its state.
+            feeds: The rows of the lot, by name.
+            lot: The accounted lot that they come from; without one no epsilon holds for this ledger any more.
+
+        Returns:
+            The fetches.
+
+        Raises:
+            BudgetError: max_steps steps are counted; nothing ran.
+            FluidcError: The step failed; state is as before it, the step stays counted.
+        """
+        claimed = None if lot is None else lot.claim(self)
+        if claimed is None:
+            self._void_by("user-fed")
+            claimed = self.count()
+        secret = insecure_secret()
+        if secret is None:
+            key = fresh_key()
+        else:
+            self._void_by("seeded")
+            key = insecure_key(secret, "step", claimed)
+        fetches = stepper.run_lot(feeds, key=key, draw=claimed)
+        if lot is not None:
+            lot.use_up()
+        return fetches
+
+    def count(self) -> int:
+        """Count one more step before its lot is drawn, and return its number.
+
+        Raises:
+            BudgetError: The budget is used up.
+            LedgerError: The step cannot be written down; nothing may be drawn.
+        """
+        return self._ledger.step()
+
+    @property
+    def counted(self) -> int:
+        """Steps counted so far, those of earlier runs on the same directory included."""
+        return self._ledger.steps
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no step is left."""
+        return self.spec.max_steps is not None and self._ledger.steps >= self.spec.max_steps
+
+    def sampler(self, examples: int) -> PoissonSampler:
+        """A new sampler under a new key.  Raises PrivacyError where the sampling rate is not stated."""
+        if self.spec.q_num is None:
+            raise PrivacyError(
+                "lots cannot be drawn: the sampling rate is not stated",
+                where=user_location().place,
+                hint="give Dpsgd dataset_size (a public number) or sample_rate",
+            )
+        secret = insecure_secret()
+        if secret is None:
+            key = fresh_key()
+        else:
+            self._void_by("seeded")
+            key = insecure_key(secret, "sampler", self._ledger.steps)
+        return PoissonSampler(examples, self.spec.q_num, key)
+
+    def first_warning(self) -> bool:
+        """True once: the caller then warns that the ledger is in memory only."""
+        warned, self._warned = self._warned, True
+        return not warned
+
+    def spent(self) -> Spent:
+        """What the ledger says."""
+        return self._ledger.spent()
+
+    def _void_by(self, reason: str) -> None:
+        """From here on the ledger gives no epsilon; the graver of the two reasons is kept."""
+        if self._void == reason or self._void == "seeded":
+            return
+        self._ledger.void("seeded" if reason == "seeded" else "user-fed")
+        self._void = reason
+
+    def _fits(self, spec: PrivacySpec, run_dir: Path | None) -> bool:
+        """Whether these steps go on; False where they can be begun again, as none was counted."""
+        same_spec = spec.sha256() == self.spec.sha256()
+        same_place = run_dir is None or run_dir == self.run_dir
+        if same_spec and same_place:
+            return True
+        taken = self._ledger.steps - self._before
+        if not taken:
+            return False
+        what = "run directory was given" if same_spec else "program's parameters or its Dpsgd arguments changed"
+        raise PrivacyError(
+            f"the {what} after private steps were counted ({taken} so far)",
+            where=user_location().place,
+            hint="make both final before the first step, or build a new program: its steps are counted apart",
+        )
+
+
+_steps: WeakKeyDictionary[Program, PrivateSteps] = WeakKeyDictionary()
+_secret: bytes | None = None
+
+
+def insecure_secret() -> bytes | None:
+    """The known key in force (`fluid.privacy.insecure_noise_key`), or None: keys come from the system."""
+    return _secret
+
+
+def set_insecure_secret(secret: bytes | None) -> bytes | None:
+    """Put a known key into force, or None for none; returns the one before."""
+    global _secret
+    before, _secret = _secret, secret
+    return before
