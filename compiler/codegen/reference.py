@@ -18,7 +18,7 @@ from ..ops.base import Op, has_rule
 from ..ops.ragged import RaggedArray
 from ..ops.region import Environment, evaluate_op
 from ..ops.state import Read, Write
-from .target import BuildOptions
+from .built import BuildOptions
 
 Array: TypeAlias = NDArray[Any]
 Argument: TypeAlias = "Array | RaggedArray"

@@ -3,43 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
-from ...runtime.manifest import TargetSpec
 from ..errors import TargetError
 from ..ir.core import Module
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What the user may choose about code generation.
-
-    Attributes:
-        cpu: processor to generate code for (``x86-64-v3``); empty for the one at hand.
-        threads: threads of a step; 0 for all that the process may use.
-    """
-
-    cpu: str = ""
-    threads: int = 0
-
-
-class Built(Protocol):
-    """A module compiled for a target.  Its functions run as ``runtime.engine.Engine`` says."""
-
-    @property
-    def spec(self) -> TargetSpec:
-        """The machine the code is for."""
-        ...
-
-    def engine(self) -> object:
-        """An engine that runs the module in this process."""
-        ...
-
-    def members(self) -> Mapping[str, bytes]:
-        """The code as files of the artifact, by name; empty where the IR itself is executed."""
-        ...
-
+from .built import BuildOptions, Built
 
 Build = Callable[[Module, BuildOptions], Built]
 

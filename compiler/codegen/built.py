@@ -1,0 +1,40 @@
+"""What every target takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...runtime.engine import Engine
+from ...runtime.manifest import TargetSpec
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the user may choose about code generation.
+
+    Attributes:
+        cpu: processor to generate code for (``x86-64-v3``); empty for the one at hand.
+        threads: threads of a step; 0 for all that the process may use.
+    """
+
+    cpu: str = ""
+    threads: int = 0
+
+
+class Built(Protocol):
+    """A module compiled for a target."""
+
+    @property
+    def spec(self) -> TargetSpec:
+        """The machine the code is for."""
+        ...
+
+    def engine(self) -> Engine:
+        """An engine that runs the module in this process."""
+        ...
+
+    def members(self) -> Mapping[str, bytes]:
+        """The code as files of the artifact, by name; empty where the IR itself is executed."""
+        ...
