@@ -18,7 +18,7 @@ from ...ir.core import Function, Module
 from ...ir.stage import Stage
 from ...ir.types import Dim, Sym
 from ...ops.state import Read, Write
-from ..target import BuildOptions
+from ..built import BuildOptions
 from .cpu import Cpu, host_cpu, named_cpu
 from .define import FunctionScope
 from .fuse import plan
