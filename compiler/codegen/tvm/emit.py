@@ -148,6 +148,8 @@ class Emitter:
         dtype: DType,
         accumulate: DType | None = None,
     ) -> Tensor:
+        if not extents:
+            return self.compute(shape, dtype, element)
         indices = tuple(loop_index(dim) for dim in shape)
         reduced = tuple(index(dim) for dim in extents)
         total = accumulate or dtype

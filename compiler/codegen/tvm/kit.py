@@ -108,15 +108,28 @@ def wrapping(name: str, x: Value, y: Value, dtype: DType) -> Value:
 
 def is_nan(value: Value, dtype: DType) -> Value:
     """NaN by its bits: ``x != x`` is folded to false before LLVM sees it."""
+    magnitude, infinity = _magnitude_bits(value, dtype)
+    return tirx.GT(magnitude, infinity)
+
+
+def is_finite(value: Value, dtype: DType) -> Value:
+    """Neither NaN nor infinite, by the bits (``x - x`` is folded to zero)."""
+    magnitude, infinity = _magnitude_bits(value, dtype)
+    return tirx.LT(magnitude, infinity)
+
+
+def _magnitude_bits(value: Value, dtype: DType) -> tuple[Value, Value]:
+    """The bits of ``|value|`` as an integer, and those of infinity."""
     lanes = lanes_of(value)
-    if dtype is DType.F64:
-        bits, mask, limit = DType.I64, 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000
-    elif dtype is DType.F32:
-        bits, mask, limit = DType.I32, 0x7FFF_FFFF, 0x7F80_0000
-    else:
-        return is_nan(convert(DType.F32, value), DType.F32)
+    if dtype in (DType.F16, DType.BF16):
+        return _magnitude_bits(convert(DType.F32, value), DType.F32)
+    bits, mask, infinity = (
+        (DType.I64, 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000)
+        if dtype is DType.F64
+        else (DType.I32, 0x7FFF_FFFF, 0x7F80_0000)
+    )
     magnitude = tirx.bitwise_and(reinterpret(bits, value), const(mask, bits, lanes))
-    return tirx.GT(magnitude, const(limit, bits, lanes))
+    return magnitude, const(infinity, bits, lanes)
 
 
 @dataclass(frozen=True)

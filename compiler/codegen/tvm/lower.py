@@ -44,6 +44,7 @@ from .kit import (
     convert,
     dtype_name,
     integer,
+    is_finite,
     is_nan,
     lanes_of,
     reinterpret,
@@ -248,10 +249,12 @@ class Lowering:
         return tirx.Select(tirx.Or(better, is_nan(x, node.dtype)), x, y)
 
     def _compare(self, node: Compare, x: Value, y: Value) -> Value:
-        if node.children[0] is node.children[1] and node.dtype.is_float:
+        if node.children[0] is node.children[1] and node.children[0].dtype.is_float:
             # TIR takes x == x for granted.
             nan = is_nan(x, node.children[0].dtype)
-            return nan if node.op == "!=" else tirx.Not(nan) if node.op in ("==", "<=", ">=") else tirx.NE(x, x)
+            if node.op in ("<", ">"):
+                return const(False, DType.BOOL, lanes_of(x))
+            return nan if node.op == "!=" else tirx.Not(nan)
         if node.children[0].dtype is DType.BOOL:
             return _differ(x, y) if node.op == "!=" else tirx.Not(_differ(x, y))
         match node.op:
@@ -279,10 +282,7 @@ class Lowering:
         return convert(target, value)
 
     def _is_finite(self, dtype: DType, value: Value) -> Value:
-        if not dtype.is_float:
-            return const(True, DType.BOOL, lanes_of(value))
-        value = self.block.let(value, dtype)
-        return tirx.Not(is_nan(self.block.let(value - value, dtype), dtype))
+        return is_finite(value, dtype) if dtype.is_float else const(True, DType.BOOL, lanes_of(value))
 
     def _call(self, node: Call, x: Value) -> Value:
         dtype, name = node.dtype, node.function
