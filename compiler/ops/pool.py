@@ -1,0 +1,442 @@
+"""2-D pooling over NCHW, forward and backward.
+
+A window may reach into the padding (and, with ``ceil_mode``, past it); what lies outside the image never
+wins a maximum and, with ``exclusive``, does not count in a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ..ir.core import Value
+from ..ir.types import DType, Shape, TensorType, dim_mul, static_shape
+from .base import Array, Op, OpBuilder, same_dtype
+from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
+from .kinds import Kind, MixedKind, aligned_kind, rowwise_kind
+
+
+@dataclass(frozen=True, eq=False)
+class Pooling(Op):
+    """Base: the static numbers.  ``pads`` are (top, left, bottom, right)."""
+
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    kernel: tuple[int, int] = field(kw_only=True)
+    strides: tuple[int, int] = field(default=(1, 1), kw_only=True)
+    pads: tuple[int, int, int, int] = field(default=(0, 0, 0, 0), kw_only=True)
+    ceil_mode: bool = field(default=False, kw_only=True)
+
+    def out_type(self, x: TensorType) -> TensorType:
+        """Type of pooled ``x``; raises VerifyError for a geometry with a window that sees padding only."""
+        if x.rank != 4 or not x.dtype.is_float:
+            raise self.fail(f"takes images [N, C, H, W] of floating-point numbers, not {x}")
+        if min(*self.kernel, *self.strides) < 1 or min(self.pads) < 0:
+            raise self.fail(
+                f"window {self.kernel} and strides {self.strides} are at least 1, pads {self.pads} at least 0"
+            )
+        return x.with_shape((*x.shape[:2], self._extent(x, 0), self._extent(x, 1)))
+
+    def _extent(self, x: TensorType, axis: int) -> int:
+        size, before, after = x.shape[2 + axis], self.pads[axis], self.pads[2 + axis]
+        kernel, stride = self.kernel[axis], self.strides[axis]
+        if not isinstance(size, int):
+            raise self.fail(f"image sizes are fixed numbers, in {x}")
+        room = size + before + after - kernel
+        if room < 0:
+            raise self.fail(f"a window of {kernel} does not fit into {size} with {before} + {after} of padding")
+        count = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
+        if before >= kernel or (count - 1) * stride - before >= size:
+            raise self.fail(
+                f"a window of {kernel} with stride {stride} lies in the padding {before} + {after} altogether"
+            )
+        return count
+
+    def along(self, kinds: Sequence[Kind]) -> Kind:
+        """Images and cotangents of one batch, pooled example by example."""
+        for kind in kinds:
+            checked = rowwise_kind(self, kind, (2, 3), "pooling")
+            if isinstance(checked, MixedKind):
+                return checked
+        # Batch and channels come first in all of them; the sizes of images play no part.
+        rows = [value.tensor.shape[:2] for value in self.operands]
+        return aligned_kind(self, kinds, rows, rows[0], linear=False)
+
+    def windows(self, shape: Sequence[int], out: Sequence[int]) -> Iterator[tuple[int, int, slice, slice]]:
+        """Every window: its place (p, q) in the result, and the rows and columns of the image it covers."""
+        for p, q in np.ndindex(out[2], out[3]):
+            top, left = p * self.strides[0] - self.pads[0], q * self.strides[1] - self.pads[1]
+            rows = slice(max(top, 0), min(top + self.kernel[0], shape[2]))
+            yield p, q, rows, slice(max(left, 0), min(left + self.kernel[1], shape[3]))
+
+    def seen(self, t: TvmEmitter, out: Index, tap: Index, axis: int, size: int) -> tuple[Expr, Expr]:
+        """Row (axis 0) or column (axis 1) that tap ``tap`` of window ``out`` sees, and whether the image has it.
+
+        Outside the image the row is 0, so that reading there is safe.
+        """
+        at = t.cast(out, DType.I64) * self.strides[axis] + t.cast(tap, DType.I64) - self.pads[axis]
+        inside = (at >= 0) & (at < size)
+        return t.select(inside, at, t.const(0, DType.I64)), inside
+
+    def over_planes(
+        self, t: TvmEmitter, shape: Shape, body: Callable[[Loops, Tensor, Index, Index], None], dtype: DType
+    ) -> Tensor:
+        """A tensor of ``shape``; ``body(loops, out, n, c)`` writes the plane of one channel of one example."""
+
+        def planes(loops: Loops, out: Tensor) -> None:
+            def plane(k: Expr) -> None:
+                number = t.cast(k, DType.I64)
+                body(loops, out, number // t.extent(shape[1]), number % t.extent(shape[1]))
+
+            loops.parallel(dim_mul(shape[0], shape[1]), plane)
+
+        (out,) = t.loops([(shape, dtype)], planes)
+        return out
+
+
+def _image(shape: Shape) -> tuple[int, int]:
+    """Rows and columns of images whose sizes ``infer`` has checked."""
+    rows, columns = static_shape(shape[2:])
+    return rows, columns
+
+
+def _grid(loops: Loops, rows: int, columns: int, body: Callable[[Expr, Expr], None]) -> None:
+    loops.serial(rows, lambda i: loops.serial(columns, lambda j: body(i, j)))
+
+
+# Maximum ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Maximum(Pooling):
+    """Base of max pooling; ``x`` are the images."""
+
+    x: Value
+
+    def spread(self, b: OpBuilder, ct: Value) -> Value:
+        """``ct`` added where each window has its first largest element."""
+        return b(
+            MaxPool2dGrad(
+                self.x, ct, kernel=self.kernel, strides=self.strides, pads=self.pads, ceil_mode=self.ceil_mode
+            )
+        )
+
+    def picked(self, b: OpBuilder, values: Value) -> Value:
+        """``values`` where each window has its first largest element."""
+        return b(
+            MaxPool2dPick(
+                self.x, values, kernel=self.kernel, strides=self.strides, pads=self.pads, ceil_mode=self.ceil_mode
+            )
+        )
+
+    def positions(self, x: Array) -> Array:
+        """i64 [N, C, OH, OW]: where in its plane (row-major) the first largest element of each window lies."""
+        out = static_shape(self.out_type(self.x.tensor).shape)
+        found = np.empty(out, np.int64)
+        width = x.shape[3]
+        for p, q, rows, columns in self.windows(x.shape, out):
+            part = x[:, :, rows, columns].reshape(*x.shape[:2], -1)
+            at = part.argmax(axis=2)
+            across = columns.stop - columns.start
+            found[:, :, p, q] = (rows.start + at // across) * width + columns.start + at % across
+        return found
+
+    def each_first(
+        self,
+        t: TvmEmitter,
+        loops: Loops,
+        x: Tensor,
+        n: Index,
+        c: Index,
+        visit: Callable[[Expr, Expr, Expr, Expr], None],
+    ) -> None:
+        """``visit(p, q, row, column)`` for every window of a plane: the place of its first largest element."""
+        (height, width), (oh, ow) = _image(self.x.tensor.shape), _image(self.out_type(self.x.tensor).shape)
+        place, best = loops.local(DType.I64, (2,)), loops.local(x.dtype)
+
+        def window(p: Expr, q: Expr) -> None:
+            loops.store(place, 0, t.const(-1, DType.I64))
+            loops.store(best, 0, t.const(0.0, x.dtype))
+
+            def tap(i: Expr, j: Expr) -> None:
+                row, row_inside = self.seen(t, p, i, 0, height)
+                column, column_inside = self.seen(t, q, j, 1, width)
+                value = x[n, c, row, column]
+                # The first NaN wins and stays.
+                better = (value > best[0]) | (value.ne(value) & best[0].eq(best[0]))
+
+                def take() -> None:
+                    loops.store(best, 0, value)
+                    loops.store(place, 0, row)
+                    loops.store(place, 1, column)
+
+                loops.when(row_inside & column_inside & ((place[0] < 0) | better), take)
+
+            _grid(loops, *self.kernel, tap)
+            visit(p, q, place[0], place[1])
+
+        _grid(loops, oh, ow, window)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d(Maximum):
+    """The largest element of every window."""
+
+    name: ClassVar[str] = "pool.max2d"
+
+    def infer(self) -> TensorType:
+        return self.out_type(self.x.tensor)
+
+    def evaluate(self, x: Array) -> Array:
+        out = np.empty(static_shape(self.result.tensor.shape), x.dtype)
+        for p, q, rows, columns in self.windows(x.shape, out.shape):
+            out[:, :, p, q] = x[:, :, rows, columns].max(axis=(2, 3))
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None else self.spread(b, ct),)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return self.along(kinds)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
+        height, width = _image(self.x.tensor.shape)
+
+        def element(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Scalar:
+            row, row_inside = self.seen(t, p, i, 0, height)
+            column, column_inside = self.seen(t, q, j, 1, width)
+            lowest = t.const(float("-inf"), x.dtype)
+            return t.select(row_inside & column_inside, x[n, c, row, column], lowest)
+
+        return t.reduce("max", self.result.tensor.shape, self.kernel, element, x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2dGrad(Maximum):
+    """The transpose of max pooling: every ``ct`` is added where its window of ``x`` has its first largest element."""
+
+    name: ClassVar[str] = "pool.max2d_grad"
+
+    ct: Value
+
+    def infer(self) -> TensorType:
+        same_dtype(self, self.x, self.ct)
+        if self.ct.type != self.out_type(self.x.tensor):
+            raise self.fail(f"{self.x.type} pools to {self.out_type(self.x.tensor)}, the cotangent is {self.ct.type}")
+        return self.x.tensor
+
+    def evaluate(self, x: Array, ct: Array) -> Array:
+        n, c, height, width = x.shape
+        planes = np.arange(n * c).reshape(n, c, 1, 1) * (height * width)
+        sums = np.bincount((self.positions(x) + planes).ravel(), weights=ct.ravel(), minlength=x.size)
+        return sums.astype(x.dtype).reshape(x.shape)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (up,) = cts
+        return None, None if up is None or not needs[1] else self.picked(b, up)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return self.along(kinds)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
+        height, width = _image(self.x.tensor.shape)
+
+        def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
+            _grid(loops, height, width, lambda i, j: loops.store(out, (n, c, i, j), t.const(0.0, x.dtype)))
+
+            def add(p: Expr, q: Expr, row: Expr, column: Expr) -> None:
+                loops.store(out, (n, c, row, column), out[n, c, row, column] + ct[n, c, p, q])
+
+            self.each_first(t, loops, x, n, c, add)
+
+        return self.over_planes(t, x.shape, body, x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2dPick(Maximum):
+    """``values`` (of the images' type) where the windows of ``x`` have their first largest element."""
+
+    name: ClassVar[str] = "pool.max2d_pick"
+
+    values: Value
+
+    def infer(self) -> TensorType:
+        if self.values.type != self.x.type:
+            raise self.fail(f"values have the type of the images {self.x.type}, not {self.values.type}")
+        return self.out_type(self.x.tensor)
+
+    def evaluate(self, x: Array, values: Array) -> Array:
+        at = self.positions(x)
+        planes = values.reshape(*values.shape[:2], -1)
+        return np.take_along_axis(planes, at.reshape(*at.shape[:2], -1), axis=2).reshape(at.shape)
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return None, None if ct is None or not needs[1] else self.spread(b, ct)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return self.along(kinds)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor, values: Tensor) -> Tensor:
+        def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
+            def put(p: Expr, q: Expr, row: Expr, column: Expr) -> None:
+                loops.store(out, (n, c, p, q), values[n, c, row, column])
+
+            self.each_first(t, loops, x, n, c, put)
+
+        return self.over_planes(t, self.result.tensor.shape, body, x.dtype)
+
+
+# Mean ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(Pooling):
+    """Base of average pooling; with ``exclusive`` a window's mean counts only what lies in the image."""
+
+    exclusive: bool = field(default=True, kw_only=True)
+
+    def share(self, rows: slice, columns: slice) -> float:
+        """One over what a window's sum is divided by."""
+        if self.exclusive:
+            return 1.0 / ((rows.stop - rows.start) * (columns.stop - columns.start))
+        return 1.0 / (self.kernel[0] * self.kernel[1])
+
+    def divisor(self, t: TvmEmitter, p: Index, q: Index, size: tuple[int, int], dtype: DType) -> Expr:
+        """What the sum of window (p, q) is divided by."""
+        if not self.exclusive:
+            return t.const(float(self.kernel[0] * self.kernel[1]), dtype)
+        sides: list[Expr] = []
+        for axis, out in enumerate((p, q)):
+            start = t.cast(out, DType.I64) * self.strides[axis] - self.pads[axis]
+            stop = t.minimum(start + self.kernel[axis], size[axis])
+            sides.append(t.cast(stop - t.maximum(start, 0), dtype))
+        return sides[0] * sides[1]
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool2d(Mean):
+    """The mean of every window."""
+
+    name: ClassVar[str] = "pool.avg2d"
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        return self.out_type(self.x.tensor)
+
+    def evaluate(self, x: Array) -> Array:
+        out = np.empty(static_shape(self.result.tensor.shape), x.dtype)
+        for p, q, rows, columns in self.windows(x.shape, out.shape):
+            out[:, :, p, q] = x[:, :, rows, columns].sum(axis=(2, 3)) * x.dtype.type(self.share(rows, columns))
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        if ct is None:
+            return (None,)
+        return (
+            b(
+                AvgPool2dGrad(
+                    ct,
+                    self.x.tensor.shape,
+                    kernel=self.kernel,
+                    strides=self.strides,
+                    pads=self.pads,
+                    ceil_mode=self.ceil_mode,
+                    exclusive=self.exclusive,
+                )
+            ),
+        )
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return self.along(kinds)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
+        shape = self.result.tensor.shape
+        height, width = _image(self.x.tensor.shape)
+
+        def element(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Scalar:
+            row, row_inside = self.seen(t, p, i, 0, height)
+            column, column_inside = self.seen(t, q, j, 1, width)
+            return t.select(row_inside & column_inside, x[n, c, row, column], t.const(0.0, x.dtype))
+
+        def divided(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            return total[n, c, p, q] / self.divisor(t, p, q, (height, width), x.dtype)
+
+        total = t.reduce("sum", shape, self.kernel, element, x.dtype)
+        return t.compute(shape, x.dtype, divided)
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool2dGrad(Mean):
+    """The transpose of average pooling: every ``ct`` is shared out over its window; the images have ``x_shape``."""
+
+    name: ClassVar[str] = "pool.avg2d_grad"
+
+    ct: Value
+    x_shape: Shape
+
+    def infer(self) -> TensorType:
+        kind = self.ct.tensor.with_shape(self.x_shape)
+        if self.ct.type != self.out_type(kind):
+            raise self.fail(f"{kind} pools to {self.out_type(kind)}, the cotangent is {self.ct.type}")
+        return kind
+
+    def evaluate(self, ct: Array) -> Array:
+        out = np.zeros(static_shape(self.x_shape), ct.dtype)
+        for p, q, rows, columns in self.windows(out.shape, ct.shape):
+            share = ct.dtype.type(self.share(rows, columns))
+            out[:, :, rows, columns] += ct[:, :, p, q, None, None] * share
+        return out
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (up,) = cts
+        if up is None:
+            return (None,)
+        return (
+            b(
+                AvgPool2d(
+                    up,
+                    kernel=self.kernel,
+                    strides=self.strides,
+                    pads=self.pads,
+                    ceil_mode=self.ceil_mode,
+                    exclusive=self.exclusive,
+                )
+            ),
+        )
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return self.along(kinds)
+
+    def to_tvm(self, t: TvmEmitter, ct: Tensor) -> Tensor:
+        (height, width), (oh, ow) = _image(self.x_shape), _image(self.ct.tensor.shape)
+
+        def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
+            _grid(loops, height, width, lambda i, j: loops.store(out, (n, c, i, j), t.const(0.0, ct.dtype)))
+
+            def window(p: Expr, q: Expr) -> None:
+                share = ct[n, c, p, q] / self.divisor(t, p, q, (height, width), ct.dtype)
+
+                def tap(i: Expr, j: Expr) -> None:
+                    row, row_inside = self.seen(t, p, i, 0, height)
+                    column, column_inside = self.seen(t, q, j, 1, width)
+
+                    def add() -> None:
+                        loops.store(out, (n, c, row, column), out[n, c, row, column] + share)
+
+                    loops.when(row_inside & column_inside, add)
+
+                _grid(loops, *self.kernel, tap)
+
+            _grid(loops, oh, ow, window)
+
+        return self.over_planes(t, self.x_shape, body, ct.dtype)
+
+
+OPS: tuple[type[Op], ...] = (MaxPool2d, MaxPool2dGrad, MaxPool2dPick, AvgPool2d, AvgPool2dGrad)
