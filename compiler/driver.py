@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..runtime.artifact import Artifact
 from ..runtime.manifest import Binding, Combine, FeedSpec, FunctionSpec, Manifest, OutputSpec, StateSpec
 from ..runtime.privacy import EpsilonEntry, PrivacySpec
-from .codegen.target import BuildOptions, Built, build
+from .codegen.built import BuildOptions, Built
+from .codegen.target import build
 from .errors import PrivacyError
 from .ir.core import Function, Module, StateDecl
 from .ir.printer import to_text
@@ -134,7 +135,7 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
         fetches=source.fetches,
         state=tuple(_state(declaration) for declaration in module.state),
         functions=tuple(_function(module, function) for function in module.functions),
-        privacy=_privacy(source, module),
+        privacy=privacy_block(source),
         seed=source.seed,
     )
 
@@ -188,10 +189,16 @@ def _function(module: Module, function: Function) -> FunctionSpec:
     return FunctionSpec(function.name, tuple(inputs), tuple(outputs))
 
 
-def _privacy(source: Source, module: Module) -> PrivacySpec | None:
-    if module.privacy is None:
+def privacy_block(source: Source) -> PrivacySpec | None:
+    """The privacy block of the manifest: public constants and the table of epsilons; None for a plain program.
+
+    Raises:
+        PrivacyError: The module is private, and no plan was resolved.
+    """
+    module, plan = source.module, source.plan
+    config = module.privacy
+    if config is None:
         return None
-    plan, config = source.plan, module.privacy
     if plan is None:
         raise PrivacyError("a private module without a resolved privacy plan", hint="pass Source(plan=...)")
     budget = plan.budget
@@ -199,7 +206,8 @@ def _privacy(source: Source, module: Module) -> PrivacySpec | None:
     if budget is not None:
         entries = tuple(EpsilonEntry(count, delta, value) for count, delta, value in budget.table().entries())
     trainable = {declaration.name for declaration in module.state if declaration.trainable}
-    written = {op.state for op in module.function("startup").ops if isinstance(op, Write)}
+    startup = module.function("startup").ops if module.has_function("startup") else ()
+    written = {op.state for op in startup if isinstance(op, Write)}
     given = tuple(sorted(name for name in source.initial if name not in written))
     return PrivacySpec(
         mechanism="gaussian",

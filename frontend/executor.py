@@ -24,8 +24,9 @@ from .lod import LoDTensor, aligned_empty
 from .lower import lower
 from .places import CPUPlace, CUDAPlace, Place
 from .scope import Scope, global_scope
-from .steps import PrivateSteps
+from .steps import Lot, PrivateSteps
 from .variable import Variable
+from .watch import Call, announce
 
 Array: TypeAlias = NDArray[Any]
 Fetch: TypeAlias = "str | Variable"
@@ -65,7 +66,6 @@ class Executor:
         self.target = target or "cpu"
         self._steps: OrderedDict[object, _Step] = OrderedDict()
         self._sizes: dict[object, list[int]] = {}
-        self._private: dict[int, PrivateSteps] = {}
 
     def close(self) -> None:
         """Forget everything compiled; the executor can be used again."""
@@ -88,7 +88,7 @@ class Executor:
 
         Args:
             program: The default main program if None.
-            feed: Data variable name to array (or LoDTensor).
+            feed: Data variable name to array (or LoDTensor), or a lot of `fluid.privacy.poisson_batches`.
             fetch_list: Variables or names whose values at the end of the step are returned.
             scope: Where persistable variables live; the global scope if None.
             return_numpy: False returns LoDTensors.
@@ -110,25 +110,21 @@ class Executor:
             return []
         scope = global_scope() if scope is None else scope
         fetches = _fetch_names(program, fetch_list)
-        arrays = _feed_arrays(program, feed or {})
+        lot = feed if isinstance(feed, Lot) else None
+        arrays = _feed_arrays(program, lot.arrays if lot is not None else feed or {})
+        announce(Call(program, arrays, fetches))
         step = self._step(program, arrays, fetches, scope)
-        values = self._run(program, step, arrays)
+        values = self._run(program, step, arrays, lot)
         found = [values[name] for name in fetches]
         return found if return_numpy else [_tensor(value) for value in found]
 
     # -- running ------------------------------------------------------------------------------------------------
 
-    def _run(self, program: Program, step: _Step, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        stepper = step.stepper
-        if step.compiled.manifest.privacy is None:
-            return stepper.run("step", feeds)
-        steps = self._private_steps(program, step.compiled)
-        return steps.run(stepper, feeds)
-
-    def _private_steps(self, program: Program, compiled: Compiled) -> PrivateSteps:
-        spec = compiled.manifest.privacy
-        assert spec is not None
-        return PrivateSteps.of(program, spec)
+    def _run(self, program: Program, step: _Step, feeds: Mapping[str, Array], lot: Lot | None) -> dict[str, Array]:
+        privacy = step.compiled.manifest.privacy
+        if privacy is None:
+            return step.stepper.run("step", feeds)
+        return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
 
     # -- compiling ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from . import unique_name
+from . import trained, unique_name
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
 from .errors import invalid, unsupported, wrong_type
@@ -118,7 +118,9 @@ class Optimizer(ABC):
             for param, _ in decayed:
                 self._create_accumulators(param)
             rate = self._global_rate(program)
-            return [self._append_update(p, g, self._rate_of(p, rate)) for p, g in decayed]
+            updates = [self._append_update(p, g, self._rate_of(p, rate)) for p, g in decayed]
+        trained.note(program, default_startup_program())
+        return updates
 
     def minimize(
         self,

@@ -24,6 +24,7 @@ from .lower import lower
 from .source import user_location
 from .steps import Lot, PrivateSteps, set_insecure_secret
 from .variable import Variable
+from .watch import is_watched
 
 __all__ = ["Lot", "PoissonBatches", "Spent", "insecure_noise_key", "poisson_batches", "public", "spent"]
 
@@ -58,7 +59,8 @@ class Spent:
         taken = f"(δ = {_short(self.delta)}) after {self.steps} of {self.max_steps} steps"
         if self.steps == self.max_steps:
             return f"ε = {_rounded_up(self.budget)} {taken}"
-        return f"ε = {_rounded_up(self.epsilon)} so far {taken}; guaranteed at any length: ε = {_rounded_up(self.budget)}"
+        now, guarantee = _rounded_up(self.epsilon), _rounded_up(self.budget)
+        return f"ε = {now} so far {taken}; guaranteed whenever it stops: ε = {guarantee}"
 
 
 class PoissonBatches(Iterator[Lot]):
@@ -114,8 +116,10 @@ def poisson_batches(
         )
     whole = _public_feeds(source)
     found = _checked(arrays, source, whole)
+    if watched := is_watched():
+        run_dir = None  # nothing will be trained, so nothing must be counted for good
     steps = PrivateSteps.of(program, spec, None if run_dir is None else Path(run_dir))
-    if steps.run_dir is None and steps.first_warning():
+    if steps.run_dir is None and not watched and steps.first_warning():
         warnings.warn(
             "poisson_batches: steps are counted in memory and forgotten with the process; "
             "run_dir='...' keeps the ledger",
@@ -168,7 +172,7 @@ def public(var: Variable) -> Variable:
     return var
 
 
-class insecure_noise_key:  # noqa: N801 - a function to its callers, with a `with` form
+class insecure_noise_key:
     """Make noise and lots reproducible from a known key, for tests: no privacy is left.
 
     In force at once, and until the end of the ``with`` block where it is used in one. ``None`` ends it. ε of every
@@ -269,7 +273,7 @@ def _steps(count: int) -> str:
 
 def _rounded_up(epsilon: float) -> str:
     """Two decimals, never below the bound itself."""
-    return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}"
+    return f"{math.ceil(epsilon * 100) / 100:.2f}"
 
 
 def _short(number: float) -> str:

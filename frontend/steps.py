@@ -191,7 +191,7 @@ class PrivateSteps:
 
     def _fits(self, spec: PrivacySpec, run_dir: Path | None) -> bool:
         """Whether these steps go on; False where they can be begun again, as none was counted."""
-        same_spec = spec.sha256() == self.spec.sha256()
+        same_spec = spec == self.spec
         same_place = run_dir is None or run_dir == self.run_dir
         if same_spec and same_place:
             return True

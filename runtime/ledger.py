@@ -198,6 +198,15 @@ class Ledger:
         self._check_usable()
         self._append("taint", note=reason)
 
+    def void(self, reason: Void) -> None:
+        """End the run and begin another one in its place, for which no epsilon holds. Raises LedgerError."""
+        self._check_usable()
+        self._append("close", count=self._begun)
+        self._run = secrets.token_hex(8)
+        self._first_epoch = self._totals.epochs
+        self._begun = 0
+        self._append("open", note=reason)
+
     def close(self) -> None:
         """End the run cleanly: unused reservations are returned. Calling it again does nothing.
 
