@@ -231,8 +231,9 @@ class MaxPool2dGrad(Maximum):
 
     def evaluate(self, x: Array, ct: Array) -> Array:
         n, c, height, width = x.shape
-        planes = np.arange(n * c).reshape(n, c, 1, 1) * (height * width)
-        sums = np.bincount((self.positions(x) + planes).ravel(), weights=ct.ravel(), minlength=x.size)
+        starts = range(0, n * c * height * width, height * width)
+        places = self.positions(x) + np.array(starts, np.int64).reshape(n, c, 1, 1)
+        sums = np.bincount(places.ravel(), weights=ct.ravel(), minlength=x.size)
         return sums.astype(x.dtype).reshape(x.shape)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
