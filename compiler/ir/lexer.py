@@ -103,6 +103,8 @@ def _sigil(source: Source, start: int) -> tuple[Token, int]:
         end = _scan(text, start + 1, is_name_char)
         if end == start + 1:
             raise source.error(start, "a value's name is missing after `%`")
+        if text.startswith("#", end):
+            end = _scan(text, end + 1, str.isdigit)
         return Token("value", text[start + 1 : end], start), end
     if text.startswith('"', start + 1):
         name, end = _string(source, start + 1)

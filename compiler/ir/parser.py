@@ -196,7 +196,7 @@ class _Parser(Cursor):
     def define(self, token: Token, value: Value) -> None:
         if token.text in self.scope.values:
             raise self.error(f"{token} is defined twice", token, "every value is assigned once")
-        value.hint = "" if token.text.isdigit() else token.text
+        value.hint = "" if token.text.isdigit() else token.text.partition("#")[0]
         self.scope.values[token.text] = value
 
     def value(self) -> Value:

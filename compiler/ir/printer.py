@@ -77,40 +77,36 @@ def literal(value: object, annotation: object = None) -> str:
 
 
 class _Names:
-    """Names of values: the hint, made unique; a number where there is no hint.
+    """Names of values: the hint, numbered where several values share it (``h``, ``h#1``); a number where there is none.
 
-    Distinct names are their own unique form, so that reading text and printing it again changes no name.
+    The parser takes the number off again, so that a module read from its text goes on to print like the
+    original after any pass, also one that removes the first ``h``.
     """
 
     def __init__(self) -> None:
         self._names: dict[Value, str] = {}
-        self._taken: set[str] = set()
-        self._suffix: dict[str, int] = {}
-        self._unnamed = 0
+        self._uses: dict[str, int] = {}
 
     def define(self, values: Iterable[Value]) -> None:
         """Name ``values`` afresh (a region that two ops share is printed twice, under different names)."""
         for value in values:
-            self._names[value] = self._unique(value.hint)
+            base = _base(value.hint)
+            use = self._uses[base] = self._uses.get(base, -1) + 1
+            if not base:
+                self._names[value] = str(use)
+            else:
+                self._names[value] = f"{base}#{use}" if use else base
 
     def __call__(self, value: Value) -> str:
         name = self._names.get(value)
         # A value that nothing defines is a broken graph, which must still print for the error to show it.
         return f"%{name}" if name is not None else f"%?{value.hint}"
 
-    def _unique(self, hint: str) -> str:
-        base = "".join(c if is_name_char(c) else "_" for c in hint)
-        if not base:
-            self._unnamed += 1
-            return str(self._unnamed - 1)
-        if base[0].isdigit():
-            base = f"_{base}"
-        name = base
-        while name in self._taken:
-            self._suffix[base] = self._suffix.get(base, 0) + 1
-            name = f"{base}_{self._suffix[base]}"
-        self._taken.add(name)
-        return name
+
+def _base(hint: str) -> str:
+    """The hint with other characters than names have replaced; numbers are left to values without a hint."""
+    base = "".join(c if is_name_char(c) else "_" for c in hint)
+    return f"_{base}" if base[:1].isdigit() else base
 
 
 class _FunctionPrinter:

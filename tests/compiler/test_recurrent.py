@@ -13,7 +13,7 @@ from fluidc.compiler.ir.location import Loc
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ir.stage import Stage
-from fluidc.compiler.ir.types import DType, Sym, TensorType
+from fluidc.compiler.ir.types import DType, Sym, TensorType, static_shape
 from fluidc.compiler.ops import OPSET, control, grad, optim, state
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
@@ -57,11 +57,11 @@ def rnn(privacy: PrivacyConfig | None, *, over_batch: bool = False) -> Module:
 
 def example_gradient(p: Arrays, x: np.ndarray, y: float) -> Arrays:
     """Back-propagation through time for one example, x: [T, D], in float64."""
-    h = [np.zeros(H)]
+    h: list[np.ndarray] = [np.zeros(H)]
     for row in x:
         h.append(np.tanh(row @ p["w"] + h[-1] @ p["u"] + p["b"]))
     error = 2 * (h[-1] @ p["v"] - y)
-    g = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    g: Arrays = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     g["v"] = np.outer(h[-1], error)
     delta = p["v"] @ error
     for t in reversed(range(T)):
@@ -107,7 +107,7 @@ def test_private_step(live: int) -> None:
     x[:, live:] = np.nan
     given = {"x": x, "y": y, "mask": np.arange(8) < live}
     noisy = {"key": np.arange(8, dtype=np.uint32), "draw": np.asarray(3, np.uint64)}
-    after = before | {d.name: np.zeros(d.type.shape, np.float32) for d in target.state if d.kind == "lot"}
+    after = before | {d.name: np.zeros(static_shape(d.type.shape), np.float32) for d in target.state if d.kind == "lot"}
     Reference(target).run("step", given | noisy, after)
     factors = [min(1.0, CLIP / np.sqrt(sum((v**2).sum() for v in g.values()))) for g in rows]
     assert live < 5 or sum(factor < 1 for factor in factors) > 0

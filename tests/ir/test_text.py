@@ -29,26 +29,26 @@ module {stage = grad} {
     %0 = linear.matmul(%x, %w) : f32[N,4] loc(digits.py:12 fc)
     %h = unary.tanh(%0) : f32[N,4] loc("my script.py":13)
     %n = elementwise.fill() {value=-inf} : f32[N,4] loc(relu)
-    %h_1 = shape.concat(%h, %n) {axis=0} : f32[2*N,4]
+    %h#1 = shape.concat(%h, %n) {axis=0} : f32[2*N,4]
     %c = unary.sigmoid(%h) : f32[N,4] scaled<%0>
     %p = ragged.pool(%seq) {how="max"} : f32[N,4]
     %y, %hs = control.scan([%p], [], [%c]) {trip=3, reverse=true} : f32[N,4], f32[3,N,4] {
-      ^(%i: i64[], %p_1: f32[N,4], %c_1: f32[N,4]):
-        %1 = elementwise.mul(%p_1, %c_1) : f32[N,4]
-        yield %1, %p_1
+      ^(%i: i64[], %p#1: f32[N,4], %c#1: f32[N,4]):
+        %1 = elementwise.mul(%p#1, %c#1) : f32[N,4]
+        yield %1, %p#1
     }
     %b = unary.isfinite(%y) : bool[N,4]
     %all = reduce.all(%b) {axes=(0, 1)} : bool[]
     %z = control.if(%all, [%y]) : f32[N,4] {
-      ^(%y_1: f32[N,4]):
-        yield %y_1
+      ^(%y#1: f32[N,4]):
+        yield %y#1
     } {
-      ^(%y_2: f32[N,4]):
-        %2 = unary.neg(%y_2) : f32[N,4]
+      ^(%y#2: f32[N,4]):
+        %2 = unary.neg(%y#2) : f32[N,4]
         yield %2
     }
     %dw = grad.use[linear.matmul](%x, %w; [%0], [%z]) {live=(0,), operand=1, param=@fc_0.w_0} : f32[3,4] clipped<%c>
-    %d = grad.use[shape.concat {axis=0}](%h, %n; [%h_1], [%h_1]) {live=(0,), operand=0, param=@"a/b c"} : f32[N,4]
+    %d = grad.use[shape.concat {axis=0}](%h, %n; [%h#1], [%h#1]) {live=(0,), operand=0, param=@"a/b c"} : f32[N,4]
     state.write @fc_0.w_0, %dw
     return "loss" = %z {mean}, "d" = %d
   }
@@ -194,7 +194,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "too_many_operands": ("linear.matmul(%x, %w) :", "linear.matmul(%x, %w, %w) :"),
     "operands_not_grouped": ("([%p], [], [%c])", "(%p, [], [%c])"),
     "undefined_value": ("unary.sigmoid(%h)", "unary.sigmoid(%hh)"),
-    "captured_value": ("elementwise.mul(%p_1, %c_1)", "elementwise.mul(%p_1, %c)"),
+    "captured_value": ("elementwise.mul(%p#1, %c#1)", "elementwise.mul(%p#1, %c)"),
     "value_twice": ("%all =", "%b ="),
     "result_names": ("%y, %hs =", "%y ="),
     "type_mismatch": ("unary.tanh(%0) : f32[N,4]", "unary.tanh(%0) : f32[N,5]"),

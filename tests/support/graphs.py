@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from fluidc.compiler.ir.core import Function, Module, Output, Param, StateDecl, StateName, Value
 from fluidc.compiler.ir.location import Loc
+from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Sym, TensorType, static_shape
 from fluidc.compiler.ops import OPS, activation, branching, control, elementwise, grad, indexing, reduce, unary
@@ -17,6 +18,15 @@ from fluidc.compiler.ops.state import Read, Write
 from hypothesis import strategies as st
 
 N = Sym("N")
+
+
+class Drawn(Module):
+    """A drawn module; a failing example is shown as IR text."""
+
+    def __repr__(self) -> str:
+        return to_text(self)
+
+
 STATE = (
     StateDecl("fc_0.w_0", TensorType(DType.F32, (3, 4)), role="parameter", trainable=True),
     StateDecl("fc_0.b_0", TensorType(DType.F32, (4,)), role="parameter", trainable=True),
@@ -191,7 +201,7 @@ class _Drawing:
 
 
 @st.composite
-def modules(draw: Draw, *, composites: bool = False, backward: bool = False, most: int = 8) -> Module:
+def modules(draw: Draw, *, composites: bool = False, backward: bool = False, most: int = 6) -> Module:
     """A module at stage core (captured with ``composites``) with one function, ``step``.
 
     It reads and updates all of ``STATE``; outputs are ``loss`` (f32[]) and ``last``.  With ``backward`` the new
@@ -214,7 +224,7 @@ def modules(draw: Draw, *, composites: bool = False, backward: bool = False, mos
     b.emit(Write(b.scale(drawing.steps, 1.0, 1.0), StateName("steps")))
     outputs = Output("loss", loss, "mean"), Output("last", last, "rows")
     step = Function("step", drawing.params, tuple(b.ops), outputs)
-    return Module(Stage.CAPTURED if composites else Stage.CORE, STATE, (step,))
+    return Drawn(Stage.CAPTURED if composites else Stage.CORE, STATE, (step,))
 
 
 def _mean(b: OpBuilder, x: Value) -> Value:
