@@ -12,6 +12,8 @@ from ..ir.types import TensorType
 from .base import Op, OpBuilder
 from .kinds import PUBLIC, Kind, MixedKind
 
+NO_PARAMETER = StateName("")
+
 
 @dataclass(frozen=True, eq=False)
 class Backward(Op):
@@ -54,6 +56,8 @@ class Use(Op):
 
     Stands for operand number ``operand`` of the vjp of ``of``, read as a template (its class and attributes
     only), on ``arguments`` with results ``outputs``; ``cts`` are the cotangents of the results numbered ``live``.
+    In a private sweep the operand may also be computed from parameters alone (a reshaped bias): then ``param``
+    is empty, and the use is the cotangent of the op that made it.
     """
 
     name: ClassVar[str] = "grad.use"
@@ -70,7 +74,7 @@ class Use(Op):
     live: tuple[int, ...]
     of: OpBase
     operand: int
-    param: StateName
+    param: StateName = NO_PARAMETER
 
     def infer(self) -> TensorType:
         return self.arguments[self.operand].tensor

@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from ..errors import MissingRule
-from ..ir.core import Function, Module, OpBase, StateName, Value
+from ..ir.core import Function, Module, OpBase, Value
 from ..ir.stage import Stage
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
 from ..ops.grad import Backward as Request
-from ..ops.grad import Private, StopGradient, Use
+from ..ops.grad import NO_PARAMETER, Private, StopGradient, Use
+from ..ops.kinds import PublicKind
 from ..ops.state import Read
 from .base import Pass
 from .expand_grad import expand_uses
 from .rewrite import mapped_outputs
+from .separability import extend, param_kinds
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Backward(Pass):
     ensures: ClassVar[Stage] = Stage.GRAD
 
     def run(self, module: Module) -> Module:
-        return module.map_functions(self._function, Stage.GRAD)
+        return module.map_functions(lambda function: self._function(module, function), Stage.GRAD)
 
-    def _function(self, function: Function) -> Function:
+    def _function(self, module: Module, function: Function) -> Function:
         b = OpBuilder()
         mapping: dict[Value, Value] = {}
         for op in function.ops:
@@ -49,7 +51,8 @@ class Backward(Pass):
                     b, expanded = expand_uses(b.ops)
                     mapping = {old: expanded.get(new, new) for old, new in mapping.items()} | expanded
                     current = current.clone(expanded)
-                values: Sequence[Value] = _Sweep(b, current).run()
+                public = _public_values(module, function, b.ops) if current.private else frozenset[Value]()
+                values: Sequence[Value] = _Sweep(b, current, public).run()
                 for old, new in zip(op.results, values, strict=True):
                     new.hint = new.hint or old.hint
                     mapping[old] = new
@@ -61,11 +64,16 @@ class Backward(Pass):
 
 
 class _Sweep:
-    """One reverse sweep over the ops that lie before the request."""
+    """One reverse sweep over the ops that lie before the request.
 
-    def __init__(self, b: OpBuilder, request: Request) -> None:
+    ``public`` values (private requests only) depend on parameters but on no example: like parameters, their
+    cotangents are sums over examples, and stay unexpanded.
+    """
+
+    def __init__(self, b: OpBuilder, request: Request, public: frozenset[Value]) -> None:
         self.b = b
         self.request = request
+        self.public = public
         self.wanted = dict.fromkeys(request.inputs)
         self.stops = set(request.stops)
         self.forward = tuple(b.ops)
@@ -138,13 +146,14 @@ class _Sweep:
                 self._vjp(op, cts, rest)
 
     def _is_parameter(self, value: Value) -> bool:
-        return value in self.wanted and isinstance(value.op, Read)
+        return value in self.public or (value in self.wanted and isinstance(value.op, Read))
 
     def _use(self, op: OpBase, operand: int, cts: Sequence[Value | None]) -> Value:
         if not _differentiable(op):
             raise cast(Op, op).missing("vjp", cast(Op, op).no_vjp)
         live = tuple(index for index, ct in enumerate(cts) if ct is not None)
-        param = cast(Read, op.operands[operand].op).state
+        source = op.operands[operand].op
+        param = source.state if isinstance(source, Read) else NO_PARAMETER
         return self.b(
             Use(
                 arguments=op.operands,
@@ -153,9 +162,9 @@ class _Sweep:
                 live=live,
                 of=op,
                 operand=operand,
-                param=StateName(param),
+                param=param,
             ),
-            f"d_{param}",
+            f"d_{param or op.operands[operand].hint}",
         )
 
     def _vjp(self, op: OpBase, cts: Sequence[Value | None], needs: Sequence[bool]) -> None:
@@ -172,6 +181,12 @@ class _Sweep:
                 f"the vjp of an op gave a cotangent of type {grad.type} for a value of type {value.type}"
             )
         self.cts.setdefault(value, []).append(grad)
+
+
+def _public_values(module: Module, function: Function, ops: Sequence[OpBase]) -> frozenset[Value]:
+    kinds = param_kinds(module, function)
+    extend(kinds, module, ops)
+    return frozenset(value for value, kind in kinds.items() if isinstance(kind, PublicKind))
 
 
 def _reads_contributions(ops: Sequence[OpBase], request: Request) -> bool:

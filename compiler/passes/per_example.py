@@ -34,7 +34,8 @@ def split(b: OpBuilder, value: Value, kinds: dict[Value, Kind]) -> Terms:
     Raises PrivacyError for a way of building totals that has no rule here.
     """
     kind, op = kinds[value], value.op
-    assert isinstance(kind, TotalKind) and op is not None
+    assert isinstance(kind, TotalKind)
+    assert op is not None
     with b.at(op.loc):
         if isinstance(op, reduce.Sum | reduce.Mean):
             if isinstance(kinds[op.x], ExampleKind):

@@ -173,7 +173,7 @@ class _Flow:
         kind, label = self.module.declaration(op.state).kind, self.labels[op.value]
         allowed = {
             "model": isinstance(label, Public),
-            "lot": isinstance(op.value.op, Fill) or isinstance(op.value.op, Accumulate),
+            "lot": isinstance(op.value.op, Fill | Accumulate),
             "diagnostic": not isinstance(label, Scaled | Clipped),
         }
         if not allowed[kind]:

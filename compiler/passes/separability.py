@@ -46,9 +46,9 @@ def extend(kinds: dict[Value, Kind], module: Module, ops: Iterable[OpBase]) -> N
 
 def _checked(op: OpBase, value: Value, kind: Kind) -> Kind:
     """A public value must not have an extent that tells the size of the lot."""
-    if isinstance(kind, PublicKind) and isinstance(value.type, TensorType):
-        if any(isinstance(dim, Sym) for dim in value.type.shape):
-            return MixedKind(f"{op.name} makes a value whose extent is the size of the batch", op)
+    dims = value.type.shape if isinstance(value.type, TensorType) else (value.type.count,)
+    if isinstance(kind, PublicKind) and any(isinstance(dim, Sym) for dim in dims):
+        return MixedKind(f"{op.name} makes a value whose extent is the size of the batch", op)
     return kind
 
 

@@ -1,0 +1,99 @@
+"""Clipped sums of many models against gradients of single examples, taken one by one by the plain route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from private_models import MODELS, Model
+
+from fluidc.compiler.codegen.reference import Reference
+from fluidc.compiler.ir.core import Module, PrivacyConfig
+from fluidc.compiler.passes.manager import run_passes
+from fluidc.compiler.pipeline import pipeline
+
+Arrays = dict[str, np.ndarray]
+
+
+def compiled(model: Model, clip: float | None) -> Module:
+    # lot = 1 and sigma = 0: the "noisy mean" that is fetched is the clipped sum itself.
+    module = model.module(None if clip is None else PrivacyConfig(clip=clip, lot=1.0, sigma=0.0))
+    return run_passes(module, pipeline(module))
+
+
+def example_gradients(model: Model, state: Arrays, feeds: Arrays, rows: int) -> Arrays:
+    """[rows, *shape] per parameter, in float64: each example is a batch of its own."""
+    plain = Reference(compiled(model, None), promote=True)
+    wide = {name: value.astype(np.float64) for name, value in state.items()}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in state}
+    for i in range(rows):
+        one = {name: value[i : i + 1] for name, value in feeds.items()}
+        out = plain.run("step", {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in one.items()}, wide)
+        for name in state:
+            found[name].append(np.asarray(out[f"g_{name}"]))
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def clipped_sums(gradients: Mapping[str, np.ndarray], clip: float) -> tuple[Arrays, float]:
+    """The sums, and the total of the clipped norms that tolerances are relative to."""
+    rows = len(next(iter(gradients.values())))
+    norms = np.sqrt(sum(np.square(g.reshape(rows, -1)).sum(axis=1) for g in gradients.values()))
+    factor = np.minimum(1.0, clip / norms)
+    sums = {name: np.einsum("i,i...->...", factor, g) for name, g in gradients.items()}
+    return sums, float((factor * norms).sum())
+
+
+def draw(model: Model, rows: int, physical: int, seed: int) -> tuple[Arrays, Arrays, Arrays]:
+    rng = np.random.default_rng(seed)
+    state = {name: rng.normal(size=shape).astype(np.float32) for name, shape in model.parameters.items()}
+    feeds = {name: sample(rng, rows) for name, (_, sample) in model.feeds.items()}
+    padded = {name: np.zeros((physical, *value.shape[1:]), value.dtype) for name, value in feeds.items()}
+    for name, value in feeds.items():
+        padded[name][:rows] = value
+        if value.dtype.kind == "f":
+            padded[name][rows:] = np.nan
+    padded["mask"] = np.arange(physical) < rows
+    return state, feeds, padded
+
+
+NOISE = {"key": np.zeros(8, np.uint32), "draw": np.array(0, np.uint64)}
+
+
+@pytest.mark.parametrize("clip", [0.1, 1.0, 1e4])
+@pytest.mark.parametrize("rows", [1, 2, 33])
+@pytest.mark.parametrize("name", MODELS)
+def test_clipped_sum_equals_single_examples(name: str, rows: int, clip: float) -> None:
+    model = MODELS[name]
+    state, feeds, padded = draw(model, rows, rows + 3, seed=rows)
+    expected, scale = clipped_sums(example_gradients(model, state, feeds, rows), clip)
+    out = Reference(compiled(model, clip)).run("step", padded | NOISE, dict(state))
+    error = np.sqrt(sum(np.square(out[f"g_{p}"] - expected[p]).sum() for p in state))
+    assert error <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_live_row_gives_zero(name: str) -> None:
+    model = MODELS[name]
+    state, _, padded = draw(model, 1, 4, seed=5)
+    padded["mask"][:] = False
+    out = Reference(compiled(model, 1.0)).run("step", padded | NOISE, dict(state))
+    assert not any(np.asarray(value).any() for value in out.values())
+
+
+@pytest.mark.parametrize("name", [n for n, m in MODELS.items() if "x" in m.feeds])
+@pytest.mark.parametrize("value", [1e4, 1e18, 1e30, np.nan, np.inf])
+def test_one_example_moves_the_sum_by_at_most_c(name: str, value: float) -> None:
+    model, clip = MODELS[name], 0.5
+    module = Reference(compiled(model, clip))
+    state, _, padded = draw(model, 9, 9, seed=3)
+    padded["x"][4] *= value
+
+    def sums(mask: np.ndarray) -> np.ndarray:
+        out = module.run("step", padded | {"mask": mask} | NOISE, dict(state))
+        return np.concatenate([np.asarray(v, np.float64).ravel() for v in out.values()])
+
+    everyone = np.ones(9, np.bool_)
+    with_row, without = sums(everyone), sums(everyone & (np.arange(9) != 4))
+    assert np.isfinite(with_row).all()
+    assert np.linalg.norm(with_row - without) <= clip * (1 + 2.0**-11)
