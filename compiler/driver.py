@@ -122,7 +122,11 @@ def compile_source(
 
 
 def default_batch(lot: float) -> int:
-    """The physical batch of a private step: the lot size rounded up to a multiple of 16."""
+    """The physical batch of a private step: the lot size rounded up to a multiple of 16.
+
+    >>> default_batch(0.999), default_batch(64), default_batch(1437)
+    (16, 64, 1440)
+    """
     return max(16, -(-int(np.ceil(lot)) // 16) * 16)
 
 

@@ -17,7 +17,11 @@ class ComposeNotAligned(ValueError):
 
 
 def batch(reader: Reader, batch_size: int, drop_last: bool = False) -> Reader:
-    """Lists of ``batch_size`` samples; the last, shorter one only if not ``drop_last``."""
+    """Lists of ``batch_size`` samples; the last, shorter one only if not ``drop_last``.
+
+    >>> list(batch(lambda: range(5), 2)())
+    [[0, 1], [2, 3], [4]]
+    """
     if int(batch_size) <= 0:
         raise ValueError(f"batch: batch_size is {batch_size}; give a positive number")
 

@@ -24,7 +24,12 @@ _current = UniqueNameGenerator()
 
 
 def generate(key: str) -> str:
-    """The next name for ``key``: ``generate('fc')`` gives ``'fc_0'``, then ``'fc_1'``."""
+    """The next name for ``key``.
+
+    >>> with guard():
+    ...     generate("fc"), generate("fc"), generate("mean")
+    ('fc_0', 'fc_1', 'mean_0')
+    """
     return _current(key)
 
 

@@ -98,7 +98,11 @@ def key_words(key: Key) -> NDArray[np.uint32]:
 
 
 def nonce(*, domain: Domain, tensor: int, draw: int, rank: int = 0) -> bytes:
-    """The 12 bytes of the nonce: three little-endian words. Raises ValueError for a field out of range."""
+    """The 12 bytes of the nonce: three little-endian words. Raises ValueError for a field out of range.
+
+    >>> nonce(domain=Domain.GRADIENT, tensor=7, draw=2**40 + 5, rank=3).hex()
+    '070000010500000000010300'
+    """
     _check_range("tensor", tensor, MAX_TENSORS)
     _check_range("draw", draw, MAX_DRAWS)
     _check_range("rank", rank, MAX_RANKS)
@@ -225,7 +229,11 @@ def _installed_cipher() -> Callable[[bytes, bytes, int], bytes] | None:
 
 
 def blocks_for(count: int) -> int:
-    """Blocks that ``count`` normals take: whole groups, 16 * ceil(count / 160)."""
+    """Blocks that ``count`` normals take: whole groups, 16 * ceil(count / 160).
+
+    >>> blocks_for(1), blocks_for(160), blocks_for(161)
+    (16, 16, 32)
+    """
     return GROUP_BLOCKS * -(-count // NORMALS_PER_GROUP)
 
 

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.steps": ("frontend", "compiler", "runtime"),
     "frontend.executor": ("frontend", "frontend.lower", "frontend.steps", "compiler", "runtime"),
-    "frontend.privacy": ("frontend", "frontend.steps", "compiler", "runtime"),
+    "frontend.privacy": ("frontend", "frontend.lower", "frontend.steps", "compiler", "runtime"),
     "frontend.cli": ("frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "compiler", "runtime"),
 }  # fmt: skip
 

@@ -71,7 +71,11 @@ _FROM_NUMPY = {numpy: dtype for dtype, numpy in _NUMPY.items()}
 
 @dataclass(frozen=True, order=True)
 class Sym:
-    """A symbolic extent ``scale * name``, for example ``N`` (the batch) or ``8*N`` (batch times time)."""
+    """A symbolic extent ``scale * name``, for example ``N`` (the batch) or ``8*N`` (batch times time).
+
+    >>> print(TensorType(DType.F32, (Sym("N", 8), 16)))
+    f32[8*N,16]
+    """
 
     name: str
     scale: int = 1
@@ -97,7 +101,11 @@ def dim_mul(a: Dim, b: Dim) -> Dim:
 
 
 def dim_div(a: Dim, b: Dim) -> Dim | None:
-    """``a / b`` when it is a whole extent for every value of the symbols, else None."""
+    """``a / b`` when it is a whole extent for every value of the symbols, else None.
+
+    >>> dim_div(Sym("N", 6), 3), dim_div(Sym("N", 6), Sym("N")), dim_div(Sym("N"), 2)
+    (Sym(name='N', scale=2), 6, None)
+    """
     if a == b:
         return 1
     if isinstance(b, Sym):
