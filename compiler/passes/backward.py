@@ -16,8 +16,8 @@ from ..ir.core import Function, Module, OpBase, Value
 from ..ir.stage import Stage
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
-from ..ops.grad import Backward as Request
 from ..ops.grad import NO_PARAMETER, Private, StopGradient, Use
+from ..ops.grad import Backward as Request
 from ..ops.kinds import PublicKind
 from ..ops.state import Read
 from .base import Pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,15 +17,17 @@ from fluidc.compiler.pipeline import pipeline
 Arrays = dict[str, np.ndarray]
 
 
-def compiled(model: Model, clip: float | None) -> Module:
+@cache
+def compiled(name: str, clip: float | None) -> Module:
+    model = MODELS[name]
     # lot = 1 and sigma = 0: the "noisy mean" that is fetched is the clipped sum itself.
     module = model.module(None if clip is None else PrivacyConfig(clip=clip, lot=1.0, sigma=0.0))
     return run_passes(module, pipeline(module))
 
 
-def example_gradients(model: Model, state: Arrays, feeds: Arrays, rows: int) -> Arrays:
+def example_gradients(name: str, state: Arrays, feeds: Arrays, rows: int) -> Arrays:
     """[rows, *shape] per parameter, in float64: each example is a batch of its own."""
-    plain = Reference(compiled(model, None), promote=True)
+    plain = Reference(compiled(name, None), promote=True)
     wide = {name: value.astype(np.float64) for name, value in state.items()}
     found: dict[str, list[np.ndarray]] = {name: [] for name in state}
     for i in range(rows):
@@ -66,8 +69,8 @@ NOISE = {"key": np.zeros(8, np.uint32), "draw": np.array(0, np.uint64)}
 def test_clipped_sum_equals_single_examples(name: str, rows: int, clip: float) -> None:
     model = MODELS[name]
     state, feeds, padded = draw(model, rows, rows + 3, seed=rows)
-    expected, scale = clipped_sums(example_gradients(model, state, feeds, rows), clip)
-    out = Reference(compiled(model, clip)).run("step", padded | NOISE, dict(state))
+    expected, scale = clipped_sums(example_gradients(name, state, feeds, rows), clip)
+    out = Reference(compiled(name, clip)).run("step", padded | NOISE, dict(state))
     error = np.sqrt(sum(np.square(out[f"g_{p}"] - expected[p]).sum() for p in state))
     assert error <= 1e-5 * scale
 
@@ -77,7 +80,7 @@ def test_no_live_row_gives_zero(name: str) -> None:
     model = MODELS[name]
     state, _, padded = draw(model, 1, 4, seed=5)
     padded["mask"][:] = False
-    out = Reference(compiled(model, 1.0)).run("step", padded | NOISE, dict(state))
+    out = Reference(compiled(name, 1.0)).run("step", padded | NOISE, dict(state))
     assert not any(np.asarray(value).any() for value in out.values())
 
 
@@ -85,7 +88,7 @@ def test_no_live_row_gives_zero(name: str) -> None:
 @pytest.mark.parametrize("value", [1e4, 1e18, 1e30, np.nan, np.inf])
 def test_one_example_moves_the_sum_by_at_most_c(name: str, value: float) -> None:
     model, clip = MODELS[name], 0.5
-    module = Reference(compiled(model, clip))
+    module = Reference(compiled(name, clip))
     state, _, padded = draw(model, 9, 9, seed=3)
     padded["x"][4] *= value
 
