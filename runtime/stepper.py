@@ -114,6 +114,11 @@ class Stepper:
             arguments[slot.index] = self._handle(slot.check.spec.name, array)
         return dict(zip(plan.names, self._call(plan, arguments), strict=True))
 
+    def check(self, function: str, feeds: Feeds) -> None:
+        """Raise what `run` or `run_lot` of ``function`` would raise for ``feeds``, and run nothing."""
+        plan = self._plan(function)
+        self._accept(plan, feeds, empty=plan.mask is not None)
+
     def run_lot(self, feeds: Feeds, *, key: Key, draw: int) -> Fetches:
         """Take one private step on a lot of any size, the empty one included.
 
@@ -221,7 +226,8 @@ class Stepper:
 
     def _handle(self, name: str, array: Array) -> Handle:
         """A handle of ``array`` itself where the engine can read it, else of an aligned copy."""
-        if array.flags.c_contiguous and array.__array_interface__["data"][0] % ALIGNMENT == 0:
+        flags = array.flags  # numpy exports no array that may not be written, and engines take it by its export
+        if flags.c_contiguous and flags.writeable and array.__array_interface__["data"][0] % ALIGNMENT == 0:
             return self._engine.tensor(array)
         buffer, handle = self._staging(name, array.shape, array.dtype)
         buffer[...] = array

@@ -92,6 +92,11 @@ def test_an_aligned_feed_is_handed_over_without_a_copy() -> None:
     data = {name: aligned_copy(array) for name, array in linear_data(6).items()}
     stepper.run("step", data)
     assert {id(array) for array in seen} == {id(array) for array in data.values()}
+    seen.clear()
+    data["x"].setflags(write=False)  # what numpy refuses to export
+    stepper.run("step", data)
+    assert not any(array is data["x"] for array in seen)
+    assert len(seen) == 3
 
 
 def test_the_counter_counts_random_steps_only_and_a_failed_call_does_not_count() -> None:

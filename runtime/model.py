@@ -1,0 +1,139 @@
+"""A loaded artifact with its engine, its state, and the place where its training stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .artifact import Artifact
+from .engine import Array, Engine, aligned
+from .errors import ArtifactError
+from .keystream import seeded_key
+from .ledger import Position
+from .manifest import StateSpec, numpy_dtype
+from .sampler import SamplerState
+from .stepper import Stepper
+
+
+def init_key(seed: int) -> bytes:
+    """Key of a program's initialisers: the same for every way of running it."""
+    return seeded_key(seed, "init")
+
+
+def model_key(seed: int) -> bytes:
+    """Key of dropout and other randomness inside steps; the stepper counts the calls."""
+    return seeded_key(seed, "model")
+
+
+@dataclass(frozen=True)
+class Course:
+    """How ordinary batches are drawn; a resumed run must draw them the same way."""
+
+    sampler: str
+    batch: int
+    examples: int
+
+    @property
+    def text(self) -> str:
+        """The course in words."""
+        return f"batches of {self.batch} from {self.examples} rows ({self.sampler})"
+
+
+class Model:
+    """State buffers, initialised, and the stepper that runs on them.
+
+    Args:
+        artifact: the compiled program.
+        engine: executes it.
+        seed: of initialisers, shuffles and dropout; None takes the artifact's, else a fresh one.
+
+    Attributes:
+        seed: the seed in use.
+        state: name -> buffer, for every state variable; change values in place only.
+        step: training steps whose result is in the state.
+        sampler: where the next ordinary batch begins, or None before the first.
+        course: how those batches are drawn, or None.
+        ledger: last record of the privacy ledger when the state was saved that was loaded, or None.
+        insecure: noise came from a known key, in this run or in one before it.
+    """
+
+    def __init__(self, artifact: Artifact, engine: Engine, seed: int | None = None) -> None:
+        manifest = artifact.manifest
+        chosen = manifest.seed if seed is None else seed
+        self.artifact = artifact
+        self.manifest = manifest
+        self.seed = int.from_bytes(os.urandom(8), "little") if chosen is None else chosen
+        self.state = {spec.name: _zeros(spec) for spec in manifest.state}
+        self.stepper = Stepper(manifest, engine, self.state)
+        self.step = 0
+        self.sampler: SamplerState | None = None
+        self.course: Course | None = None
+        self.ledger: Position | None = None
+        self.insecure = manifest.insecure_noise_key
+        self._sha256 = ""
+        self._initialise()
+
+    def _initialise(self) -> None:
+        stored, made = set(self.artifact.state), set[str]()
+        if self.manifest.has_function("startup"):
+            self.stepper.seed(init_key(self.seed))
+            self.stepper.run("startup", {})
+            made = {o.name for o in self.manifest.function("startup").outputs if o.kind == "state"}
+        self.stepper.seed(model_key(self.seed))
+        for spec in self.manifest.state:
+            if spec.name in stored:
+                self.state[spec.name][...] = self.artifact.state[spec.name]
+            elif spec.name not in made and spec.kind == "model":
+                raise ArtifactError(
+                    f"the state {spec.name!r} has no first value: no startup makes it and none is stored",
+                    f"state {spec.name!r}",
+                    "compile the script again; its startup program must initialise every variable",
+                )
+
+    @property
+    def private(self) -> bool:
+        """Whether training steps are private."""
+        return self.manifest.privacy is not None
+
+    @property
+    def artifact_sha256(self) -> str:
+        """SHA-256 of the artifact: what a checkpoint is bound to."""
+        self._sha256 = self._sha256 or self.artifact.sha256()
+        return self._sha256
+
+    def saved_state(self) -> dict[str, Array]:
+        """The buffers that a checkpoint holds.
+
+        Metric counters of a private program stay out of it: they are not private.
+        """
+        kinds = ("model",) if self.private else ("model", "diagnostic")
+        return {spec.name: self.state[spec.name] for spec in self.manifest.state if spec.kind in kinds}
+
+    def load_state(self, values: Mapping[str, Array]) -> None:
+        """Copy ``values`` into the buffers of the same names."""
+        for name, value in values.items():
+            self.state[name][...] = value
+
+    def first_not_finite(self) -> str | None:
+        """Name of the first model state that holds NaN or infinity, or None."""
+        for spec in self.manifest.state:
+            array = self.state[spec.name]
+            if spec.kind == "model" and array.dtype.kind == "f" and not np.isfinite(array).all():
+                return spec.name
+        return None
+
+    def export(self) -> Artifact:
+        """The same program with the present values: a trained artifact."""
+        trained = self.artifact.with_state({name: array.copy() for name, array in self.state.items()})
+        if not self.insecure:
+            return trained
+        return replace(trained, manifest=replace(trained.manifest, insecure_noise_key=True))
+
+
+def _zeros(spec: StateSpec) -> Array:
+    array = aligned(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}"))
+    array.fill(0)
+    return array

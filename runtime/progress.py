@@ -1,0 +1,176 @@
+"""What a run shows while it trains: a bar on a terminal, lines of text elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+from .engine import Array
+from .ledger import Spent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_LINES_EVERY = 2.0
+_BAR_EVERY = 0.1
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step, as callbacks and displays get it.
+
+    Attributes:
+        step: number of the step, from 1, over all resumptions.
+        of: the last one planned.
+        rows: examples of the batch; None where it is not for the reader.
+        fetches: fetched values by name; for callbacks of a private run the public ones only.
+        not_private: names in ``fetches`` that depend on single examples without noise.
+        examples_per_second: since the run began; None where it is not for the reader.
+        spent: what the privacy ledger says; None for ordinary programs and between two looks at the ledger.
+    """
+
+    step: int
+    of: int
+    rows: int | None
+    fetches: Mapping[str, Array]
+    not_private: frozenset[str]
+    examples_per_second: float | None
+    spent: Spent | None
+
+
+class Display(Protocol):
+    """Shows reports. Enter it before the first step, leave it after the last."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def due(self) -> bool:
+        """Whether it is time to show another step."""
+        ...
+
+    def show(self, report: StepReport) -> None:
+        """Show a step."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        ...
+
+
+def text_of(report: StepReport) -> str:
+    """``report`` without its step numbers: values, speed, and both epsilons."""
+    parts: list[str] = []
+    for name, value in report.fetches.items():
+        if value.size == 1 and value.dtype.kind == "f":
+            mark = " (NOT PRIVATE)" if name in report.not_private else ""
+            parts.append(f"{name} {float(value.reshape(())):.4g}{mark}")
+    if report.examples_per_second is not None:
+        parts.append(f"{report.examples_per_second:,.0f} examples/s")
+    if report.spent is not None:
+        parts.append(epsilon_text(report.spent))
+    return "  ".join(parts)
+
+
+def epsilon_text(spent: Spent) -> str:
+    """Both epsilons of ``spent``, or why there are none."""
+    if spent.so_far is None or spent.budget is None or spent.delta is None:
+        return f"ε {spent.reason}"
+    tainted = f", not covering: {'; '.join(spent.taints)}" if spent.taints else ""
+    return f"ε {spent.so_far:.4g} so far, budget {spent.budget:.4g} (δ={spent.delta:g}{tainted})"
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def due(self) -> bool:
+        return False
+
+    def show(self, report: StepReport) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Lines(Silent):
+    """A line of text every two seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._next = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def show(self, report: StepReport) -> None:
+        self._next = time.monotonic() + _LINES_EVERY
+        print(f"step {report.step}/{report.of}  {text_of(report)}", file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class Bar(Silent):
+    """A bar drawn by rich."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, values="")
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def show(self, report: StepReport) -> None:
+        self._next = time.monotonic() + _BAR_EVERY
+        values = text_of(report)
+        self._progress.update(self._task, completed=report.step, total=report.of, values=values, refresh=True)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+
+def display(stream: TextIO | None = None) -> Display:
+    """A bar where ``stream`` (standard error by default) is a terminal and rich is installed, else lines."""
+    target: TextIO = sys.stderr if stream is None else stream
+    if not target.isatty():
+        return Lines(target)
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:  # rich is optional where artifacts are only run
+        return Lines(target)
+    progress = Progress(
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=24),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[values]}", markup=False),
+        console=Console(file=target),
+        auto_refresh=False,
+    )
+    return Bar(progress)

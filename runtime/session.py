@@ -1,0 +1,374 @@
+"""A loaded artifact, ready to train, predict, evaluate, be saved and be exported: what programs use."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .artifact import Artifact
+from .data import DataSet, DataSource, load_data
+from .engine import Array, Engine
+from .engines import engine_for
+from .errors import BudgetError, CheckpointError, DataError, LedgerError, SamplerError
+from .evaluate import Evaluation, chosen, evaluate, predict
+from .keystream import fresh_key, insecure_key
+from .ledger import Ledger, Spent
+from .ledger_records import Void
+from .model import Course, Model
+from .privacy import PrivacySpec, SamplerKind
+from .progress import Display, Silent, display
+from .resume import check_unused, resume, save
+from .train import (
+    DEFAULT_BATCH,
+    Callback,
+    Checkpoints,
+    PlainSteps,
+    PrivateSteps,
+    RunResult,
+    Source,
+    TrainOptions,
+    private_steps,
+    run,
+)
+
+IN_MEMORY = (
+    "privacy is counted in memory only: when this process ends, nobody knows what was spent; name a run_dir to keep it"
+)
+FED = "lots are fed by the caller, so no sampler accounts for them: epsilon is unknown"
+INSECURE = "the noise comes from a known key: this run has no privacy guarantee"
+
+
+class PrivacyWarning(UserWarning):
+    """Something that a privacy guarantee does not cover."""
+
+
+class Session:
+    """An artifact with its state in memory. Make it with `load`.
+
+    Attributes:
+        model: state, seed and place of the training.
+    """
+
+    def __init__(self, model: Model, secret: bytes | None = None) -> None:
+        self.model = model
+        self._secret = secret
+        self._fed: Ledger | None = None
+        self._memory: Ledger | None = None
+        self._kept: dict[Path, Ledger] = {}
+        if secret is not None:
+            model.insecure = model.insecure or model.private
+            if model.private:
+                warnings.warn(INSECURE, PrivacyWarning, stacklevel=3)
+
+    @classmethod
+    def load(
+        cls,
+        artifact: Path | str | Artifact,
+        engine: Engine | None = None,
+        threads: int | None = None,
+        *,
+        seed: int | None = None,
+        insecure_noise_key: bytes | None = None,
+    ) -> Self:
+        """Read an artifact, load its code, and initialise its state.
+
+        Args:
+            artifact: file, or one already read.
+            engine: executes it; None takes the runtime's engine for its target.
+            threads: threads of a step; None takes the engine's default.
+            seed: of initialisers, shuffles and dropout, never of noise; None takes the artifact's, else a fresh one.
+            insecure_noise_key: makes the noise of a private program reproducible and its privacy void; for tests.
+
+        Raises ArtifactError for a file that cannot be trusted, EngineError for one that cannot be executed here.
+        """
+        read = artifact if isinstance(artifact, Artifact) else Artifact.read(artifact)
+        return cls(Model(read, engine or engine_for(read, threads), seed), insecure_noise_key)
+
+    # -- single calls -------------------------------------------------------------------------------------------
+
+    def run(self, feeds: Mapping[str, object], fetches: Sequence[str] | None = None) -> dict[str, Array]:
+        """One training step on ``feeds``; for an artifact without one, inference.
+
+        A private program takes the rows fed as its lot, whatever their number, adds noise under a key from the
+        operating system, and counts the step; no epsilon is known for lots that were fed.
+
+        Returns the fetches by name. Raises DataError for feeds or fetches that do not fit, BudgetError when the
+        step is beyond the budget; state is then as it was.
+        """
+        model = self.model
+        if not model.manifest.has_function("step"):
+            return self.predict(feeds, fetches)
+        names = chosen(model.manifest, "step", fetches)
+        values = self._fed_lot(feeds) if model.private else model.stepper.run("step", feeds)
+        model.step += 1
+        return {name: values[name] for name in names if name in values}
+
+    def predict(self, feeds: Mapping[str, object], fetches: Sequence[str] | None = None) -> dict[str, Array]:
+        """``infer`` on ``feeds``, any number of rows; state stays as it is.
+
+        Returns the fetches by name. Raises DataError for feeds or fetches that do not fit.
+        """
+        names = chosen(self.model.manifest, "infer", fetches)
+        values = self.model.stepper.run("infer", feeds)
+        return {name: values[name] for name in names}
+
+    def predict_all(self, data: DataSource, fetches: Sequence[str] | None = None) -> dict[str, Array]:
+        """`predict` over a data set, a part at a time; see `evaluate.predict`."""
+        return predict(self.model, self._data(data, "infer"), fetches)
+
+    def evaluate(self, data: DataSource, fetches: Sequence[str] | None = None) -> Evaluation:
+        """Means of ``infer``'s scalars over a data set; see `evaluate.evaluate`."""
+        return evaluate(self.model, self._data(data, "infer"), fetches)
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        data: DataSource,
+        epochs: int | None = None,
+        steps: int | None = None,
+        sampler: SamplerKind | None = None,
+        run_dir: Path | str | None = None,
+        *,
+        batch: int | None = None,
+        fetches: Sequence[str] | None = None,
+        checkpoints: Checkpoints | None = None,
+        resume: bool = False,
+        check_numerics: bool = False,
+        progress: bool | Display = False,
+        callback: Callback | None = None,
+        allow_nonprivate: bool = False,
+    ) -> RunResult:
+        """Train on a data set.
+
+        Args:
+            data: ``.npz`` file or mapping whose keys are the feeds.
+            epochs: passes over the data; for a private program, each stands for 1 / q steps.
+            steps: more steps to take; with ``resume``, the last step counted from the very beginning.
+            sampler: ``shuffle`` (default) or ``sequential``; a private program has its own and takes no other.
+            run_dir: where the privacy ledger is kept; None counts in memory.
+            batch: rows of an ordinary batch, where the program does not fix them.
+            fetches: names shown and handed on; default those of the program.
+            checkpoints: where and when to write them; None writes none.
+            resume: go on from the newest checkpoint, if there is one.
+            check_numerics: refuse and undo a step whose result is not finite.
+            progress: True shows it on standard error.
+            callback: called after every step; for a private program with public values only.
+            allow_nonprivate: give the callback everything, and record that epsilon does not cover what it decides.
+
+        Raises DataError, SamplerError, BudgetError, LedgerError, CheckpointError, NumericsError.
+        """
+        model = self.model
+        if not model.manifest.has_function("step"):
+            raise DataError("the artifact has no training step", "function 'step'", "compile a program with minimize")
+        names = chosen(model.manifest, "step", fetches)
+        for name, value in (("epochs", epochs), ("steps", steps), ("batch", batch)):
+            if value is not None and value < 1:
+                raise DataError(f"{name} is {value}", f"argument {name}", "give a number of at least 1")
+        if epochs is not None and steps is not None:
+            raise DataError("epochs and steps are both given", "arguments epochs, steps", "give one of them")
+        dataset = self._data(data, "step")
+        show = (display() if progress else Silent()) if isinstance(progress, bool) else progress
+        if checkpoints is not None:
+            if resume:
+                self._go_on(checkpoints.directory, show)
+            else:
+                check_unused(model, checkpoints.directory)
+        options = TrainOptions(0, names, checkpoints, check_numerics)
+        if model.manifest.privacy is None:
+            source, last = self._plain(dataset, epochs, steps, sampler, batch, resume, show)
+            return run(model, source, replace(options, steps=last), show, None, callback)
+        _check_private_arguments(model.manifest.privacy, sampler, batch)
+        if run_dir is None and checkpoints is not None:
+            raise LedgerError(
+                "checkpoints of a private run need its ledger on disk",
+                str(checkpoints.directory),
+                "name a run_dir (--run-dir)",
+            )
+        ledger = self._ledger(model.manifest.privacy, run_dir)
+        try:
+            last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
+            source = PrivateSteps(model, dataset, ledger, self._secret, 0 if run_dir else ledger.epochs)
+            return run(
+                model, source, replace(options, steps=last), show, ledger, callback, allow_nonprivate=allow_nonprivate
+            )
+        finally:
+            if run_dir is not None:
+                ledger.close()
+                model.ledger = ledger.position
+
+    def save(self, directory: Path | str) -> Path:
+        """Write a checkpoint to ``directory``; see `resume.save` for what it raises."""
+        return save(self.model, Path(directory), self.model.ledger if self.model.private else None)
+
+    def resume(self, directory: Path | str) -> Path:
+        """Go on from the newest checkpoint in ``directory``; returns its file.
+
+        Training then continues as if it had never stopped: ordinary programs take exactly the steps they would
+        have taken. Raises CheckpointError where there is none, or it belongs to another artifact.
+        """
+        found = resume(self.model, Path(directory), lambda text: warnings.warn(text, UserWarning, stacklevel=3))
+        if found is None:
+            raise CheckpointError("there is no checkpoint", str(directory), "name the folder that a run wrote")
+        return found
+
+    def export(self, path: Path | str) -> None:
+        """Write the trained artifact: the same program with the present values. Raises ArtifactError."""
+        self.model.export().write(path)
+
+    # -- privacy ------------------------------------------------------------------------------------------------
+
+    def spent(self, delta: float | None = None) -> Spent:
+        """Steps counted and epsilons for the steps of this session and the ledgers it trained on.
+
+        Raises BudgetError for a program without privacy, and for a delta outside the stored table.
+        """
+        spec = self.model.manifest.privacy
+        if spec is None:
+            raise BudgetError("the program is not private", "privacy", "train with the Dpsgd optimizer")
+        ledgers = [*self._kept.values(), *([self._memory] if self._memory else [])]
+        if self._fed is not None:
+            ledgers.append(self._fed)
+        if not ledgers:
+            with Ledger.in_memory(spec, void=self._void("")) as unused:
+                return unused.spent(delta)
+        parts = [ledger.spent(delta) for ledger in ledgers]
+        if len(parts) == 1:
+            return parts[0]
+        reasons = [part.reason for part in parts if part.reason]
+        return Spent(
+            steps=sum(part.steps for part in parts),
+            epochs=sum(part.epochs for part in parts),
+            delta=parts[0].delta,
+            budget=None,
+            so_far=None,
+            reason=reasons[0] if reasons else "unknown: the steps are on several ledgers; compose them",
+            taints=tuple(taint for part in parts for taint in part.taints),
+        )
+
+    def epsilon(self, delta: float | None = None) -> float:
+        """Epsilon spent so far, at ``delta`` (default: that of the budget).
+
+        Raises BudgetError where it is unknown, saying why.
+        """
+        spent = self.spent(delta)
+        if spent.so_far is None:
+            raise BudgetError(
+                f"epsilon is {spent.reason}",
+                f"epsilon(delta={delta})",
+                "compile with dataset_size, delta and max_steps, and let train draw the lots",
+            )
+        return spent.so_far
+
+    def close(self) -> None:
+        """End the counting of steps; the session can still predict."""
+        for ledger in (self._fed, self._memory):
+            if ledger is not None:
+                ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    def _data(self, source: DataSource, function: str) -> DataSet:
+        return load_data(source, self.model.manifest, function)
+
+    def _fed_lot(self, feeds: Mapping[str, object]) -> dict[str, Array]:
+        spec = self.model.manifest.privacy
+        assert spec is not None, "asked of private models only"
+        if self._fed is None:
+            warnings.warn(f"{FED}; {IN_MEMORY}", PrivacyWarning, stacklevel=4)
+            self._fed = Ledger.in_memory(spec, void=self._void("user-fed"))
+        self.model.stepper.check("step", feeds)  # what cannot run need not be counted
+        number = self._fed.step()
+        key = fresh_key() if self._secret is None else insecure_key(self._secret, "step", number)
+        return self.model.stepper.run_lot(feeds, key=key, draw=number)
+
+    def _plain(
+        self,
+        data: DataSet,
+        epochs: int | None,
+        steps: int | None,
+        sampler: SamplerKind | None,
+        batch: int | None,
+        resumed: bool,
+        show: Display,
+    ) -> tuple[Source, int]:
+        """The batches of an ordinary run, and its last step."""
+        model = self.model
+        if epochs is None and steps is None:
+            raise DataError("how long to train is not said", "arguments epochs, steps", "give one of them")
+        before = model.course if resumed else None
+        chosen_kind = sampler or (before.sampler if before else "shuffle")
+        if chosen_kind not in ("shuffle", "sequential"):
+            raise SamplerError(
+                f"the {chosen_kind} sampler is for private programs", "argument sampler", "use shuffle or sequential"
+            )
+        fixed = model.manifest.batch
+        if fixed is not None and batch not in (None, fixed):
+            raise DataError(
+                f"batches of {batch} rows are wanted, the program was compiled for {fixed}",
+                "argument batch",
+                "leave it out, or compile with another --batch",
+            )
+        rows = fixed or batch or (before.batch if before else DEFAULT_BATCH)
+        course = Course(chosen_kind, rows, data.rows)
+        if before is not None and course != before:
+            raise CheckpointError(
+                f"the run was begun with {before.text}, and is to go on with {course.text}",
+                data.where,
+                "resume with the same data, batch and sampler, or train afresh in a new folder",
+            )
+        source = PlainSteps(model, data, rows, chosen_kind)
+        if source.dropped:
+            show.note(f"the last {source.dropped} rows of each epoch are left out: the batch size is fixed at {fixed}")
+        wanted = steps if steps is not None else (epochs or 0) * source.lots_per_epoch
+        return source, wanted if resumed else model.step + wanted
+
+    def _go_on(self, directory: Path, show: Display) -> None:
+        found = resume(self.model, directory, show.note)
+        show.note(f"going on from {found}" if found else "there is no checkpoint yet; starting at the beginning")
+
+    def _ledger(self, spec: PrivacySpec, run_dir: Path | str | None) -> Ledger:
+        if run_dir is not None:
+            path = Path(run_dir)
+            self._kept[path] = Ledger.open(path, spec, void=self._void(""), resume=self.model.ledger)
+            return self._kept[path]
+        if self.model.ledger is not None:
+            raise LedgerError(
+                "the steps behind this state are counted in a ledger on disk",
+                "argument run_dir",
+                "name the run directory that they were counted in (--run-dir)",
+            )
+        if self._memory is None:
+            warnings.warn(IN_MEMORY, PrivacyWarning, stacklevel=4)
+            self._memory = Ledger.in_memory(spec, void=self._void(""))
+        return self._memory
+
+    def _void(self, reason: Void) -> Void:
+        return "seeded" if self._secret is not None else reason
+
+
+def _check_private_arguments(spec: PrivacySpec, sampler: SamplerKind | None, batch: int | None) -> None:
+    if sampler not in (None, spec.sampler):
+        raise SamplerError(
+            f"the artifact was accounted for the {spec.sampler} sampler, not {sampler}",
+            "argument sampler",
+            f"leave it out, or compile with --sampler {sampler}",
+        )
+    if batch is not None:
+        raise DataError(
+            f"batches of {batch} rows are wanted, the sampler of a private program draws its own",
+            "argument batch",
+            "leave it out; batch_size of Dpsgd states the expected size",
+        )
