@@ -11,11 +11,13 @@
 from __future__ import annotations
 
 import json
+import string
 from dataclasses import dataclass
 from functools import cache
 
 from .core import Field, OpBase, StateName, fields_of
 
+_NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_.")
 LABELS = ("example", "scaled", "clipped", "public", "mixed")
 
 
@@ -72,7 +74,7 @@ def is_name(text: str) -> bool:
 
 def is_name_char(char: str) -> bool:
     """Whether ``char`` may stand in a value's name."""
-    return char.isascii() and (char.isalnum() or char in "_.")
+    return char in _NAME_CHARS
 
 
 def quoted(text: str) -> str:

@@ -12,7 +12,6 @@ How private data flows is checked by a verifier of its own, which knows the dp o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from ..errors import VerifyError
 from .core import Function, Module, OpBase, Region, StateDecl, StateName, Value
@@ -28,26 +27,19 @@ _ROLE_TYPES: Mapping[str, TensorType] = {
 }
 
 
-@runtime_checkable
-class Staged(Protocol):
-    """An op that states at which stages it may occur; ops that do not are allowed at all."""
-
-    first_stage: ClassVar[Stage]
-    last_stage: ClassVar[Stage]
+def _stages(op: OpBase) -> tuple[Stage, Stage] | None:
+    """The first and last stage at which the op may occur (class variables); None: at all."""
+    first, last = getattr(op, "first_stage", None), getattr(op, "last_stage", None)
+    return (first, last) if isinstance(first, Stage) and isinstance(last, Stage) else None
 
 
-@runtime_checkable
-class AccessesState(Protocol):
-    """An op that reads or writes a state variable: its only result or its only operand."""
+def _access(op: OpBase) -> tuple[str, str] | None:
+    """``("read" | "write", variable)`` for an op whose only result, or operand, is a state variable's value.
 
-    access: ClassVar[Literal["read", "write"]]
-
-    @property
-    def state(self) -> StateName: ...
-    @property
-    def operands(self) -> tuple[Value, ...]: ...
-    @property
-    def results(self) -> tuple[Value, ...]: ...
+    Such an op has a class variable ``access`` and an attribute ``state``.
+    """
+    kind, name = getattr(op, "access", None), getattr(op, "state", None)
+    return (kind, name) if isinstance(kind, str) and isinstance(name, StateName) else None
 
 
 def verify(module: Module) -> None:
@@ -125,17 +117,17 @@ class _FunctionVerifier:
             self.define(value, scope, op)
         self.ops(region.ops, scope)
         for inside in region.ops:
-            if isinstance(inside, AccessesState):
+            if _access(inside) is not None:
                 raise self.error(f"{inside.name} stands in a region; only a function accesses state", inside)
         for value in region.results:
             if value not in scope:
                 raise self.error(f"a region of {op.name} yields a value that it does not define", op)
 
     def stage_allows(self, op: OpBase) -> None:
-        if isinstance(op, Staged) and not op.first_stage <= self.stage <= op.last_stage:
-            raise self.error(
-                f"{op.name} does not occur at stage {self.stage} (only from {op.first_stage} to {op.last_stage})", op
-            )
+        stages = _stages(op)
+        if stages is not None and not stages[0] <= self.stage <= stages[1]:
+            only = f"only from {stages[0]} to {stages[1]}"
+            raise self.error(f"{op.name} does not occur at stage {self.stage} ({only})", op)
 
     def types(self, op: OpBase) -> None:
         try:
@@ -153,18 +145,20 @@ class _FunctionVerifier:
     def state_accesses(self) -> None:
         accessed: set[tuple[str, str]] = set()
         for op in self.function.ops:
-            if not isinstance(op, AccessesState):
+            access = _access(op)
+            if access is None:
                 continue
-            decl = self.declared.get(op.state)
+            verb, name = access
+            decl = self.declared.get(name)
             if decl is None:
-                raise self.error(f"state variable @{op.state} is not declared", op)
-            if (op.access, op.state) in accessed:
+                raise self.error(f"state variable @{name} is not declared", op)
+            if access in accessed:
                 hint = "a function reads and writes a variable at most once"
-                raise self.error(f"{op.access} of @{op.state} a second time", op, hint)
-            accessed.add((op.access, op.state))
+                raise self.error(f"{verb} of @{name} a second time", op, hint)
+            accessed.add(access)
             (value,) = op.operands or op.results
             if value.type != decl.type:
-                raise self.error(f"@{op.state} is {decl.type}; {op.access} as {value.type}", op)
+                raise self.error(f"@{name} is {decl.type}; {verb} as {value.type}", op)
 
     def error(self, what: str, op: OpBase | None = None, hint: str | None = None) -> VerifyError:
         """``what``, at the op's line of IR text and the user's line."""
