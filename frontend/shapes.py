@@ -134,3 +134,20 @@ def _no_reshape(layer: str, x: Variable, shape: Sequence[int]) -> Exception:
         f"{layer}: {x.name} {list(x.shape)} does not have the elements of {list(shape)}",
         "the products of the extents must agree; -1 infers one extent, 0 copies one",
     )
+
+
+def spatial_pads(
+    paddings: Sequence[int], algorithm: str, extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Padding before and after, per spatial axis, from fluid's attributes; 'SAME' needs known extents."""
+    if algorithm == "VALID":
+        return [(0, 0)] * len(kernel)
+    if algorithm == "SAME":
+        pads: list[tuple[int, int]] = []
+        for extent, size, stride in zip(extents, kernel, strides):
+            total = max((-(-extent // stride) - 1) * stride + size - extent, 0) if extent >= 0 else 0
+            pads.append((total // 2, total - total // 2))
+        return pads
+    if len(paddings) == len(kernel):
+        return [(p, p) for p in paddings]
+    return [(paddings[2 * i], paddings[2 * i + 1]) for i in range(len(kernel))]

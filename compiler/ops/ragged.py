@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from ..ir.core import Value
-from ..ir.types import DType, RaggedType, TensorType
+from ..ir.types import Dim, DType, RaggedType, Sym, TensorType
 from .base import Array, Op, OpBuilder
 from .emit import Expr, Loops, RaggedTensor, Scalar, Tensor, TvmEmitter
 
@@ -95,6 +95,46 @@ class Like(_Ragged):
 
     def to_tvm(self, t: TvmEmitter, data: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
         return data, rows.offsets
+
+
+@dataclass(frozen=True, eq=False)
+class FromLengths(_Ragged):
+    """``data`` [T, …] divided into rows of ``lengths`` i64[N]; the lengths are taken to add up to T."""
+
+    name: ClassVar[str] = "ragged.from_lengths"
+
+    data: Value
+    lengths: Value
+
+    def infer(self) -> RaggedType:
+        data, lengths = self.data.tensor, self.lengths.tensor
+        if data.rank == 0 or lengths.dtype is not DType.I64 or lengths.rank != 1:
+            raise self.fail(f"takes tokens and the lengths i64[N] of their rows, not {data} and {lengths}")
+        return RaggedType(data, lengths.shape[0])
+
+    def evaluate(self, data: Array, lengths: Array) -> RaggedArray:
+        if lengths.size and (lengths.min() < 0 or lengths.sum() != len(data)):
+            raise self.fail(f"lengths that add up to {int(lengths.sum())} do not divide {len(data)} tokens")
+        return RaggedArray(data, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None or not needs[0] else b(Data(ct)), None)
+
+    def to_tvm(self, t: TvmEmitter, data: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        count = self.result.ragged.count
+
+        def write(loops: Loops, out: Tensor) -> None:
+            loops.store(out, 0, t.const(0, DType.I64))
+            loops.serial(count, lambda i: loops.store(out, i + 1, out[i] + lengths[i]))
+
+        (offsets,) = t.loops([((_offsets_extent(count),), DType.I64)], write)
+        return data, offsets
+
+
+def _offsets_extent(count: Dim) -> Dim:
+    """``count + 1``; of a symbol, the symbol that code generators read as one more than it."""
+    return count + 1 if isinstance(count, int) else Sym(f"{count}+1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -471,4 +511,4 @@ class Softmax(_Ragged):
         return out, x.offsets
 
 
-OPS: tuple[type[Op], ...] = (Data, Like, Lengths, Pool, PoolGrad, PoolTaken, Expand, Softmax)
+OPS: tuple[type[Op], ...] = (Data, FromLengths, Like, Lengths, Pool, PoolGrad, PoolTaken, Expand, Softmax)

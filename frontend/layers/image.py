@@ -9,7 +9,7 @@ from ..errors import invalid, unsupported
 from ..initializer import ConstantInitializer, NormalInitializer
 from ..layer_helper import LayerHelper
 from ..param_attr import ParamAttr, ParamAttrLike
-from ..shapes import conv_extent, pool_extent, product
+from ..shapes import conv_extent, pool_extent, product, spatial_pads
 from ..variable import Variable
 from ..vartype import VarType
 
@@ -46,23 +46,6 @@ def _padding(layer: str, padding: int | str | Sequence[int | Sequence[int]]) -> 
     if len(flat) not in (2, 4):
         raise invalid(f"{layer}: padding is {padding!r}", "give 1, 2 or 4 integers, or [[0,0],[0,0],[t,b],[l,r]]")
     return flat, "EXPLICIT"
-
-
-def spatial_pads(
-    paddings: Sequence[int], algorithm: str, extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Padding before and after, per spatial axis, from fluid's attributes; 'SAME' needs known extents."""
-    if algorithm == "VALID":
-        return [(0, 0)] * len(kernel)
-    if algorithm == "SAME":
-        pads: list[tuple[int, int]] = []
-        for extent, size, stride in zip(extents, kernel, strides):
-            total = max((-(-extent // stride) - 1) * stride + size - extent, 0) if extent >= 0 else 0
-            pads.append((total // 2, total - total // 2))
-        return pads
-    if len(paddings) == len(kernel):
-        return [(p, p) for p in paddings]
-    return [(paddings[2 * i], paddings[2 * i + 1]) for i in range(len(kernel))]
 
 
 def _image(helper: LayerHelper, input: Variable, data_format: str) -> tuple[int, int, int]:

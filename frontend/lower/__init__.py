@@ -4,6 +4,7 @@ Lowering follows program order: a name means its latest value; several writes of
 one ``state.write``; fetches read the values at the end of the step.
 """
 
-from .module import Lowered, default_feeds, lower_program, lower_startup, privacy_config, rules
+from .context import LENGTHS
+from .module import default_feeds, feed_types_of, lower, privacy_spec, rules
 
-__all__ = ["Lowered", "default_feeds", "lower_program", "lower_startup", "privacy_config", "rules"]
+__all__ = ["LENGTHS", "default_feeds", "feed_types_of", "lower", "privacy_spec", "rules"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...compiler.errors import LoweringError
 from ...compiler.ir.core import Param, Role, StateDecl, StateName, StateRole, Value
 from ...compiler.ir.location import Loc
-from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType, Type
+from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
 from ...compiler.ops import ragged
 from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.state import Read, Write
@@ -22,6 +22,8 @@ from ..vartype import VarType
 
 Array: TypeAlias = NDArray[np.generic]
 BATCH = Sym("N")
+LENGTHS = "@lengths"
+"""Suffix of the feed that holds the lengths of a LoD variable's sequences."""
 
 
 def dtype_of(kind: VarType) -> DType:
@@ -33,7 +35,7 @@ def dtype_of(kind: VarType) -> DType:
 
 
 @dataclass
-class Source:
+class Shared:
     """What a whole module shares between its functions.
 
     Attributes:
@@ -91,9 +93,9 @@ class FunctionLowering:
     """
 
     def __init__(
-        self, source: Source, program: Program, feeds: Mapping[str, Type], rules: Rules, *, private: bool = False
+        self, shared: Shared, program: Program, feeds: Mapping[str, TensorType], rules: Rules, *, private: bool = False
     ) -> None:
-        self.source = source
+        self.shared = shared
         self.program = program
         self.rules = rules
         self.private = private
@@ -106,9 +108,14 @@ class FunctionLowering:
         self._streams = 0
         for name, kind in feeds.items():
             value = Value(kind, name)
+            self.params.append(Param(name, value, "feed"))
             self.env[name] = value
             self.history[name] = [value]
-            self.params.append(Param(name, value, "feed"))
+        for name in feeds:
+            if name.endswith(LENGTHS):
+                rows = name.removesuffix(LENGTHS)
+                self.env[rows] = self.b(ragged.FromLengths(self.env[rows], self.env[name]), rows)
+                self.history[rows] = [self.env[rows]]
 
     def run(self, ops: Iterable[Operator]) -> None:
         """Lower ops of the global block, in program order."""
@@ -134,7 +141,7 @@ class FunctionLowering:
         var = self.program.global_block().vars.get(name)
         if var is None or not var.persistable or not var.has_dtype:
             return None
-        decl = self.source.declare(var, "variable")
+        decl = self.shared.declare(var, "variable")
         value = self.b(Read(StateName(name), decl.type), name)
         self.env[name] = self.reads[name] = value
         self.history[name] = [value]
@@ -146,7 +153,7 @@ class FunctionLowering:
         self.history.setdefault(name, []).append(value)
         var = self.program.global_block().vars.get(name)
         if var is not None and var.persistable and not var.is_data:
-            decl = self.source.declare(var, "variable")
+            decl = self.shared.declare(var, "variable")
             if value.type != decl.type:
                 raise LoweringError(
                     f"{name} holds {decl.type}, but {value.type} is written into it",
@@ -161,7 +168,7 @@ class FunctionLowering:
         if flat.size and bool(np.all(flat == flat[0])):
             return self.b.fill(kind.shape, kind.dtype, flat[0].item())
         if name not in self.reads:
-            decl = self.source.constant(name, array)
+            decl = self.shared.constant(name, array)
             self.reads[name] = self.b(Read(StateName(name), decl.type), name)
         return self.reads[name]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ...compiler.ir.core import Value
 from ...compiler.ir.types import DType
-from ...compiler.ops import elementwise, indexing, loss, loss_layers, reduce
+from ...compiler.ops import indexing, loss, loss_layers, metric
 from .context import OpLowering, Rules
 
 
@@ -13,8 +12,8 @@ def check_range(o: OpLowering, slot: str, classes: object) -> None:
     name = o.op.input(slot)[0]
     var = o.function.program.global_block().vars.get(name)
     if var is not None and var.is_data and isinstance(classes, int):
-        low, high = o.function.source.ranges.get(name, (0, classes))
-        o.function.source.ranges[name] = (low, min(high, classes))
+        low, high = o.function.shared.ranges.get(name, (0, classes))
+        o.function.shared.ranges[name] = (low, min(high, classes))
 
 
 def _softmax(o: OpLowering) -> None:
@@ -96,17 +95,10 @@ def _top_k(o: OpLowering) -> None:
 
 
 def _accuracy(o: OpLowering) -> None:
-    indices, label = o.tokens("Indices"), o.tokens("Label")
-    hit = o.b(elementwise.Equal(indices, o.b.cast(label, indices.tensor.dtype)))
-    right = o.b(reduce.Any_(hit, (1,)))
-    rows = indices.tensor.shape[0]
-    _metric(o, o.b.reduce_mean(o.b.cast(right, DType.F32), (0,)), "Accuracy")
-    _metric(o, o.b.reduce_sum(o.b.cast(right, DType.I32), (0,)), "Correct")
-    _metric(o, o.b.extent(rows, DType.I32), "Total")
-
-
-def _metric(o: OpLowering, value: Value, slot: str) -> None:
-    o.set_all([o.one(value)], slot)
+    classes, label = o.tokens("Indices"), o.tokens("Label")
+    results = o.b.emit(metric.Accuracy(classes, o.b.cast(label, classes.tensor.dtype)))
+    for slot, value in zip(("Accuracy", "Correct", "Total"), results, strict=True):
+        o.set(o.one(value), slot)
 
 
 RULES: Rules = {

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
+from ...compiler.driver import Source
 from ...compiler.errors import LoweringError, PrivacyError
 from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
-from ...compiler.ir.types import Dim, RaggedType, Sym, TensorType, Type
+from ...compiler.ir.types import Dim, DType, Sym, TensorType
 from ...compiler.privacy import PrivacyPlan, resolve
 from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
 from ..variable import GRAD_SUFFIX, Variable
-from . import arrange, control, creation, elementwise, loss, training
-from .context import BATCH, Array, FunctionLowering, Rules, Source, dtype_of
+from . import arrange, control, creation, elementwise, image, loss, training
+from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
 
 _FAMILIES: tuple[Rules, ...] = (
     elementwise.RULES,
     creation.RULES,
     arrange.RULES,
     loss.RULES,
+    image.RULES,
     control.RULES,
     training.RULES,
 )
@@ -34,58 +36,42 @@ def rules() -> Rules:
     return found
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """A captured module and what belongs to it but is not IR.
-
-    Attributes:
-        module: Functions ``step``, and ``startup`` and ``infer`` where asked for.
-        fetches: Names of the step's outputs.
-        ranges: Integer feeds with their range of valid values ``[low, high)``.
-        initial: State that programs state as arrays; no function makes it.
-        spec: What the script says about privacy; None in a plain program.
-        plan: The same, resolved.
-        seed: ``program.random_seed``, None when it is 0.
-    """
-
-    module: Module
-    fetches: tuple[str, ...]
-    ranges: Mapping[str, tuple[int, int]]
-    initial: Mapping[str, Array]
-    spec: PrivacySpec | None = None
-    plan: PrivacyPlan | None = None
-    seed: int | None = None
-
-
-def feed_type(var: Variable, shape: Sequence[int] | None = None) -> Type:
-    """The IR type of a data variable.
+def feed_types_of(var: Variable, shape: Sequence[int] | None = None) -> dict[str, TensorType]:
+    """The types under which a data variable is fed: one, or for sequences their rows and their lengths.
 
     Args:
-        var: A data variable; an open extent on axis 0 is the batch N, of sequences their rows T.
+        var: A data variable; the one open extent is the batch N, of sequences their rows T.
         shape: Extents to use instead of the declared ones (-1 on axis 0 for the batch).
 
     Raises:
-        LoweringError: Another extent is open.
+        LoweringError: Several extents are open, or sequences are nested.
     """
     extents = list(var.shape if shape is None else shape)
-    if any(d < 0 for d in extents[1:]):
+    if sum(d < 0 for d in extents) > 1:
+        stated = ",".join("N" if i == 0 else str(abs(d)) for i, d in enumerate(extents))
         raise LoweringError(
-            f"{var.name} has the shape {extents}: only the first extent may be open",
-            hint=f"state it when compiling, such as --feed {var.name}={','.join('N' if d < 0 else str(d) for d in extents)}",
+            f"{var.name} has the shape {extents}: only one extent, the batch, may be open",
+            hint=f"state the others, such as --feed {var.name}={stated}",
         )
     if var.lod_level > 1:
         raise LoweringError(f"{var.name} has lod_level {var.lod_level}", hint="one level of sequences can be compiled")
+    dtype = dtype_of(var.dtype)
     if var.lod_level == 1:
-        return RaggedType(TensorType(dtype_of(var.dtype), (Sym("T"), *extents[1:])), BATCH)
+        rows = TensorType(dtype, (Sym("T"), *extents[1:]))
+        return {var.name: rows, var.name + LENGTHS: TensorType(DType.I64, (BATCH,))}
     dims: list[Dim] = [BATCH if d < 0 else d for d in extents]
-    return TensorType(dtype_of(var.dtype), tuple(dims))
+    return {var.name: TensorType(dtype, tuple(dims))}
 
 
-def default_feeds(program: Program, ops: Sequence[Operator] | None = None) -> dict[str, Type]:
+def default_feeds(program: Program, ops: Sequence[Operator] | None = None) -> dict[str, TensorType]:
     """Types of the data variables that the ops (the program's, if None) read, in the order of declaration."""
     block = program.global_block()
     read = {name for op in (block.ops if ops is None else ops) for name in op.input_arg_names}
-    return {name: feed_type(var) for name, var in block.vars.items() if var.is_data and name in read}
+    found: dict[str, TensorType] = {}
+    for name, var in block.vars.items():
+        if var.is_data and name in read:
+            found.update(feed_types_of(var))
+    return found
 
 
 def privacy_spec(program: Program) -> PrivacySpec | None:
@@ -131,22 +117,23 @@ def privacy_config(spec: PrivacySpec, where: str | None = None) -> tuple[Privacy
     return config, plan
 
 
-def lower_program(
+def lower(
     program: Program,
     *,
     startup: Program | None = None,
-    feeds: Mapping[str, Type] | None = None,
     fetches: Sequence[str] = (),
+    feed_types: Mapping[str, TensorType] | None = None,
     infer_fetches: Sequence[str] | None = None,
     public_feeds: Sequence[str] = (),
-) -> Lowered:
+) -> Source:
     """Lower a program, and where asked for its startup and its test form.
 
     Args:
         program: Becomes the function ``step``.
         startup: Becomes the function ``startup``; None leaves it out.
-        feeds: Types of what is fed; those of `default_feeds` if None.
         fetches: Names of variables, gradients (``h@GRAD``) included.
+        feed_types: Types of what is fed; those of `default_feeds` if None. Sequences are two feeds: their rows
+            under the variable's name, and under ``NAME@lengths`` their lengths, i64[N].
         infer_fetches: What the function ``infer``, the test form pruned to them, returns; None leaves it out.
         public_feeds: Feeds declared independent of the data set.
 
@@ -158,17 +145,17 @@ def lower_program(
     for name in fetches:
         if name.endswith(GRAD_SUFFIX):
             block.var(name)  # puts a gradient on the backward record, or says why it cannot
-    source = Source()
+    shared = Shared()
     spec = privacy_spec(program)
     config, plan = None, None
     if spec is not None:
         record = block.private_backward()
         config, plan = privacy_config(spec, None if record is None else record.loc.place)
-        config = PrivacyConfig(**{**config.__dict__, "public_feeds": tuple(public_feeds)})
+        config = replace(config, public_feeds=tuple(public_feeds))
     functions: list[Function] = []
-    step = _function("step", source, program, block.ops, feeds, fetches, private=spec is not None)
+    step = _function("step", shared, program, block.ops, feed_types, fetches, private=spec is not None)
     if startup is not None:
-        functions.append(_function("startup", source, startup, startup.global_block().ops, {}, ()))
+        functions.append(_function("startup", shared, startup, startup.global_block().ops, {}, ()))
     functions.append(step)
     if infer_fetches is not None:
         test = program.clone(for_test=True)
@@ -176,32 +163,30 @@ def lower_program(
         needed = ancestors(test, ops, set(infer_fetches))
         kept = [op for op in ops if needed.intersection(op.output_arg_names)]
         wanted = default_feeds(test, kept)
-        types = wanted if feeds is None else {name: feeds.get(name, kind) for name, kind in wanted.items()}
-        functions.append(_function("infer", source, test, kept, types, infer_fetches))
-    module = Module(Stage.CAPTURED, tuple(source.state.values()), tuple(functions), config)
-    return Lowered(module, tuple(fetches), source.ranges, source.initial, spec, plan, program.random_seed or None)
-
-
-def lower_startup(startup: Program) -> Lowered:
-    """A startup program on its own: a module whose only function is ``startup``."""
-    source = Source()
-    function = _function("startup", source, startup, startup.global_block().ops, {}, ())
-    module = Module(Stage.CAPTURED, tuple(source.state.values()), (function,))
-    return Lowered(module, (), source.ranges, source.initial, seed=startup.random_seed or None)
+        types = wanted if feed_types is None else {n: feed_types.get(n, kind) for n, kind in wanted.items()}
+        functions.append(_function("infer", shared, test, kept, types, infer_fetches))
+    return Source(
+        module=Module(Stage.CAPTURED, tuple(shared.state.values()), tuple(functions), config),
+        fetches=tuple(fetches),
+        ranges=shared.ranges,
+        initial=shared.initial,
+        plan=plan,
+        seed=program.random_seed or None,
+    )
 
 
 def _function(
     name: str,
-    source: Source,
+    shared: Shared,
     program: Program,
     ops: Sequence[Operator],
-    feeds: Mapping[str, Type] | None,
+    feeds: Mapping[str, TensorType] | None,
     fetches: Sequence[str],
     *,
     private: bool = False,
 ) -> Function:
     types = default_feeds(program, ops) if feeds is None else feeds
-    lowering = FunctionLowering(source, program, types, rules(), private=private)
+    lowering = FunctionLowering(shared, program, types, rules(), private=private)
     lowering.run(ops)
     outputs: list[Output] = []
     for fetch in fetches:

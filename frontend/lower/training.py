@@ -81,7 +81,7 @@ def _declare(o: OpLowering, role: StateRole, *slots: str) -> None:
         for name in o.op.input(slot):
             var = block.vars.get(name)
             if var is not None and var.persistable:
-                o.function.source.declare(var, role)
+                o.function.shared.declare(var, role)
 
 
 def _sgd(o: OpLowering) -> None:

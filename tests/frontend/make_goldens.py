@@ -1,4 +1,7 @@
-"""Write ``golden/programs.json``: what Paddle 1.8.5 records for every program of ``fluid_programs.CASES``.
+"""Write what Paddle 1.8.5 makes of every program of ``fluid_programs.CASES``.
+
+``golden/programs.json`` holds the records, ``golden/values.npz`` the values of the first steps: ``case/step/name`` for
+results, ``case/init/name`` for persistable variables before the first step, ``case/end/name`` after the last.
 
 Run with a Python 3.7 that has ``paddlepaddle==1.8.5``::
 
@@ -67,19 +70,55 @@ def record(program):
     return blocks
 
 
-def main():
-    import paddle.fluid as fluid
-    from fluid_programs import CASES
+def run(fluid, name, main_program, startup, values):
+    """Some steps on fixed feeds and fixed parameters."""
+    import numpy as np
+    from fluid_programs import LENGTHS, compared_names, feed_value, steps_of
 
-    goldens = {}
+    exe, scope = fluid.Executor(fluid.CPUPlace()), fluid.Scope()
+    with fluid.scope_guard(scope):
+        exe.run(startup)
+        state = [v for v in main_program.list_vars() if v.persistable and scope.find_var(v.name) is not None]
+        for v in state:
+            tensor = scope.find_var(v.name).get_tensor()
+            if v.name.endswith((".w_0", ".w_1")) or v.name in ("w", "u", "v", "emb"):
+                tensor.set(feed_value(v.name, v.shape, "float32", 0, name, 0), fluid.CPUPlace())
+            values["%s/init/%s" % (name, v.name)] = np.array(tensor)
+        fetches = compared_names(main_program)
+        for step in range(steps_of(name)):
+            feed = {}
+            for v in main_program.global_block().vars.values():
+                if not v.is_data or "@" in v.name:
+                    continue
+                dtype = str(np.dtype({5: "float32", 3: "int64", 2: "int32"}[int(v.dtype)]))
+                array = feed_value(v.name, v.shape, dtype, v.lod_level, name, step)
+                if v.lod_level:
+                    array = fluid.create_lod_tensor(array, [LENGTHS], fluid.CPUPlace())
+                feed[v.name] = array
+            for n, out in zip(fetches, exe.run(main_program, feed=feed, fetch_list=fetches, return_numpy=False)):
+                if np.array(out).size:  # a branch that is not taken leaves its results empty
+                    values["%s/%d/%s" % (name, step, n)] = np.array(out)
+        for v in state:
+            values["%s/end/%s" % (name, v.name)] = np.array(scope.find_var(v.name).get_tensor())
+
+
+def main():
+    import numpy as np
+    import paddle.fluid as fluid
+    from fluid_programs import CASES, NO_VALUES
+
+    goldens, values = {}, {}
     for name, build in sorted(CASES.items()):
         main_program, startup = fluid.Program(), fluid.Program()
         with fluid.unique_name.guard(), fluid.program_guard(main_program, startup):
             build(fluid)
         goldens[name] = {"main": record(main_program), "startup": record(startup)}
+        if name not in NO_VALUES and main_program.global_block().ops:
+            run(fluid, name, main_program, startup, values)
     with open(os.path.join(HERE, "golden", "programs.json"), "w") as file:
         json.dump(goldens, file, sort_keys=True, separators=(",", ":"))
         file.write("\n")
+    np.savez_compressed(os.path.join(HERE, "golden", "values.npz"), **values)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def embeddings(fluid):
 
 
 def conv_pool(fluid):
-    img = x_(fluid, (3, 16, 16), "img")
+    img = x_(fluid, (3, 8, 8), "img")
     c = fluid.layers.conv2d(img, num_filters=8, filter_size=3, padding=1, act="relu")
     fluid.layers.conv2d(img, 6, [3, 5], stride=[2, 1], padding=[1, 2], dilation=1, groups=3, bias_attr=False)
     fluid.layers.conv2d(img, 4, 3, padding="SAME")
@@ -277,7 +277,6 @@ def shapes(fluid):
 def indexing(fluid):
     L = fluid.layers
     x = x_(fluid, (4,))
-    i = L.cast(label(fluid), "int32")
     L.gather(x, L.data("i", [3], dtype="int32", append_batch_size=False))
     L.gather_nd(x, L.data("nd", [2, 1], dtype="int32", append_batch_size=False))
     w = L.create_parameter([6, 4], "float32", name="w")
@@ -286,12 +285,15 @@ def indexing(fluid):
         L.data("si", [2], dtype="int64", append_batch_size=False),
         L.data("su", [2, 4], append_batch_size=False),
     )
-    L.where(L.cast(i, "bool"))
     L.argmax(x, axis=1)
     L.argmin(x)
     L.argsort(x, axis=-1)
     L.argsort(x, descending=True)
     L.topk(x, 2)
+
+
+def where_index(fluid):
+    fluid.layers.where(fluid.layers.cast(label(fluid), "bool"))
 
 
 def fills(fluid):
@@ -353,7 +355,6 @@ def sugar(fluid):
     _ = x * z
     _ = x / z
     _ = x**z
-    _ = x // z
     _ = x % z
     _ = x > 0
     _ = x < z
@@ -368,6 +369,7 @@ def sugar(fluid):
     n = fluid.layers.fill_constant([1], "int64", 3)
     _ = n + 1
     _ = n / 2
+    _ = n // 2
     _ = x.astype("float64")
 
 
@@ -531,6 +533,7 @@ CASES = {
         prelu_l2,
         shapes,
         indexing,
+        where_index,
         fills,
         compares,
         sugar,
@@ -560,3 +563,67 @@ CASES["decay_polynomial_cycle"] = _decay(lambda L: L.polynomial_decay(0.1, 2, 0.
 CASES["decay_piecewise"] = _decay(lambda L: L.piecewise_decay([2, 4], [1.0, 0.1, 0.01]))
 CASES["decay_cosine"] = _decay(lambda L: L.cosine_decay(0.1, 2, 3))
 CASES["decay_warmup"] = _decay(lambda L: L.linear_lr_warmup(0.1, 3, 0.0, 0.1))
+
+
+# What Paddle's ops write for their own gradients; fluidc has no such results.
+SCRATCH_SLOTS = frozenset(
+    [
+        "XShape",
+        "Mask",
+        "MaxIndex",
+        "SavedMean",
+        "SavedVariance",
+        "Mean",
+        "Variance",
+        "Residual",
+        "Diff",
+        "MatchX",
+        "XNorm",
+        "YNorm",
+        "Norm",
+        "StepScopes",
+        "step_scopes",
+        "Scope",
+    ]
+)
+# Not compared by value: fresh random numbers, a result whose size depends on data, and an update of our own.
+NO_VALUES = frozenset(["dropouts", "initializers", "initializers_seeded", "where_index", "minimize_dpsgd"])
+SIGNED = frozenset(["activations", "sugar", "reductions", "shapes", "compares", "prelu_l2", "conv_pool", "norms"])
+ROWS = 3
+LENGTHS = [2, 0, 4]
+
+
+def steps_of(case):
+    """How many steps are compared: several where something is learnt."""
+    return 3 if case.startswith(("minimize", "decay", "create_vars")) else 1
+
+
+def feed_value(name, shape, dtype, lod_level, case, step):
+    """The array fed for a data variable; the same under every numpy."""
+    size = [ROWS if d < 0 else d for d in shape]
+    if lod_level:
+        size[0] = sum(LENGTHS)
+    count = int(np.prod(size))
+    # A little generator of our own: numpy's streams differ between versions.
+    state = sum(ord(c) * (i + 7) for i, c in enumerate(case + name)) + 101 * step
+    numbers = []
+    for _ in range(count):
+        state = (state * 1103515245 + 12345) % 2147483648
+        numbers.append(state / 2147483648.0)
+    u = np.array(numbers).reshape(size)
+    if dtype.startswith("int"):
+        return np.array([1, 0], dtype) if name == "si" else (u * 3).astype(dtype)
+    low, high = (-0.9, 0.9) if case in SIGNED else (0.1, 0.9)
+    return (low + (high - low) * u).astype(dtype)
+
+
+def compared_names(program):
+    """Names of the global block's results whose values are compared, in order."""
+    names = {}
+    for op in program.global_block().ops:
+        outputs = op.outputs if hasattr(op, "outputs") else {n: op.output(n) for n in op.output_names}
+        for slot, args in outputs.items():
+            for name in args:
+                if slot not in SCRATCH_SLOTS and "@GRAD" not in name:
+                    names[name] = None
+    return [n for n in names if not program.global_block().var(n).persistable]
