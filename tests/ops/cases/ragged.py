@@ -97,6 +97,13 @@ CASES = (
         lambda data, rows: RaggedArray(data, rows.offsets),
         wrt=(0,),
     ),
+    Case(
+        "ragged.from_lengths",
+        lambda data, lengths: ragged.FromLengths(data, lengths),
+        (floats(6, 2), np.asarray([3, 0, 1, 2])),
+        lambda data, lengths: RaggedArray(data, np.asarray([0, 3, 3, 4, 6])),
+        wrt=(0,),
+    ),
     Case("ragged.lengths", lambda x: ragged.Lengths(x), (X,), lambda x: np.asarray([3, 0, 1, 2])),
     *(Case(f"ragged.pool-{how}", pool(how), (X,), pool_loops(how), wrt=(0,)) for how in HOWS),
     *(Case(f"ragged.pool-{how}_scalars", pool(how), (FLAT,), pool_loops(how), wrt=(0,)) for how in ("sum", "max")),
@@ -132,6 +139,12 @@ def _pool(how: Any) -> Any:
 
 
 ERRORS = (
+    ErrorCase(
+        "ragged.from_lengths",
+        lambda data, lengths: ragged.FromLengths(data, lengths),
+        (tensor("f32[T,2]"), tensor("i32[N]")),
+        "takes tokens and the lengths i64[N]",
+    ),
     ErrorCase("ragged.pool-how", _pool("median"), (ROWS,), "not by 'median'"),
     ErrorCase("ragged.pool-integers", _pool("sum"), (WORDS,), "pools floating-point tokens"),
     ErrorCase("ragged.like", lambda x, r: ragged.Like(x, r), (tensor("f32[N,2]"), ROWS), "not one entry per token"),
