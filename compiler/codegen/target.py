@@ -28,15 +28,20 @@ TARGETS: Mapping[str, Build] = {"reference": _reference, "cpu": _cpu}
 PLANNED = ("cuda", "onnx", "ort-artifacts")
 
 
+def check_target(target: str) -> None:
+    """Raise TargetError for an unknown target, or one that this version lacks."""
+    if target not in TARGETS:
+        known = ", ".join(TARGETS)
+        if target in PLANNED:
+            raise TargetError(f"target {target!r} is not part of this version", hint=f"use one of: {known}")
+        raise TargetError(f"there is no target {target!r}", hint=f"use one of: {known}")
+
+
 def build(module: Module, target: str, options: BuildOptions) -> Built:
     """Compile a module at stage ``target``.
 
     Raises:
         TargetError: an unknown target, one that this version lacks, or an op without a rule for it.
     """
-    if target not in TARGETS:
-        known = ", ".join(TARGETS)
-        if target in PLANNED:
-            raise TargetError(f"target {target!r} is not part of this version", hint=f"use one of: {known}")
-        raise TargetError(f"there is no target {target!r}", hint=f"use one of: {known}")
+    check_target(target)
     return TARGETS[target](module, options)

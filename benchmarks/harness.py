@@ -1,0 +1,68 @@
+"""What every benchmark shares: interleaved timing, and a record of the machine it ran on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TypedDict
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Machine(TypedDict):
+    """Where and with what a benchmark ran; ``noisy`` when other work kept the cores busy."""
+
+    cpu: str
+    cores: int
+    threads: int
+    load: float
+    noisy: bool
+    versions: dict[str, str]
+
+
+def machine() -> Machine:
+    """The present machine."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return Machine(
+        cpu=model,
+        cores=cores,
+        threads=int(os.environ["TVM_NUM_THREADS"]),
+        load=round(load, 2),
+        noisy=load > cores,
+        versions={name: metadata.version(name) for name in ("fluidc", "apache-tvm", "numpy")}
+        | {"python": platform.python_version()},
+    )
+
+
+def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int, calls: int) -> dict[str, float]:
+    """Seconds per call of each contestant: the best round's mean.
+
+    Contestants take turns, with a pause between them: thread pools that spin after a call disturb the next.
+    """
+    best = dict.fromkeys(contestants, float("inf"))
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            time.sleep(0.01)
+            call()
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            best[name] = min(best[name], (time.perf_counter() - start) / calls)
+    return best
+
+
+def save(name: str, figures: Mapping[str, float]) -> None:
+    """Write ``results/NAME.json``: the figures and the machine."""
+    RESULTS.mkdir(exist_ok=True)
+    record = {"benchmark": name, "figures": dict(figures), "machine": machine()}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
