@@ -97,13 +97,6 @@ CASES = (
         lambda data, rows: RaggedArray(data, rows.offsets),
         wrt=(0,),
     ),
-    Case(
-        "ragged.from_lengths",
-        lambda data, lengths: ragged.FromLengths(data, lengths),
-        (distinct(6, 2), np.asarray([3, 0, 1, 2])),
-        lambda data, lengths: RaggedArray(data, np.asarray([0, 3, 3, 4, 6])),
-        wrt=(0,),
-    ),
     Case("ragged.lengths", lambda x: ragged.Lengths(x), (X,), lambda x: np.asarray([3, 0, 1, 2])),
     *(Case(f"ragged.pool-{how}", pool(how), (X,), pool_loops(how), wrt=(0,)) for how in HOWS),
     *(Case(f"ragged.pool-{how}_scalars", pool(how), (FLAT,), pool_loops(how), wrt=(0,)) for how in ("sum", "max")),
