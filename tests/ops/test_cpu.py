@@ -1,4 +1,4 @@
-"""Every op case on the cpu target: compiled code against ``evaluate``, forward and backward.
+"""Op cases on the cpu target: compiled code against ``evaluate``, forward and backward, fixed and symbolic batch.
 
 Cases are compiled many to a module: starting the code generator costs more than one more function.
 """
@@ -6,54 +6,24 @@ Cases are compiled many to a module: starting the code generator costs more than
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import Built, Case, all_cases, built, rng
+from cases import Built, Case, all_cases, built, built_on, rng, symbolic_values
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import RaggedType
+from fluidc.compiler.ops.kinds import ExampleKind
 from fluidc.compiler.ops.region import pullback
 from fluidc.runtime.engine import aligned_copy
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 CHUNK = 60
-
-
-@dataclass(frozen=True)
-class Compilable:
-    """A case as a function: its inputs and cotangents in, its results and gradients out."""
-
-    case: Case
-    function: Function
-    arguments: tuple[np.ndarray, ...]
-    expected: tuple[np.ndarray, ...]
-
-
-def compilable(case: Case, number: int) -> Compilable:
-    made: Built = built(case, case.inputs)
-    results = list(made.results)
-    seeds: list[tuple[Value, Value]] = []
-    known: dict[Value, Any] = {}
-    if case.wrt:
-        draw = rng(4)
-        for result, array in zip(results, made.run(case.inputs, results), strict=True):
-            if result.type.dtype.is_float:
-                ct = Value(result.type, "ct")
-                known[ct] = draw.uniform(0.5, 1.5, np.shape(array)).astype(result.type.dtype.numpy)
-                seeds.append((result, ct))
-        wanted = [made.values[i] for i in case.wrt]
-        results += [g for g in pullback(made.b, tuple(made.b.ops), seeds, wanted) if g is not None]
-    params = tuple(Param(f"p{i}", v) for i, v in enumerate([*made.values, *known]))
-    outputs = tuple(Output(f"o{i}", v) for i, v in enumerate(results))
-    arguments = tuple(np.asarray(a) for a in (*case.inputs, *known.values()))
-    expected = tuple(np.asarray(a) for a in made.run(case.inputs, results, known))
-    return Compilable(case, Function(f"case{number}", params, tuple(made.b.ops), outputs), arguments, expected)
 
 
 def dense(case: Case) -> bool:
@@ -62,33 +32,83 @@ def dense(case: Case) -> bool:
     return not any(isinstance(value.type, RaggedType) for value in (*made.values, *made.results))
 
 
+def first_of_each_op(cases: Iterable[Case]) -> set[str]:
+    """The ids of the first case of every op."""
+    found: dict[str, str] = {}
+    for case in cases:
+        found.setdefault(case.op_name, case.id)
+    return set(found.values())
+
+
 CASES = [case for case in all_cases() if case.cpu is True and dense(case)]
-NUMBER = {case.id: i for i, case in enumerate(CASES)}
+BACKWARD = first_of_each_op(case for case in CASES if case.wrt)
+SYMBOLIC = first_of_each_op(case for case in CASES if any(isinstance(kind, ExampleKind) for kind in case.kinds))
+JOBS = [(case, False) for case in CASES] + [(case, True) for case in CASES if case.id in SYMBOLIC]
 
 
-def compile_together(items: Sequence[Compilable]) -> Compiled:
-    return compile_module(Module(Stage.TARGET, (), tuple(item.function for item in items)))
+@dataclass(frozen=True)
+class Job:
+    """A case as a function: its inputs and cotangents in, its results and gradients out."""
+
+    function: Function
+    arguments: tuple[np.ndarray, ...]
+    expected: tuple[np.ndarray, ...]
+
+
+def job(case: Case, name: str, *, symbolic: bool) -> Job:
+    fixed = built(case, case.inputs)
+    made = built_on(case, symbolic_values(case)) if symbolic else fixed
+    draw = rng(4)
+    cts: dict[int, np.ndarray] = {}
+    if case.id in BACKWARD:
+        for i, (result, array) in enumerate(zip(fixed.results, fixed.run(case.inputs, fixed.results), strict=True)):
+            if result.type.dtype.is_float:
+                cts[i] = draw.uniform(0.5, 1.5, np.shape(array)).astype(result.type.dtype.numpy)
+    wanted, known = _with_gradients(case, fixed, cts)
+    outputs, extra = (wanted, known) if made is fixed else _with_gradients(case, made, cts)
+    function = Function(
+        name,
+        tuple(Param(f"p{i}", v) for i, v in enumerate([*made.values, *extra])),
+        tuple(made.b.ops),
+        tuple(Output(f"o{i}", v) for i, v in enumerate(outputs)),
+    )
+    arguments = tuple(np.asarray(a) for a in (*case.inputs, *known.values()))
+    return Job(function, arguments, tuple(np.asarray(a) for a in fixed.run(case.inputs, wanted, known)))
+
+
+def _with_gradients(case: Case, made: Built, cts: dict[int, np.ndarray]) -> tuple[list[Value], dict[Value, Any]]:
+    """The results and, where there are cotangents, the gradients; and the cotangents' values."""
+    known = {Value(made.results[i].type, "ct"): array for i, array in cts.items()}
+    seeds = [(made.results[i], ct) for i, ct in zip(cts, known, strict=True)]
+    grads = pullback(made.b, tuple(made.b.ops), seeds, [made.values[i] for i in case.wrt]) if seeds else []
+    return [*made.results, *(g for g in grads if g is not None)], known
+
+
+def compile_together(jobs: Sequence[Job]) -> Compiled:
+    return compile_module(Module(Stage.TARGET, (), tuple(j.function for j in jobs)))
 
 
 @cache
-def chunk(start: int) -> tuple[Any, dict[str, Compilable]]:
-    """An engine for a run of cases; None where they do not compile together (each then says why)."""
-    items = {case.id: compilable(case, NUMBER[case.id]) for case in CASES[start : start + CHUNK]}
+def chunk(start: int) -> tuple[Any, list[Job]]:
+    """An engine for a run of jobs; None where they do not compile together (each then says why)."""
+    some = JOBS[start : start + CHUNK]
+    jobs = [job(case, f"case{start + i}", symbolic=symbolic) for i, (case, symbolic) in enumerate(some)]
     try:
-        return compile_together(list(items.values())).engine(), items
-    except Exception:  # noqa: BLE001  the case that is to blame fails again, alone
-        return None, items
+        return compile_together(jobs).engine(), jobs
+    except Exception:  # the job that is to blame fails again, alone
+        return None, jobs
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
-def test_cpu(case: Case) -> None:
-    engine, items = chunk(NUMBER[case.id] // CHUNK * CHUNK)
-    item = items[case.id]
+@pytest.mark.parametrize("number", range(len(JOBS)), ids=[c.id + ("-N" if symbolic else "") for c, symbolic in JOBS])
+def test_cpu(number: int) -> None:
+    start = number // CHUNK * CHUNK
+    engine, jobs = chunk(start)
+    mine = jobs[number - start]
     if engine is None:
-        engine = compile_together([item]).engine()
-    found = engine.call(item.function.name, [engine.tensor(aligned_copy(a)) for a in item.arguments])
-    assert len(found) == len(item.expected)
-    for have, want in zip(found, item.expected, strict=True):
+        engine = compile_together([mine]).engine()
+    found = engine.call(mine.function.name, [engine.tensor(aligned_copy(a)) for a in mine.arguments])
+    assert len(found) == len(mine.expected)
+    for have, want in zip(found, mine.expected, strict=True):
         assert have.dtype == want.dtype
         assert have.shape == want.shape
         if want.dtype.kind in "iub":

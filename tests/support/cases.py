@@ -148,7 +148,11 @@ class Built:
 
 def built(case: Case, inputs: Sequence[Any]) -> Built:
     """The case's op on values of the inputs' types; a composite op is decomposed."""
-    values = tuple(Value(type_of(x), f"x{i}") for i, x in enumerate(inputs))
+    return built_on(case, tuple(Value(type_of(x), f"x{i}") for i, x in enumerate(inputs)))
+
+
+def built_on(case: Case, values: tuple[Value, ...]) -> Built:
+    """The case's op on given values; a composite op is decomposed."""
     op = cast(Op, case.build(*values))
     b = OpBuilder()
     if op.has_decomposition:
@@ -175,8 +179,8 @@ def batch_size(case: Case) -> int:
     return 0
 
 
-def symbolic(case: Case) -> Op:
-    """The case's op with the batch as symbol N."""
+def symbolic_values(case: Case) -> tuple[Value, ...]:
+    """Values of the inputs' types with the batch as symbol N."""
     n, values = batch_size(case), list[Value]()
     for i, (x, kind) in enumerate(zip(case.inputs, case.kinds, strict=True)):
         shape = list(x.shape)
@@ -184,7 +188,12 @@ def symbolic(case: Case) -> Op:
             assert shape[kind.axis] == kind.pre * n * kind.post
             shape[kind.axis] = Sym("N", kind.pre * kind.post)
         values.append(Value(TensorType(DType.of(x.dtype), tuple(shape)), f"x{i}"))
-    return cast(Op, case.build(*values))
+    return tuple(values)
+
+
+def symbolic(case: Case) -> Op:
+    """The case's op with the batch as symbol N."""
+    return cast(Op, case.build(*symbolic_values(case)))
 
 
 def rows(array: np.ndarray, kind: ExampleKind, n: int) -> np.ndarray:
