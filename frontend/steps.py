@@ -125,8 +125,8 @@ class PrivateSteps:
         """
         claimed = None if lot is None else lot.claim(self)
         if claimed is None:
-            self._void_by("user-fed")
             claimed = self.count()
+            self._void_by("user-fed")
         secret = insecure_secret()
         if secret is None:
             key = fresh_key()

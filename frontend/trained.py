@@ -15,9 +15,9 @@ def note(program: Program, startup: Program) -> None:
     _startups[program] = startup
 
 
-def last() -> Program | None:
-    """The program that an optimizer was put into last, or None."""
-    programs = list(_startups)
+def last(since: Program) -> Program | None:
+    """The program that an optimizer was put into last, of those not older than ``since``; or None."""
+    programs = [program for program in _startups if program.uid >= since.uid]
     return programs[-1] if programs else None
 
 

@@ -42,6 +42,11 @@ def op_lines(function: Function) -> Mapping[OpBase, str]:
     return _FunctionPrinter(function).headlines
 
 
+def value_names(function: Function) -> Mapping[Value, str]:
+    """For every value of the function, those in regions included, the name that ``to_text`` prints (``%h``)."""
+    return _FunctionPrinter(function).names.all()
+
+
 def op_text(op: OpBase) -> str:
     """One op outside its function, values named by their hints; for messages."""
     printer = _Names()
@@ -97,6 +102,10 @@ class _Names:
             else:
                 self._names[value] = f"{base}#{use}" if use else base
 
+    def all(self) -> Mapping[Value, str]:
+        """Every value named so far, with its name as it is printed."""
+        return {value: f"%{name}" for value, name in self._names.items()}
+
     def __call__(self, value: Value) -> str:
         name = self._names.get(value)
         # A value that nothing defines is a broken graph, which must still print for the error to show it.
@@ -113,7 +122,7 @@ class _FunctionPrinter:
     def __init__(self, function: Function) -> None:
         self.lines: list[str] = []
         self.headlines: dict[OpBase, str] = {}
-        self._names = _Names()
+        self.names = self._names = _Names()
         self._names.define(param.value for param in function.params)
         params = ", ".join(self._param(param) for param in function.params)
         self.lines.append(f"func {_state_name(function.name)}({params}) {{")

@@ -1,0 +1,184 @@
+"""``fluidc compile``: a script becomes an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .script_options import ScriptName, script_options
+
+if TYPE_CHECKING:
+    from ...compiler.driver import Compiled
+    from ...compiler.privacy import PrivacyPlan
+    from .source import Lowered
+
+
+@click.command(
+    name="compile",
+    epilog="Example: fluidc compile examples/digits.py:plain -o plain.fluidc --batch 64 -- --seed 3",
+)
+@click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The artifact, NAME.fluidc.")
+@click.option("--target", default="cpu", show_default=True, help="cpu, or reference: numpy, slow and exact.")
+@click.option("--cpu", default="", metavar="NAME", help="Processor to compile for, such as x86-64-v3.")
+@click.option("--batch", type=click.IntRange(min=1), help="Physical rows of a step; any number if left out.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of a step; all cores if left out.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="For what the script leaves unseeded; never noise.")
+@click.option("--prior", type=click.Path(exists=True, path_type=Path), help="Ledger of earlier runs on the data.")
+@click.option("--dump-ir", type=click.Path(file_okay=False, path_type=Path), help="Write the IR after every pass.")
+@click.option("--print-ir-after-all", is_flag=True, help="Print the IR after every pass, to standard error.")
+@click.option("--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after this pass.")
+@script_options
+def command(
+    script: tuple[Path, str | None],
+    output: Path,
+    target: str,
+    cpu: str,
+    batch: int | None,
+    threads: int | None,
+    seed: int | None,
+    prior: Path | None,
+    dump_ir: Path | None,
+    print_ir_after_all: bool,
+    print_ir_after: tuple[str, ...],
+    feeds: tuple[tuple[str, tuple[int, ...]], ...],
+    fetches: tuple[str, ...],
+    script_args: tuple[str, ...],
+    **privacy: Any,
+) -> None:
+    """Compile the training step of a fluid script.
+
+    The script runs up to the first Executor.run of a program with a backward pass; startup programs are executed,
+    nothing is trained. Compiled is the program that an optimizer minimised last, or the one in the script's
+    global variable NAME. Arguments after -- are the script's own.
+    """
+    from ...compiler.codegen.built import BuildOptions
+    from ...compiler.codegen.target import check_target
+    from ...compiler.driver import compile_source
+    from .observe import Observing
+    from .source import Overrides, Request, lowered
+
+    check_target(target)
+    if not output.parent.is_dir() or output.suffix == ".py":
+        raise click.BadParameter(f"{str(output)!r} is no place for an artifact", param_hint="-o")
+    watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
+    path, name = script
+    overrides = Overrides(**privacy)
+    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides)
+    _tell(f"running {path} up to its first training step")
+    made = lowered(request)
+    seconds = made.seconds
+    plan = made.source.plan
+    if plan is not None:
+        for warning in plan.warnings:
+            _tell(f"warning: {warning}")
+    joint = None if prior is None else _with_prior(prior, plan, overrides.epsilon)
+    if target == "cpu":
+        _tell("importing tvm")
+        seconds["import tvm"] = _import_tvm()
+    _tell(f"compiling for {target}")
+    options = BuildOptions(cpu=cpu, threads=threads or 0)
+    compiled = compile_source(
+        made.source, target=target, batch=batch or 0, options=options, observe=watch, keep_ir=True
+    )
+    artifact = compiled.artifact()
+    artifact.write(output)
+    passes = dict(compiled.trace.timings)
+    seconds["codegen"] = passes.pop("codegen")
+    seconds["passes"] = sum(passes.values())
+    for line in _summary(request.path, made, compiled, seconds, joint):
+        click.echo(line)
+    click.echo(f"{'written':<12}{output}, {_size(output.stat().st_size)}")
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _import_tvm() -> float:
+    """Seconds that loading TVM takes: nothing the compiler could do about it."""
+    import importlib
+    import time
+
+    start = time.perf_counter()
+    importlib.import_module("tvm.relax")
+    return time.perf_counter() - start
+
+
+def _with_prior(prior: Path, plan: PrivacyPlan | None, epsilon: float | None) -> float:
+    """ε of the earlier runs and all steps of this one together."""
+    from ...compiler.errors import PrivacyError
+    from ...compiler.privacy import compose
+    from .privacy import runs_in
+
+    if plan is None or plan.budget is None:
+        raise PrivacyError(
+            "--prior: the program to be compiled has no privacy budget that could be added",
+            where=str(prior),
+            hint="state dataset_size, delta, max_steps and sigma or epsilon in Dpsgd",
+        )
+    budget = plan.budget
+    joint = compose([*runs_in(prior), (budget.mechanism, budget.max_steps)], budget.delta)
+    if epsilon is not None and joint > epsilon:
+        raise PrivacyError(
+            f"with the earlier runs this one costs epsilon={joint:.4g} at delta={budget.delta:g}, "
+            f"more than --epsilon {epsilon:g}",
+            where=str(prior),
+            hint="state a larger sigma or fewer max_steps in Dpsgd",
+        )
+    return joint
+
+
+def _summary(
+    path: Path, made: Lowered, compiled: Compiled, seconds: dict[str, float], joint: float | None
+) -> list[str]:
+    """What was compiled, in lines for people."""
+    manifest, source = compiled.manifest, made.source
+    call = made.chosen.call
+    seen = "types of the captured call" if call is not None else "types of its data variables"
+    batch = "any number of rows" if manifest.batch is None else f"{manifest.batch} rows"
+    shape = " ".join(part for part in (manifest.target.kind, manifest.target.cpu) if part)
+    trainable = [s for s in manifest.state if s.trainable]
+    count = sum(_product(s.shape) for s in trainable)
+    rows = [
+        ("program", f"{path.name}, {seen}"),
+        ("target", f"{shape}, {batch} per step"),
+        ("feeds", ", ".join(f"{f.name} {f.dtype}[{','.join(map(str, f.shape))}]" for f in manifest.feeds) or "none"),
+        ("fetches", ", ".join(manifest.fetches) or "none"),
+        ("parameters", f"{count} in {len(trainable)} variables"),
+    ]
+    if source.plan is not None:
+        rows += _privacy_rows(source.plan, joint)
+    order = ("script", "accounting", "lowering", "passes", "codegen", "import tvm")
+    times = ", ".join(f"{phase} {seconds[phase]:.2f} s" for phase in order if phase in seconds)
+    return [f"{title:<12}{text}" for title, text in [*rows, ("time", times)]]
+
+
+def _privacy_rows(plan: PrivacyPlan, joint: float | None) -> list[tuple[str, str]]:
+    constants = f"C = {plan.clip:g}, L = {plan.lot:g}, σ = {plan.sigma:.6g}"
+    if plan.q_num is not None:
+        constants += f", q = {plan.q_num / 2**32:.6g}"
+    if plan.max_steps is not None:
+        constants += f", T = {plan.max_steps}"
+    if plan.budget is None:
+        return [("privacy", f"ε {plan.reason}"), ("", constants)]
+    rows = [
+        ("privacy", f"ε = {plan.budget.epsilon:.4f} at δ = {plan.budget.delta:g} after {plan.budget.max_steps} steps"),
+        ("", f"{constants}; {plan.sampler} lots, {plan.adjacency} neighbours"),
+    ]
+    if joint is not None:
+        rows.append(("", f"ε = {joint:.4f} with the earlier runs"))
+    return rows
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _size(count: int) -> str:
+    return f"{count} bytes" if count < 10_000 else f"{count / 1000:.0f} kB"

@@ -1,0 +1,78 @@
+"""Options of the commands that read a fluid script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FEED = re.compile(r"([^=]+)=([^=]+)")
+
+
+class ScriptName(click.ParamType):
+    """``SCRIPT.py`` or ``SCRIPT.py:NAME``; gives (path, name or None)."""
+
+    name = "script"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Path, str | None]:
+        """The path of a file that exists, and the name."""
+        if isinstance(value, tuple):
+            return value
+        text, colon, name = str(value).rpartition(":")
+        if not colon or not name.isidentifier():
+            text, name = str(value), ""
+        path = Path(text)
+        if not path.is_file():
+            self.fail(f"there is no file {text!r}", param, ctx)
+        return path, name or None
+
+
+class FeedShape(click.ParamType):
+    """``NAME=N,1,28,28``; gives (name, sizes with -1 for the batch N)."""
+
+    name = "name=shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """The feed's name and its sizes."""
+        if isinstance(value, tuple):
+            return value
+        found = _FEED.fullmatch(str(value))
+        sizes = found[2].split(",") if found else []
+        if found is None or not all(size == "N" or size.isdecimal() for size in sizes) or "N" in sizes[1:]:
+            self.fail(f"{value!r} is not NAME=SIZE,SIZE,... with N, the batch, at most in front", param, ctx)
+        return found[1], tuple(-1 if size == "N" else int(size) for size in sizes)
+
+
+def script_options(command: F) -> F:
+    """What a script is run and lowered with."""
+    added: Sequence[Callable[[F], F]] = (
+        click.option(
+            "--feed",
+            "feeds",
+            type=FeedShape(),
+            multiple=True,
+            metavar="NAME=SHAPE",
+            help="Sizes of a feed, N for the batch: --feed image=N,1,28,28.",
+        ),
+        click.option("--fetch", "fetches", multiple=True, metavar="NAME", help="Also return this variable."),
+        click.option("--dataset-size", type=int, metavar="n", help="Public number of examples, for q = L/n."),
+        click.option("--sample-rate", type=float, metavar="Q", help="The sampling rate q itself."),
+        click.option("--delta", type=float, metavar="D", help="Failure probability of the guarantee."),
+        click.option("--max-steps", type=int, metavar="T", help="Private steps that the guarantee covers."),
+        click.option("--epsilon", type=float, metavar="E", help="The budget; sigma left out follows from it."),
+        click.option("--sampler", type=click.Choice(["poisson", "balls", "shuffle", "sequential"])),
+        click.option("--adjacency", type=click.Choice(["add-remove", "replace-one", "zero-out"])),
+        click.argument("script_args", nargs=-1, type=click.UNPROCESSED),
+    )
+    for add in reversed(added):
+        command = add(command)
+    return command

@@ -1,0 +1,124 @@
+"""From a script on the command line to a captured module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from ...compiler.driver import Source
+from ...compiler.errors import PrivacyError
+from ...compiler.privacy import PrivacyPlan
+from ..framework import Operator
+from ..lower import lower
+from ..lower.module import privacy_config
+from .capture import Chosen, choose, feed_types, fetches, infer_fetches, run_script
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Arguments of Dpsgd that the command line states instead of the script; None leaves the script's."""
+
+    dataset_size: int | None = None
+    sample_rate: float | None = None
+    delta: float | None = None
+    max_steps: int | None = None
+    epsilon: float | None = None
+    sampler: str | None = None
+    adjacency: str | None = None
+
+    @property
+    def stated(self) -> dict[str, int | float | str]:
+        """Those that are not None, by name."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        path: The script.
+        name: Global variable of the script that holds the program; None for the last one minimised.
+        arguments: What the script finds in ``sys.argv[1:]``.
+        feeds: Shapes by feed name, -1 for the batch.
+        fetches: Names to return beside those that the script fetches.
+        seed: Of initialisers and dropout that the script leaves unseeded.
+        overrides: Privacy arguments.
+    """
+
+    path: Path
+    name: str | None = None
+    arguments: tuple[str, ...] = ()
+    feeds: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    fetches: tuple[str, ...] = ()
+    seed: int | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A captured module, the program it was made from, and how long that took.
+
+    Attributes:
+        source: Ready for `compile_source`.
+        chosen: The program.
+        seconds: By phase: ``script``, ``accounting`` (private programs), ``lowering``.
+    """
+
+    source: Source
+    chosen: Chosen
+    seconds: dict[str, float]
+
+
+def lowered(request: Request) -> Lowered:
+    """Run the script and lower the program it asks for.
+
+    Raises:
+        FluidcError: What the script, fluid or the accountant refuses.
+    """
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    chosen = choose(run_script(request.path, request.arguments), request.name)
+    seconds["script"] = time.perf_counter() - start
+    record = chosen.program.global_block().private_backward()
+    if record is not None:
+        start = time.perf_counter()
+        _account(record, request.overrides)
+        seconds["accounting"] = time.perf_counter() - start
+    elif stated := request.overrides.stated:
+        option = "--" + next(iter(stated)).replace("_", "-")
+        raise PrivacyError(
+            f"{option} states privacy for a program that is not private",
+            where=str(request.path),
+            hint="train it by fluid.optimizer.Dpsgd, or name the private program: SCRIPT.py:NAME",
+        )
+    start = time.perf_counter()
+    names = fetches(chosen, request.fetches)
+    source = lower(
+        chosen.program,
+        startup=chosen.startup,
+        fetches=names,
+        feed_types=feed_types(chosen, request.feeds),
+        infer_fetches=infer_fetches(chosen.program, names),
+    )
+    if request.seed is not None:
+        source = replace(source, seed=request.seed)
+    seconds["lowering"] = time.perf_counter() - start
+    return Lowered(source, chosen, seconds)
+
+
+def _account(record: Operator, overrides: Overrides) -> PrivacyPlan:
+    """Put the overrides into the record, and have the accountant's answers computed and stored.
+
+    What follows then finds them, so that the time they take is told apart from the compiler's own.
+    """
+    spec = record.attr("privacy")
+    if overrides.stated:
+        spec = replace(spec, **overrides.stated)
+        record.set_attr("privacy", spec)
+    _, plan = privacy_config(spec, record.loc.place)
+    if plan.budget is not None:
+        plan.budget.table()
+    return plan
