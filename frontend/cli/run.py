@@ -1,0 +1,42 @@
+"""``fluidc run``: train an artifact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ...runtime import commands
+from .engines import choose_engine
+from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_option, threads_option
+
+
+@click.command("run", epilog="Example:  fluidc run mlp.fluidc --data train.npz --epochs 10 -o trained.fluidc")
+@artifact_argument
+@data_option
+@click.option("-o", "--output", type=NEW_FILE, help="Write the trained artifact here.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the data; private: 1/q steps each.")
+@click.option("--steps", type=click.IntRange(1), help="Steps; default of a private artifact: its whole budget.")
+@click.option("--batch", type=click.IntRange(1), help="Rows of a batch, where the artifact does not fix them [32].")
+@click.option("--sampler", type=click.Choice(commands.SAMPLERS), help="shuffle or sequential; private: the stored one.")
+@fetch_option
+@click.option("--eval", "evaluate", type=OLD_FILE, help="Evaluate on this .npz afterwards.")
+@click.option("--run-dir", type=NEW_FILE, help="Privacy ledger and checkpoints [ARTIFACT.run].")
+@click.option("--checkpoint", type=NEW_FILE, help="Folder of the checkpoints [RUN_DIR/checkpoints].")
+@click.option("--checkpoint-every", metavar="N|SECONDSs", help="When to write one [60s where --checkpoint is given].")
+@click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Newest checkpoints kept.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
+@click.option("--check-numerics", is_flag=True, help="Refuse and undo a step that gives NaN or infinity.")
+@click.option("--insecure-noise-key", metavar="HEX", help="Reproducible noise WITHOUT PRIVACY, for tests.")
+@click.option("--seed", type=click.IntRange(0), help="Of initialisers, shuffles and dropout; never of noise.")
+@threads_option
+@click.pass_context
+def command(ctx: click.Context, **options: Any) -> None:
+    """Train ARTIFACT on a data set, and write the trained artifact.
+
+    DATA is an .npz file whose keys are the feeds. A private artifact draws its lots by the sampler it was accounted
+    for, counts every step in the ledger of the run directory before its lot is drawn, and stops at its budget.
+    """
+    if options["epochs"] is not None and options["steps"] is not None:
+        raise click.UsageError("--epochs and --steps exclude each other", ctx)
+    ctx.exit(commands.run(commands.RunArguments(**options), choose_engine))

@@ -1,0 +1,87 @@
+"""``python -m fluidc.runtime run|predict|inspect``: for machines that have the runtime and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .commands import SAMPLERS, RunArguments, inspect, predict, run
+from .errors import FluidcError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, 1 when it failed, 2 for wrong usage (argparse exits by itself)."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        if parsed.command == "run":
+            return run(_run_arguments(parsed))
+        if parsed.command == "predict":
+            return predict(parsed.artifact, parsed.data, parsed.output, parsed.fetch, parsed.threads)
+        return inspect(parsed.artifact)
+    except FluidcError as error:
+        if parsed.verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run_arguments(parsed: argparse.Namespace) -> RunArguments:
+    values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields(RunArguments)}
+    values["fetch"] = tuple(parsed.fetch)
+    return RunArguments(**values)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fluidc.runtime", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run_ = commands.add_parser("run", help="train an artifact on a data set")
+    run_.add_argument("artifact", type=Path)
+    run_.add_argument("--data", type=Path, required=True, help=".npz file whose keys are the feeds")
+    run_.add_argument("-o", "--output", type=Path, help="write the trained artifact here")
+    length = run_.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_positive)
+    length.add_argument("--steps", type=_positive)
+    run_.add_argument("--batch", type=_positive, help="rows of an ordinary batch")
+    run_.add_argument("--sampler", choices=SAMPLERS)
+    run_.add_argument("--fetch", action="append", default=[], metavar="NAME")
+    run_.add_argument("--eval", type=Path, dest="evaluate", help=".npz file to evaluate on afterwards")
+    run_.add_argument("--run-dir", type=Path, help="privacy ledger and checkpoints (default: ARTIFACT.run)")
+    run_.add_argument("--checkpoint", type=Path, help="folder of the checkpoints (RUN_DIR/checkpoints)")
+    run_.add_argument("--checkpoint-every", metavar="N|SECONDSs")
+    run_.add_argument("--keep", type=_positive, default=3, help="newest checkpoints kept (3)")
+    run_.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    run_.add_argument("--check-numerics", action="store_true", help="refuse and undo a step that gives NaN")
+    run_.add_argument("--insecure-noise-key", metavar="HEX", help="reproducible noise, no privacy: for tests")
+    run_.add_argument("--seed", type=int, help="of initialisers, shuffles and dropout; never of noise")
+
+    predict_ = commands.add_parser("predict", help="write an artifact's outputs for a data set")
+    predict_.add_argument("artifact", type=Path)
+    predict_.add_argument("--data", type=Path, required=True)
+    predict_.add_argument("-o", "--output", type=Path, required=True)
+    predict_.add_argument("--fetch", action="append", default=[], metavar="NAME")
+
+    inspect_ = commands.add_parser("inspect", help="show what an artifact is and needs")
+    inspect_.add_argument("artifact", type=Path)
+
+    for command in (run_, predict_):
+        command.add_argument("--threads", type=_positive)
+    for command in (run_, predict_, inspect_):
+        command.add_argument("-v", "--verbose", action="store_true", help="show where an error was raised")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

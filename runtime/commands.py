@@ -1,0 +1,282 @@
+"""What ``run``, ``predict`` and ``inspect`` do, for both command lines: ``fluidc`` and ``python -m fluidc.runtime``."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from .artifact import Artifact
+from .engine import Array, Engine
+from .engines import engine_for
+from .errors import DataError
+from .files import write_atomically
+from .privacy import SamplerKind
+from .progress import epsilon_text
+from .session import Checkpoints, Session
+from .train import RunResult
+
+EngineChoice = Callable[[Artifact, int | None], Engine]
+"""Gives the engine for an artifact and a number of threads."""
+
+SAMPLERS: tuple[SamplerKind, ...] = get_args(SamplerKind)
+
+_EVERY = re.compile(r"(\d+)(s?)")
+_SECONDS = 60.0  # between checkpoints where only their folder is named
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """The options of ``run``; `train.TrainOptions` and `session.Session.train` say what they do.
+
+    ``checkpoint_every`` is a number of steps, or of seconds with an ``s`` behind it; without it, checkpoints are
+    written every 60 s where ``checkpoint`` names a folder, else only when the run is interrupted. ``run_dir`` and
+    ``checkpoint`` default to ``ARTIFACT.run`` and ``checkpoints`` in it.
+    """
+
+    artifact: Path
+    data: Path
+    output: Path | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    batch: int | None = None
+    sampler: SamplerKind | None = None
+    fetch: tuple[str, ...] = ()
+    evaluate: Path | None = None
+    run_dir: Path | None = None
+    checkpoint: Path | None = None
+    checkpoint_every: str | None = None
+    keep: int = 3
+    resume: bool = False
+    check_numerics: bool = False
+    insecure_noise_key: str | None = None
+    seed: int | None = None
+    threads: int | None = None
+
+
+def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
+    """Train, evaluate, and write the trained artifact; returns the exit code: 1 when a signal ended the run.
+
+    Progress goes to standard error, results to standard output. Raises FluidcError.
+    """
+    artifact = Artifact.read(arguments.artifact)
+    policy = _policy(arguments)
+    secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
+    with _plain_warnings():
+        session = Session.load(
+            artifact,
+            choose(artifact, arguments.threads),
+            seed=arguments.seed,
+            insecure_noise_key=secret,
+        )
+        private = session.model.private
+        result = session.train(
+            arguments.data,
+            arguments.epochs,
+            arguments.steps,
+            arguments.sampler,
+            _run_dir(arguments) if private else None,
+            batch=arguments.batch,
+            fetches=arguments.fetch or None,
+            checkpoints=policy,
+            resume=arguments.resume,
+            check_numerics=arguments.check_numerics,
+            progress=True,
+        )
+    _show_result(session, result)
+    if result.interrupted:
+        print(f"stopped after step {result.step}; --resume goes on from {result.checkpoint}")
+        return 1
+    if arguments.evaluate is not None:
+        _show_evaluation(session, arguments.evaluate)
+    if arguments.output is not None:
+        session.export(arguments.output)
+        print(f"wrote {arguments.output}")
+    return 0
+
+
+def predict(
+    artifact: Path,
+    data: Path,
+    output: Path,
+    fetch: Sequence[str] = (),
+    threads: int | None = None,
+    choose: EngineChoice = engine_for,
+) -> int:
+    """Write what ``infer`` returns for every row of ``data`` as ``.npz``; returns 0. Raises FluidcError."""
+    read = Artifact.read(artifact)
+    session = Session.load(read, choose(read, threads))
+    values = session.predict_all(data, tuple(fetch) or None)
+    _write_npz(output, values)
+    for name, value in values.items():
+        print(f"{name}: {value.dtype}{list(value.shape)}")
+    print(f"wrote {output}")
+    return 0
+
+
+def inspect(path: Path) -> int:
+    """Print what an artifact is and needs; returns 0. Raises ArtifactError for a file that is not whole."""
+    artifact = Artifact.read(path)
+    for line in _described(path, artifact):
+        print(line)
+    return 0
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _run_dir(arguments: RunArguments) -> Path:
+    return arguments.run_dir or arguments.artifact.with_name(arguments.artifact.name + ".run")
+
+
+def _policy(arguments: RunArguments) -> Checkpoints:
+    directory = arguments.checkpoint or _run_dir(arguments) / "checkpoints"
+    text = arguments.checkpoint_every
+    if text is None:
+        return Checkpoints(directory, every_seconds=_SECONDS if arguments.checkpoint else None, keep=arguments.keep)
+    found = _EVERY.fullmatch(text)
+    number = float(found[1]) if found else 0.0
+    if found is None or not number > 0:
+        raise DataError(
+            f"{text!r} says neither steps nor seconds",
+            "--checkpoint-every",
+            "write 100 for every 100 steps, or 60s for every 60 seconds",
+        )
+    if found[2]:
+        return Checkpoints(directory, every_seconds=number, keep=arguments.keep)
+    return Checkpoints(directory, every_steps=int(number), keep=arguments.keep)
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if not key:
+        raise DataError("the noise key is not a hexadecimal number", "--insecure-noise-key", "write it as 00ff17")
+    return key
+
+
+@contextmanager
+def _plain_warnings() -> Generator[None]:
+    """Warnings as one line on standard error, each text once, without the line of code that gave them."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in seen:
+            seen.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _show_result(session: Session, result: RunResult) -> None:
+    speed = ""
+    if result.examples is not None and result.seconds > 0:
+        speed = f", {result.examples / result.seconds:,.0f} examples/s"
+    print(f"trained {result.taken} steps in {result.seconds:.1f} s{speed}")
+    marked = {o.name for o in session.model.manifest.function("step").outputs if o.not_private}
+    for name, value in result.fetches.items():
+        if value.size == 1:
+            mark = "  (NOT PRIVATE)" if name in marked and session.model.private else ""
+            print(f"{name} of the last step: {value.reshape(()).item():.6g}{mark}")
+    if result.spent is not None:
+        spec = session.model.manifest.privacy
+        of = f" of {spec.max_steps}" if spec is not None and spec.max_steps is not None else ""
+        print(f"privacy: {epsilon_text(result.spent)}; {result.spent.steps}{of} steps counted")
+
+
+def _show_evaluation(session: Session, data: Path) -> None:
+    evaluation = session.evaluate(data)
+    mark = "  (NOT PRIVATE if any of these rows is private)" if evaluation.private else ""
+    print(f"evaluation on {data}, {evaluation.rows} rows{mark}")
+    for name, value in evaluation.values.items():
+        print(f"  {name}: {value:.6g}")
+
+
+def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]  # its stub takes no mapping of arrays
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise DataError(
+            f"the output cannot be written: {error.strerror}",
+            str(path),
+            "choose a folder that exists, is writable and has space",
+        ) from None
+
+
+def _described(path: Path, artifact: Artifact) -> Iterator[str]:
+    manifest = artifact.manifest
+    target = manifest.target
+    machine = " ".join(part for part in (target.triple, target.cpu, *target.features) if part)
+    built = f"{target.kind} ({machine})" if machine else target.kind
+    yield f"{path}: compiled by fluidc {manifest.fluidc_version} for {built}"
+    yield f"batch      {'any number of rows' if manifest.batch is None else f'{manifest.batch} rows'}"
+    yield f"seed       {'a fresh one per run' if manifest.seed is None else manifest.seed}"
+    yield "feeds"
+    for feed in manifest.feeds:
+        low, high = ("" if bound is None else bound for bound in (feed.low, feed.high))
+        bounds = f"  in [{low}, {high})" if (low, high) != ("", "") else ""
+        public = "  public" if feed.role == "public" else ""
+        yield f"  {feed.name}: {feed.dtype}{_dims(feed.shape)}{bounds}{public}"
+    yield "functions"
+    for function in manifest.functions:
+        names = [
+            f"{o.name}: {o.dtype}{_dims(o.shape)}" + ("  NOT PRIVATE" if o.not_private else "")
+            for o in function.outputs
+            if o.kind == "fetch"
+        ]
+        yield f"  {function.name}" + (f" -> {', '.join(names)}" if names else "")
+    yield "state"
+    for state in manifest.state:
+        stored = "  stored" if state.name in artifact.state else ""
+        kind = "" if state.kind == "model" else f"  {state.kind}"
+        yield f"  {state.name}: {state.dtype}{_dims(state.shape)}  {state.role}{kind}{stored}"
+    count = sum(int(np.prod(s.shape)) for s in manifest.state if s.trainable)
+    yield f"  {count:,} trainable numbers"
+    yield from _described_privacy(artifact)
+    yield "members (SHA-256 checked)"
+    for member in manifest.members:
+        yield f"  {member.name}  {member.size:,} bytes  {member.sha256[:16]}"
+
+
+def _described_privacy(artifact: Artifact) -> Iterator[str]:
+    spec = artifact.manifest.privacy
+    if spec is None:
+        yield "privacy    none: an ordinary program"
+        return
+    yield "privacy"
+    clips = ", ".join(f"{clip:g}" for clip in spec.clips)
+    yield f"  mechanism {spec.mechanism}, clipping {spec.clipping} at {clips}, sigma {spec.sigma:.6g}, lot {spec.lot:g}"
+    rate = "" if spec.sample_rate is None else f", sampling rate {spec.sample_rate:.6g}"
+    yield f"  sampler {spec.sampler}{rate}, adjacency {spec.adjacency}, slack {spec.slack:.3g}"
+    if artifact.manifest.insecure_noise_key:
+        yield "  epsilon none (seeded): the noise came from a known key"
+    elif spec.accounting == "none" or spec.delta is None:
+        yield f"  epsilon unknown: {spec.reason}"
+    else:
+        epsilon = spec.epsilon(spec.budget_count, spec.delta)
+        yield (
+            f"  epsilon {epsilon:.4g} at delta {spec.delta:g} after {spec.budget_count} {spec.unit}s "
+            f"({spec.accountant} {spec.accountant_version}, {spec.accounting})"
+        )
+    if spec.assumed_public:
+        yield f"  assumed public: {', '.join(spec.assumed_public)}"
+    yield f"  separability proof {'stored' if artifact.proof else 'missing'}"
+
+
+def _dims(shape: Sequence[int | str]) -> str:
+    return "[" + ",".join(str(dim) for dim in shape) + "]"
