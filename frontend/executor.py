@@ -156,8 +156,8 @@ class Executor:
     def _compile(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int) -> Compiled:
         types = {name: _feed_type(program, name, array) for name, array in feeds.items()}
         source = lower(program, fetches=fetches, feed_types=types)
-        # One-off programs such as the startup program are not worth a compilation of seconds.
-        target = self.target if _trains_or_reads_feeds(source) else "reference"
+        # A program without feeds (a startup program) runs once: numpy is done before a compiler would start.
+        target = self.target if _reads_feeds(source) else "reference"
         return compile_source(source, target=target, batch=rows, options=BuildOptions())
 
     def _bind(self, compiled: Compiled, program: Program, scope: Scope) -> _Step:
@@ -182,7 +182,7 @@ class Executor:
                         "run the startup program first, and after minimize(): exe.run(fluid.default_startup_program())",
                     )
             buffers[spec.name] = tensor.array
-        stepper = Stepper(compiled.manifest, cast("Engine", compiled.built.engine()), buffers)
+        stepper = Stepper(compiled.manifest, compiled.built.engine(), buffers)
         seed = program.random_seed
         stepper.seed(seeded_key(seed, "model") if seed else os.urandom(32))
         return _Step(compiled, stepper, buffers)
@@ -270,8 +270,8 @@ def _feed_type(program: Program, name: str, array: Array) -> TensorType:
     return TensorType(dtype, tuple(shape))
 
 
-def _trains_or_reads_feeds(source: Source) -> bool:
-    return any(function.params for function in source.module.functions)
+def _reads_feeds(source: Source) -> bool:
+    return any(param.role == "feed" for function in source.module.functions for param in function.params)
 
 
 def _written_without_reading(compiled: Compiled) -> set[str]:
