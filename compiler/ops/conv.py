@@ -1,7 +1,7 @@
 """2-D convolution over NCHW, and the two products that its gradients are.
 
-With ``*`` the convolution, the three ops are one trilinear form seen from its three sides, so each gradient
-of each is again one of them: nothing here ends double backward.
+The three are one trilinear form seen from its three sides, so each gradient of each is again one of them:
+nothing here ends double backward.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..ir.core import Value
-from ..ir.types import Shape, TensorType, static_shape
+from ..ir.stage import Stage
+from ..ir.types import DType, Shape, TensorType, static_shape
 from .base import Array, Op, OpBuilder, same_dtype
-from .emit import OnnxEmitter, Tensor, TvmEmitter
+from .emit import Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import ExampleKind, Kind, PublicKind, default_kind
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Op):
-    """Base of the three: the static numbers.
+    """Base: the static numbers.
 
     ``pads`` are (top, left, bottom, right); the filter is ``[O, C / groups, KH, KW]``.
     """
@@ -62,6 +63,14 @@ class Convolution(Op):
         if kernel < 1 or size + pad < reach:
             raise self.fail(f"a filter that spans {reach} does not fit into {size} with {pad} of padding")
         return (size + pad - reach) // self.strides[axis] + 1
+
+    def check_cotangent(self, x: Value, ct: Value, w_shape: Shape) -> None:
+        """Raise VerifyError unless ``ct`` has the type of ``x`` convolved with a filter of ``w_shape``."""
+        same_dtype(self, x, ct)
+        filters = ct.tensor.with_shape(w_shape)
+        expected = self.out_type(x.tensor, filters)
+        if expected != ct.type:
+            raise self.fail(f"images {x.type} and filters {filters} give {expected}, the cotangent is {ct.type}")
 
     # The other two ops at the same strides, pads, dilations and groups ---------------------------------
 
@@ -143,6 +152,22 @@ class Conv2d(Convolution):
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return self.row_kind(kinds)
 
+    def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        # Where time was folded into the batch, several images belong to one example: left to the mapped vjp.
+        if operand != 1 or kinds[0] != ExampleKind(0):
+            return None
+        return b(
+            Conv2dExampleFilterGrad(
+                self.x,
+                ct,
+                self.w.tensor.shape,
+                strides=self.strides,
+                pads=self.pads,
+                dilations=self.dilations,
+                groups=self.groups,
+            )
+        )
+
     def to_tvm(self, t: TvmEmitter, x: Tensor, w: Tensor) -> Tensor:
         return t.conv2d(x, w, self.result.tensor.shape, self)
 
@@ -219,12 +244,8 @@ class Conv2dFilterGrad(Convolution):
     w_shape: Shape
 
     def infer(self) -> TensorType:
-        same_dtype(self, self.x, self.ct)
-        kind = self.ct.tensor.with_shape(self.w_shape)
-        expected = self.out_type(self.x.tensor, kind)
-        if expected != self.ct.type:
-            raise self.fail(f"images {self.x.type} and filters {kind} give {expected}, the cotangent is {self.ct.type}")
-        return kind
+        self.check_cotangent(self.x, self.ct, self.w_shape)
+        return self.ct.tensor.with_shape(self.w_shape)
 
     def evaluate(self, x: Array, ct: Array) -> Array:
         kernel = static_shape(self.w_shape)[2:]
@@ -247,4 +268,68 @@ class Conv2dFilterGrad(Convolution):
         return t.conv2d_filter_grad(x, ct, self.w_shape, self)
 
 
-OPS: tuple[type[Op], ...] = (Conv2d, Conv2dInputGrad, Conv2dFilterGrad)
+@dataclass(frozen=True, eq=False)
+class Conv2dExampleFilterGrad(Convolution):
+    """The filter gradient of every example, [N, *w_shape]: ``conv2d_filter_grad`` before the sum over the batch."""
+
+    name: ClassVar[str] = "conv.conv2d_example_filter_grad"
+    first_stage: ClassVar[Stage] = Stage.GRAD
+    no_vjp: ClassVar[str] = "made after the backward pass"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    x: Value
+    ct: Value
+    w_shape: Shape
+
+    def infer(self) -> TensorType:
+        self.check_cotangent(self.x, self.ct, self.w_shape)
+        return self.ct.tensor.with_shape((self.ct.tensor.shape[0], *self.w_shape))
+
+    def evaluate(self, x: Array, ct: Array) -> Array:
+        kernel = static_shape(self.w_shape)[2:]
+        n, _, oh, ow = ct.shape
+        windows = self.windows(self.padded(x), (kernel[0], kernel[1]), (oh, ow))
+        parts: list[Array] = []
+        for g in range(self.groups):
+            seen = self.group(windows, 1, g).reshape(n, -1, oh * ow)
+            parts.append(self.group(ct, 1, g).reshape(n, -1, oh * ow) @ seen.transpose(0, 2, 1))
+        return np.concatenate(parts, axis=1).reshape(n, *static_shape(self.w_shape))
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if all(kind == ExampleKind(0) for kind in kinds):
+            return ExampleKind(0)
+        return default_kind(self, kinds)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
+        """One product per example and group: cotangents [O, pixels] times windows [C * KH * KW, pixels]."""
+        n = ct.shape[0]
+        o, per_group, kh, kw = static_shape(self.w_shape)
+        height, width = static_shape(self.x.tensor.shape[2:])
+        oh, ow = static_shape(self.ct.tensor.shape[2:])
+        filters, taps, pixels = o // self.groups, per_group * kh * kw, oh * ow
+
+        def window(i: Index, g: Index, tap: Index, pixel: Index) -> Scalar:
+            k, p = t.cast(tap, DType.I64), t.cast(pixel, DType.I64)
+            channel = t.cast(g, DType.I64) * per_group + k // (kh * kw)
+            row = p // ow * self.strides[0] + k // kw % kh * self.dilations[0] - self.pads[0]
+            column = p % ow * self.strides[1] + k % kw * self.dilations[1] - self.pads[1]
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            first = t.const(0, DType.I64)
+            value = x[i, channel, t.select(inside, row, first), t.select(inside, column, first)]
+            return t.select(inside, value, t.const(0.0, x.dtype))
+
+        def cotangent(i: Index, g: Index, f: Index, pixel: Index) -> Scalar:
+            p = t.cast(pixel, DType.I64)
+            return ct[i, t.cast(g, DType.I64) * filters + t.cast(f, DType.I64), p // ow, p % ow]
+
+        def element(i: Index, f: Index, c: Index, row: Index, column: Index) -> Scalar:
+            k, tap = t.cast(f, DType.I64), (t.cast(c, DType.I64) * kh + t.cast(row, DType.I64)) * kw
+            return products[i, k // filters, k % filters, tap + t.cast(column, DType.I64)]
+
+        windows = t.compute((n, self.groups, taps, pixels), x.dtype, window)
+        cts = t.compute((n, self.groups, filters, pixels), x.dtype, cotangent)
+        products = t.matmul(cts, windows, False, True)
+        return t.compute((n, *self.w_shape), x.dtype, element)
+
+
+OPS: tuple[type[Op], ...] = (Conv2d, Conv2dInputGrad, Conv2dFilterGrad, Conv2dExampleFilterGrad)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
-from fluidc.compiler.ops.conv import Conv2d, Conv2dFilterGrad, Conv2dInputGrad
+from fluidc.compiler.ops.conv import Conv2d, Conv2dExampleFilterGrad, Conv2dFilterGrad, Conv2dInputGrad
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 
 ROWS = ExampleKind(0)
@@ -45,6 +45,10 @@ def filter_grad(x, ct, w_shape, **geometry):
     return out
 
 
+def example_filter_grad(x, ct, w_shape, **geometry):
+    return np.stack([filter_grad(x[i : i + 1], ct[i : i + 1], w_shape, **geometry) for i in range(len(x))])
+
+
 GEOMETRIES = {
     "": ((2, 3, 5, 4), (4, 3, 3, 2), {}),
     "-strides-pads": ((2, 2, 5, 6), (3, 2, 3, 3), {"strides": (2, 1), "pads": (1, 0, 2, 1)}),
@@ -69,6 +73,9 @@ for tag, (x_shape, w_shape, geometry) in GEOMETRIES.items():
     def build_filter_grad(x, ct, s=w_shape, g=geometry):
         return Conv2dFilterGrad(x, ct, s, **g)
 
+    def build_example_filter_grad(x, ct, s=w_shape, g=geometry):
+        return Conv2dExampleFilterGrad(x, ct, s, **g)
+
     CASES += [
         Case(f"conv.conv2d{tag}", build_conv, (x, w), lambda x, w, g=geometry: conv(x, w, **g), (0, 1),
              kinds=(ROWS, PUBLIC), kind=ROWS, rtol=1e-5, atol=1e-5),
@@ -77,6 +84,9 @@ for tag, (x_shape, w_shape, geometry) in GEOMETRIES.items():
              rtol=1e-5, atol=1e-5),
         Case(f"conv.conv2d_filter_grad{tag}", build_filter_grad, (x, ct),
              lambda x, ct, s=w_shape, g=geometry: filter_grad(x, ct, s, **g), (0, 1), kinds=(ROWS, ROWS), kind="mixed",
+             rtol=1e-5, atol=1e-5),
+        Case(f"conv.conv2d_example_filter_grad{tag}", build_example_filter_grad, (x, ct),
+             lambda x, ct, s=w_shape, g=geometry: example_filter_grad(x, ct, s, **g), kinds=(ROWS, ROWS), kind=ROWS,
              rtol=1e-5, atol=1e-5),
     ]  # fmt: skip
 
