@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..ir.core import Region, Value
-from ..ir.types import Dim, Type, dim_div
+from ..ir.types import Dim, Sym, Type, dim_div
 from .base import Array, Op, OpBuilder
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, first_mixed
 from .region import (
@@ -159,6 +159,10 @@ class Scan(Control):
         return b.concat((first, b.slice(after, 0, 0, trip - 1)), 0)
 
     def example_axis(self, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+        if isinstance(self.trip, Sym):
+            # Also with public operands: a counter carried along would end as the size of the batch.
+            mixed = first_mixed(kinds) or _over_examples(self)
+            return (mixed,) * len(self.results)
         init, stacked, whole = split(kinds, len(self.init), len(self.stacked), len(self.whole))
         slices = [_slice_kind(self, kind) for kind in stacked]
         carried = fixpoint(
@@ -170,8 +174,12 @@ class Scan(Control):
 
 def _slice_kind(op: Op, kind: Kind) -> Kind:
     if isinstance(kind, ExampleKind) and kind.axis == 0:
-        return MixedKind(f"{op.name} runs over the examples one after another", op, "loop over another axis")
+        return _over_examples(op)
     return shifted(kind, -1)
+
+
+def _over_examples(op: Op) -> MixedKind:
+    return MixedKind(f"{op.name} runs over the examples one after another", op, "loop over another axis")
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +270,8 @@ class Map(Control):
                 alone = isinstance(kind, PublicKind) and axis < 0
             if not alone:
                 return MixedKind(f"{self.name} runs over blocks of several examples", self)
-        return ExampleKind(0)
+        # In one trip all values belong to one example; what remains is a body that reads the batch's size.
+        return first_mixed(region_kinds(self.body, [PUBLIC] * len(kinds))) or ExampleKind(0)
 
 
 def _map_slice(op: Op, value: Value, axis: int, trip: Dim) -> Type:

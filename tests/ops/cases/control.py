@@ -85,6 +85,15 @@ def over_batch(total: Value, x: Value) -> OpBase:
     return control.scan_op(OpBuilder(), [total], [x], [], x.tensor.shape[0], step)
 
 
+def counter(start: Value, x: Value) -> OpBase:
+    """Counts the examples; no slice is read."""
+
+    def step(b: Builder, i: Value, now: Value, x: Value) -> Sequence[Value]:
+        return (b.scale(now, 1.0, 1.0),)
+
+    return control.scan_op(OpBuilder(), [start], [], [x], x.tensor.shape[0], step)
+
+
 # map ----------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +117,16 @@ def scores(x: Value, y: Value) -> OpBase:
         return (b.matmul(x, y, tb=True),)
 
     return control.map_op(OpBuilder(), [x, y], [0, -1], x.tensor.shape[0], body)
+
+
+def by_size(x: Value) -> OpBase:
+    """Every example divided by the size of the batch."""
+    size = x.tensor.shape[0]
+
+    def body(b: OpBuilder, row: Value) -> Sequence[Value]:
+        return (b.div(row, b.extent(size, row.type.dtype)),)
+
+    return control.map_op(OpBuilder(), [x], [0], size, body)
 
 
 def column_blocks(x: Value) -> OpBase:
@@ -156,6 +175,15 @@ CASES = (
         kind="mixed",
     ),
     Case(
+        "control.scan-counts_examples",
+        counter,
+        (np.float32(2).reshape(()), floats(3, 2)),
+        lambda start, x: start + 3,
+        wrt=(0,),
+        kinds=(PUBLIC, ExampleKind(0)),
+        kind="mixed",
+    ),
+    Case(
         "control.map",
         outer,
         (floats(3, 2), floats(3, 4, seed=1), floats(2, 4, seed=2)),
@@ -171,6 +199,15 @@ CASES = (
         lambda x, y: (x @ y.T)[:, None],
         wrt=(0, 1),
         kinds=(ExampleKind(0), ExampleKind(0)),
+        kind="mixed",
+    ),
+    Case(
+        "control.map-size_of_the_batch",
+        by_size,
+        (floats(4, 2),),
+        lambda x: x[:, None] / 4,
+        wrt=(0,),
+        kinds=(ExampleKind(0),),
         kind="mixed",
     ),
     Case(
