@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.errors import ParseError
-from fluidc.compiler.ir.bind import bind
+from fluidc.compiler.ir.bind import bind, retype
 from fluidc.compiler.ir.core import Module, walk
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import function_text, literal, op_text, to_text
@@ -91,6 +91,25 @@ def test_fields_survive() -> None:
     assert product.results[0].hint == ""
     assert (product.loc.file, product.loc.line, product.loc.layer) == ("digits.py", 12, "fc")
     assert module.function("infer").ops == ()
+
+
+def test_bind_replaces_symbols_everywhere() -> None:
+    """Types of values, state and regions, attributes, and the op that a contribution stands for."""
+    text = TEXT.replace("{trip=3, reverse=true}", "{trip=T, reverse=true}").replace("f32[3,N,4]", "f32[T,N,4]")
+    assert to_text(parse(text, OPSET)) == text
+    bound = bind(parse(text, OPSET), {"N": 5, "T": 3})
+    verify(bound)
+    assert to_text(bound) == text.replace("2*N", "10").replace("N", "5").replace("trip=T", "trip=3").replace(
+        "[T,", "[3,"
+    )
+    half = bind(parse(text, OPSET), {"T": 3})
+    assert to_text(half) == text.replace("trip=T", "trip=3").replace("[T,", "[3,")
+
+
+def test_retype_replaces_element_types_everywhere() -> None:
+    wide = retype(parse(TEXT, OPSET), {DType.F32: DType.F64})
+    verify(wide)
+    assert to_text(wide) == TEXT.replace("f32", "f64")
 
 
 def test_function_text_is_a_part_of_the_module() -> None:
