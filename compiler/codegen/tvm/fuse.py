@@ -192,7 +192,7 @@ def plan(
     groups: list[Group] = []
     for tensor in needed:
         if tensor in stored and not isinstance(tensor, Placeholder):
-            _place(expanded.apply(tensor), tensor, groups)
+            _place(expanded.apply(tensor), tensor, groups, late={value for _, value in writes})
     _drop_unread(groups, {*outputs, *(value for _, value in writes)})
     return _with_state(groups, outputs, writes)
 
@@ -304,11 +304,14 @@ class _Expansion:
 
 
 # Fusing -----------------------------------------------------------------------------------------------
-def _place(expanded: TensorDef, tensor: TensorDef, groups: list[Group]) -> None:
-    """Put one stored tensor into an existing group or a new one."""
+def _place(expanded: TensorDef, tensor: TensorDef, groups: list[Group], late: Set[TensorDef]) -> None:
+    """Put one stored tensor into an existing group or a new one.
+
+    New state values (``late``) pull their group to the end if they can: the old value then has no later reader.
+    """
     match expanded:
         case Compute():
-            if not _join(expanded, tensor, groups):
+            if not _join(expanded, tensor, groups, tensor in late):
                 definition = Definition(tensor, expanded.indices, expanded.body)
                 nest = ComputeNest(expanded.indices, [definition])
                 _append(nest, groups)
@@ -332,40 +335,43 @@ def _place(expanded: TensorDef, tensor: TensorDef, groups: list[Group]) -> None:
             raise AssertionError(f"{type(expanded).__name__} is not a scheduled tensor")
 
 
-def _producers(reads: Sequence[Load], groups: Sequence[Group]) -> list[int]:
-    """Positions of the groups that store what is read, latest first."""
+def _producers(reads: Sequence[Load], groups: Sequence[Group]) -> list[Group]:
+    """The groups that store what is read, latest first."""
     wanted = {id(read.tensor) for read in reads}
-    return [i for i in range(len(groups) - 1, -1, -1) if any(id(t) in wanted for t in groups[i].stores())]
+    return [group for group in reversed(groups) if any(id(tensor) in wanted for tensor in group.stores())]
 
 
-def _movable(position: int, latest: int, groups: list[Group]) -> bool:
-    """Whether a group may take in something that depends on the groups up to ``latest``; it is then moved there."""
-    if latest <= position:
+def _delay(group: Group, past: int, groups: list[Group]) -> bool:
+    """Let a group run after the one at position ``past``, if nobody in between reads what it stores."""
+    position = groups.index(group)
+    if past <= position:
         return True
-    own = set(map(id, groups[position].stores()))
-    between = groups[position + 1 :]
-    if any(id(tensor) in own for group in between for tensor in group.inputs()):
+    own = set(map(id, group.stores()))
+    if any(id(tensor) in own for other in groups[position + 1 :] for tensor in other.inputs()):
         return False
     groups.append(groups.pop(position))
     return True
 
 
-def _join(compute: Compute, tensor: TensorDef, groups: list[Group]) -> bool:
+def _delay_past(group: Group, others: Sequence[Group], groups: list[Group]) -> bool:
+    """Let a group run after all ``others``."""
+    return _delay(group, max((groups.index(other) for other in others), default=-1), groups)
+
+
+def _join(compute: Compute, tensor: TensorDef, groups: list[Group], late: bool) -> bool:
     """Fuse an element-by-element tensor with the nest whose element it continues."""
-    producers = _producers(loads(compute.body), groups)
-    for rank, position in enumerate(producers):
-        group = groups[position]
-        latest = max((p for i, p in enumerate(producers) if i != rank), default=-1)
+    reads = loads(compute.body)
+    producers = _producers(reads, groups)
+    for group in producers:
+        others = [other for other in producers if other is not group]
         nest = group.nests[-1]
         if not isinstance(nest, ComputeNest | ReduceNest | ContractNest):
             continue
         value = _continues(compute, nest, group)
-        if value is not None and cost(value) <= LARGEST_EXPRESSION and _movable(position, latest, groups):
+        if value is not None and cost(value) <= LARGEST_EXPRESSION and _delay_past(group, others, groups):
+            if late:
+                _delay(group, len(groups) - 1, groups)
             nest.definitions.append(Definition(tensor, nest.where, value))
-            return True
-        if rank == 0 and _same_row(compute.indices, loads(compute.body), group) and _movable(position, latest, groups):
-            definition = Definition(tensor, compute.indices, compute.body)
-            group.nests.append(ComputeNest(compute.indices, [definition]))
             return True
     return False
 
@@ -399,36 +405,29 @@ def _leading(nest: Nest) -> Dim | None:
     return None
 
 
-def _same_row(indices: Sequence[Node], reads: Sequence[Load], group: Group) -> bool:
-    """Whether something with these indices may run inside the group's loop over rows."""
+def _shares_row(indices: Sequence[Node], reads: Sequence[Load], group: Group) -> bool:
+    """Whether something with these indices may run inside the group's loop over rows: it reads nothing of the group
+    but the row at hand."""
     if not indices or not isinstance(indices[0], Index):
         return False
     leading = indices[0]
     if any(_leading(nest) != leading.extent for nest in group.nests):
         return False
     stores = set(map(id, group.stores()))
-    touched = [read for read in reads if id(read.tensor) in stores]
-    if not all(read.children and read.children[0] is leading for read in touched):
-        return False
-    group.row = leading.extent
-    return True
+    return all(read.children[:1] == (leading,) for read in reads if id(read.tensor) in stores)
 
 
 def _append(nest: ComputeNest | ReduceNest, groups: list[Group]) -> None:
     """A new nest: in the row loop of what it reads if possible, else in a group of its own."""
     reads = nest_reads(nest)
     producers = _producers(reads, groups)
-    if producers:
-        position = producers[0]
-        group = groups[position]
-        latest = producers[1] if len(producers) > 1 else -1
-        single = len(nest.where) == 1 and isinstance(nest, ComputeNest)
-        row = group.row
-        if not single and _same_row(nest.where, reads, group):
-            if _movable(position, latest, groups):
-                group.nests.append(nest)
-                return
-            group.row = row
+    # Elements of a single axis are better off in a vector loop of their own than one per row.
+    if producers and not (isinstance(nest, ComputeNest) and len(nest.where) == 1):
+        group, *others = producers
+        if _shares_row(nest.where, reads, group) and _delay_past(group, others, groups):
+            group.nests.append(nest)
+            group.row = _leading(nest)
+            return
     groups.append(Group([nest]))
 
 

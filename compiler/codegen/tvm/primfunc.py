@@ -12,26 +12,26 @@ from ...ir.types import Dim, Sym, numel
 from .expr import Node
 from .fuse import ComputeNest, ContractNest, Group, KeystreamNest, Nest, ProgramNest, ReduceNest, StructuredNest, nest_stores
 from .graph import Placeholder, TensorDef
-from .kernels.chacha import emit_keystream
+from .kernels.chacha import emit_keystream, first_nonce_word
 from .kernels.compute import emit_compute, worth_threads
 from .kernels.contract import emit_contract
 from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
 from .kernels.structured import emit_structured
-from .kit import TVM_NAMES, Block, Buffer, Host, Value
+from .kit import TVM_NAMES, Block, Buffer, Host, integer
 
 PrimFunc: TypeAlias = Any
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A TIR function with its calling convention: tensors read (those in ``in_place`` are also written),
-    the sizes of ``symbols``, tensors made."""
+    """A TIR function with its calling convention: tensors read (those in ``in_place`` are also written), then the
+    run-time values of ``sizes``, then tensors made."""
 
     name: str
     function: PrimFunc
     inputs: tuple[TensorDef, ...]
-    symbols: tuple[str, ...]
+    sizes: tuple[Dim, ...]
     in_place: tuple[Placeholder, ...]
     outputs: tuple[TensorDef, ...]
 
@@ -45,6 +45,8 @@ def build_kernel(
         in_place: Stored tensors that overwrite a state variable.
         visible: Tensors that others read; what the group stores beside them lives in workspace.
     """
+    if isinstance(group.nests[0], KeystreamNest):
+        return _stream_kernel(group.nests[0], host, threads)
     block = Block(host)
     stores = group.stores()
     states = tuple(dict.fromkeys(in_place[tensor] for tensor in stores if tensor in in_place))
@@ -66,7 +68,22 @@ def build_kernel(
         *(buffers[tensor] for tensor in outputs),
     ]
     function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
-    return Kernel(_name(group), function, inputs, symbols, states, outputs)
+    return Kernel(_name(group), function, inputs, tuple(map(Sym, symbols)), states, outputs)
+
+
+def _stream_kernel(nest: KeystreamNest, host: Host, threads: bool) -> Kernel:
+    """A kernel that takes the stream's nonce and length as arguments, so that every stream of a module shares it."""
+    stream, block = nest.stream, Block(host)
+    (count,) = stream.shape
+    nonce, length = tirx.Var("nonce", "int64"), tirx.Var("length", "int64")
+    inputs = (stream.key, stream.draw)
+    buffers = {tensor: _parameter(block, tensor) for tensor in inputs}
+    buffers[stream] = tirx.decl_buffer((length,), TVM_NAMES[stream.dtype], name="out")
+    emit_keystream(block, buffers, stream, nonce, length, threads)
+    parameters = [*(buffers[tensor] for tensor in inputs), nonce, length, buffers[stream]]
+    function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
+    sizes = (first_nonce_word(stream), count)
+    return Kernel("keystream", function, inputs, sizes, (), (stream,))
 
 
 def _parameter(block: Block, tensor: TensorDef) -> Buffer:
@@ -126,7 +143,8 @@ def _emit_nest(
         case ProgramNest():
             emit_program(block, buffers, nest.program, bound, threads)
         case KeystreamNest():
-            emit_keystream(block, buffers, nest.stream, threads)
+            stream, (count,) = nest.stream, nest.stream.shape
+            emit_keystream(block, buffers, stream, integer(first_nonce_word(stream)), block.size(count), threads)
         case StructuredNest():
             emit_structured(block, buffers, nest.program, bound, threads, emit_group)
 

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 
 from tvm import tirx
 
-from ....ir.types import Dim, DType, dim_div
+from ....ir.types import DType
 from ..graph import Keystream, TensorDef
 from ..kit import Block, Buffer, Value, broadcast, const, convert, integer, reinterpret, sweep, wrapping
 from ..vmath import log_of_fraction, split, sine_cosine
-from .compute import extent_guess
 
 CONSTANTS = (0x6170_7865, 0x3320_646E, 0x7962_2D32, 0x6B20_6574)
 GROUP_BLOCKS = 16
@@ -29,28 +28,37 @@ _QUARTERS = (
 F32, U32, I32, U64, I64 = DType.F32, DType.U32, DType.I32, DType.U64, DType.I64
 
 
-def emit_keystream(block: Block, buffers: Mapping[TensorDef, Buffer], stream: Keystream, threads: bool) -> None:
-    """Fill the tensor of a stream with its words or normals."""
-    kernel = _Stream(block, buffers, stream)
-    kernel.emit(threads)
+def first_nonce_word(stream: Keystream) -> int:
+    """Word 0 of the nonce: what the stream is for, and of which tensor."""
+    return stream.domain << 24 | stream.tensor
+
+
+def emit_keystream(
+    block: Block, buffers: Mapping[TensorDef, Buffer], stream: Keystream, nonce: Value, count: Value, threads: bool
+) -> None:
+    """Fill the tensor of a stream with ``count`` words or normals.
+
+    ``nonce`` (its word 0, i64) and ``count`` may be run-time values: one kernel then serves all tensors.
+    """
+    _Stream(block, buffers, stream, nonce).emit(count, threads)
 
 
 class _Stream:
-    def __init__(self, block: Block, buffers: Mapping[TensorDef, Buffer], stream: Keystream) -> None:
+    def __init__(self, block: Block, buffers: Mapping[TensorDef, Buffer], stream: Keystream, nonce: Value) -> None:
         self.block = block
         self.buffers = buffers
         self.stream = stream
+        self.nonce = nonce
         self.lanes = min(max(block.host.lanes, 4), GROUP_BLOCKS)
 
-    def emit(self, threads: bool) -> None:
+    def emit(self, count: Value, threads: bool) -> None:
         """One group of 16 blocks per trip; the last one may be cut short."""
-        block, (count,) = self.block, self.stream.shape
+        block = self.block
         normals = self.stream.dtype is F32
         per_group = NORMALS_PER_GROUP if normals else GROUP_BLOCKS * 16
-        total = block.size(count)
-        groups = block.simplify(tirx.floordiv(total + integer(per_group - 1), integer(per_group)))
-        guess = extent_guess(count) // per_group
-        with block.loop(groups, "group", parallel=threads and guess >= PARALLEL_GROUPS) as group:
+        groups = block.simplify(tirx.floordiv(count + integer(per_group - 1), integer(per_group)))
+        few = isinstance(groups, tirx.IntImm) and int(groups.value) < PARALLEL_GROUPS
+        with block.loop(groups, "group", parallel=threads and not few) as group:
             made = block.scratch(self.stream.dtype, per_group, "made")
             with block.loop(GROUP_BLOCKS // self.lanes, "half") as half:
                 first = block.simplify(half * integer(self.lanes))
@@ -61,7 +69,7 @@ class _Stream:
                     for number, word in enumerate(words):
                         block.write(made, first * integer(16) + integer(number), word, stride=16)
             start = block.simplify(group * integer(per_group))
-            rest = _whole(count, per_group) or block.simplify(tirx.min(integer(per_group), total - start))
+            rest = block.simplify(tirx.min(integer(per_group), count - start))
             target = self.buffers[self.stream]
             sweep(
                 block, rest, block.host.lanes,
@@ -75,7 +83,7 @@ class _Stream:
         number = block.let(block.read(draw, integer(0)), U64)
         low = convert(U32, tirx.bitwise_and(number, const(0xFFFF_FFFF, U64)))
         high = convert(U32, tirx.shift_right(number, const(32, U64)))
-        nonce = [const(self.stream.domain << 24 | self.stream.tensor, U32), low, high]
+        nonce = [convert(U32, self.nonce), low, high]
         lane_number = convert(U32, tirx.Ramp(tirx.IntImm("int32", 0), tirx.IntImm("int32", 1), lanes))
         counter = wrapping("add", broadcast(first_block, lanes), lane_number, U32)
         start: list[Value] = [const(c, U32, lanes) for c in CONSTANTS]
@@ -156,7 +164,3 @@ class _Stream:
         bits = tirx.bitwise_xor(reinterpret(U32, self.block.let(value, F32)), sign)
         return self.block.let(reinterpret(F32, bits), F32)
 
-
-def _whole(count: Dim, per_group: int) -> Value | None:
-    """The group size where every group is whole."""
-    return integer(per_group) if dim_div(count, per_group) is not None else None
