@@ -386,8 +386,9 @@ class _Parser(Cursor):
             return cls(**typing.cast("dict[str, Any]", {**given, "loc": loc}))
         except VerifyError as error:
             raise self.error(error.what, head, error.hint) from None
-        except TypeError as error:
-            # Rules read `value.tensor` and `value.ragged`, which refuse the other sort of value.
+        except (TypeError, ValueError, IndexError) as error:
+            # What rules call refuses in Python's terms: a ragged value where `value.tensor` is read, extents
+            # that do not multiply, an operand number out of range.
             raise self.error(f"{cls.name}: {error}", head) from None
 
     def check_results(

@@ -134,7 +134,7 @@ class _FunctionVerifier:
             inferred = op.infer()
         except VerifyError as error:
             raise self.error(error.what, op, error.hint) from error
-        except TypeError as error:
+        except (TypeError, ValueError, IndexError) as error:
             raise self.error(f"{op.name}: {error}", op) from error
         kinds: tuple[Type, ...] = (inferred,) if isinstance(inferred, (TensorType, RaggedType)) else inferred
         found = tuple(value.type for value in op.results)

@@ -208,6 +208,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "attribute_of_none": ("unary.tanh(%0)", "unary.tanh(%0) {fast=true}"),
     "attribute_of_another_type": ("{axes=(0, 1)}", "{axes=1.5}"),
     "attribute_missing": ("{live=(0,), operand=1, param=@fc_0.w_0}", "{live=(0,), param=@fc_0.w_0}"),
+    "operand_number": ("operand=1, param=@fc_0.w_0", "operand=7, param=@fc_0.w_0"),
     "attribute_twice": ("{trip=3, reverse=true}", "{trip=3, trip=3}"),
     "too_few_operands": ("linear.matmul(%x, %w) :", "linear.matmul(%x) :"),
     "too_many_operands": ("linear.matmul(%x, %w) :", "linear.matmul(%x, %w, %w) :"),
