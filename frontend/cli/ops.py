@@ -1,0 +1,75 @@
+"""``fluidc ops``: which op has which rule, and where it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ...compiler.ops.matrix import Cell, Row
+
+_SHORT = {"rule": "✓", "default": "·", "none": "-", "gap": "?"}
+
+
+@click.command(name="ops", epilog="Example: fluidc ops linear --reasons")
+@click.argument("family", required=False)
+@click.option("--reasons", is_flag=True, help="Show why an op lacks a rule, and where each rule is.")
+@click.option("--coverage", is_flag=True, help="Only count, per rule, the ops that have it.")
+def command(family: str | None, reasons: bool, coverage: bool) -> None:
+    """List the ops of the IR and their rules.
+
+    ✓ the op has the rule, · it does what every op does without one, - it cannot have it.
+    """
+    from ...compiler.ops import matrix
+
+    rows = matrix.matrix()
+    if family is not None:
+        families = list(dict.fromkeys(row.family for row in rows))
+        if family not in families:
+            raise click.BadParameter(
+                f"there is no family {family!r}; use one of {', '.join(families)}", param_hint="FAMILY"
+            )
+        rows = tuple(row for row in rows if row.family == family)
+    if coverage:
+        _print_coverage(rows)
+    elif reasons:
+        for row in rows:
+            _print_reasons(row)
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: tuple[Row, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("op", no_wrap=True)
+    for cell in rows[0].cells:
+        table.add_column(cell.rule.replace("_", " "), justify="center")
+    table.add_column("where", no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, *(_SHORT[cell.state] for cell in row.cells), row.place)
+    # A pipe has no width of its own: nothing is cut or wrapped there.
+    console = Console(highlight=False)
+    console.print(table) if console.is_terminal else Console(highlight=False, width=200).print(table)
+
+
+def _print_reasons(row: Row) -> None:
+    click.echo(f"{row.name}  ({row.stages})  {row.place}")
+    click.echo(f"    {row.summary}")
+    for cell in row.cells:
+        click.echo(f"    {_SHORT[cell.state]} {cell.rule:<17}{_told(cell)}")
+
+
+def _told(cell: Cell) -> str:
+    return cell.place if cell.state == "rule" else cell.text
+
+
+def _print_coverage(rows: tuple[Row, ...]) -> None:
+    from ...compiler.ops import matrix
+
+    click.echo(f"{len(rows)} ops")
+    for rule, (have, could) in matrix.coverage([row.cls for row in rows]).items():
+        click.echo(f"  {rule:<17}{have} of the {could} that can have one")
