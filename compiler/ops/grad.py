@@ -77,6 +77,10 @@ class Use(Op):
     param: StateName = NO_PARAMETER
 
     def infer(self) -> TensorType:
+        if not 0 <= self.operand < len(self.arguments):
+            raise self.fail(f"{self.of.name} has {len(self.arguments)} operands, there is no number {self.operand}")
+        if len(self.live) != len(self.cts) or not all(0 <= i < len(self.outputs) for i in self.live):
+            raise self.fail(f"{len(self.cts)} cotangents of the results {self.live} of {len(self.outputs)}")
         return self.arguments[self.operand].tensor
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
