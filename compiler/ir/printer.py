@@ -122,8 +122,8 @@ class _FunctionPrinter:
     def __init__(self, function: Function) -> None:
         self.lines: list[str] = []
         self.headlines: dict[OpBase, str] = {}
-        self.names = self._names = _Names()
-        self._names.define(param.value for param in function.params)
+        self.names = _Names()
+        self.names.define(param.value for param in function.params)
         params = ", ".join(self._param(param) for param in function.params)
         self.lines.append(f"func {_state_name(function.name)}({params}) {{")
         self._ops(function.ops, INDENT)
@@ -133,17 +133,17 @@ class _FunctionPrinter:
 
     def _param(self, param: Param) -> str:
         name = f" {quoted(param.name)}" if param.role == "feed" or param.name != param.role else ""
-        return f"{param.role}{name} {_typed(param.value, self._names)}"
+        return f"{param.role}{name} {_typed(param.value, self.names)}"
 
     def _output(self, output: Output) -> str:
         combine = "" if output.combine == "last" else f" {{{output.combine}}}"
-        return f"{quoted(output.name)} = {self._names(output.value)}{combine}"
+        return f"{quoted(output.name)} = {self.names(output.value)}{combine}"
 
     def _ops(self, ops: Iterable[OpBase], indent: str) -> None:
         for op in ops:
             # Results are named before the region's values: the outer line comes first in the text.
-            self._names.define(op.results)
-            head = self.headlines[op] = _headline(op, self._names)
+            self.names.define(op.results)
+            head = self.headlines[op] = _headline(op, self.names)
             regions = _regions(op)
             self.lines.append(indent + head + (" {" if regions else ""))
             for i, region in enumerate(regions):
@@ -151,12 +151,12 @@ class _FunctionPrinter:
                 self.lines.append(indent + ("} {" if i + 1 < len(regions) else "}"))
 
     def _region(self, region: Region, indent: str) -> None:
-        self._names.define(region.params)
-        params = ", ".join(_typed(value, self._names) for value in region.params)
+        self.names.define(region.params)
+        params = ", ".join(_typed(value, self.names) for value in region.params)
         self.lines.append(f"{indent}{INDENT}^({params}):")
         inner = indent + INDENT + INDENT
         self._ops(region.ops, inner)
-        self.lines.append(f"{inner}yield {', '.join(map(self._names, region.results))}".rstrip())
+        self.lines.append(f"{inner}yield {', '.join(map(self.names, region.results))}".rstrip())
 
 
 def _regions(op: OpBase) -> tuple[Region, ...]:

@@ -85,7 +85,7 @@ def quoted(text: str) -> str:
 def usage(cls: type[OpBase]) -> str:
     """How the op is written, with field names for values: ``linear.matmul(x, w)``."""
     syntax = syntax_of(cls)
-    lone = len(syntax.operands) == 1
+    lone = len(syntax.operands) == 1 and not syntax.states
     groups = [_placeholder(field, lone) for field in syntax.operands]
     if syntax.states:
         return f"{cls.name} {', '.join([f'@{field.name}' for field in syntax.states] + groups)}"
