@@ -51,6 +51,6 @@ def test_the_wheel_holds_the_tree(tmp_path: Path) -> None:
     assert build.returncode == 0, build.stdout + build.stderr
     (wheel,) = wheels.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    code = {f"fluidc/{path}" for path in package_files()}
+    code = {f"fluidc/{path.relative_to(source)}" for room in ROOMS for path in (source / room).rglob("*.py")}
     typed = {f"fluidc/{room}/py.typed" for room in ROOMS}
     assert held == code | typed
