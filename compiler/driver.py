@@ -22,7 +22,7 @@ from .ir.stage import Stage
 from .ir.types import Shape
 from .ops.state import Read, Write
 from .passes.manager import Observer, Trace, run_passes
-from .pipeline import pipeline
+from .pipeline import pipeline, stage_ends
 from .privacy import PrivacyPlan
 
 State = Mapping[str, NDArray[np.generic]]
@@ -56,7 +56,7 @@ class Compiled:
     Attributes:
         source: What was compiled.
         module: The module at stage ``target``.
-        stages: IR text after the last pass of each stage; filled only when asked for.
+        stages: IR text of each stage (`pipeline.stage_ends`); filled only when asked for.
         built: The code.
         manifest: What the runtime needs to know.
         trace: Seconds per pass, and of code generation (``codegen``).
@@ -106,10 +106,11 @@ def compile_source(
     if module.privacy is not None and not batch:
         batch = default_batch(module.privacy.lot)
     stages: dict[Stage, str] = {}
+    ends = stage_ends(module, batch=batch)
 
     def watch(number: int, name: str, current: Module) -> None:
-        if keep_ir:
-            stages[current.stage] = to_text(current)
+        if keep_ir and number in ends:
+            stages[ends[number]] = to_text(current)
         if observe is not None:
             observe(number, name, current)
 

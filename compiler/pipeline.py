@@ -50,3 +50,11 @@ def pipeline(module: Module, *, to: Stage = Stage.TARGET, batch: int = 0) -> tup
         ),
     }
     return tuple(step for stage, passes in steps.items() if module.stage < stage <= to for step in passes)
+
+
+def stage_ends(module: Module, *, batch: int = 0) -> dict[int, Stage]:
+    """Number of the pass, from 1, that each stage is complete after; 0 is the module's own stage.
+
+    The text of a stage is the module's after that pass: what ``fluidc opt --to STAGE`` prints.
+    """
+    return {len(pipeline(module, to=stage, batch=batch)): stage for stage in Stage if stage >= module.stage}

@@ -100,17 +100,19 @@ def _of_script(
     fetches: tuple[str, ...],
     privacy: Mapping[str, Any],
 ) -> dict[Stage, Module]:
-    """The module after the last pass of every stage."""
+    """The module at every stage."""
     from ...compiler.passes.manager import run_passes
-    from ...compiler.pipeline import pipeline
+    from ...compiler.pipeline import pipeline, stage_ends
     from .source import Overrides, Request, lowered
 
     request = Request(path, name, arguments, feeds, fetches, overrides=Overrides(**privacy))
     module = lowered(request).source.module
+    ends = stage_ends(module)
     found: dict[Stage, Module] = {}
 
     def keep(number: int, step: str, current: Module) -> None:
-        found[current.stage] = current
+        if number in ends:
+            found[ends[number]] = current
 
     run_passes(module, pipeline(module), observe=keep)
     return found
