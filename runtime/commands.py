@@ -20,7 +20,7 @@ from .engines import engine_for
 from .errors import DataError
 from .files import write_atomically
 from .privacy import SamplerKind
-from .progress import epsilon_text
+from .progress import at_least, epsilon_text
 from .session import Checkpoints, Session
 from .train import RunResult
 
@@ -270,7 +270,7 @@ def _described_privacy(artifact: Artifact) -> Iterator[str]:
     else:
         epsilon = spec.epsilon(spec.budget_count, spec.delta)
         yield (
-            f"  epsilon {epsilon:.4g} at delta {spec.delta:g} after {spec.budget_count} {spec.unit}s "
+            f"  epsilon {at_least(epsilon)} at delta {spec.delta:g} after {spec.budget_count} {spec.unit}s "
             f"({spec.accountant} {spec.accountant_version}, {spec.accounting})"
         )
     if spec.assumed_public:

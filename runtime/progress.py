@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from .engine import Array
 from .ledger import Spent
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress
 
 _LINES_EVERY = 2.0
@@ -83,7 +85,19 @@ def epsilon_text(spent: Spent) -> str:
     if spent.so_far is None or spent.budget is None or spent.delta is None:
         return f"ε {spent.reason}"
     tainted = f", not covering: {'; '.join(spent.taints)}" if spent.taints else ""
-    return f"ε {spent.so_far:.4g} so far, budget {spent.budget:.4g} (δ={spent.delta:g}{tainted})"
+    return f"ε {at_least(spent.so_far)} so far, budget {at_least(spent.budget)} (δ={spent.delta:g}{tainted})"
+
+
+def at_least(value: float) -> str:
+    """An epsilon with four digits, rounded up: what is shown must hold.
+
+    >>> at_least(5.28301), at_least(5.283), at_least(0.0)
+    ('5.284', '5.283', '0')
+    """
+    text = f"{value:.4g}"
+    if float(text) < value:
+        text = f"{value + 10.0 ** (math.floor(math.log10(value)) - 3) / 2:.4g}"
+    return text
 
 
 class Silent:
@@ -126,32 +140,36 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A bar drawn by rich."""
+    """A bar drawn by rich, with the values on a line below it."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, live: Live, progress: Progress) -> None:
+        self._live = live
         self._progress = progress
-        self._task = progress.add_task("", total=None, values="")
+        self._task = progress.add_task("", total=None)
         self._next = 0.0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def due(self) -> bool:
         return time.monotonic() >= self._next
 
     def show(self, report: StepReport) -> None:
+        from rich.console import Group
+        from rich.text import Text
+
         self._next = time.monotonic() + _BAR_EVERY
-        values = text_of(report)
-        self._progress.update(self._task, completed=report.step, total=report.of, values=values, refresh=True)
+        self._progress.update(self._task, completed=report.step, total=report.of)
+        self._live.update(Group(self._progress, Text(text_of(report))), refresh=True)
 
     def note(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._live.console.print(text, markup=False, highlight=False)
 
 
 def display(stream: TextIO | None = None) -> Display:
@@ -161,16 +179,10 @@ def display(stream: TextIO | None = None) -> Display:
         return Lines(target)
     try:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:  # rich is optional where artifacts are only run
         return Lines(target)
-    progress = Progress(
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=24),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[values]}", markup=False),
-        console=Console(file=target),
-        auto_refresh=False,
-    )
-    return Bar(progress)
+    live = Live(console=Console(file=target), auto_refresh=False)
+    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    return Bar(live, Progress(*columns, console=live.console, auto_refresh=False))

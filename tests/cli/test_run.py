@@ -1,0 +1,324 @@
+"""run, predict and inspect, on artifacts that the compiler made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from fluidc.frontend.cli import main
+from fluidc.runtime import commands
+from fluidc.runtime.artifact import Artifact
+from fluidc.runtime.commands import RunArguments
+from fluidc.runtime.errors import DataError
+from fluidc.runtime.ledger import read_ledger
+from linear_engine import LinearEngine, linear_artifact, linear_data
+from manifests import POISSON
+from numpy.typing import NDArray
+
+SCRIPT = """
+import numpy as np
+import fluidc.frontend as fluid
+
+program, startup = fluid.Program(), fluid.Program()
+program.random_seed = startup.random_seed = 3
+with fluid.program_guard(program, startup):
+    x = fluid.layers.data(name="x", shape=[5], dtype="float32")
+    label = fluid.layers.data(name="label", shape=[1], dtype="int64")
+    hidden = fluid.layers.fc(x, size=8, act="relu")
+    logits = fluid.layers.fc(hidden, size=3)
+    loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(logits, label))
+    fluid.optimizer.{optimizer}.minimize(loss)
+
+exe = fluid.Executor(fluid.CPUPlace())
+exe.run(startup)
+data = np.load({data!r})
+for start in range(0, 90, 30):
+    feed = {{name: data[name][start : start + 30] for name in ("x", "label")}}
+    print("loss", float(exe.run(program, feed=feed, fetch_list=[loss])[0]))
+print("weights", *fluid.global_scope().find_var("fc_0.w_0").get_tensor().array.ravel().tolist())
+"""
+ADAM = "Adam(learning_rate=0.05)"
+DPSGD = "Dpsgd(learning_rate=0.5, clip=1.0, batch_size=16.0, sigma=1.0, max_steps=12)"
+PRIVATE = replace(POISSON, clip=0.7, lot=8.0, sigma=0.5, q_num=1 << 29)
+
+
+def fluidc(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="fluidc")
+
+
+def ok(*arguments: object) -> str:
+    result = fluidc(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def make_data(path: Path, rows: int = 90, **changed: NDArray[Any]) -> Path:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(rows, 5)).astype(np.float32)
+    label = np.argmax(x[:, :3] + 0.3 * x[:, 2:], axis=1)[:, None]
+    np.savez(path, **{"x": x, "label": label, **changed})  # pyright: ignore[reportArgumentType]
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the two artifacts, the data, and the script."""
+    folder = tmp_path_factory.mktemp("made")
+    data = make_data(folder / "data.npz")
+    for name, optimizer in (("plain", ADAM), ("private", DPSGD)):
+        script = folder / f"{name}.py"
+        script.write_text(SCRIPT.format(optimizer=optimizer, data=str(data)))
+        fetch = ("--fetch", "mean_0.tmp_0", "--fetch", "fc_1.tmp_1")
+        ok("compile", script, "-o", folder / f"{name}.fluidc", "--target", "reference", *fetch)
+    return folder
+
+
+def state_of(path: Path) -> dict[str, NDArray[Any]]:
+    return dict(Artifact.read(path).state)
+
+
+# -- plain ------------------------------------------------------------------------------------------------------------
+
+
+def test_run_trains_evaluates_and_writes_what_predict_reads(made: Path, tmp_path: Path) -> None:
+    trained, out = tmp_path / "trained.fluidc", tmp_path / "out.npz"
+    data = made / "data.npz"
+    text = ok("run", made / "plain.fluidc", "--data", data, "--epochs", 30, "--eval", data, "-o", trained)
+    assert text.startswith("trained 90 steps in")
+    assert "evaluation on" in text
+    loss = float(text.split("mean_0.tmp_0: ")[1].split()[0])
+    assert "NOT PRIVATE" not in text
+
+    assert "fc_1.tmp_1: float32[90, 3]" in ok("predict", trained, "--data", data, "-o", out)
+    arrays, state = np.load(data), state_of(trained)
+    hidden = np.maximum(arrays["x"].astype(np.float64) @ state["fc_0.w_0"] + state["fc_0.b_0"], 0)
+    logits = hidden @ state["fc_1.w_0"] + state["fc_1.b_0"]
+    np.testing.assert_allclose(np.load(out)["fc_1.tmp_1"], logits, rtol=1e-4, atol=1e-5)
+    shifted = logits - logits.max(1, keepdims=True)
+    nll = np.log(np.exp(shifted).sum(1)) - np.take_along_axis(shifted, arrays["label"], 1)[:, 0]
+    np.testing.assert_allclose(loss, nll.mean(), rtol=1e-4)
+    assert nll.mean() < 0.4
+
+
+def test_the_script_itself_and_run_take_the_same_steps(made: Path, tmp_path: Path) -> None:
+    # As a plain script, on the cpu target; the artifact runs in numpy.
+    done = subprocess.run([sys.executable, made / "plain.py"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    trained = tmp_path / "trained.fluidc"
+    text = ok(
+        "run", made / "plain.fluidc", "--data", made / "data.npz", "--epochs", 1, "--batch", 30,
+        "--sampler", "sequential", "-o", trained,
+    )  # fmt: skip
+    weights = np.array([float(word) for word in lines[-1].split()[1:]])
+    np.testing.assert_allclose(state_of(trained)["fc_0.w_0"].ravel(), weights, rtol=1e-5, atol=1e-6)
+    loss = float(text.split("mean_0.tmp_0 of the last step: ")[1].split()[0])
+    np.testing.assert_allclose(loss, float(lines[-2].split()[1]), rtol=1e-5)
+
+
+def test_a_resumed_run_ends_in_the_same_bits(made: Path, tmp_path: Path) -> None:
+    run = ("run", made / "plain.fluidc", "--data", made / "data.npz", "--batch", "20")
+    ok(*run, "--epochs", 4, "-o", tmp_path / "whole.fluidc")
+    kept = ("--checkpoint", tmp_path / "kept")
+    ok(*run, "--steps", 7, *kept, "--checkpoint-every", 3)
+    text = ok(*run, "--epochs", 4, *kept, "--resume", "-o", tmp_path / "resumed.fluidc")
+    assert text.startswith("trained 13 steps")
+    whole, resumed = state_of(tmp_path / "whole.fluidc"), state_of(tmp_path / "resumed.fluidc")
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name])
+
+
+def test_sigterm_ends_the_step_writes_a_checkpoint_and_exits_with_1(made: Path, tmp_path: Path) -> None:
+    run = ["run", str(made / "plain.fluidc"), "--data", str(made / "data.npz"), "--checkpoint", str(tmp_path / "kept")]
+    command = [sys.executable, "-m", "fluidc.frontend.cli", *run]
+    with subprocess.Popen(
+        [*command, "--steps", "10000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the first step was taken
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "stopped after step" in out
+    (path,) = (tmp_path / "kept").glob("step-*")
+    step = int(path.stem[5:])
+    assert f"stopped after step {step}; --resume goes on from {path}" in out
+    ok(*run, "--steps", step + 2, "--resume", "-o", tmp_path / "resumed.fluidc")
+    ok(*run[:-2], "--steps", step + 2, "-o", tmp_path / "whole.fluidc")
+    whole, resumed = state_of(tmp_path / "whole.fluidc"), state_of(tmp_path / "resumed.fluidc")
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name])
+
+
+# -- private ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_private_run_keeps_its_ledger_beside_the_artifact(made: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "private.fluidc"
+    artifact.write_bytes((made / "private.fluidc").read_bytes())
+    data = made / "data.npz"
+    refused = fluidc("run", artifact, "--data", data)
+    assert refused.exit_code == 1  # no dataset_size: no sampling rate to draw lots with
+    assert "the sampling rate is not stated" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_private_run_shows_both_epsilons_and_stops_at_the_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, data = tmp_path / "linear.fluidc", tmp_path / "data.npz"
+    linear_artifact(PRIVATE, 16).write(path)
+    np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
+    arguments = RunArguments(path, data, steps=60, evaluate=data, output=tmp_path / "trained.fluidc")
+    assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+    out = capsys.readouterr()
+    at_60, at_100 = PRIVATE.epsilon(60, 1e-5), PRIVATE.epsilon(100, 1e-5)
+    assert f"privacy: ε {at_60:.4g} so far, budget {at_100:.4g} (δ=1e-05); 60 of 100 steps counted" in out.out
+    assert "loss of the last step: " in out.out
+    assert "(NOT PRIVATE)" in out.out
+    assert "(NOT PRIVATE if any of these rows is private)" in out.out
+    assert "step 60/60  loss" in out.err
+    assert read_ledger(tmp_path / "linear.fluidc.run")[1].totals.steps == 60
+
+    assert commands.run(replace(arguments, steps=None), lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+    assert "100 of 100 steps counted" in capsys.readouterr().out
+    assert not Artifact.read(tmp_path / "trained.fluidc").manifest.insecure_noise_key
+
+
+def test_a_known_key_is_marked_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, data, trained = tmp_path / "linear.fluidc", tmp_path / "data.npz", tmp_path / "trained.fluidc"
+    linear_artifact(PRIVATE, 16).write(path)
+    np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
+    arguments = RunArguments(path, data, steps=2, output=trained, insecure_noise_key="00ff")
+    assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+    out = capsys.readouterr()
+    assert "warning: the noise comes from a known key" in out.err
+    assert "privacy: ε none (seeded); 2 of 100 steps counted" in out.out
+    assert "epsilon none (seeded)" in ok("inspect", trained)
+    with pytest.raises(DataError, match="is not a hexadecimal number"):
+        commands.run(replace(arguments, insecure_noise_key="xyz"))
+
+
+# -- inspect, errors, usage -------------------------------------------------------------------------------------------
+
+
+def test_inspect_shows_what_is_inside(made: Path) -> None:
+    text = ok("inspect", made / "private.fluidc")
+    for part in (
+        "for reference", "x: f32[N,5]", "label: i64[N,1]  in [0, 3)", "fc_0.w_0: f32[5,8]  parameter",
+        "75 trainable numbers", "sigma 1, lot 16", "epsilon unknown: ", "proof stored", "ir/target.ir",
+    ):  # fmt: skip
+        assert part in text
+    assert "none: an ordinary program" in ok("inspect", made / "plain.fluidc")
+
+
+def test_errors_have_three_lines_and_no_traceback_unless_asked_for(made: Path, tmp_path: Path) -> None:
+    bad = make_data(tmp_path / "bad.npz", label=np.full((90, 1), 3))
+    result = fluidc("run", made / "plain.fluidc", "--data", bad, "--steps", 1)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: feed 'label' holds 3 in row 0, values must be in [0, 3)",
+        "  at feed 'label', declared i64[N,1], row 0",
+        "  correct the data, or build the program for this range of values",
+    ]
+    for detailed in (
+        fluidc("-v", "run", made / "plain.fluidc", "--data", bad, "--steps", 1),
+        fluidc("run", made / "plain.fluidc", "--data", bad, "--steps", 1, "-v"),
+    ):
+        assert detailed.exit_code == 1
+        assert "Traceback" in detailed.stderr
+
+
+def test_a_truncated_artifact_is_refused(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.fluidc"
+    path.write_bytes((made / "plain.fluidc").read_bytes()[:-300])
+    for command in (("inspect", path), ("run", path, "--data", made / "data.npz", "--steps", 1)):
+        result = fluidc(*command)
+        assert result.exit_code == 1
+        assert "truncated or damaged" in result.stderr
+
+
+@pytest.mark.parametrize("every", ["0", "0s", "-5", "often", "5m", ""])
+def test_a_malformed_checkpoint_interval_is_refused(every: str, made: Path) -> None:
+    run = ("run", made / "plain.fluidc", "--data", made / "data.npz", "--steps", 1)
+    result = fluidc(*run, f"--checkpoint-every={every}")
+    assert result.exit_code == 1
+    assert "says neither steps nor seconds" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run",),
+        ("run", "{artifact}", "--data", "{data}", "--steps", "1", "--epochs", "1"),
+        ("run", "{artifact}", "--data", "{data}", "--steps", "0"),
+        ("run", "{artifact}", "--data", "nowhere.npz", "--steps", "1"),
+        ("run", "{artifact}", "--data", "{data}", "--steps", "1", "--sampler", "none"),
+        ("predict", "{artifact}", "--data", "{data}"),
+        ("train",),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], made: Path) -> None:
+    filled = [a.format(artifact=made / "plain.fluidc", data=made / "data.npz") for a in arguments]
+    assert fluidc(*filled).exit_code == 2
+
+
+def test_every_command_of_the_table_can_be_listed_without_importing_it() -> None:
+    text = ok("--help")
+    assert [line.split()[0] for line in text.split("Commands:\n")[1].splitlines()] == list(main.list_commands(None))  # pyright: ignore[reportArgumentType]
+    assert "there is no command 'train'; the commands are compile, run" in fluidc("train").stderr
+
+
+# -- the runtime alone -------------------------------------------------------------------------------------------------
+
+
+def runtime(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """``python -m fluidc.runtime`` where neither click nor the compiler can be imported."""
+    program = (
+        "import runpy, sys\n"
+        "for name in ('click', 'rich', 'tvm', 'fluidc.compiler', 'fluidc.frontend'): sys.modules[name] = None\n"
+        "sys.argv = ['fluidc.runtime', *sys.argv[1:]]\n"
+        "runpy.run_module('fluidc.runtime', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False,
+        env={**os.environ, "TVM_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_the_runtime_alone_inspects_and_refuses_reference_by_name(made: Path) -> None:
+    assert "trainable numbers" in runtime("inspect", made / "plain.fluidc").stdout
+    refused = runtime("run", made / "plain.fluidc", "--data", made / "data.npz", "--steps", 1, code=1)
+    assert refused.stderr.startswith("error: a reference artifact is executed by the compiler's own engine")
+    assert "Traceback" not in refused.stderr
+    runtime("run", made / "plain.fluidc", code=2)
+
+
+def test_the_runtime_alone_trains_and_predicts_compiled_code(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tvm_ffi")
+    artifact, trained, data = tmp_path / "plain.fluidc", tmp_path / "trained.fluidc", made / "data.npz"
+    fetch = ("--fetch", "mean_0.tmp_0", "--fetch", "fc_1.tmp_1")
+    ok("compile", made / "plain.py", "-o", artifact, "--target", "cpu", *fetch)
+    runtime("run", artifact, "--data", data, "--epochs", 5, "--batch", 20, "-o", trained)
+    by_reference = tmp_path / "reference.fluidc"
+    ok("run", made / "plain.fluidc", "--data", data, "--epochs", 5, "--batch", 20, "-o", by_reference)
+    state = state_of(trained)
+    for name, value in state_of(by_reference).items():
+        np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-4 * np.abs(value).max())
+    runtime("predict", trained, "--data", data, "-o", tmp_path / "a.npz")
+    ok("predict", by_reference, "--data", data, "-o", tmp_path / "b.npz")
+    np.testing.assert_allclose(
+        np.load(tmp_path / "a.npz")["fc_1.tmp_1"], np.load(tmp_path / "b.npz")["fc_1.tmp_1"], rtol=1e-3, atol=1e-4
+    )
