@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Self
 
@@ -18,7 +18,7 @@ class Builder:
         self._loc: Loc = UNKNOWN
 
     @contextmanager
-    def at(self, loc: Loc) -> Iterator[None]:
+    def at(self, loc: Loc) -> Generator[None]:
         """Within the block, new ops carry ``loc`` unless they bring their own."""
         outer, self._loc = self._loc, loc
         try:

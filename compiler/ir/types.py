@@ -109,8 +109,9 @@ def dim_div(a: Dim, b: Dim) -> Dim | None:
     if a == b:
         return 1
     if isinstance(b, Sym):
-        same = isinstance(a, Sym) and a.name == b.name
-        return a.scale // b.scale if same and a.scale % b.scale == 0 else None
+        if isinstance(a, Sym) and a.name == b.name and a.scale % b.scale == 0:
+            return a.scale // b.scale
+        return None
     if b == 0:
         return None
     if isinstance(a, Sym):
