@@ -16,7 +16,7 @@ from graphs import modules
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(text: str) -> None:
@@ -53,7 +53,7 @@ def test_cut_anywhere(module: Module, data: st.DataObject) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_text(text: str) -> None:
     read(text)
     read("module {stage = core} { func @f() { " + text + " return } }")

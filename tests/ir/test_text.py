@@ -163,7 +163,7 @@ def _run(module: Module, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @given(modules())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_round_trip(module: Module) -> None:
     """The text is a fixed point, the module read from it is valid and computes the same numbers."""
     text = to_text(module)
@@ -176,7 +176,7 @@ def test_round_trip(module: Module) -> None:
 
 
 @given(modules(composites=True, backward=True))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_round_trip_of_captured_modules(module: Module) -> None:
     text = to_text(module)
     verify(module)
@@ -184,7 +184,7 @@ def test_round_trip_of_captured_modules(module: Module) -> None:
 
 
 @given(modules())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bound(module: Module) -> None:
     """With its symbols replaced a module has none left, reads back and computes the same numbers."""
     fixed = bind(module, {"N": 3})
