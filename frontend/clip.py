@@ -130,12 +130,15 @@ def append_gradient_clip_ops(params_grads: ParamsGrads) -> ParamsGrads:
             continue
         key = f"group {clipping.group_name}" if isinstance(clipping, GradientClipByGlobalNorm) else f"own {i}"
         first, members = groups.setdefault(key, (clipping, []))
-        if isinstance(first, GradientClipByGlobalNorm) and isinstance(clipping, GradientClipByGlobalNorm):
-            if first.clip_norm != clipping.clip_norm:
-                raise invalid(
-                    f"group {clipping.group_name} has clip_norm {first.clip_norm} and {clipping.clip_norm}",
-                    "all parameters of one group must have one clip_norm",
-                )
+        if (
+            isinstance(first, GradientClipByGlobalNorm)
+            and isinstance(clipping, GradientClipByGlobalNorm)
+            and first.clip_norm != clipping.clip_norm
+        ):
+            raise invalid(
+                f"group {clipping.group_name} has clip_norm {first.clip_norm} and {clipping.clip_norm}",
+                "all parameters of one group must have one clip_norm",
+            )
         members.append((param, grad))
     for clipping, members in groups.values():
         result.update({p.name: g for p, g in clipping(members)})

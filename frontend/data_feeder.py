@@ -24,7 +24,7 @@ class DataFeeder:
     """
 
     def __init__(
-        self, feed_list: Sequence[Variable | str], place: Place | None = None, program: Program | None = None
+        self, feed_list: Sequence[Variable | str], place: Place, program: Program | None = None
     ) -> None:
         program = program or default_main_program()
         self.place = place
@@ -71,8 +71,7 @@ class DataFeeder:
         for level in lengths:
             level.extend(len(item) for item in items)
             items = [part for item in items for part in item]
-        tail = [d for d in var.shape[1:]]
-        rows = np.array(items, dtype=dtype).reshape([len(items), *tail])
+        rows = np.array(items, dtype=dtype).reshape([len(items), *var.shape[1:]])
         tensor.set(rows, self.place)
         tensor.set_recursive_sequence_lengths(lengths)
         return tensor

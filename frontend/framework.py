@@ -490,6 +490,6 @@ def require_version(min_version: str, max_version: str | None = None) -> None:
             wanted = tuple(int(part) for part in text.split("."))
         except (AttributeError, ValueError):
             raise invalid(f"require_version: {text!r} is not a version", "write it as '1.8.0'") from None
-        padded = (wanted + (0, 0, 0))[:3]
+        padded = (*wanted, 0, 0, 0)[:3]
         if (bound < 0 and padded > have) or (bound > 0 and padded < have):
             raise invalid(f"the script requires fluid {text}, this API is 1.8.5's", "adapt the script's check")

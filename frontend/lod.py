@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,12 +74,12 @@ class LoDTensor:
         """Divide the rows by offsets, one list per level, the coarsest first."""
         levels = [[int(o) for o in level] for level in lod]
         for level in levels:
-            if not level or level[0] != 0 or any(b < a for a, b in zip(level, level[1:])):
+            if not level or level[0] != 0 or any(b < a for a, b in itertools.pairwise(level)):
                 raise invalid(f"set_lod: offsets {level}", "offsets start at 0 and never fall")
         self._lod = levels
 
     def recursive_sequence_lengths(self) -> list[list[int]]:
-        return [[b - a for a, b in zip(level, level[1:])] for level in self._lod]
+        return [[b - a for a, b in itertools.pairwise(level)] for level in self._lod]
 
     def set_recursive_sequence_lengths(self, lengths: Sequence[Sequence[int]]) -> None:
         """Divide the rows by lengths, one list per level, the coarsest first."""
@@ -91,7 +92,7 @@ class LoDTensor:
         sizes = [len(level) - 1 for level in self._lod[1:]] + [len(self.array)]
         return all(level[-1] == size for level, size in zip(self._lod, sizes))
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[np.generic]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         if copy is False:
             return self.array
         return np.array(self.array, dtype=dtype)
@@ -110,7 +111,7 @@ class LoDTensorArray(list[LoDTensor]):
 def create_lod_tensor(
     data: NDArray[np.generic] | Sequence[object] | LoDTensor,
     recursive_seq_lens: Sequence[Sequence[int]],
-    place: Place | None = None,
+    place: Place,
 ) -> LoDTensor:
     """Rows with the lengths of their sequences.
 

@@ -33,6 +33,8 @@ class CUDAPinnedPlace:
         return "CUDAPinnedPlace"
 
 
+_SELECTED = "FLAGS_selected_gpus"  # Paddle's name, lower case included
+
 Place = CPUPlace | CUDAPlace | CUDAPinnedPlace
 
 
@@ -45,7 +47,7 @@ def cpu_places(device_count: int | None = None) -> list[CPUPlace]:
 def cuda_places(device_ids: Sequence[int] | None = None) -> list[CUDAPlace]:
     """One place per device id; ``FLAGS_selected_gpus`` of the environment, or device 0, if None."""
     if device_ids is None:
-        device_ids = [int(d) for d in os.environ.get("FLAGS_selected_gpus", "0").split(",")]
+        device_ids = [int(d) for d in os.environ.get(_SELECTED, "0").split(",")]
     return [CUDAPlace(d) for d in device_ids]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -278,7 +278,7 @@ class Parameter(Variable):
         return {"learning_rate": self.learning_rate}
 
 
-def _is_scalar(value: object) -> bool:
+def _is_scalar(value: object) -> TypeGuard[Scalar]:
     return isinstance(value, int | float | np.number)
 
 
@@ -340,7 +340,7 @@ def _binary(op: str, x: Variable, other: object, *, reverse: bool = False, dtype
     if isinstance(other, Variable):
         y = other
     elif _is_scalar(other):
-        y = _filled(x, other, like=reverse)  # type: ignore[arg-type]
+        y = _filled(x, other, like=reverse)
     else:
         raise wrong_type(
             f"{x.name} is combined with {type(other).__name__}, which is neither a Variable nor a number",

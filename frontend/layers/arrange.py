@@ -270,7 +270,7 @@ def gather(input: Variable, index: Variable, overwrite: bool = True) -> Variable
     helper = LayerHelper("gather")
     check_variable("gather", "input", input)
     helper.check_dtype("index", index, _INDICES)
-    if len(index.shape) > 2 or (len(index.shape) == 2 and index.shape[1] != 1):
+    if len(index.shape) != 1 and (len(index.shape) != 2 or index.shape[1] != 1):
         raise invalid(f"gather: index {index.name} has shape {list(index.shape)}", "give [M] or [M, 1]")
     out = helper.temporary(input.dtype, [index.shape[0], *input.shape[1:]])
     helper.op("gather", {"X": [input], "Index": [index]}, {"Out": [out]}, {"overwrite": overwrite})

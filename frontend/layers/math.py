@@ -216,6 +216,7 @@ def mul(
 
 
 def record_mul(helper: LayerHelper, x: Variable, y: Variable, x_cols: int, y_cols: int) -> Variable:
+    """Record the op of `mul` for a layer that has checked its operands' types."""
     for argument, v, cols in (("x", x, x_cols), ("y", y, y_cols)):
         if not 0 < cols < len(v.shape):
             raise invalid(

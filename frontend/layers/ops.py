@@ -136,7 +136,8 @@ def softplus(x: Variable, name: str | None = None) -> Variable:
 
 def softshrink(x: Variable, alpha: float | None = None) -> Variable:
     """X moved towards zero by ``alpha`` (0.5 if None), 0 where it is nearer than that."""
-    return unary("softshrink", x, **{"lambda": 0.5 if alpha is None else alpha})
+    attrs: dict[str, AttrValue] = {"lambda": 0.5 if alpha is None else alpha}
+    return unary("softshrink", x, **attrs)
 
 
 def softsign(x: Variable, name: str | None = None) -> Variable:

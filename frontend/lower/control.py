@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import TensorType
@@ -100,7 +101,7 @@ def _select_input(o: OpLowering) -> None:
 
 
 def _sequence_pool(o: OpLowering) -> None:
-    how = str(o.attr("pooltype")).lower()
+    how = cast("ragged.Pooling", str(o.attr("pooltype")).lower())
     o.set(o.b(ragged.Pool(o.any("X"), how, o.attr("pad_value", 0.0))))
 
 

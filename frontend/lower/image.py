@@ -59,9 +59,7 @@ def _pool2d(o: OpLowering) -> None:
         o.set(o.b(pool.MaxPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode)))
         return
     exclusive = bool(o.attr("exclusive", True))
-    mean = pool.AvgPool2d(
-        x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode, exclusive=exclusive
-    )
+    mean = pool.AvgPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode, exclusive=exclusive)
     o.set(o.b(mean))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ...compiler.ir.types import DType
 from ...compiler.ops import indexing, loss, loss_layers, metric
 from .context import OpLowering, Rules
 

@@ -63,14 +63,20 @@ def feed_types_of(var: Variable, shape: Sequence[int] | None = None) -> dict[str
     return {var.name: TensorType(dtype, tuple(dims))}
 
 
-def default_feeds(program: Program, ops: Sequence[Operator] | None = None) -> dict[str, TensorType]:
-    """Types of the data variables that the ops (the program's, if None) read, in the order of declaration."""
+def default_feeds(
+    program: Program, ops: Sequence[Operator] | None = None, stated: Mapping[str, TensorType] | None = None
+) -> dict[str, TensorType]:
+    """Types of the data variables that the ops (the program's, if None) read, in the order of declaration.
+
+    Types in ``stated`` take the place of the declared ones.
+    """
     block = program.global_block()
     read = {name for op in (block.ops if ops is None else ops) for name in op.input_arg_names}
     found: dict[str, TensorType] = {}
     for name, var in block.vars.items():
         if var.is_data and name in read:
-            found.update(feed_types_of(var))
+            known = {n: stated[n] for n in (name, name + LENGTHS) if n in stated} if stated else {}
+            found.update(known or feed_types_of(var))
     return found
 
 
@@ -124,7 +130,6 @@ def lower(
     fetches: Sequence[str] = (),
     feed_types: Mapping[str, TensorType] | None = None,
     infer_fetches: Sequence[str] | None = None,
-    public_feeds: Sequence[str] = (),
 ) -> Source:
     """Lower a program, and where asked for its startup and its test form.
 
@@ -135,7 +140,6 @@ def lower(
         feed_types: Types of what is fed; those of `default_feeds` if None. Sequences are two feeds: their rows
             under the variable's name, and under ``NAME@lengths`` their lengths, i64[N].
         infer_fetches: What the function ``infer``, the test form pruned to them, returns; None leaves it out.
-        public_feeds: Feeds declared independent of the data set.
 
     Raises:
         LoweringError: A program without meaning as IR: an op that cannot be compiled, a name without value.
@@ -151,7 +155,8 @@ def lower(
     if spec is not None:
         record = block.private_backward()
         config, plan = privacy_config(spec, None if record is None else record.loc.place)
-        config = replace(config, public_feeds=tuple(public_feeds))
+        public = sorted(name for name, var in block.vars.items() if var.is_public)
+        config = replace(config, public_feeds=tuple(public))
     functions: list[Function] = []
     step = _function("step", shared, program, block.ops, feed_types, fetches, private=spec is not None)
     if startup is not None:
@@ -162,8 +167,7 @@ def lower(
         ops = test.global_block().ops
         needed = ancestors(test, ops, set(infer_fetches))
         kept = [op for op in ops if needed.intersection(op.output_arg_names)]
-        wanted = default_feeds(test, kept)
-        types = wanted if feed_types is None else {n: feed_types.get(n, kind) for n, kind in wanted.items()}
+        types = default_feeds(test, kept, feed_types or {})
         functions.append(_function("infer", shared, test, kept, types, infer_fetches))
     return Source(
         module=Module(Stage.CAPTURED, tuple(shared.state.values()), tuple(functions), config),

@@ -17,8 +17,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "support"))
 # What Paddle keeps for its own executor says nothing about the program.
 BOOKKEEPING = {
-    "op_role", "op_role_var", "op_namescope", "op_callstack", "op_device", "use_mkldnn", "use_cudnn", "workspace_size_MB",
-    "use_quantizer", "mkldnn_data_type", "is_sparse_grad", "data_format_mkldnn", "fuse_relu_before_depthwise_conv",
+    "op_role", "op_role_var", "op_namescope", "op_callstack", "op_device", "use_mkldnn", "use_cudnn",
+    "workspace_size_MB", "use_quantizer", "mkldnn_data_type", "is_sparse_grad", "data_format_mkldnn",
+    "fuse_relu_before_depthwise_conv",
     "exhaustive_search", "use_addto", "fuse_with_relu", "fuse_relu", "fuse_brelu", "fuse_brelu_threshold",
     "fuse_activation", "fuse_alpha", "fuse_beta", "fuse_residual_connection", "force_fp32_output", "Scale_in",
     "Scale_out", "Scale_in_eltwise", "Scale_weights", "Scale_x", "Scale_y", "quantize", "is_mkldnn",
@@ -65,7 +66,7 @@ def record(program):
                 described = [list(var.shape), str(var.dtype).split(".")[-1], bool(var.persistable), var.lod_level]
             except Exception:  # a step scope or an array has neither shape nor type
                 described = None
-            variables[name] = described and described + [bool(var.stop_gradient)]
+            variables[name] = described and [*described, bool(var.stop_gradient)]
         blocks.append({"ops": ops, "vars": variables, "parent": block.parent_idx})
     return blocks
 
@@ -83,7 +84,7 @@ def run(fluid, name, main_program, startup, values):
             tensor = scope.find_var(v.name).get_tensor()
             if v.name.endswith((".w_0", ".w_1")) or v.name in ("w", "u", "v", "emb"):
                 tensor.set(feed_value(v.name, v.shape, "float32", 0, name, 0), fluid.CPUPlace())
-            values["%s/init/%s" % (name, v.name)] = np.array(tensor)
+            values["/".join([name, "init", v.name])] = np.array(tensor)
         fetches = compared_names(main_program)
         for step in range(steps_of(name)):
             feed = {}
@@ -97,14 +98,14 @@ def run(fluid, name, main_program, startup, values):
                 feed[v.name] = array
             for n, out in zip(fetches, exe.run(main_program, feed=feed, fetch_list=fetches, return_numpy=False)):
                 if np.array(out).size:  # a branch that is not taken leaves its results empty
-                    values["%s/%d/%s" % (name, step, n)] = np.array(out)
+                    values["/".join([name, str(step), n])] = np.array(out)
         for v in state:
-            values["%s/end/%s" % (name, v.name)] = np.array(scope.find_var(v.name).get_tensor())
+            values["/".join([name, "end", v.name])] = np.array(scope.find_var(v.name).get_tensor())
 
 
 def main():
     import numpy as np
-    import paddle.fluid as fluid
+    import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
     from fluid_programs import CASES, NO_VALUES
 
     goldens, values = {}, {}

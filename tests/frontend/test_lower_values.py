@@ -62,9 +62,8 @@ def test_values_equal_paddles(case: str) -> None:
     state = {**source.initial, **golden(case, "init")}
     for step in range(steps_of(case)):
         given = feeds(case, program, step)
-        arguments = {p.name: given.get(p.name) for p in reference.module.function("step").params}
-        if "rng_key" in arguments:
-            arguments |= {"rng_key": np.zeros(8, np.uint32), "rng_counter": np.zeros((), np.uint64)}
+        given |= {"rng_key": np.zeros(8, np.uint32), "rng_counter": np.zeros((), np.uint64)}
+        arguments = {p.name: given[p.name] for p in reference.module.function("step").params}
         outputs = reference.run("step", arguments, state)
         wanted = {n: v for n, v in golden(case, str(step)).items() if not n.startswith(DRAWN)}
         assert set(wanted) <= set(outputs)

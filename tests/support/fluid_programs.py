@@ -59,7 +59,7 @@ def initializers(fluid):
         i.NumpyArrayInitializer(np.arange(6, dtype="float32").reshape(2, 3)),
     ]
     for n, init in enumerate(inits):
-        fluid.layers.create_parameter([2, 3], "float32", name="p%d" % n, default_initializer=init)
+        fluid.layers.create_parameter([2, 3], "float32", name="p" + str(n), default_initializer=init)
 
 
 def initializers_seeded(fluid):
@@ -215,7 +215,32 @@ def elementwise(fluid):
 def activations(fluid):
     x = x_(fluid)
     L = fluid.layers
-    for n in ["exp", "tanh", "sigmoid", "sqrt", "rsqrt", "abs", "square", "floor", "ceil", "round", "reciprocal", "sin", "cos", "acos", "asin", "atan", "softplus", "softsign", "logsigmoid", "tanh_shrink", "relu", "log", "sign", "erf"]:
+    for n in [
+        "exp",
+        "tanh",
+        "sigmoid",
+        "sqrt",
+        "rsqrt",
+        "abs",
+        "square",
+        "floor",
+        "ceil",
+        "round",
+        "reciprocal",
+        "sin",
+        "cos",
+        "acos",
+        "asin",
+        "atan",
+        "softplus",
+        "softsign",
+        "logsigmoid",
+        "tanh_shrink",
+        "relu",
+        "log",
+        "sign",
+        "erf",
+    ]:
         getattr(L, n)(x)
     L.gelu(x)
     L.gelu(x, approximate=True)
