@@ -100,18 +100,47 @@ class Reshape(Move):
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         source = self.x.tensor.shape
+        groups = _aligned_groups(source, self.shape)
 
         def element(*index: Expr) -> Scalar:
-            flat: Any = t.const(0, DType.I64)
-            for i, dim in zip(index, self.shape, strict=True):
-                flat = flat * t.extent(dim) + t.cast(i, DType.I64)
-            found: list[Any] = []
-            for dim in reversed(source):
-                found.append(flat % t.extent(dim))
-                flat = flat // t.extent(dim)
-            return x[tuple(reversed(found))]
+            found: list[Any] = [t.const(0, DType.I64)] * len(source)
+            for before, after in groups:
+                flat: Any = None
+                for axis in after:
+                    i = t.cast(index[axis], DType.I64)
+                    flat = i if flat is None else flat * t.extent(self.shape[axis]) + i
+                for axis in reversed(before[1:]):
+                    found[axis] = flat % t.extent(source[axis])
+                    flat = flat // t.extent(source[axis])
+                if before and flat is not None:
+                    found[before[0]] = flat
+            return x[tuple(found)]
 
         return t.compute(self.shape, self.x.type.dtype, element)
+
+
+def _aligned_groups(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:
+    """The finest pairs of consecutive axes that hold equally many elements, leaving out extents of 1.
+
+    Row-major order is kept group by group, so a reshape needs division only inside a group of several axes.
+    """
+    left = [axis for axis, dim in enumerate(source) if dim != 1]
+    right = [axis for axis, dim in enumerate(target) if dim != 1]
+    groups: list[tuple[list[int], list[int]]] = []
+    while left or right:
+        before, after = left[:1], right[:1]
+        left, right = left[1:], right[1:]
+        while left or right:
+            a, b = (_factors(tuple(s[i] for i in axes)) for s, axes in ((source, before), (target, after)))
+            if a == b:
+                break
+            short = (len(a[1]), a[0]) < (len(b[1]), b[0])
+            if (short and left) or not right:
+                before, left = [*before, left[0]], left[1:]
+            else:
+                after, right = [*after, right[0]], right[1:]
+        groups.append((before, after))
+    return groups
 
 
 def _around(shape: Shape, axis: int) -> tuple[int, str | None, int]:
