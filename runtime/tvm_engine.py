@@ -7,6 +7,7 @@ and 150 MB).  A module given as bytes is written to a private folder, loaded, an
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.metadata
 import os
 import shutil
@@ -40,10 +41,10 @@ class TvmEngine:
     def __init__(self, module: bytes | Path | str | Any, threads: int | None = None) -> None:
         _configure_threads(threads)
         try:
-            import tvm_ffi
+            ffi: Any = importlib.import_module("tvm_ffi")
         except ImportError as error:
             raise _not_installed("apache-tvm-ffi") from error
-        self._wrap: Callable[[Any], Handle] = tvm_ffi.from_dlpack
+        self._wrap: Callable[[Any], Handle] = ffi.from_dlpack
         if isinstance(module, bytes | str | Path):
             _load_runtime()
             loaded = _load_bytes(module) if isinstance(module, bytes) else _load(Path(module))
@@ -158,10 +159,9 @@ def _load_bytes(library: bytes) -> Any:
 
 
 def _load(path: Path) -> Any:
-    import tvm_ffi
-
+    ffi: Any = importlib.import_module("tvm_ffi")
     try:
-        return tvm_ffi.load_module(str(path))
+        return ffi.load_module(str(path))
     except (RuntimeError, OSError, ValueError) as error:
         raise EngineError(
             f"the compiled module does not load: {_last_line(error)}",

@@ -7,10 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import tvm
-from tvm import relax, tirx
-from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes, register_tir_pipeline
-
 from ....runtime.manifest import TargetSpec
 from ....runtime.tvm_engine import TvmEngine
 from ...errors import TargetError
@@ -26,6 +22,7 @@ from .graph import TensorDef
 from .kit import TVM_NAMES, symbol_size
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
+from .tvm_api import pipelines, relax, tirx, tvm
 
 RelaxVar: TypeAlias = Any
 
@@ -182,7 +179,7 @@ def _lean_pipeline() -> Any:
         ]  # fmt: skip
         return tvm.ir.transform.Sequential(passes)(mod)
 
-    return lower, finalize_host_passes, finalize_device_passes
+    return lower, pipelines.finalize_host_passes, pipelines.finalize_device_passes
 
 
 def _relax_passes() -> Any:
@@ -196,7 +193,7 @@ def _relax_passes() -> Any:
     )  # fmt: skip
 
 
-register_tir_pipeline(PIPELINE, _lean_pipeline)
+pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
 def _build(mod: Any, options: Options) -> Any:

@@ -77,10 +77,11 @@ def filter_grad(t: Emitter, x: Tensor, ct: Tensor, w_shape: Shape, geometry: Con
             left=cast("Load", left), right=cast("Node", right), where=where,
         )
     )  # fmt: skip
-    return t.reduce(
-        "sum", w_shape, (x.shape[0],),
-        lambda o, c, i, j, r: cast("Tensor", partial)[r, o, (c * kh + i) * kw + j], ct.dtype,
-    )  # fmt: skip
+
+    def term(o: Expr, c: Expr, i: Expr, j: Expr, r: Expr) -> Expr:
+        return partial[r, o, (c * kh + i) * kw + j]
+
+    return t.reduce("sum", w_shape, (x.shape[0],), term, ct.dtype)
 
 
 def _correlate(

@@ -8,10 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tvm
-
 from ...errors import TargetError
 from .kit import Host
+from .tvm_api import tvm
 
 LEVELS: dict[str, tuple[str, ...]] = {
     "x86-64-v2": ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"),

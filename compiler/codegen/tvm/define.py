@@ -111,7 +111,7 @@ class Scope:
             ) from error
         self._bind(op.results, made)
 
-    def _operand(self, held: Value | None | tuple[Value, ...]) -> Any:
+    def _operand(self, held: Value | tuple[Value, ...] | None) -> Any:
         if held is None:
             return None
         return tuple(self.values[v] for v in held) if isinstance(held, tuple) else self.values[held]
@@ -223,7 +223,7 @@ class _Region(Scope):
     def block_of(
         self, source: TensorDef, axis: int, size: int, trip: Expr, shape: Shape, *, keep: bool
     ) -> TensorDef:
-        """Block number ``trip`` of ``size`` entries along an axis; without ``keep`` that axis (of size 1) is dropped."""
+        """Block ``trip`` of ``size`` entries along an axis; without ``keep`` that axis (of size 1) is dropped."""
         whole = cast("Tensor", self.proxy(source))
 
         def element(*indices: Expr) -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
@@ -12,7 +12,6 @@ from ...ops.emit import ConvGeometry, Expr, Function1, ReduceKind, Scalar, Tenso
 from . import conv
 from .expr import (
     Atom,
-    Binary,
     Call,
     Cast,
     Extent,
@@ -61,7 +60,7 @@ class Emitter:
         self._loc: Loc = UNKNOWN
 
     @contextmanager
-    def op(self, name: str, loc: Loc) -> Iterator[None]:
+    def op(self, name: str, loc: Loc) -> Generator[None]:
         """Within the block, new definitions carry the op's name and place."""
         outer = self._name, self._loc
         self._name, self._loc = name, loc
@@ -158,7 +157,11 @@ class Emitter:
             return self.define(Reduce(dtype, shape, indices, reduced, kind, total, body=body))
         body = body if body.dtype is total else Cast(total, (body,))
         wide = self.define(Reduce(total, shape, indices, reduced, kind, total, body=body))
-        return self.pointwise(lambda x: self.cast(x, dtype), cast("Tensor", wide))
+
+        def narrowed(x: Expr) -> Expr:
+            return self.cast(x, dtype)
+
+        return self.pointwise(narrowed, wide)
 
     def matmul(self, a: Tensor, b: Tensor, ta: bool, tb: bool) -> Tensor:
         *batch_a, rows, inner = a.shape
@@ -329,7 +332,7 @@ def _unravel(flat: Node, shape: Shape) -> tuple[Node, ...]:
 
 
 def _broadcast(shapes: Sequence[Shape]) -> Shape:
-    """numpy's broadcast of shapes that are known to fit."""
+    """The broadcast, by numpy's rule, of shapes that are known to fit."""
     rank = max((len(shape) for shape in shapes), default=0)
     out: list[Dim] = []
     for axis in range(rank):

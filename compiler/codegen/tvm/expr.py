@@ -170,6 +170,8 @@ class Load(Node):
 
 
 class Binary(Node):
+    """``x op y`` on equal element types."""
+
     __slots__ = ()
 
     @property
@@ -178,6 +180,8 @@ class Binary(Node):
 
 
 class Compare(Node):
+    """``x op y`` as BOOL."""
+
     __slots__ = ()
 
     @property
@@ -198,10 +202,14 @@ class Select(Node):
 
 
 class Cast(Node):
+    """The value in another element type."""
+
     __slots__ = ()
 
 
 class Reinterpret(Node):
+    """The bits as another element type of the same width."""
+
     __slots__ = ()
 
 
@@ -216,6 +224,8 @@ class Call(Node):
 
 
 class IsFinite(Node):
+    """Neither NaN nor infinite."""
+
     __slots__ = ()
 
 
@@ -244,6 +254,7 @@ def slot(dtype: DType) -> Slot:
 
 
 def const(value: float | int | bool, dtype: DType) -> Node:
+    """A constant; raises TypeError for a fraction as an integer."""
     if dtype is DType.BOOL:
         value = bool(value)
     elif dtype.is_float:
@@ -285,7 +296,9 @@ def _fold(name: BinaryName, x: Node, y: Node) -> Node | None:
         a, b = int(x.value), int(y.value)
         if name in ("//", "%") and b == 0:
             return None
-        return const({"+": a + b, "-": a - b, "*": a * b}.get(name, a // b if name == "//" else a % b if b else 0), x.dtype)
+        quotient = a // b if b else 0
+        results = {"+": a + b, "-": a - b, "*": a * b, "//": quotient, "%": a - quotient * b}
+        return const(results[name], x.dtype)
     if isinstance(y, Const):
         if (y.value == 0 and name in ("+", "-")) or (y.value == 1 and name in ("*", "//")):
             return x
@@ -300,14 +313,16 @@ def _fold(name: BinaryName, x: Node, y: Node) -> Node | None:
 
 
 def select(condition: Node, then: Node, otherwise: Node) -> Node:
+    """A choice; of one branch alone where the condition is a constant."""
     _same("select", then, otherwise)
     if isinstance(condition, Const):
         return then if condition.value else otherwise
     return Select(then.dtype, (condition, then, otherwise))
 
 
-def load(tensor: TensorDef, indices: tuple[Node, ...]) -> Node:
-    return Load(tensor.dtype, indices, tensor)
+def load(tensor: TensorDef, indices: tuple[Node, ...]) -> Load:
+    """The element of ``tensor`` at ``indices``."""
+    return cast("Load", Load(tensor.dtype, indices, tensor))
 
 
 def walk(*roots: Node) -> Iterator[Node]:
@@ -369,7 +384,7 @@ def bounds(node: Node) -> tuple[int, int] | None:
     if node.op == "//" and y[0] == y[1] > 0:
         return x[0] // y[0], x[1] // y[0]
     if node.op == "%" and y[0] == y[1] > 0:
-        return (x[0], x[1]) if 0 <= x[0] and x[1] < y[0] else (0, y[0] - 1)
+        return (x[0], x[1]) if x[0] >= 0 and x[1] < y[0] else (0, y[0] - 1)
     return None
 
 

@@ -11,7 +11,7 @@ Three decisions, in this order:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -137,6 +137,7 @@ class Group:
 
 
 def nest_stores(nest: Nest) -> list[TensorDef]:
+    """Every tensor a nest writes."""
     match nest:
         case ProgramNest() | StructuredNest():
             return list(nest.program.outputs)
@@ -147,6 +148,7 @@ def nest_stores(nest: Nest) -> list[TensorDef]:
 
 
 def nest_reads(nest: Nest) -> list[Load]:
+    """Every element read of a nest (those that take whole tensors have none)."""
     match nest:
         case ProgramNest():
             return nest.program.reads()
@@ -157,6 +159,7 @@ def nest_reads(nest: Nest) -> list[Load]:
 
 
 def nest_operands(nest: Nest) -> list[TensorDef]:
+    """Every tensor a nest reads, perhaps several times."""
     if isinstance(nest, KeystreamNest):
         return [nest.stream.key, nest.stream.draw]
     if isinstance(nest, StructuredNest):
@@ -226,7 +229,7 @@ def is_view(tensor: Compute) -> bool:
 def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[TensorDef]:
     stored = {tensor for tensor in needed if not isinstance(tensor, Compute)} | required
     # How often an element would be computed if the tensor were inlined.
-    uses: Counter[TensorDef] = Counter()
+    uses: defaultdict[TensorDef, float] = defaultdict(float)
     for tensor in reversed(needed):
         if isinstance(tensor, Compute) and tensor not in stored:
             extra = cost(tensor.body) * (uses[tensor] - 1)
@@ -296,7 +299,7 @@ class _Expansion:
         def inline(node: Node) -> Node:
             if isinstance(node, Load) and isinstance(node.tensor, Compute) and node.tensor not in self._stored:
                 indices = node.tensor.indices
-                values = {i: v for i, v in zip(indices, node.children, strict=True) if isinstance(i, Index)}
+                values = {i: v for i, v in zip(indices, node.children, strict=True) if not isinstance(i, Const)}
                 return substitute(self._body(node.tensor), values)
             return node
 
@@ -381,7 +384,7 @@ def _continues(compute: Compute, nest: Elementwise, group: Group) -> Node | None
     shape = nest.definitions[0].tensor.shape
     if compute.shape != shape:
         return None
-    renamed = {old: new for old, new in zip(compute.indices, nest.where, strict=True) if isinstance(old, Index)}
+    renamed = {i: new for i, new in zip(compute.indices, nest.where, strict=True) if not isinstance(i, Const)}
     body = substitute(compute.body, renamed)
     own = {definition.tensor: definition.value for definition in nest.definitions}
     earlier = {id(t) for other in group.nests if other is not nest for t in nest_stores(other)}

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from ...ir.location import UNKNOWN, Loc
-from ...ir.types import Dim, DType, Shape
+from ...ir.types import DType, Shape
 from ...ops.emit import ReduceKind
 from .expr import Index, Load, Node, as_node, load, loads
 
 if TYPE_CHECKING:
     from ...ops.emit import Expr
+    from ...ops.emit import Index as Position
     from .fuse import Plan
 
 
@@ -33,9 +34,9 @@ class TensorDef:
     loc: Loc = field(default=UNKNOWN, kw_only=True)
     serial: int = field(default=0, kw_only=True)
 
-    def __getitem__(self, position: Any) -> Expr:
-        given = position if isinstance(position, tuple) else (position,)
-        indices = tuple(as_node(i, DType.I64) for i in cast("tuple[object, ...]", given))
+    def __getitem__(self, index: Position | tuple[Position, ...]) -> Expr:
+        given = index if isinstance(index, tuple) else (index,)
+        indices = tuple(as_node(i, DType.I64) for i in given)
         if len(indices) != len(self.shape):
             raise TypeError(f"{len(indices)} indices for a tensor of rank {len(self.shape)}")
         if any(i.dtype not in (DType.I64, DType.I32) for i in indices):
@@ -117,6 +118,8 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
+    """``for index in range(extent): body``."""
+
     index: Index
     extent: Node
     parallel: bool
@@ -125,6 +128,8 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class When:
+    """``if condition: then`` or else ``otherwise``."""
+
     condition: Node
     then: tuple[Statement, ...]
     otherwise: tuple[Statement, ...]

@@ -10,16 +10,13 @@ Kernels are written as raw loop nests on flat offsets.  Two rules of this TVM sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import tvm
-from tvm import sym, tirx
-from tvm.tirx import ForKind
-
 from ...ir.types import Dim, DType, Shape, Sym
+from .tvm_api import sym, tirx, tvm
 
 # TVM's Python objects carry no usable types.
 Value: TypeAlias = Any
@@ -61,6 +58,7 @@ def symbol_size(dim: Sym, symbol: Callable[[str], Value]) -> Value:
 
 
 def dtype_name(dtype: DType, lanes: int = 1) -> str:
+    """TVM's name of a scalar or vector type."""
     return TVM_NAMES[dtype] if lanes == 1 else f"{TVM_NAMES[dtype]}x{lanes}"
 
 
@@ -70,6 +68,7 @@ def lanes_of(value: Value) -> int:
 
 
 def const(value: float | int | bool, dtype: DType, lanes: int = 1) -> Value:
+    """A constant in every lane."""
     return broadcast(tirx.const(value, TVM_NAMES[dtype]), lanes)
 
 
@@ -84,10 +83,12 @@ def broadcast(value: Value, lanes: int) -> Value:
 
 
 def reinterpret(dtype: DType, value: Value) -> Value:
+    """The same bits as another type of the same width."""
     return tirx.reinterpret(dtype_name(dtype, lanes_of(value)), value)
 
 
 def convert(dtype: DType, value: Value) -> Value:
+    """The value in another type, lane by lane."""
     return tirx.Cast(dtype_name(dtype, lanes_of(value)), value)
 
 
@@ -100,9 +101,8 @@ def wrapping(name: str, x: Value, y: Value, dtype: DType) -> Value:
     lanes = max(lanes_of(x), lanes_of(y))
     width = max(lanes, 2)
     mask = tirx.Broadcast(tirx.const(True, "bool"), width)
-    result = tirx.call_llvm_pure_intrin(
-        dtype_name(dtype, width), f"llvm.vp.{name}", broadcast(x, width), broadcast(y, width), mask, tirx.const(width, "uint32")
-    )
+    operands = (broadcast(x, width), broadcast(y, width), mask, tirx.const(width, "uint32"))
+    result = tirx.call_llvm_pure_intrin(dtype_name(dtype, width), f"llvm.vp.{name}", *operands)
     return result if lanes > 1 else tirx.Shuffle([result], [tirx.IntImm("int32", 0)])
 
 
@@ -208,7 +208,7 @@ class Block:
         return _sequence(statements)
 
     @contextmanager
-    def loop(self, extent: Dim | Value, name: str = "i", parallel: bool = False) -> Iterator[Value]:
+    def loop(self, extent: Dim | Value, name: str = "i", parallel: bool = False) -> Generator[Value]:
         """``for i in range(extent)``; nothing is emitted for a loop of no trips, and no loop for a single one."""
         count: Value = self.size(extent) if isinstance(extent, int | Sym) else self.simplify(extent)
         fixed = int(count.value) if isinstance(count, tirx.IntImm) else None
@@ -227,11 +227,11 @@ class Block:
         yield variable
         if parallel:
             self._parallel = False
-        kind = ForKind.PARALLEL if parallel else ForKind.SERIAL
+        kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
         self.add(tirx.For(variable, integer(0), count, kind, _sequence(self._stack.pop())))
 
     @contextmanager
-    def repeat(self, condition: Callable[[], Value]) -> Iterator[None]:
+    def repeat(self, condition: Callable[[], Value]) -> Generator[None]:
         """``while condition():``; the condition is an expression without statements of its own."""
         self._stack.append([])
         yield
@@ -239,7 +239,7 @@ class Block:
         self.add(tirx.While(condition(), body))
 
     @contextmanager
-    def when(self, condition: Value) -> Iterator[None]:
+    def when(self, condition: Value) -> Generator[None]:
         """``if condition:``; a condition that is known folds away."""
         known = self._known(condition)
         self._stack.append([])
@@ -251,7 +251,7 @@ class Block:
             self._stack[-1] += body
 
     @contextmanager
-    def otherwise(self, condition: Value) -> Iterator[None]:
+    def otherwise(self, condition: Value) -> Generator[None]:
         """The ``else`` of the ``when`` on the same condition that was just closed."""
         known = self._known(condition)
         self._stack.append([])

@@ -10,9 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-import tvm
-from tvm import sym, tirx
-
 from ...errors import TargetError
 from ...ir.types import DType
 from . import vmath
@@ -50,6 +47,7 @@ from .kit import (
     reinterpret,
     wrapping,
 )
+from .tvm_api import sym, tirx, tvm
 
 WRAPPING = (DType.U32, DType.U64)
 SlotValue: TypeAlias = Callable[["Lowering", tuple[Value, ...]], Value]

@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tvm import tirx
-
 from ...ir.types import Dim, Sym, numel
 from .expr import Node
-from .fuse import ComputeNest, ContractNest, Group, KeystreamNest, Nest, ProgramNest, ReduceNest, StructuredNest, nest_stores
+from .fuse import (
+    ComputeNest,
+    ContractNest,
+    Group,
+    KeystreamNest,
+    Nest,
+    ProgramNest,
+    ReduceNest,
+    StructuredNest,
+    nest_stores,
+)
 from .graph import Placeholder, TensorDef
 from .kernels.chacha import emit_keystream, first_nonce_word
 from .kernels.compute import emit_compute, worth_threads
@@ -18,7 +26,8 @@ from .kernels.contract import emit_contract
 from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
 from .kernels.structured import emit_structured
-from .kit import TVM_NAMES, Block, Buffer, Host, integer
+from .kit import TVM_NAMES, Block, Buffer, Host, Value, integer
+from .tvm_api import tirx
 
 PrimFunc: TypeAlias = Any
 
@@ -39,11 +48,14 @@ class Kernel:
 def build_kernel(
     group: Group, host: Host, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef], threads: bool = True
 ) -> Kernel:
-    """Emit a group.
+    """Emit a group as a function.
 
     Args:
+        group: What it computes.
+        host: The machine to emit for.
         in_place: Stored tensors that overwrite a state variable.
         visible: Tensors that others read; what the group stores beside them lives in workspace.
+        threads: Whether its loops may run on several threads.
     """
     if isinstance(group.nests[0], KeystreamNest):
         return _stream_kernel(group.nests[0], host, threads)

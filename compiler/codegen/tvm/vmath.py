@@ -11,11 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from tvm import tirx
-
 from ...ir.types import DType
 from ...ops.emit import Function1
 from .kit import Block, Value, broadcast, const, convert, integer, is_nan, lanes_of, reinterpret
+from .tvm_api import tirx
 
 Function: TypeAlias = Callable[[Block, Value], Value]
 
@@ -110,13 +109,13 @@ def split(block: Block, x: Value) -> tuple[Value, Value]:
 
 
 def log_normal(block: Block, x: Value) -> Value:
-    """ln x for positive normal x (not checked), 0.8 ulp."""
+    """The natural logarithm of positive normal x (not checked), 0.8 ulp."""
     m, exponent = split(block, x)
     return log_of_fraction(block, m, exponent)
 
 
 def log(block: Block, x: Value) -> Value:
-    """ln x, 0.8 ulp; -inf at 0, NaN below."""
+    """The natural logarithm, 0.8 ulp; -inf at 0, NaN below."""
     small = x < _c(SMALLEST_NORMAL, x)
     y = block.let(tirx.Select(small, x * _c(2.0**23, x), x), F32)
     m, exponent = split(block, y)
@@ -211,15 +210,17 @@ def erfinv(block: Block, x: Value) -> Value:
 
 
 def sin(block: Block, x: Value) -> Value:
+    """Sine, 1.5 ulp over the full range."""
     return _sine(block, x, cosine=False)
 
 
 def cos(block: Block, x: Value) -> Value:
+    """Cosine, 1.5 ulp over the full range."""
     return _sine(block, x, cosine=True)
 
 
-def sine_cosine(r: Value, block: Block) -> tuple[Value, Value]:
-    """sin r and cos r for |r| <= pi/4, 0.6 ulp."""
+def sine_cosine(block: Block, r: Value) -> tuple[Value, Value]:
+    """The sine and cosine of ``r``, |r| <= pi/4, 0.6 ulp."""
     z = block.let(r * r, F32)
     sine = _polynomial(z, [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
     cosine = _polynomial(z, [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2])
@@ -237,7 +238,7 @@ def _sine(block: Block, x: Value, *, cosine: bool) -> Value:
     quadrant = block.let(convert(I32, tirx.bitwise_and(reinterpret(I64, shifted), _c(3, wide, I64))), I32)
     r = block.let(wide - n * _c(1.5707963267341256, wide, F64), F64)
     r = block.let(convert(F32, r - n * _c(6.0771005065061922e-11, wide, F64)), F32)
-    near_sine, near_cosine = sine_cosine(r, block)
+    near_sine, near_cosine = sine_cosine(block, r)
     if cosine:
         quadrant = block.let(quadrant + _c(1, x, I32), I32)
     odd = tirx.NE(tirx.bitwise_and(quadrant, _c(1, x, I32)), _c(0, x, I32))

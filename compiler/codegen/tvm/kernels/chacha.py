@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tvm import tirx
-
 from ....ir.types import DType
 from ..graph import Keystream, TensorDef
 from ..kit import Block, Buffer, Value, broadcast, const, convert, integer, reinterpret, sweep, wrapping
-from ..vmath import log_of_fraction, split, sine_cosine
+from ..tvm_api import tirx
+from ..vmath import log_of_fraction, sine_cosine, split
 
 CONSTANTS = (0x6170_7865, 0x3320_646E, 0x7962_2D32, 0x6B20_6574)
 GROUP_BLOCKS = 16
@@ -147,9 +146,8 @@ class _Stream:
         fraction = tirx.bitwise_and(angle, const(0x3FFF_FFFF, U32, lanes))
         odd = tirx.bitwise_or(tirx.shift_left(fraction, const(1, U32, lanes)), const(1, U32, lanes))
         k = block.let(reinterpret(I32, odd) - const(1 << 30, I32, lanes), I32)
-        sine, cosine = sine_cosine(
-            block.let(convert(F32, k) * const(math.pi / 4 * 2.0**-30, F32, lanes), F32), block
-        )
+        radians = block.let(convert(F32, k) * const(math.pi / 4 * 2.0**-30, F32, lanes), F32)
+        sine, cosine = sine_cosine(block, radians)
         quadrant = block.let(tirx.shift_right(angle, const(30, U32, lanes)), U32)
         swap = tirx.NE(tirx.bitwise_and(quadrant, const(1, U32, lanes)), const(0, U32, lanes))
         x = tirx.Select(swap, sine, cosine)

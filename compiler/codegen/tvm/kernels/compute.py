@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tvm import tirx
-
 from ....ir.types import Dim, Shape, Sym, numel
 from ..expr import Binary, Call, Const, Extent, Index, Load, Node, Slot, loads, walk
 from ..graph import TensorDef
 from ..kit import Block, Buffer, Value, integer, sweep
 from ..lower import Lowering
+from ..tvm_api import tirx
 
 CHUNK = 4096
 """Elements that one task of a flat loop handles."""
@@ -47,6 +46,7 @@ def extent_guess(dim: Dim) -> int:
 
 
 def work(shape: Shape, per_element: int) -> int:
+    """Operations of a loop nest, with guesses for symbolic extents."""
     total = max(per_element, 1)
     for dim in shape:
         total *= extent_guess(dim)
@@ -54,6 +54,7 @@ def work(shape: Shape, per_element: int) -> int:
 
 
 def worth_threads(shape: Shape, per_element: int) -> bool:
+    """Whether a loop nest does enough to wake other threads."""
     return work(shape, per_element) >= PARALLEL_WORK
 
 
@@ -150,7 +151,7 @@ def _flat_loop(
     def emit(offset: Value, width: int) -> None:
         lowering = Lowering(block, buffers, bound, free[-1], width)
         lowering.identity = indices, block.simplify(start + offset)
-        _store_all(lowering, definitions)
+        store_all(lowering, definitions)
 
     if not threads:
         sweep(block, extent, lanes, emit)
@@ -174,10 +175,11 @@ def _element(
     lane: Index | None,
     lanes: int,
 ) -> None:
-    _store_all(Lowering(block, buffers, bound, lane, lanes), definitions)
+    store_all(Lowering(block, buffers, bound, lane, lanes), definitions)
 
 
-def _store_all(lowering: Lowering, definitions: Sequence[Definition]) -> None:
+def store_all(lowering: Lowering, definitions: Sequence[Definition]) -> None:
+    """Compute all values of an element, then store them."""
     lowering.expect(*(definition.value for definition in definitions))
     values = [lowering.vector(definition.value) for definition in definitions]
     if len(values) > 1:

@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import tvm
-from tvm import sym, tirx
-
 from ....ir.types import Dim, DType, numel
 from ..expr import Index, Node, Slot
 from ..graph import Contract, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, sweep
 from ..lower import Lowering
-from .compute import Definition, extent_guess, extent_of
+from ..tvm_api import sym, tirx, tvm
+from .compute import Definition, extent_guess, extent_of, store_all
 from .reduce import contiguous
 
 INNER_BLOCK = 512
@@ -137,7 +135,9 @@ class _Product:
         block, tile = self.block, self.tiling
         m, n, k = block.size(self.m), block.size(self.n), block.size(self.k)
         depth = block.size(tile.depth)
-        parts: Value = integer(tile.parts) if isinstance(tile.parts, int) else _ceil(k, tile.depth)
+        parts: Value = tirx.floordiv(k + depth - integer(1), depth)
+        if isinstance(tile.parts, int):
+            parts = integer(tile.parts)
         self.row_tiles = block.simplify(_ceil(m, tile.rows))
         self.lines = numel(extent_of(i) for i in self.contract.columns[:-1])
         self.panels_per_line = block.simplify(_ceil(n, tile.columns))
@@ -228,9 +228,10 @@ class _Product:
         block, columns = self.block, self.tiling.columns
         *slow, inner = self.contract.inner
         with ExitStack() as loops:
-            values: dict[Node, Value] = {index: loops.enter_context(block.loop(extent_of(index), "k")) for index in slow}
+            values: dict[Node, Value] = {}
             line: Value = integer(0)
             for index in slow:
+                values[index] = loops.enter_context(block.loop(extent_of(index), "k"))
                 line = line * block.size(extent_of(index)) + values[index]
             run = length if not slow else block.size(extent_of(inner))
             start = block.simplify(base + line * run * integer(columns))
@@ -255,14 +256,15 @@ class _Product:
         block, tile = self.block, self.tiling
         strip_size = block.simplify(block.size(tile.depth) * integer(tile.rows))
         strips = block.workspace(self.dtype, self.row_tiles * strip_size, "strips")
-        with block.loop(self.row_tiles, "tile", parallel=self.threads) as tile_row:
-            with block.loop(length, "k") as k:
-                inner = self._unravel(self.contract.inner, first + k)
-                with block.loop(tile.rows, "row") as row:
-                    indices = {**self.bound, **inner, self.contract.row: self._row(tile_row, row)}
-                    lowering = Lowering(block, self.buffers, indices)
-                    value = self._widen(lowering.vector(self.contract.left))
-                    block.write(strips, tile_row * strip_size + k * integer(tile.rows) + row, value)
+        with (
+            block.loop(self.row_tiles, "tile", parallel=self.threads) as tile_row,
+            block.loop(length, "k") as k,
+            block.loop(tile.rows, "row") as row,
+        ):
+            inner = self._unravel(self.contract.inner, first + k)
+            indices = {**self.bound, **inner, self.contract.row: self._row(tile_row, row)}
+            value = self._widen(Lowering(block, self.buffers, indices).vector(self.contract.left))
+            block.write(strips, tile_row * strip_size + k * integer(tile.rows) + row, value)
         return strips
 
     # The tile -----------------------------------------------------------------------------------------
@@ -309,8 +311,8 @@ class _Product:
         accumulators = [
             [block.register(dtype, tile.lanes, "acc") for _ in range(tile.vectors)] for _ in range(tile.rows)
         ]
-        for i, line in enumerate(accumulators):
-            for j, accumulator in enumerate(line):
+        for line in accumulators:
+            for accumulator in line:
                 block.put(accumulator, const(0, dtype, tile.lanes))
         rows = [self._row_source(tile_row, integer(i), i, first, strips) for i in range(tile.rows)]
         base = block.simplify(panel * self.panel_size)
@@ -386,10 +388,7 @@ class _Product:
                     value = convert(contract.dtype, value)
                 indices = {**self.bound, **outer, contract.row: number, column: start + offset}
                 lowering = Lowering(block, self.buffers, indices, column, width, {self.result: value})
-                lowering.expect(*(d.value for d in self.definitions))
-                values = [block.let(lowering.vector(d.value), d.value.dtype) if len(self.definitions) > 1 else lowering.vector(d.value) for d in self.definitions]
-                for definition, element in zip(self.definitions, values, strict=True):
-                    lowering.put(definition.tensor, definition.where, element)
+                store_all(lowering, self.definitions)
 
             sweep(block, block.simplify(count), lanes, emit, "c")
 

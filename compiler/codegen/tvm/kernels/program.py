@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvm import tirx
-
 from ....ir.types import DType, static_shape
 from ..expr import Node
 from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, TensorDef, When
 from ..kit import Block, Buffer, Value
 from ..lower import Lowering
+from ..tvm_api import tirx
 
 STACK_BYTES = 16 * 1024
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from tvm import tirx
-
 from ....ir.types import DType, Shape
 from ..expr import Index, Node, Slot, loads, walk
 from ..graph import Reduce, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, is_nan, lanes_of, sweep
 from ..lower import Lowering
-from .compute import Definition, cost, extent_of, free_indices, worth_threads
+from ..tvm_api import tirx
+from .compute import Definition, cost, extent_of, free_indices, store_all, worth_threads
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
@@ -102,7 +101,7 @@ def emit_reduce(
     bound: Mapping[Node, Value],
     threads: bool,
 ) -> None:
-    """Compute ``reduction`` for every index not in ``bound`` and store ``definitions``, which read it as ``result``."""
+    """Reduce for every index not in ``bound`` and store ``definitions``, which read the result as ``result``."""
     free = free_indices(reduction.indices, bound)
     per_element = cost(reduction.body) + 1
     shape: Shape = tuple(extent_of(i) for i in (*free, *reduction.reduced))
@@ -180,14 +179,7 @@ def _finish(
     lane: Index | None,
     lanes: int,
 ) -> None:
-    lowering = Lowering(block, buffers, bound, lane, lanes, {result: total})
-    lowering.expect(*(definition.value for definition in definitions))
-    values = [block.let(lowering.vector(d.value), d.value.dtype) for d in definitions if d.value.dtype is not DType.BOOL]
-    stored = iter(values)
-    for definition in definitions:
-        boolean = definition.value.dtype is DType.BOOL
-        value = lowering.vector(definition.value) if boolean else next(stored)
-        lowering.put(definition.tensor, definition.where, value)
+    store_all(Lowering(block, buffers, bound, lane, lanes, {result: total}), definitions)
 
 
 def _row(
@@ -220,7 +212,11 @@ def _row(
             block.put(into, combine.join(block.get(into), combine.term(lowering.vector(reduction.body))))
 
         if isinstance(extent, int) and extent <= SEGMENT and not outer:
-            sweep(block, extent, lanes, lambda offset, width: emit(offset, width, total if width == lanes else rest), "r")
+
+            def whole(offset: Value, width: int) -> None:
+                emit(offset, width, total if width == lanes else rest)
+
+            sweep(block, extent, lanes, whole, "r")
         else:
             _segmented(block, combine, lanes, block.size(extent), total, rest, emit)
     value = block.let(combine.across(block.get(total)), combine.dtype)
@@ -244,9 +240,11 @@ def _segmented(
         part = block.simplify(tirx.min(integer(SEGMENT), count - start))
         partial = block.register(combine.dtype, lanes, "part")
         block.put(partial, combine.start(lanes))
-        sweep(
-            block, part, lanes, lambda offset, width: emit(start + offset, width, partial if width == lanes else rest), "r"
-        )
+
+        def each(offset: Value, width: int, start: Value = start, partial: Buffer = partial) -> None:
+            emit(start + offset, width, partial if width == lanes else rest)
+
+        sweep(block, part, lanes, each, "r")
         block.put(total, combine.join(block.get(total), block.get(partial)))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tvm import tirx
-
 from ....ir.types import DType, numel
 from ..expr import Node, const, load, loop_index
 from ..fuse import ComputeNest, ContractNest, Group, ReduceNest, nest_stores
 from ..graph import Body, Structured, TensorDef
 from ..kit import Block, Buffer, Value, integer
+from ..tvm_api import tirx
 from .compute import Definition, emit_compute, extent_guess, extent_of, worth_threads
 
 EmitGroup: TypeAlias = Callable[[Block, dict[TensorDef, Buffer], Group, Mapping[Node, Value], bool], None]
