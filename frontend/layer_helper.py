@@ -19,6 +19,7 @@ from .framework import (
 from .initializer import ConstantInitializer, Initializer, XavierInitializer
 from .param_attr import ParamAttr, ParamAttrLike, to_param_attr
 from .shapes import broadcast_shape
+from .source import user_location
 from .variable import Parameter, Variable
 from .vartype import DTypeLike, VarType
 
@@ -212,8 +213,10 @@ class LayerHelper:
         check_variable(self.layer_type, argument, x)
         if x.dtype not in allowed:
             names = " or ".join(d.numpy.name for d in allowed)
+            # Fluid's names for some ops (top_k, cross_entropy2) are not what the user wrote.
+            layer = user_location().layer or self.layer_type
             raise wrong_type(
-                f"{self.layer_type}: {argument} {x.name} holds {x.dtype.numpy.name}, but must hold {names}",
+                f"{layer}: {argument} {x.name} holds {x.dtype.numpy.name}, but must hold {names}",
                 f"declare it with that dtype, or convert it: fluid.layers.cast(x, '{allowed[0].numpy.name}')",
             )
 

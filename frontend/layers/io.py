@@ -13,7 +13,7 @@ from ..vartype import DTypeLike, VarType
 def _declare(name: str, shape: Sequence[int], dtype: DTypeLike, lod_level: int, stop: bool, check: bool) -> Variable:
     if not isinstance(name, str) or not name:
         raise invalid(f"data: the name is {name!r}", "give the name under which it will be fed")
-    block = default_main_program().current_block()
+    block = default_main_program().global_block()
     if name in block.vars and not block.vars[name].is_data:
         raise invalid(f"data: the name {name} is already taken by {block.vars[name].describe()}", "choose another")
     return block.create_var(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import invalid
 from ..layer_helper import LayerHelper
 from ..shapes import axis_of, broadcast_shape
+from ..source import user_location
 from ..variable import Variable
 from ..vartype import VarType
 from .math import reduce_mean
@@ -24,7 +25,7 @@ def _check_label(helper: LayerHelper, x: Variable, label: Variable, soft: bool, 
     fits = len(label.shape) == len(wanted) and all(p == q or p < 0 or q < 0 for p, q in zip(label.shape, wanted))
     if not fits:
         raise invalid(
-            f"{helper.layer_type}: label {label.name} has shape {list(label.shape)}, "
+            f"{user_location().layer}: label {label.name} has shape {list(label.shape)}, "
             f"but with {x.name} {list(x.shape)} it must be {wanted}",
             "declare hard labels with shape=[1] and dtype='int64', or set soft_label=True for distributions",
         )

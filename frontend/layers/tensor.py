@@ -335,10 +335,10 @@ def reverse(x: Variable, axis: int | Sequence[int]) -> Variable:
     return out
 
 
-def _arg(op: str, x: Variable, axis: int) -> Variable:
+def _arg(op: str, layer: str, x: Variable, axis: int) -> Variable:
     helper = LayerHelper(op)
-    check_variable(op, "x", x)
-    at = axis_of(op, x, axis)
+    check_variable(layer, "x", x)
+    at = axis_of(layer, x, axis)
     shape = [d for i, d in enumerate(x.shape) if i != at] or [1]
     out = helper.temporary(VarType.INT64, shape, stop_gradient=True)
     helper.op(op, {"X": [x]}, {"Out": [out]}, {"axis": axis})
@@ -347,12 +347,12 @@ def _arg(op: str, x: Variable, axis: int) -> Variable:
 
 def argmax(x: Variable, axis: int = 0) -> Variable:
     """int64 index of the largest element along ``axis``."""
-    return _arg("arg_max", x, axis)
+    return _arg("arg_max", "argmax", x, axis)
 
 
 def argmin(x: Variable, axis: int = 0) -> Variable:
     """int64 index of the smallest element along ``axis``."""
-    return _arg("arg_min", x, axis)
+    return _arg("arg_min", "argmin", x, axis)
 
 
 def argsort(

@@ -148,7 +148,7 @@ def test_data_feeder() -> None:
     main = fluid.Program()
     with fluid.program_guard(main, fluid.Program()):
         image = fluid.layers.data("image", [1, 2, 2])
-        label = fluid.layers.data("label", [1], dtype="int64")
+        fluid.layers.data("label", [1], dtype="int64")
         words = fluid.layers.data("words", [1], dtype="int64", lod_level=1)
     feeder = fluid.DataFeeder([image, "label", words], CPU, main)
     fed = feeder.feed([([0, 1, 2, 3], 5, [7, 8]), ([4, 5, 6, 7], 6, [9])])

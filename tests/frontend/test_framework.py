@@ -245,14 +245,14 @@ def test_dpsgd_refuses_other_gradients(program: Program) -> None:
     loss = mlp()
     plain = fluid.append_backward(loss)
     optimizer = fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=16.0, sigma=1.0)
-    with pytest.raises(PrivacyError, match="does not come from Dpsgd.backward"):
+    with pytest.raises(PrivacyError, match="is not private"):
         optimizer.apply_gradients(plain)
     private = optimizer.backward(loss)
     mixed = [(p, layers.sum([g, raw])) for (p, g), (_, raw) in zip(private, plain)]
-    with pytest.raises(PrivacyError, match="does not come from Dpsgd.backward"):
+    with pytest.raises(PrivacyError, match="is not private"):
         optimizer.apply_gradients(mixed)
     constant = [(p, layers.fill_constant(list(p.shape), "float32", 0.0)) for p, _ in private]
-    with pytest.raises(PrivacyError, match="does not come from Dpsgd.backward"):
+    with pytest.raises(PrivacyError, match="is not private"):
         optimizer.apply_gradients(constant)
 
 
