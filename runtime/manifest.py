@@ -306,7 +306,7 @@ class Manifest:
     Attributes:
         fluidc_version: version of the compiler.
         target: the machine the code was made for.
-        batch: physical batch size, or None where any size runs.
+        batch: physical batch size of training steps, or None where any size runs; ``infer`` takes any size.
         feeds: arrays the caller supplies.
         fetches: names fetched by default.
         state: arrays that live from step to step.

@@ -190,6 +190,7 @@ class Session:
                 "name a run_dir (--run-dir)",
             )
         ledger = self._ledger(model.manifest.privacy, run_dir)
+        _compare_sizes(model.manifest.privacy, dataset, show)
         try:
             last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
             source = PrivateSteps(model, dataset, ledger, self._secret, 0 if run_dir else ledger.epochs)
@@ -357,6 +358,16 @@ class Session:
 
     def _void(self, reason: Void) -> Void:
         return "seeded" if self._secret is not None else reason
+
+
+def _compare_sizes(spec: PrivacySpec, data: DataSet, show: Display) -> None:
+    """Tell the person who trains, and nobody else, that the stated constants do not suit these data."""
+    rate = spec.sample_rate
+    if rate is not None and abs(rate * data.rows - spec.lot) > 0.1 * spec.lot:
+        show.note(
+            f"lots of these {data.rows} rows hold {rate * data.rows:.1f} examples on average, batch_size is {spec.lot:g}: "
+            "the dataset_size stated at compile time differs; privacy holds, the size of updates is off"
+        )
 
 
 def _check_private_arguments(spec: PrivacySpec, sampler: SamplerKind | None, batch: int | None) -> None:

@@ -476,6 +476,13 @@ def test_an_epoch_of_private_training_does_not_look_at_the_data_size(tmp_path: P
         private(unstated).train(DATA, epochs=1, run_dir=tmp_path / "c")
 
 
+def test_data_of_another_size_than_stated_is_mentioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    private().train(linear_data(64), steps=1, run_dir=tmp_path / "a", progress=True)  # q n = 8 = L
+    assert "on average" not in capsys.readouterr().err
+    private().train(linear_data(90), steps=1, run_dir=tmp_path / "b", progress=True)
+    assert "lots of these 90 rows hold 11.2 examples on average, batch_size is 8" in capsys.readouterr().err
+
+
 def test_private_resume_counts_its_steps_and_needs_its_ledger(tmp_path: Path) -> None:
     run_dir, kept = tmp_path / "run", Checkpoints(tmp_path / "checkpoints", every_steps=5)
     first = private()
