@@ -365,7 +365,8 @@ def _compare_sizes(spec: PrivacySpec, data: DataSet, show: Display) -> None:
     rate = spec.sample_rate
     if rate is not None and abs(rate * data.rows - spec.lot) > 0.1 * spec.lot:
         show.note(
-            f"lots of these {data.rows} rows hold {rate * data.rows:.1f} examples on average, batch_size is {spec.lot:g}: "
+            f"lots of these {data.rows} rows hold {rate * data.rows:.1f} examples on average, "
+            f"batch_size is {spec.lot:g}: "
             "the dataset_size stated at compile time differs; privacy holds, the size of updates is off"
         )
 
