@@ -14,6 +14,7 @@ from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.types import DType
 from fluidc.compiler.ops import OPSET
 from fluidc.compiler.ops.ragged import RaggedArray
+from fluidc.runtime.errors import FluidcError
 from graphs import arguments, initial_state, modules
 from hypothesis import HealthCheck, given, settings
 
@@ -138,14 +139,14 @@ def test_a_failed_run_leaves_the_state() -> None:
         %more = elementwise.add(%count, %count) : i64[]
         state.write @count, %more
         %table = state.read @table : f32[2,3]
-        %rows = indexing.gather(%table, %ids) {axis=0} : f32[N,3]
+        %rows = indexing.gather(%table, %ids) {axis=0} : f32[N,3] loc(net.py:4 embedding)
         return "rows" = %rows
       }
     }
     """
     program = Reference(parse(text, OPSET))
     state = {"table": np.ones((2, 3), np.float32), "count": np.asarray(3)}
-    with pytest.raises(Exception, match=r"5|out of"):
+    with pytest.raises(FluidcError, match=r"embedding: id 5 at \[1\] is outside a table of 2 rows\n  at net\.py:4"):
         program.run("step", {"ids": np.asarray([0, 5])}, state)
     assert state["count"] == 3
 
