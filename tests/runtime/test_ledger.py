@@ -335,6 +335,19 @@ def test_void_runs_end_epsilon_for_good(tmp_path: Path, void: str, reason: str) 
     assert (spent.steps, spent.budget, spent.so_far, spent.reason) == (1, None, None, reason)
 
 
+def test_a_run_may_become_void(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, POISSON) as ledger:
+        assert ledger.step(ahead=4) == 0
+        assert ledger.spent().so_far is not None
+        ledger.void("user-fed")
+        assert ledger.spent().reason == "unknown: lots were fed by the caller"
+        assert ledger.steps == 1, "the run that ended gave back what it had reserved"
+        assert ledger.step() == 1
+    assert _kinds(tmp_path) == ["open", "reserve", "close", "open", "reserve", "close"]
+    with Ledger.open(tmp_path, POISSON) as ledger:
+        assert (ledger.steps, ledger.spent().so_far) == (2, None)
+
+
 def test_without_accounting_steps_count_and_epsilon_is_unknown() -> None:
     spec = replace(
         POISSON, accounting="none", reason="unknown: dataset_size not stated", table=(), q_num=None, max_steps=None

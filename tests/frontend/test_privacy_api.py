@@ -1,0 +1,323 @@
+"""``fluid.privacy``: which lots are accounted for, what is counted when, and what people are told."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fluidc.frontend as fluid
+import numpy as np
+import pytest
+from fluidc.compiler.privacy import Mechanism, epsilon, inclusion_threshold
+from fluidc.frontend.dpsgd import PrivacyWarning
+from fluidc.frontend.steps import PrivateSteps
+from fluidc.runtime.errors import BudgetError, FluidcError, LedgerError
+from fluidc.runtime.keystream import insecure_key
+from fluidc.runtime.sampler import PoissonSampler
+
+ROWS, LOT, STEPS, DELTA = 60, 30, 6, 1e-4
+STATED: dict[str, Any] = {"dataset_size": ROWS, "delta": DELTA, "max_steps": STEPS}
+
+pytestmark = pytest.mark.filterwarnings("ignore:poisson_batches. steps are counted in memory")
+
+
+@dataclass
+class Model:
+    """A linear model with its data and an executor; every one has a scope of its own."""
+
+    program: fluid.Program
+    loss: fluid.Variable
+    data: dict[str, np.ndarray]
+    exe: fluid.Executor
+    scope: fluid.Scope
+
+    def run(self, feed: object) -> np.ndarray:
+        (loss,) = self.exe.run(self.program, feed=feed, fetch_list=[self.loss], scope=self.scope)  # type: ignore[arg-type]
+        return loss
+
+    def lots(self, run_dir: Path | None = None) -> fluid.privacy.PoissonBatches:
+        return fluid.privacy.poisson_batches(self.data, self.program, run_dir)
+
+    def spent(self) -> fluid.privacy.Spent:
+        return fluid.privacy.spent(self.program)
+
+    def weights(self) -> np.ndarray:
+        return np.array(self.scope.var("w").get_tensor())
+
+
+def build(*, sigma: float = 1.0, lot: float = LOT, **stated: Any) -> Model:
+    main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
+    startup.random_seed = 1
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        x, y = fluid.layers.data("x", [3]), fluid.layers.data("y", [1])
+        guess = fluid.layers.fc(x, 1, param_attr=fluid.ParamAttr("w"))
+        loss = fluid.layers.mean(fluid.layers.square_error_cost(guess, y))
+        fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=lot, sigma=sigma, **stated).minimize(loss)
+    rng = np.random.default_rng(0)
+    data = {"x": rng.normal(size=(ROWS, 3)).astype("f4"), "y": rng.normal(size=(ROWS, 1)).astype("f4")}
+    exe = fluid.Executor(target="reference")
+    exe.run(startup, scope=scope)
+    return Model(main, loss, data, exe, scope)
+
+
+def test_poisson_batches_take_the_whole_budget_and_no_step_more() -> None:
+    model = build(**STATED)
+    sizes = [len(lot["x"]) for lot in model.lots() if model.run(lot).shape == (1,)]
+    assert len(sizes) == STEPS
+    assert len(set(sizes)) > 1, "Poisson lots have different sizes"
+    told = model.spent()
+    exact = epsilon([(Mechanism("poisson", "add-remove", inclusion_threshold(0.5), 1.0 / (1 + 2**-10)), STEPS)], DELTA)
+    assert told.budget == told.epsilon == pytest.approx(exact, rel=1e-6)
+    assert str(told) == f"ε = {np.ceil(exact * 100) / 100:.2f} (δ = 1e-4) after 6 of 6 steps"
+    assert list(model.lots()) == []
+    with pytest.raises(BudgetError):
+        model.run(model.data)
+    assert model.spent() == told, "a refused step voids nothing"
+
+
+def test_rows_of_a_lot_belong_together() -> None:
+    model = build(**STATED)
+    for lot in model.lots():
+        for x, y in zip(lot["x"], lot["y"], strict=True):
+            (row,) = np.flatnonzero((model.data["x"] == x).all(axis=1))
+            assert model.data["y"][row] == y
+
+
+def test_spent_so_far_and_before_the_first_step() -> None:
+    model = build(**STATED)
+    assert str(model.spent()).startswith("ε = 0.00 so far (δ = 1e-4) after 0 of 6 steps; guaranteed")
+    lots = model.lots()
+    for count in (1, 2):
+        model.run(next(lots))
+        told = model.spent()
+        assert told.steps == count
+        assert told.epsilon is not None
+        assert told.budget is not None
+        assert 0 < told.epsilon < told.budget
+        assert f"after {count} of 6 steps; guaranteed whenever it stops: ε = " in str(told)
+
+
+def test_a_step_is_counted_before_its_lot_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(**STATED)
+    counted: list[int] = []
+    draw = PoissonSampler.next_lot
+
+    def watched(self: PoissonSampler) -> np.ndarray:
+        steps = PrivateSteps.find(model.program)
+        assert steps is not None
+        counted.append(steps.counted)
+        return draw(self)
+
+    monkeypatch.setattr(PoissonSampler, "next_lot", watched)
+    list(model.lots())
+    assert counted == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("between", ["own data", "changed lot", "same lot again", "lot of another program"])
+def test_any_other_feed_voids_epsilon(between: str) -> None:
+    model = build(**STATED)
+    lots = model.lots()
+    lot = next(lots)
+    model.run(lot)
+    other = build(**STATED)
+    foreign = next(other.lots())
+    feed = {"own data": model.data, "changed lot": dict(lot), "same lot again": lot, "lot of another program": foreign}
+    model.run(feed[between])
+    assert str(model.spent()) == "unknown: lots were fed by the caller (2 steps)"
+    model.run(next(lots))
+    assert model.spent().epsilon is None, "later lots do not bring epsilon back"
+    assert model.spent().steps == 3
+
+
+def test_a_failed_step_may_be_taken_again_and_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(**STATED)
+    lots = model.lots()
+    lot = next(lots)
+    before = model.weights()
+    with monkeypatch.context() as broken:
+        broken.setattr("fluidc.compiler.codegen.reference.ReferenceEngine.call", _fault)
+        with pytest.raises(RuntimeError, match="fault"):
+            model.run(lot)
+    np.testing.assert_array_equal(model.weights(), before)
+    model.run(lot)
+    assert model.spent().steps == 2
+    assert model.spent().epsilon is not None
+
+
+def _fault(*_: object) -> None:
+    raise RuntimeError("fault")
+
+
+def test_lots_are_read_only() -> None:
+    lot = next(build(**STATED).lots())
+    with pytest.raises(ValueError, match="read-only"):
+        lot["x"][0] = 0
+    with pytest.raises(TypeError):
+        lot["x"] = np.zeros(3)  # type: ignore[index]
+
+
+def test_an_empty_lot_is_a_step_of_noise_alone() -> None:
+    model = build(lot=1e-4, sigma=1.0, sample_rate=1e-9, delta=1e-5, max_steps=3)
+    with pytest.warns(PrivacyWarning, match="lots of about"):
+        lots = model.lots()
+    before = model.weights()
+    lot = next(lots)
+    assert lot["x"].shape == (0, 3)
+    assert np.isnan(model.run(lot)).all(), "there is no loss of no rows"
+    assert np.isfinite(model.weights()).all()
+    assert (model.weights() != before).all()
+    assert model.spent().steps == 1
+
+
+def test_without_a_rate_nothing_is_promised_and_nothing_drawn() -> None:
+    model = build()
+    assert str(model.spent()) == "unknown: dataset_size, delta and max_steps not stated (0 steps)"
+    with pytest.raises(FluidcError, match="sampling rate is not stated"):
+        model.lots()
+
+
+def test_runs_on_one_directory_add_up(tmp_path: Path) -> None:
+    first = build(**STATED)
+    for lot, _ in zip(first.lots(tmp_path), range(2)):
+        first.run(lot)
+    second = build(**STATED)
+    with pytest.raises(LedgerError, match="another run"):
+        second.lots(tmp_path)
+    lot = first = None  # the first program is gone, and its run ends
+    gc.collect()
+    assert sum(1 for _ in second.lots(tmp_path)) == STEPS - 3, "the third lot of the first run was drawn"
+    assert second.spent().steps == STEPS
+
+
+def test_the_ledger_has_its_place_before_the_first_step(tmp_path: Path) -> None:
+    model = build(**STATED)
+    model.lots()
+    model.lots(tmp_path)  # nothing was counted yet
+    next(model.lots(tmp_path))
+    with pytest.raises(FluidcError, match=r"the run directory was given after private steps .*1 so far"):
+        model.lots(tmp_path / "other")
+
+
+def test_a_program_that_changes_after_its_first_step_is_refused() -> None:
+    model = build(**STATED)
+    model.run(next(model.lots()))
+    record = model.program.global_block().private_backward()
+    assert record is not None
+    other = build(**(STATED | {"max_steps": 100})).program.global_block().private_backward()
+    assert other is not None
+    record.set_attr("privacy", other.attr("privacy"))
+    with pytest.raises(FluidcError, match="Dpsgd arguments changed after private steps"):
+        model.run(model.data)
+
+
+def test_one_warning_without_a_run_directory() -> None:
+    model = build(**STATED)
+    with pytest.warns(PrivacyWarning, match="counted in memory"):
+        model.lots()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.lots()
+
+
+def test_a_known_key_repeats_the_run_and_is_marked() -> None:
+    seen = []
+    for secret in (b"one", b"one", b"two"):
+        model = build(**STATED)
+        with pytest.warns(PrivacyWarning, match="INSECURE"):
+            known = fluid.privacy.insecure_noise_key(secret)
+        with known:
+            for lot in model.lots():
+                model.run(lot)
+        assert str(model.spent()) == "none (seeded) (6 steps)"
+        seen.append(model.weights())
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert (seen[0] != seen[2]).all()
+
+
+def test_keys_are_fresh_again_after_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[bytes] = []
+    model = build(**STATED)
+    run_lot = "fluidc.runtime.stepper.Stepper.run_lot"
+    monkeypatch.setattr(run_lot, lambda self, feeds, *, key, draw: keys.append(key) or {model.loss.name: draw})
+    with pytest.warns(PrivacyWarning), fluid.privacy.insecure_noise_key(b"k"):
+        model.run(model.data)
+    model.run(model.data)
+    model.run(model.data)
+    assert keys[0] == insecure_key(b"k", "step", 0)
+    assert len(set(keys)) == 3
+    assert all(len(key) == 32 for key in keys)
+    assert str(model.spent()).startswith("none (seeded)"), "the ledger does not forget the known key"
+
+
+def weighted(declared: bool) -> tuple[fluid.Program, fluid.Program]:
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        x = fluid.layers.data("x", [3])
+        weight = fluid.layers.data("weight", [3], append_batch_size=False)
+        if declared:
+            assert fluid.privacy.public(weight) is weight
+        loss = fluid.layers.mean(fluid.layers.fc(x * weight, 1, param_attr=fluid.ParamAttr("w")))
+        fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=LOT, sigma=1.0, **STATED).minimize(loss)
+    return main, startup
+
+
+def test_public_feeds_are_given_whole() -> None:
+    main, startup = weighted(declared=True)
+    exe, scope = fluid.Executor(target="reference"), fluid.Scope()
+    exe.run(startup, scope=scope)
+    data = {"x": np.ones((ROWS, 3), "f4"), "weight": np.arange(3, dtype="f4")}
+    lot = next(fluid.privacy.poisson_batches(data, main))
+    assert len(lot["x"]) < ROWS
+    np.testing.assert_array_equal(lot["weight"], data["weight"])
+    exe.run(main, feed=lot, scope=scope)
+    assert fluid.privacy.spent(main).epsilon is not None
+
+
+def test_a_feed_without_example_axis_must_be_declared() -> None:
+    main, startup = weighted(declared=False)
+    exe, scope = fluid.Executor(target="reference"), fluid.Scope()
+    exe.run(startup, scope=scope)
+    feed = {"x": np.ones((LOT, 3), "f4"), "weight": np.ones(3, "f4")}
+    with pytest.raises(FluidcError, match="weight"):
+        exe.run(main, feed=feed, scope=scope)
+
+
+def test_what_cannot_be_public() -> None:
+    with fluid.program_guard(fluid.Program(), fluid.Program()):
+        x = fluid.layers.data("x", [3])
+        with pytest.raises(FluidcError, match="one row per example"):
+            fluid.privacy.public(x)
+        with pytest.raises(FluidcError, match="is not fed"):
+            fluid.privacy.public(fluid.layers.fc(x, 2))
+        with pytest.raises(FluidcError, match="not a Variable"):
+            fluid.privacy.public("x")  # type: ignore[arg-type]
+
+
+def test_wrong_arrays_are_refused_before_anything_is_counted() -> None:
+    model = build(**STATED)
+    x, y = model.data["x"], model.data["y"]
+    for arrays, said in (
+        ({"x": x}, "the program feeds x, y; given: x"),
+        ({"x": x, "y": y[:7]}, "x has 60, y has 7"),
+        ({"x": x[:0], "y": y[:0]}, "at least one"),
+    ):
+        with pytest.raises(FluidcError, match=said):
+            fluid.privacy.poisson_batches(arrays, model.program)
+    assert model.spent().steps == 0
+
+
+def test_programs_without_privacy_and_other_samplers_are_refused() -> None:
+    with pytest.raises(FluidcError, match="Dpsgd did not minimise it"):
+        fluid.privacy.spent(fluid.Program())
+    model = build(sampler="shuffle", **STATED)
+    with pytest.raises(FluidcError, match="sampler='shuffle'"):
+        model.lots()
+
+
+@pytest.mark.parametrize("key", [b"", "00ff", 7])
+def test_a_known_key_is_bytes(key: object) -> None:
+    with pytest.raises(FluidcError, match="cannot be a key"):
+        fluid.privacy.insecure_noise_key(key)  # type: ignore[arg-type]
