@@ -118,6 +118,8 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
         with builder.dataflow():
             for kernel in kernels:
                 _call(builder, kernel, env, symbols)
+                # A value that several variables take lies in the first of them, where the copies read it.
+                env.update((value, env[at]) for value, at in schedule.in_place.items() if at in kernel.in_place)
             results = builder.emit_output(relax.Tuple([env[output] for output in made.outputs]))
         builder.emit_func_output(results)
     return signature(module, function)
