@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,9 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, static_shape
 from .base import Array, Op, OpBuilder, same_dtype
 from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, MixedKind, aligned_kind, rowwise_kind
+
+_UNROLLED = 25
+"""Windows of up to this many elements are handled in straight-line code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +52,18 @@ class Pooling(Op):
         room = size + before + after - kernel
         if room < 0:
             raise self.fail(f"a window of {kernel} does not fit into {size} with {before} + {after} of padding")
-        count = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
+        count = self._count(size, axis)
         if before >= kernel or (count - 1) * stride - before >= size:
             raise self.fail(
                 f"a window of {kernel} with stride {stride} lies in the padding {before} + {after} altogether"
             )
         return count
+
+    def _count(self, size: int, axis: int) -> int:
+        """Windows along rows (axis 0) or columns of an image."""
+        room = size + self.pads[axis] + self.pads[2 + axis] - self.kernel[axis]
+        stride = self.strides[axis]
+        return (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
 
     def along(self, kinds: Sequence[Kind]) -> Kind:
         """Images and cotangents of one batch, pooled example by example."""
@@ -72,12 +82,15 @@ class Pooling(Op):
             rows = slice(max(top, 0), min(top + self.kernel[0], shape[2]))
             yield p, q, rows, slice(max(left, 0), min(left + self.kernel[1], shape[3]))
 
-    def seen(self, t: TvmEmitter, out: Index, tap: Index, axis: int, size: int) -> tuple[Expr, Expr]:
+    def seen(self, t: TvmEmitter, out: Index, tap: Index, axis: int, size: int) -> tuple[Expr, Expr | None]:
         """Row (axis 0) or column (axis 1) that tap ``tap`` of window ``out`` sees, and whether the image has it.
 
-        Outside the image the row is 0, so that reading there is safe.
+        Outside the image the row is 0, so that reading there is safe.  None: every window lies inside.
         """
         at = t.cast(out, DType.I64) * self.strides[axis] + t.cast(tap, DType.I64) - self.pads[axis]
+        reach = (self._count(size, axis) - 1) * self.strides[axis] - self.pads[axis] + self.kernel[axis]
+        if self.pads[axis] == 0 and reach <= size:
+            return at, None
         inside = (at >= 0) & (at < size)
         return t.select(inside, at, t.const(0, DType.I64)), inside
 
@@ -101,6 +114,13 @@ def _image(shape: Shape) -> tuple[int, int]:
     """Rows and columns of images whose sizes ``infer`` has checked."""
     rows, columns = static_shape(shape[2:])
     return rows, columns
+
+
+def _both(x: Expr | None, y: Expr | None) -> Expr | None:
+    """The conjunction, where None is true."""
+    if x is None or y is None:
+        return y if x is None else x
+    return x & y
 
 
 def _grid(loops: Loops, rows: int, columns: int, body: Callable[[Expr, Expr], None]) -> None:
@@ -132,6 +152,25 @@ class Maximum(Pooling):
             )
         )
 
+    def tap(self, t: TvmEmitter, x: Tensor, n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Expr:
+        """What window (p, q) sees at (i, j): -inf outside the image."""
+        height, width = _image(self.x.tensor.shape)
+        row, row_inside = self.seen(t, p, i, 0, height)
+        column, column_inside = self.seen(t, q, j, 1, width)
+        value = x[n, c, row, column]
+        inside = _both(row_inside, column_inside)
+        return value if inside is None else t.select(inside, value, t.const(float("-inf"), x.dtype))
+
+    def largest(self, t: TvmEmitter, x: Tensor, out: Shape) -> Tensor:
+        """The largest element of every window."""
+        if self.kernel[0] * self.kernel[1] > _UNROLLED:
+            return t.reduce("max", out, self.kernel, partial(self.tap, t, x), x.dtype)
+
+        def element(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            return reduce(t.maximum, [self.tap(t, x, n, c, p, q, i, j) for i, j in np.ndindex(*self.kernel)])
+
+        return t.compute(out, x.dtype, element)
+
     def positions(self, x: Array) -> Array:
         """i64 [N, C, OH, OW]: where in its plane (row-major) the first largest element of each window lies."""
         out = static_shape(self.out_type(self.x.tensor).shape)
@@ -144,28 +183,69 @@ class Maximum(Pooling):
             found[:, :, p, q] = (rows.start + at // across) * width + columns.start + at % across
         return found
 
+    @property
+    def frame(self) -> Shape:
+        """The shape of the images with all that any window sees around them."""
+        n, c, *_ = self.x.tensor.shape
+        sizes, out = _image(self.x.tensor.shape), _image(self.out_type(self.x.tensor).shape)
+        reach = [(out[axis] - 1) * self.strides[axis] + self.kernel[axis] for axis in (0, 1)]
+        return (n, c, *(max(self.pads[axis] + sizes[axis], reach[axis]) for axis in (0, 1)))
+
+    def framed(self, t: TvmEmitter, x: Tensor, fill: float) -> Tensor:
+        """``x`` in its frame: windows then need no test of bounds."""
+        if self.frame == x.shape:
+            return x
+        height, width = _image(self.x.tensor.shape)
+
+        def element(n: Index, c: Index, i: Index, j: Index) -> Scalar:
+            row, column = t.cast(i, DType.I64) - self.pads[0], t.cast(j, DType.I64) - self.pads[1]
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            first = t.const(0, DType.I64)
+            value = x[n, c, t.select(inside, row, first), t.select(inside, column, first)]
+            return t.select(inside, value, t.const(fill, x.dtype))
+
+        return t.compute(self.frame, x.dtype, element)
+
     def each_first(
         self,
         t: TvmEmitter,
         loops: Loops,
-        x: Tensor,
+        framed: Tensor,
         n: Index,
         c: Index,
         visit: Callable[[Expr, Expr, Expr, Expr], None],
     ) -> None:
-        """``visit(p, q, row, column)`` for every window of a plane: the place of its first largest element."""
-        (height, width), (oh, ow) = _image(self.x.tensor.shape), _image(self.out_type(self.x.tensor).shape)
-        place, best = loops.local(DType.I64, (2,)), loops.local(x.dtype)
+        """``visit(p, q, row, column)`` for every window: the place of its first largest element in the frame.
 
-        def window(p: Expr, q: Expr) -> None:
+        Where all that a window sees of the image is -inf, that may be a place in the padding.
+        """
+        place, best = loops.local(DType.I64, (2,)), loops.local(framed.dtype)
+        taps = list(enumerate(np.ndindex(*self.kernel)))
+
+        def seen(p: Expr, q: Expr, i: Index, j: Index) -> tuple[Expr, Expr, Expr]:
+            row = t.cast(p, DType.I64) * self.strides[0] + t.cast(i, DType.I64)
+            column = t.cast(q, DType.I64) * self.strides[1] + t.cast(j, DType.I64)
+            return framed[n, c, row, column], row, column
+
+        def straight(p: Expr, q: Expr) -> None:
+            for number, (i, j) in taps:
+                value, *_ = seen(p, q, i, j)
+                loops.store(best, 0, t.maximum(best[0], value) if number else value)
+            found: Expr = t.const(0, DType.I64)
+            for number, (i, j) in reversed(taps):
+                value, *_ = seen(p, q, i, j)
+                # If the maximum is NaN, the first NaN is it.
+                found = t.select(value.eq(best[0]) | value.ne(value), t.const(number, DType.I64), found)
+            loops.store(place, 0, found)
+            _, row, column = seen(p, q, place[0] // self.kernel[1], place[0] % self.kernel[1])
+            visit(p, q, row, column)
+
+        def looped(p: Expr, q: Expr) -> None:
             loops.store(place, 0, t.const(-1, DType.I64))
-            loops.store(best, 0, t.const(0.0, x.dtype))
+            loops.store(best, 0, t.const(0.0, framed.dtype))
 
             def tap(i: Expr, j: Expr) -> None:
-                row, row_inside = self.seen(t, p, i, 0, height)
-                column, column_inside = self.seen(t, q, j, 1, width)
-                value = x[n, c, row, column]
-                # The first NaN wins and stays.
+                value, row, column = seen(p, q, i, j)
                 better = (value > best[0]) | (value.ne(value) & best[0].eq(best[0]))
 
                 def take() -> None:
@@ -173,12 +253,13 @@ class Maximum(Pooling):
                     loops.store(place, 0, row)
                     loops.store(place, 1, column)
 
-                loops.when(row_inside & column_inside & ((place[0] < 0) | better), take)
+                loops.when((place[0] < 0) | better, take)
 
             _grid(loops, *self.kernel, tap)
             visit(p, q, place[0], place[1])
 
-        _grid(loops, oh, ow, window)
+        out = _image(self.out_type(self.x.tensor).shape)
+        _grid(loops, *out, straight if len(taps) <= _UNROLLED else looped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,15 +285,7 @@ class MaxPool2d(Maximum):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
-        height, width = _image(self.x.tensor.shape)
-
-        def element(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Scalar:
-            row, row_inside = self.seen(t, p, i, 0, height)
-            column, column_inside = self.seen(t, q, j, 1, width)
-            lowest = t.const(float("-inf"), x.dtype)
-            return t.select(row_inside & column_inside, x[n, c, row, column], lowest)
-
-        return t.reduce("max", self.result.tensor.shape, self.kernel, element, x.dtype)
+        return self.largest(t, x, self.result.tensor.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,17 +317,26 @@ class MaxPool2dGrad(Maximum):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
-        height, width = _image(self.x.tensor.shape)
+        framed, frame = self.framed(t, x, float("-inf")), self.frame
 
         def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
-            _grid(loops, height, width, lambda i, j: loops.store(out, (n, c, i, j), t.const(0.0, x.dtype)))
+            def clear(i: Expr, j: Expr) -> None:
+                loops.store(out, (n, c, i, j), t.const(0.0, x.dtype))
 
             def add(p: Expr, q: Expr, row: Expr, column: Expr) -> None:
                 loops.store(out, (n, c, row, column), out[n, c, row, column] + ct[n, c, p, q])
 
-            self.each_first(t, loops, x, n, c, add)
+            _grid(loops, *_image(frame), clear)
+            self.each_first(t, loops, framed, n, c, add)
 
-        return self.over_planes(t, x.shape, body, x.dtype)
+        spread = self.over_planes(t, frame, body, x.dtype)
+        if frame == x.shape:
+            return spread
+
+        def element(n: Index, c: Index, i: Index, j: Index) -> Scalar:
+            return spread[n, c, t.cast(i, DType.I64) + self.pads[0], t.cast(j, DType.I64) + self.pads[1]]
+
+        return t.compute(x.shape, x.dtype, element)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,11 +365,13 @@ class MaxPool2dPick(Maximum):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, values: Tensor) -> Tensor:
+        framed, held = self.framed(t, x, float("-inf")), self.framed(t, values, 0.0)
+
         def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
             def put(p: Expr, q: Expr, row: Expr, column: Expr) -> None:
-                loops.store(out, (n, c, p, q), values[n, c, row, column])
+                loops.store(out, (n, c, p, q), held[n, c, row, column])
 
-            self.each_first(t, loops, x, n, c, put)
+            self.each_first(t, loops, framed, n, c, put)
 
         return self.over_planes(t, self.result.tensor.shape, body, x.dtype)
 
@@ -364,7 +448,9 @@ class AvgPool2d(Mean):
         def element(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Scalar:
             row, row_inside = self.seen(t, p, i, 0, height)
             column, column_inside = self.seen(t, q, j, 1, width)
-            return t.select(row_inside & column_inside, x[n, c, row, column], t.const(0.0, x.dtype))
+            inside = _both(row_inside, column_inside)
+            value = x[n, c, row, column]
+            return value if inside is None else t.select(inside, value, t.const(0.0, x.dtype))
 
         def divided(n: Index, c: Index, p: Index, q: Index) -> Scalar:
             return total[n, c, p, q] / self.divisor(t, p, q, (height, width), x.dtype)
@@ -431,7 +517,11 @@ class AvgPool2dGrad(Mean):
                     def add() -> None:
                         loops.store(out, (n, c, row, column), out[n, c, row, column] + share)
 
-                    loops.when(row_inside & column_inside, add)
+                    inside = _both(row_inside, column_inside)
+                    if inside is None:
+                        add()
+                    else:
+                        loops.when(inside, add)
 
                 _grid(loops, *self.kernel, tap)
 
