@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
 from fluidc.compiler.ir.core import OpBase, Region, Value
-from fluidc.compiler.ir.types import DType, Sym, TensorType
+from fluidc.compiler.ir.types import DType, Sym, TensorType, dim_div
 from fluidc.compiler.ops import control
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
@@ -110,13 +110,28 @@ def outer_loops(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> Any:
     return np.einsum("ni,nj->nij", x, y) * w, x.sum(axis=1)
 
 
-def scores(x: Value, y: Value) -> OpBase:
-    """Each example against all of another operand: in-batch negatives."""
+def centred(x: Value, y: Value) -> OpBase:
+    """Each example less the sum over all examples of another operand."""
 
     def body(b: Builder, x: Value, y: Value) -> Sequence[Value]:
-        return (b.matmul(x, y, tb=True),)
+        return (b.sub(x, b.reduce_sum(y, (0,), True)),)
 
     return control.map_op(OpBuilder(), [x, y], [0, -1], x.tensor.shape[0], body)
+
+
+def pairs(x: Value) -> OpBase:
+    """Blocks of two rows."""
+
+    def body(b: Builder, block: Value) -> Sequence[Value]:
+        return (b.reduce_sum(b.square(block), (0,)),)
+
+    trip = dim_div(x.tensor.shape[0], 2)
+    assert trip is not None
+    return control.map_op(OpBuilder(), [x], [0], trip, body)
+
+
+def pairs_loops(x: np.ndarray) -> Any:
+    return np.stack([x[2 * i] ** 2 + x[2 * i + 1] ** 2 for i in range(len(x) // 2)])
 
 
 def by_size(x: Value) -> OpBase:
@@ -193,12 +208,29 @@ CASES = (
         kind=(ExampleKind(0), ExampleKind(0)),
     ),
     Case(
-        "control.map-against_all_examples",
-        scores,
+        "control.map-less_the_sum_of_all",
+        centred,
         (floats(3, 2), floats(3, 2, seed=1)),
-        lambda x, y: (x @ y.T)[:, None],
+        lambda x, y: (x - y.sum(axis=0))[:, None],
         wrt=(0, 1),
         kinds=(ExampleKind(0), ExampleKind(0)),
+        kind="mixed",
+    ),
+    Case(
+        "control.map-pairs_of_one_example",
+        pairs,
+        (floats(6, 2),),
+        pairs_loops,
+        wrt=(0,),
+        kinds=(ExampleKind(0, 1, 2),),
+        kind=ExampleKind(0),
+    ),
+    Case(
+        "control.map-pairs_of_neighbours",
+        pairs,
+        (floats(6, 2),),
+        pairs_loops,
+        kinds=(ExampleKind(0, 2, 1),),
         kind="mixed",
     ),
     Case(
