@@ -44,6 +44,8 @@ from .graph import (
     When,
 )
 
+FEW_ROWS = 4
+
 T = TypeVar("T", bound=TensorDef)
 
 
@@ -174,6 +176,8 @@ class Emitter:
             raise TypeError(f"matmul of {a.dtype.value}{a.shape} and {b.dtype.value}{b.shape}")
         batch = _broadcast([tuple(batch_a), tuple(batch_b)])
         shape = (*batch, rows, columns)
+        if isinstance(rows, int) and rows <= FEW_ROWS:
+            return self._dot_products(a, b, ta, tb, shape, inner)
         if not batch_b and batch_a and not ta:
             return self._folded(a, b, tb, shape, inner)
         over = tuple(loop_index(dim) for dim in batch)
@@ -187,6 +191,25 @@ class Emitter:
         right = b[tuple(map(expr, (*aligned(tuple(batch_b)), *((column, k) if tb else (k, column)))))]
         where = (*over, *(i if dim != 1 else const(0, DType.I64) for i, dim in ((row, rows), (column, columns))))
         return self._product(a.dtype, shape, over, row, (column,), (k,), left, right, where)
+
+    def _dot_products(self, a: Tensor, b: Tensor, ta: bool, tb: bool, shape: Shape, inner: Dim) -> Tensor:
+        """Few rows: each element of ``b`` is used so seldom that packing it would cost more than the product."""
+
+        def at(operand: Tensor, batch: Sequence[Expr], i: Expr, j: Expr) -> Expr:
+            own = operand.shape[:-2]
+            lead = batch[len(batch) - len(own) :]
+            zero = self.const(0, DType.I64)
+            aligned = [x if dim != 1 else zero for x, dim in zip(lead, own, strict=True)]
+            return operand[(*aligned, i, j)]
+
+        def term(*indices: Expr) -> Expr:
+            *batch, i, j, k = indices
+            left = at(a, batch, *((k, i) if ta else (i, k)))
+            right = at(b, batch, *((j, k) if tb else (k, j)))
+            return left * right
+
+        half = a.dtype in (DType.F16, DType.BF16)
+        return self.reduce("sum", shape, (inner,), term, a.dtype, DType.F32 if half else None)
 
     def _folded(self, a: Tensor, b: Tensor, tb: bool, shape: Shape, inner: Dim) -> Tensor:
         """Leading axes of ``a`` alone are rows of one larger product."""

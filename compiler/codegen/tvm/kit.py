@@ -333,11 +333,18 @@ def _sequence(statements: Sequence[Stmt]) -> Stmt:
 def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, int], None], name: str = "j") -> None:
     """Run ``emit(offset, width)`` over ``range(extent)``: whole vectors first, then the rest one by one."""
     count: Value = block.size(extent) if isinstance(extent, int | Sym) else extent
+    vectors: Value = integer(0)
     if lanes > 1:
-        with block.loop(tirx.floordiv(count, integer(lanes)), name) as vector:
-            emit(block.simplify(vector * integer(lanes)), lanes)
-        done = block.simplify(tirx.floordiv(count, integer(lanes)) * integer(lanes))
-    else:
-        done = integer(0)
-    with block.loop(count - done, name) as rest:
-        emit(block.simplify(done + rest), 1)
+        vectors = block.simplify(tirx.floordiv(count, integer(lanes)))
+        if not _is_zero(vectors):
+            with block.loop(vectors, name) as vector:
+                emit(block.simplify(vector * integer(lanes)), lanes)
+    done = block.simplify(vectors * integer(lanes))
+    left = block.simplify(count - done)
+    if not _is_zero(left):
+        with block.loop(left, name) as rest:
+            emit(block.simplify(done + rest), 1)
+
+
+def _is_zero(value: Value) -> bool:
+    return isinstance(value, tirx.IntImm) and int(value.value) == 0

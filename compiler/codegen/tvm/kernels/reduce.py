@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from ....ir.types import DType, Shape
+from ....ir.types import Dim, DType, Shape
 from ..expr import Index, Node, Slot, loads, walk
 from ..graph import Reduce, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, is_nan, lanes_of, sweep
@@ -20,6 +20,8 @@ from .compute import Definition, cost, extent_of, free_indices, store_all, worth
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
+CHEAP = 8
+"""Operations of an element up to which several accumulators are worth their code."""
 
 
 class Combine:
@@ -121,12 +123,22 @@ def emit_reduce(
         def emit(offset: Value, width: int) -> None:
             _column(block, buffers, reduction, result, definitions, {**inner, last: offset}, last, width)
 
-        extent, lanes = extent_of(last), block.host.lanes
+        extent = extent_of(last)
+        lanes = block.host.lanes * _registers(extent, block.host.lanes, per_element)
         if threads and isinstance(extent, int) and extent % lanes == 0:
             with block.loop(extent // lanes, "j", parallel=True) as vector:
                 emit(vector * integer(lanes), lanes)
         else:
             sweep(block, extent, lanes, emit)
+
+
+def _registers(extent: Dim, lanes: int, per_element: int) -> int:
+    """How many vector registers one accumulator spans: several hide the latency of the addition, and use whole
+    cache lines.  A dear element keeps the processor busy by itself."""
+    if not isinstance(extent, int) or per_element > CHEAP:
+        return 1
+    exact = [count for count in (4, 2) if extent % (count * lanes) == 0]
+    return exact[0] if exact else 4 if extent >= 64 * lanes else 1
 
 
 def _lanes_run_along(
@@ -147,7 +159,7 @@ def _lanes_run_along(
 
 
 def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value]) -> int:
-    """How many loads of ``body`` are contiguous along ``lane``, less those that have to gather."""
+    """How well the loads of ``body`` suit lanes along ``lane``: contiguous is good, strided bad, gathering worse."""
     score = 0
     every: dict[Node, Value] = {
         node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64"))
@@ -158,10 +170,7 @@ def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value
         if any(loads(position) for position in read.children):
             continue
         flat, stride = probe.offset(read.tensor, read.children)
-        if flat is None:
-            score -= 1
-        elif stride == 1:
-            score += 1
+        score += -2 if flat is None or stride is None else {0: 0, 1: 1}.get(stride, -1)
     return score
 
 
@@ -191,9 +200,9 @@ def _row(
     bound: Mapping[Node, Value],
 ) -> None:
     combine = Combine(block, reduction.kind, reduction.accumulate)
-    lanes = block.host.lanes
     *outer, last = reduction.reduced
     extent = extent_of(last)
+    lanes = block.host.lanes * _registers(extent, block.host.lanes, cost(reduction.body))
     if isinstance(extent, int) and extent < lanes:
         lanes = 1
     total = block.register(combine.dtype, lanes, "total")
