@@ -6,7 +6,7 @@ wins a maximum and, with ``exclusive``, does not count in a mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import ClassVar
@@ -14,117 +14,14 @@ from typing import ClassVar
 import numpy as np
 
 from ..ir.core import Value
-from ..ir.types import DType, Shape, TensorType, dim_mul, static_shape
+from ..ir.types import DType, Shape, TensorType, static_shape
 from .base import Array, Op, OpBuilder, same_dtype
 from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
-from .kinds import Kind, MixedKind, aligned_kind, rowwise_kind
+from .kinds import Kind
+from .pool_base import Pooling, both, grid, image
 
 _UNROLLED = 25
 """Windows of up to this many elements are handled in straight-line code."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pooling(Op):
-    """Base: the static numbers.  ``pads`` are (top, left, bottom, right)."""
-
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
-
-    kernel: tuple[int, int] = field(kw_only=True)
-    strides: tuple[int, int] = field(default=(1, 1), kw_only=True)
-    pads: tuple[int, int, int, int] = field(default=(0, 0, 0, 0), kw_only=True)
-    ceil_mode: bool = field(default=False, kw_only=True)
-
-    def out_type(self, x: TensorType) -> TensorType:
-        """Type of pooled ``x``; raises VerifyError for a geometry with a window that sees padding only."""
-        if x.rank != 4 or not x.dtype.is_float:
-            raise self.fail(f"takes images [N, C, H, W] of floating-point numbers, not {x}")
-        if min(*self.kernel, *self.strides) < 1 or min(self.pads) < 0:
-            raise self.fail(
-                f"window {self.kernel} and strides {self.strides} are at least 1, pads {self.pads} at least 0"
-            )
-        return x.with_shape((*x.shape[:2], self._extent(x, 0), self._extent(x, 1)))
-
-    def _extent(self, x: TensorType, axis: int) -> int:
-        size, before, after = x.shape[2 + axis], self.pads[axis], self.pads[2 + axis]
-        kernel, stride = self.kernel[axis], self.strides[axis]
-        if not isinstance(size, int):
-            raise self.fail(f"image sizes are fixed numbers, in {x}")
-        room = size + before + after - kernel
-        if room < 0:
-            raise self.fail(f"a window of {kernel} does not fit into {size} with {before} + {after} of padding")
-        count = self._count(size, axis)
-        if before >= kernel or (count - 1) * stride - before >= size:
-            raise self.fail(
-                f"a window of {kernel} with stride {stride} lies in the padding {before} + {after} altogether"
-            )
-        return count
-
-    def _count(self, size: int, axis: int) -> int:
-        """Windows along rows (axis 0) or columns of an image."""
-        room = size + self.pads[axis] + self.pads[2 + axis] - self.kernel[axis]
-        stride = self.strides[axis]
-        return (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
-
-    def along(self, kinds: Sequence[Kind]) -> Kind:
-        """Images and cotangents of one batch, pooled example by example."""
-        for kind in kinds:
-            checked = rowwise_kind(self, kind, (2, 3), "pooling")
-            if isinstance(checked, MixedKind):
-                return checked
-        # Batch and channels come first in all of them; the sizes of images play no part.
-        rows = [value.tensor.shape[:2] for value in self.operands]
-        return aligned_kind(self, kinds, rows, rows[0], linear=False)
-
-    def windows(self, shape: Sequence[int], out: Sequence[int]) -> Iterator[tuple[int, int, slice, slice]]:
-        """Every window: its place (p, q) in the result, and the rows and columns of the image it covers."""
-        for p, q in np.ndindex(out[2], out[3]):
-            top, left = p * self.strides[0] - self.pads[0], q * self.strides[1] - self.pads[1]
-            rows = slice(max(top, 0), min(top + self.kernel[0], shape[2]))
-            yield p, q, rows, slice(max(left, 0), min(left + self.kernel[1], shape[3]))
-
-    def seen(self, t: TvmEmitter, out: Index, tap: Index, axis: int, size: int) -> tuple[Expr, Expr | None]:
-        """Row (axis 0) or column (axis 1) that tap ``tap`` of window ``out`` sees, and whether the image has it.
-
-        Outside the image the row is 0, so that reading there is safe.  None: every window lies inside.
-        """
-        at = t.cast(out, DType.I64) * self.strides[axis] + t.cast(tap, DType.I64) - self.pads[axis]
-        reach = (self._count(size, axis) - 1) * self.strides[axis] - self.pads[axis] + self.kernel[axis]
-        if self.pads[axis] == 0 and reach <= size:
-            return at, None
-        inside = (at >= 0) & (at < size)
-        return t.select(inside, at, t.const(0, DType.I64)), inside
-
-    def over_planes(
-        self, t: TvmEmitter, shape: Shape, body: Callable[[Loops, Tensor, Index, Index], None], dtype: DType
-    ) -> Tensor:
-        """A tensor of ``shape``; ``body(loops, out, n, c)`` writes the plane of one channel of one example."""
-
-        def planes(loops: Loops, out: Tensor) -> None:
-            def plane(k: Expr) -> None:
-                number = t.cast(k, DType.I64)
-                body(loops, out, number // t.extent(shape[1]), number % t.extent(shape[1]))
-
-            loops.parallel(dim_mul(shape[0], shape[1]), plane)
-
-        (out,) = t.loops([(shape, dtype)], planes)
-        return out
-
-
-def _image(shape: Shape) -> tuple[int, int]:
-    """Rows and columns of images whose sizes ``infer`` has checked."""
-    rows, columns = static_shape(shape[2:])
-    return rows, columns
-
-
-def _both(x: Expr | None, y: Expr | None) -> Expr | None:
-    """The conjunction, where None is true."""
-    if x is None or y is None:
-        return y if x is None else x
-    return x & y
-
-
-def _grid(loops: Loops, rows: int, columns: int, body: Callable[[Expr, Expr], None]) -> None:
-    loops.serial(rows, lambda i: loops.serial(columns, lambda j: body(i, j)))
 
 
 # Maximum ------------------------------------------------------------------------------------------------
@@ -154,11 +51,11 @@ class Maximum(Pooling):
 
     def tap(self, t: TvmEmitter, x: Tensor, n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Expr:
         """What window (p, q) sees at (i, j): -inf outside the image."""
-        height, width = _image(self.x.tensor.shape)
+        height, width = image(self.x.tensor.shape)
         row, row_inside = self.seen(t, p, i, 0, height)
         column, column_inside = self.seen(t, q, j, 1, width)
         value = x[n, c, row, column]
-        inside = _both(row_inside, column_inside)
+        inside = both(row_inside, column_inside)
         return value if inside is None else t.select(inside, value, t.const(float("-inf"), x.dtype))
 
     def largest(self, t: TvmEmitter, x: Tensor, out: Shape) -> Tensor:
@@ -187,7 +84,7 @@ class Maximum(Pooling):
     def frame(self) -> Shape:
         """The shape of the images with all that any window sees around them."""
         n, c, *_ = self.x.tensor.shape
-        sizes, out = _image(self.x.tensor.shape), _image(self.out_type(self.x.tensor).shape)
+        sizes, out = image(self.x.tensor.shape), image(self.out_type(self.x.tensor).shape)
         reach = [(out[axis] - 1) * self.strides[axis] + self.kernel[axis] for axis in (0, 1)]
         return (n, c, *(max(self.pads[axis] + sizes[axis], reach[axis]) for axis in (0, 1)))
 
@@ -195,7 +92,7 @@ class Maximum(Pooling):
         """``x`` in its frame: windows then need no test of bounds."""
         if self.frame == x.shape:
             return x
-        height, width = _image(self.x.tensor.shape)
+        height, width = image(self.x.tensor.shape)
 
         def element(n: Index, c: Index, i: Index, j: Index) -> Scalar:
             row, column = t.cast(i, DType.I64) - self.pads[0], t.cast(j, DType.I64) - self.pads[1]
@@ -255,11 +152,11 @@ class Maximum(Pooling):
 
                 loops.when((place[0] < 0) | better, take)
 
-            _grid(loops, *self.kernel, tap)
+            grid(loops, *self.kernel, tap)
             visit(p, q, place[0], place[1])
 
-        out = _image(self.out_type(self.x.tensor).shape)
-        _grid(loops, *out, straight if len(taps) <= _UNROLLED else looped)
+        out = image(self.out_type(self.x.tensor).shape)
+        grid(loops, *out, straight if len(taps) <= _UNROLLED else looped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,7 +223,7 @@ class MaxPool2dGrad(Maximum):
             def add(p: Expr, q: Expr, row: Expr, column: Expr) -> None:
                 loops.store(out, (n, c, row, column), out[n, c, row, column] + ct[n, c, p, q])
 
-            _grid(loops, *_image(frame), clear)
+            grid(loops, *image(frame), clear)
             self.each_first(t, loops, framed, n, c, add)
 
         spread = self.over_planes(t, frame, body, x.dtype)
@@ -443,12 +340,12 @@ class AvgPool2d(Mean):
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         shape = self.result.tensor.shape
-        height, width = _image(self.x.tensor.shape)
+        height, width = image(self.x.tensor.shape)
 
         def element(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Scalar:
             row, row_inside = self.seen(t, p, i, 0, height)
             column, column_inside = self.seen(t, q, j, 1, width)
-            inside = _both(row_inside, column_inside)
+            inside = both(row_inside, column_inside)
             value = x[n, c, row, column]
             return value if inside is None else t.select(inside, value, t.const(0.0, x.dtype))
 
@@ -502,10 +399,10 @@ class AvgPool2dGrad(Mean):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, ct: Tensor) -> Tensor:
-        (height, width), (oh, ow) = _image(self.x_shape), _image(self.ct.tensor.shape)
+        (height, width), (oh, ow) = image(self.x_shape), image(self.ct.tensor.shape)
 
         def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
-            _grid(loops, height, width, lambda i, j: loops.store(out, (n, c, i, j), t.const(0.0, ct.dtype)))
+            grid(loops, height, width, lambda i, j: loops.store(out, (n, c, i, j), t.const(0.0, ct.dtype)))
 
             def window(p: Expr, q: Expr) -> None:
                 share = ct[n, c, p, q] / self.divisor(t, p, q, (height, width), ct.dtype)
@@ -517,15 +414,15 @@ class AvgPool2dGrad(Mean):
                     def add() -> None:
                         loops.store(out, (n, c, row, column), out[n, c, row, column] + share)
 
-                    inside = _both(row_inside, column_inside)
+                    inside = both(row_inside, column_inside)
                     if inside is None:
                         add()
                     else:
                         loops.when(inside, add)
 
-                _grid(loops, *self.kernel, tap)
+                grid(loops, *self.kernel, tap)
 
-            _grid(loops, oh, ow, window)
+            grid(loops, oh, ow, window)
 
         return self.over_planes(t, self.x_shape, body, ct.dtype)
 
