@@ -43,7 +43,7 @@ exe.run(startup)
 data = np.load({data!r})
 for start in range(0, 90, 30):
     feed = {{name: data[name][start : start + 30] for name in ("x", "label")}}
-    print("loss", float(exe.run(program, feed=feed, fetch_list=[loss])[0]))
+    print("loss", exe.run(program, feed=feed, fetch_list=[loss])[0].item())
 print("weights", *fluid.global_scope().find_var("fc_0.w_0").get_tensor().array.ravel().tolist())
 """
 ADAM = "Adam(learning_rate=0.05)"
