@@ -13,7 +13,7 @@ from imports import ROOT, Import, imports, imports_of, modules
 # A module belongs to the longest prefix that it matches, and may import that prefix and what it lists.  A listed
 # prefix that has a line of its own stands for the modules of that line only.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    # The runtime stands alone: a machine that only runs artifacts installs nothing else.
+    # The runtime stands alone: a machine that only runs artifacts needs neither compiler nor frontend.
     "runtime": (),
     # From the runtime: the base of all errors, and per part what it shares with the reader of artifacts.
     "compiler.errors": ("runtime.errors",),
