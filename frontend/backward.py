@@ -42,10 +42,16 @@ def names_of(layer: str, argument: str, values: Iterable[NameOrVariable] | NameO
 
 
 def _gradient_names(block: Block, sources: Sequence[str]) -> list[str]:
-    """``p@GRAD``; ``grad/grad/p@GRAD`` in a second backward of the program, one ``grad/`` more in each later one."""
-    earlier = sum(op.type == "backward" for op in block.ops)
-    prefix = "grad/" * (earlier + 1) if earlier else ""
-    return [f"{prefix}{name}{GRAD_SUFFIX}" for name in sources]
+    """``p@GRAD``; ``grad/grad/p@GRAD`` where an earlier backward has that one, one ``grad/`` more for each later one."""
+    names: list[str] = []
+    for source in sources:
+        name = source + GRAD_SUFFIX
+        if block.has_var(name):
+            name = f"grad/grad/{name}"
+            while name in block.vars:
+                name = f"grad/{name}"
+        names.append(name)
+    return names
 
 
 def _record(

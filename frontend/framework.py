@@ -249,11 +249,12 @@ class Block:
         source = self.vars.get(name.removesuffix(GRAD_SUFFIX))
         if source is None or not source.has_dtype or not source.dtype.is_float:
             return None
-        record = next((op for op in self.ops if op.type == "backward"), None)
-        if record is None or record.attr("privacy") is not None:
-            return None
-        on_path = gradient_path(self.program, record)
-        return (record, source) if source.name in on_path else None
+        for record in self.ops:
+            if record.type != "backward" or record.attr("privacy") is not None:
+                continue
+            if source.name in gradient_path(self.program, record):
+                return record, source
+        return None
 
     def _gradient(self, name: str) -> Variable | None:
         found = self._gradient_source(name)

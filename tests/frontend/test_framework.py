@@ -215,6 +215,21 @@ def test_later_backwards_have_names_of_their_own(program: Program) -> None:
     ]
 
 
+def test_two_losses_share_names_only_where_they_must(program: Program) -> None:
+    x = layers.data("x", [4])
+    h = layers.fc(x, 3)
+    first = fluid.optimizer.SGD(0.1).minimize(layers.mean(h))[1]
+    second = fluid.optimizer.SGD(0.1).minimize(layers.mean(layers.fc(h, 2)))[1]
+    assert [g.name for _, g in first] == ["fc_0.w_0@GRAD", "fc_0.b_0@GRAD"]
+    assert [g.name for _, g in second] == [
+        "grad/grad/fc_0.w_0@GRAD",
+        "grad/grad/fc_0.b_0@GRAD",
+        "fc_1.w_0@GRAD",
+        "fc_1.b_0@GRAD",
+    ]
+    assert program.global_block().has_var("fc_1.tmp_0@GRAD")
+
+
 def test_gradients_of_what_does_not_matter_are_none(program: Program) -> None:
     x, z = layers.data("x", [4], stop_gradient=False), layers.data("z", [4], stop_gradient=False)
     assert fluid.gradients(layers.mean(layers.fc(x, 3)), [z]) == [None]
