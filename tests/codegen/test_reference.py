@@ -41,6 +41,10 @@ module {stage = target} {
     state.write @count, %next
     return "h" = %h, "w" = %w, "y" = %y
   }
+  func @keep(feed "v" %v: f32[3]) {
+    state.write @w, %v
+    return
+  }
   func @pool(feed "r" %r: ragged<f32[T,2], N>, feed "s" %s: f32[N]) {
     %p = ragged.pool(%r) {how="sum"} : f32[N,2]
     %e = ragged.softmax(%r) : ragged<f32[T,2], N>
@@ -88,6 +92,13 @@ def test_outputs_are_no_views(program: Reference) -> None:
     assert isinstance(out["y"], np.ndarray)
     out["y"][:] = -1
     np.testing.assert_array_equal(y, Y)
+
+
+def test_state_is_no_view_of_an_argument(program: Reference) -> None:
+    state, v = started(), np.ones(3, np.float32)
+    program.run("keep", {"v": v}, state)
+    v[:] = 7
+    np.testing.assert_array_equal(state["w"], np.ones(3))
 
 
 def test_ragged(program: Reference) -> None:
