@@ -10,7 +10,7 @@ import numpy as np
 from fluidc.compiler.ir.core import Function, Module, Output, Param, PrivacyConfig, StateDecl, StateName, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Shape, Sym, TensorType
-from fluidc.compiler.ops import control, conv, grad, loss, norm, state
+from fluidc.compiler.ops import control, conv, grad, loss, norm, pool, state
 from fluidc.compiler.ops.construct import OpBuilder
 
 N = Sym("N")
@@ -104,6 +104,15 @@ def _convolution(b: OpBuilder, x: Values, w: Values) -> Value:
     return b.reduce_mean(y, (1, 2, 3))
 
 
+def _convolutional_net(b: OpBuilder, x: Values, w: Values) -> Value:
+    """conv2d, pool2d, group_norm with scale and shift, another pool2d, fc."""
+    y = b(conv.Conv2d(x["x"], w["filter"], pads=(1, 1, 1, 1)))
+    y = b(pool.MaxPool2d(y, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)))
+    normal = norm.GroupNorm(y, w["scale"], w["shift"], 2)
+    y = b(pool.AvgPool2d(b.tanh(b.emit(normal)[0]), kernel=(2, 2), strides=(2, 2), ceil_mode=True))
+    return _classify(b, b.add(b.matmul(b.reshape(y, (N, 16)), w["w"]), w["b"]), x["y"])
+
+
 def _recurrent(b: OpBuilder, x: Values, w: Values) -> Value:
     """Six steps of h = tanh(x u + h v + b); every parameter is read at every step."""
     steps = b.transpose(x["x"], (1, 0, 2))
@@ -138,6 +147,11 @@ MODELS: dict[str, Model] = {
         {"scale": (6,), "shift": (6,), "slope": (1,), "w": (6, 2)}, {"x": floats(6)}, _normalised
     ),
     "convolution": Model({"filter": (3, 2, 3, 2), "b": (3,)}, {"x": floats(2, 6, 5)}, _convolution),
+    "convolutional_net": Model(
+        {"filter": (4, 1, 3, 3), "scale": (4,), "shift": (4,), "w": (16, 3), "b": (3,)},
+        {"x": floats(1, 6, 6), "y": ids(1, high=3)},
+        _convolutional_net,
+    ),
     "recurrent": Model({"u": (4, 3), "v": (3, 3), "b": (3,)}, {"x": floats(6, 4)}, _recurrent),
     "attention": Model({"q": (4, 4), "k": (4, 4), "v": (4, 4)}, {"x": floats(5, 4)}, _attention),
 }
