@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Built, Case, all_cases, built, built_on, rng, symbolic_values
+from cases import Built, Case, all_cases, built, built_on, rng, symbolic_values, tensor
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import RaggedType
+from fluidc.compiler.ops.construct import OpBuilder
+from fluidc.compiler.ops.embedding import LookupGrad
 from fluidc.compiler.ops.kinds import ExampleKind
 from fluidc.compiler.ops.ragged import Data, RaggedArray
 from fluidc.compiler.ops.region import pullback
@@ -123,3 +125,17 @@ def test_cpu(number: int) -> None:
         else:
             precise = want.dtype == np.float64
             np.testing.assert_allclose(have, want, rtol=1e-10 if precise else 2e-5, atol=1e-12 if precise else 2e-6)
+
+
+def test_an_id_outside_the_table_reads_nothing_else() -> None:
+    """Compiled code stays inside its buffers: a lookup gives NaN rows, a gradient leaves the id out."""
+    table, ids, ct = (Value(tensor(s), h) for s, h in (("f32[3,2]", "t"), ("i64[4]", "i"), ("f32[4,2]", "c")))
+    b = OpBuilder()
+    found, grad = b.lookup(table, ids), b(LookupGrad(ids, ct, 3))
+    params = tuple(Param(f"p{i}", v) for i, v in enumerate((table, ids, ct)))
+    function = Function("f", params, tuple(b.ops), (Output("rows", found), Output("grad", grad)))
+    engine = compile_module(Module(Stage.TARGET, (), (function,))).engine()
+    data = [np.arange(6, dtype=np.float32).reshape(3, 2), np.array([1, -1, 3, 2**40]), np.ones((4, 2), np.float32)]
+    rows, gradient = engine.call("f", [engine.tensor(aligned_copy(a)) for a in data])
+    np.testing.assert_array_equal(rows, [[2, 3], [np.nan] * 2, [np.nan] * 2, [np.nan] * 2])
+    np.testing.assert_array_equal(gradient, [[0, 0], [1, 1], [0, 0]])
