@@ -10,7 +10,7 @@ import numpy as np
 
 from .artifact import Artifact
 from .engine import Array, Engine, aligned
-from .errors import ArtifactError
+from .errors import ArtifactError, DataError
 from .keystream import seeded_key
 from .ledger import Position
 from .manifest import StateSpec, numpy_dtype
@@ -58,11 +58,15 @@ class Model:
         course: how those batches are drawn, or None.
         ledger: last record of the privacy ledger when the state was saved that was loaded, or None.
         insecure: noise came from a known key, in this run or in one before it.
+
+    Raises ArtifactError when a variable has no first value, DataError for a seed out of range.
     """
 
     def __init__(self, artifact: Artifact, engine: Engine, seed: int | None = None) -> None:
         manifest = artifact.manifest
         chosen = manifest.seed if seed is None else seed
+        if chosen is not None and not 0 <= chosen < 1 << 64:
+            raise DataError(f"the seed {chosen} is outside [0, 2^64)", "argument seed", "give a seed in this range")
         self.artifact = artifact
         self.manifest = manifest
         self.seed = int.from_bytes(os.urandom(8), "little") if chosen is None else chosen

@@ -13,7 +13,7 @@ from .artifact import Artifact
 from .data import DataSet, DataSource, load_data
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import BudgetError, CheckpointError, DataError, LedgerError, SamplerError
+from .errors import BudgetError, CheckpointError, DataError, LedgerError, PrivacyWarning, SamplerError
 from .evaluate import Evaluation, chosen, evaluate, predict
 from .keystream import fresh_key, insecure_key
 from .ledger import Ledger, Spent
@@ -40,10 +40,6 @@ IN_MEMORY = (
 )
 FED = "lots are fed by the caller, so no sampler accounts for them: epsilon is unknown"
 INSECURE = "the noise comes from a known key: this run has no privacy guarantee"
-
-
-class PrivacyWarning(UserWarning):
-    """Something that a privacy guarantee does not cover."""
 
 
 class Session:

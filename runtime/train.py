@@ -49,12 +49,15 @@ class Checkpoints:
     every_seconds: float | None = None
     keep: int = 3
 
-    def is_due(self, step: int, seconds: float, ends: bool) -> bool:
-        """Whether to write one after ``step``, ``seconds`` after the last; ``ends`` says the run ends here."""
-        if self.every_steps is None and self.every_seconds is None:
-            return False
+    @property
+    def periodic(self) -> bool:
+        """Whether checkpoints are written while the run lasts and at its end, not only when it is interrupted."""
+        return self.every_steps is not None or self.every_seconds is not None
+
+    def is_due(self, step: int, seconds: float) -> bool:
+        """Whether to write one after ``step``, ``seconds`` after the last."""
         by_steps = self.every_steps is not None and step % self.every_steps == 0
-        return ends or by_steps or (self.every_seconds is not None and seconds >= self.every_seconds)
+        return by_steps or (self.every_seconds is not None and seconds >= self.every_seconds)
 
 
 @dataclass(frozen=True)
@@ -277,20 +280,32 @@ def run(
         ledger.taint("a callback saw values that are not private")
     marked = frozenset(o.name for o in model.manifest.function("step").outputs if o.not_private)
     policy = options.checkpoints
-    first, examples, written = model.step, 0, None
+    first = saved_step = model.step
+    examples = 0
     began = saved = time.monotonic()
+    written: Path | None = None
     stopping = False
     last: Fetches = {}
+
+    def write(policy: Checkpoints) -> Path:
+        return save(model, policy.directory, None if ledger is None else ledger.position, keep=policy.keep)
+
     with StopSignals(enabled=policy is not None) as signals, show:
         while model.step < options.steps and not stopping:
-            taken = _take(model, source, options)
+            try:
+                taken = _take(model, source, options)
+            except BudgetError as error:
+                if model.step == first:
+                    raise
+                # A run may end before its last step: a resumed one starts a new epoch, and epochs are counted too.
+                show.note(f"training ends after step {model.step}: {error.what}")
+                break
             model.step += 1
             examples += taken.rows
             last = {name: taken.fetches[name] for name in options.fetches if name in taken.fetches}
             stopping = signals.raised
-            ends = stopping or model.step == options.steps
             now = time.monotonic()
-            shown = ends or show.due()
+            shown = stopping or model.step == options.steps or show.due()
             if shown or callback is not None:
                 report = StepReport(
                     step=model.step,
@@ -305,9 +320,10 @@ def run(
                     show.show(report)
                 if callback is not None:
                     callback(report if ledger is None or allow_nonprivate else _public(report))
-            if policy is not None and (stopping or policy.is_due(model.step, now - saved, ends)):
-                position = None if ledger is None else ledger.position
-                written, saved = save(model, policy.directory, position, keep=policy.keep), now
+            if policy is not None and policy.is_due(model.step, now - saved):
+                written, saved, saved_step = write(policy), now, model.step
+        if policy is not None and (stopping or policy.periodic) and model.step > saved_step:
+            written = write(policy)
     return RunResult(
         step=model.step,
         taken=model.step - first,

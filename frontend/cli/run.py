@@ -28,7 +28,7 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
 @click.option("--check-numerics", is_flag=True, help="Refuse and undo a step that gives NaN or infinity.")
 @click.option("--insecure-noise-key", metavar="HEX", help="Reproducible noise WITHOUT PRIVACY, for tests.")
-@click.option("--seed", type=click.IntRange(0), help="Of initialisers, shuffles and dropout; never of noise.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of initialisers, shuffles, dropout; never of noise.")
 @threads_option
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:

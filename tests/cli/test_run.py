@@ -20,6 +20,7 @@ from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.commands import RunArguments
 from fluidc.runtime.errors import DataError
 from fluidc.runtime.ledger import read_ledger
+from fluidc.runtime.progress import at_least
 from linear_engine import LinearEngine, linear_artifact, linear_data
 from manifests import POISSON
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ print("weights", *fluid.global_scope().find_var("fc_0.w_0").get_tensor().array.r
 """
 ADAM = "Adam(learning_rate=0.05)"
 DPSGD = "Dpsgd(learning_rate=0.5, clip=1.0, batch_size=16.0, sigma=1.0, max_steps=12)"
+ACCOUNTED = DPSGD[:-1] + ", dataset_size=90, delta=1e-3)"
 PRIVATE = replace(POISSON, clip=0.7, lot=8.0, sigma=0.5, q_num=1 << 29)
 
 
@@ -193,6 +195,37 @@ def test_a_private_run_shows_both_epsilons_and_stops_at_the_budget(
     assert commands.run(replace(arguments, steps=None), lambda artifact, threads: LinearEngine(PRIVATE)) == 0
     assert "100 of 100 steps counted" in capsys.readouterr().out
     assert not Artifact.read(tmp_path / "trained.fluidc").manifest.insecure_noise_key
+
+
+def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tvm_ffi")
+    script, data = tmp_path / "accounted.py", made / "data.npz"
+    script.write_text(SCRIPT.format(optimizer=ACCOUNTED, data=str(data)))
+    for target in ("cpu", "reference"):
+        ok("compile", script, "-o", tmp_path / f"{target}.fluidc", "--target", target)
+    spec = Artifact.read(tmp_path / "cpu.fluidc").manifest.privacy
+    assert spec is not None
+    shown = at_least(spec.epsilon(12, 1e-3))
+
+    run = ("run", tmp_path / "cpu.fluidc", "--data", data)
+    first = ok(*run, "--steps", 5, "--checkpoint-every", 5)
+    assert f"budget {shown} (δ=0.001); 5 of 12 steps counted" in first
+    rest = ok(*run, "--resume")
+    assert rest.startswith("trained 7 steps")
+    assert f"ε {shown} so far, budget {shown} (δ=0.001); 12 of 12 steps counted" in rest
+    spent = fluidc(*run, "--checkpoint", tmp_path / "other")
+    assert spent.exit_code == 1
+    assert "the privacy budget of 12 steps is used up" in spent.stderr
+
+    # The same noise on both targets: where the key is known, they end in the same place.
+    for target in ("cpu", "reference"):
+        ok(
+            "run", tmp_path / f"{target}.fluidc", "--data", data, "--insecure-noise-key", "07",
+            "--run-dir", tmp_path / f"{target}.seeded", "-o", tmp_path / f"{target}.trained",
+        )  # fmt: skip
+    state = state_of(tmp_path / "cpu.trained")
+    for name, value in state_of(tmp_path / "reference.trained").items():
+        np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
 
 
 def test_a_known_key_is_marked_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

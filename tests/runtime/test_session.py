@@ -565,6 +565,24 @@ def test_epochs_of_a_shuffled_private_program_add_up_in_memory_too() -> None:
         session.train(DATA, steps=1)
 
 
+def test_a_run_ends_well_where_its_epochs_are_used_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = private(replace(SHUFFLE, lot=30.0))
+    kept = Checkpoints(tmp_path / "checkpoints", every_steps=100)
+    result = session.train(DATA, steps=20, run_dir=tmp_path / "run", checkpoints=kept, progress=True)
+    assert result.step == 9  # 3 epochs of 3 lots
+    assert not result.interrupted
+    assert result.checkpoint == kept.directory / "step-000009.safetensors"
+    assert "training ends after step 9: the privacy budget of 3 epochs is used up" in capsys.readouterr().err
+    with pytest.raises(BudgetError, match="budget of 3 epochs is used up"):
+        session.train(DATA, steps=1, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(DataError, match="is outside"):
+        plain(seed=seed)
+
+
 def test_a_known_key_repeats_the_run_and_voids_epsilon(tmp_path: Path) -> None:
     results: list[Array] = []
     for name in ("a", "b"):
