@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.errors import PrivacyWarning
 from . import (
     backward,
     clip,
@@ -24,7 +25,6 @@ from . import (
 )
 from .backward import append_backward, gradients
 from .data_feeder import DataFeeder
-from .dpsgd import PrivacyWarning
 from .framework import (
     Program,
     default_main_program,

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..compiler.errors import PrivacyError
+from ..runtime.errors import PrivacyWarning
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads
 from .framework import Operator
@@ -15,10 +16,6 @@ from .privacy_spec import PrivacySpec
 from .reach import producers
 from .source import user_location
 from .variable import Parameter, Variable
-
-
-class PrivacyWarning(UserWarning):
-    """Something that weakens the privacy of a program, or leaves it unknown."""
 
 
 class _Documented(float):

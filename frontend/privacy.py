@@ -17,7 +17,7 @@ from ..compiler.driver import Source, privacy_block
 from ..compiler.errors import PrivacyError
 from ..compiler.ir.types import Sym
 from ..runtime.artifact import PrivacySpec
-from .dpsgd import PrivacyWarning
+from ..runtime.errors import PrivacyWarning
 from .errors import invalid, wrong_type
 from .framework import Program, default_main_program
 from .lower import lower

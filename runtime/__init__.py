@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifact import Artifact
-    from .errors import FluidcError
+    from .errors import FluidcError, PrivacyWarning
     from .evaluate import Evaluation
     from .ledger import Spent
     from .progress import StepReport
-    from .session import PrivacyWarning, Session
+    from .session import Session
     from .train import Checkpoints, RunResult
 
 __all__ = [
@@ -34,7 +34,7 @@ _HOMES = {
     "Checkpoints": "train",
     "Evaluation": "evaluate",
     "FluidcError": "errors",
-    "PrivacyWarning": "session",
+    "PrivacyWarning": "errors",
     "RunResult": "train",
     "Session": "session",
     "Spent": "ledger",

@@ -72,3 +72,7 @@ class CheckpointError(Refusal):
 
 class NumericsError(Refusal):
     """A parameter became NaN or infinite."""
+
+
+class PrivacyWarning(UserWarning):
+    """Something that weakens a privacy guarantee, leaves it unknown, or is not covered by it."""

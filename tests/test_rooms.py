@@ -28,8 +28,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
-    # Programs and layers are records: of the compiler they know its errors only.
-    "frontend": ("compiler.errors",),
+    # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
+    "frontend": ("compiler.errors", "runtime.errors"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
