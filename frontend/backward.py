@@ -42,7 +42,7 @@ def names_of(layer: str, argument: str, values: Iterable[NameOrVariable] | NameO
 
 
 def _gradient_names(block: Block, sources: Sequence[str]) -> list[str]:
-    """``p@GRAD``; ``grad/grad/p@GRAD`` where an earlier backward has that one, one ``grad/`` more for each later one."""
+    """``p@GRAD``; where an earlier backward has that one ``grad/grad/p@GRAD``, then one ``grad/`` more each time."""
     names: list[str] = []
     for source in sources:
         name = source + GRAD_SUFFIX

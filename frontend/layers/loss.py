@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 from ..errors import invalid
 from ..layer_helper import LayerHelper
 from ..shapes import axis_of, broadcast_shape
@@ -66,6 +68,27 @@ def cross_entropy(input: Variable, label: Variable, soft_label: bool = False, ig
     return out
 
 
+@overload
+def softmax_with_cross_entropy(
+    logits: Variable,
+    label: Variable,
+    soft_label: bool = False,
+    ignore_index: int = -100,
+    numeric_stable_mode: bool = True,
+    return_softmax: Literal[False] = False,
+    axis: int = -1,
+) -> Variable: ...
+@overload
+def softmax_with_cross_entropy(
+    logits: Variable,
+    label: Variable,
+    soft_label: bool = False,
+    ignore_index: int = -100,
+    numeric_stable_mode: bool = True,
+    *,
+    return_softmax: Literal[True],
+    axis: int = -1,
+) -> tuple[Variable, Variable]: ...
 def softmax_with_cross_entropy(
     logits: Variable,
     label: Variable,
