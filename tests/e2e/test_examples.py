@@ -1,0 +1,62 @@
+"""The examples, as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(script: str, *arguments: str) -> str:
+    """What the example prints; it must end well."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *arguments],
+        env=os.environ | {"TVM_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def figure(output: str, pattern: str) -> float:
+    found = re.search(pattern, output)
+    assert found is not None, output
+    return float(found[1])
+
+
+def test_every_example_is_tested() -> None:
+    tested = {"dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "sequence_pool.py", "demo.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_dpsgd_minimal() -> None:
+    assert run("dpsgd_minimal.py") == ""
+
+
+def test_digits(tmp_path: Path) -> None:
+    output = run("digits.py", "--data", str(tmp_path))
+    assert figure(output, r"plain +test accuracy (\S+)") >= 0.94
+    assert figure(output, r"private +test accuracy (\S+)") >= 0.91
+    assert "ε = 8.00 (δ = 1e-4) after 100 of 100 steps" in output
+    assert {path.name for path in tmp_path.iterdir()} == {"train.npz", "test.npz"}
+
+
+def test_fit_a_line() -> None:
+    output = run("fit_a_line.py")
+    assert figure(output, r"test loss (\S+)") < 0.6 * figure(output, r"mean predicts with (\S+)\)")
+
+
+@pytest.mark.parametrize(("script", "pattern"), [
+    ("rnn_digits.py", r"test accuracy (\S+)"),
+    ("sequence_pool.py", r"last batch: accuracy (\S+)"),
+])  # fmt: skip
+def test_sequences(script: str, pattern: str) -> None:
+    assert figure(run(script), pattern) >= 0.9
