@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import warnings
@@ -15,9 +16,11 @@ from typing import get_args
 import numpy as np
 
 from .artifact import Artifact
+from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
 from .errors import DataError
+from .evaluate import Evaluation, evaluate
 from .files import write_atomically
 from .privacy import SamplerKind
 from .progress import at_least, epsilon_text
@@ -69,6 +72,8 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     """
     artifact = Artifact.read(arguments.artifact)
     policy = _policy(arguments)
+    if arguments.output is not None:
+        _check_folder(arguments.output)
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
     with _plain_warnings():
         session = Session.load(
@@ -78,6 +83,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             insecure_noise_key=secret,
         )
         private = session.model.private
+        held_out = None if arguments.evaluate is None else load_data(arguments.evaluate, artifact.manifest, "infer")
         result = session.train(
             arguments.data,
             arguments.epochs,
@@ -95,11 +101,11 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     if result.interrupted:
         print(f"stopped after step {result.step}; --resume goes on from {result.checkpoint}")
         return 1
-    if arguments.evaluate is not None:
-        _show_evaluation(session, arguments.evaluate)
     if arguments.output is not None:
         session.export(arguments.output)
         print(f"wrote {arguments.output}")
+    if held_out is not None:
+        _show_evaluation(evaluate(session.model, held_out, None), held_out.where)
     return 0
 
 
@@ -113,6 +119,7 @@ def predict(
 ) -> int:
     """Write what ``infer`` returns for every row of ``data`` as ``.npz``; returns 0. Raises FluidcError."""
     read = Artifact.read(artifact)
+    _check_folder(output)
     session = Session.load(read, choose(read, threads))
     values = session.predict_all(data, tuple(fetch) or None)
     _write_npz(output, values)
@@ -197,12 +204,19 @@ def _show_result(session: Session, result: RunResult) -> None:
         print(f"privacy: {epsilon_text(result.spent)}; {result.spent.steps}{of} steps counted")
 
 
-def _show_evaluation(session: Session, data: Path) -> None:
-    evaluation = session.evaluate(data)
+def _show_evaluation(evaluation: Evaluation, where: str) -> None:
     mark = "  (NOT PRIVATE if any of these rows is private)" if evaluation.private else ""
-    print(f"evaluation on {data}, {evaluation.rows} rows{mark}")
+    print(f"evaluation on {where}, {evaluation.rows} rows{mark}")
     for name, value in evaluation.values.items():
         print(f"  {name}: {value:.6g}")
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse before the work, not after it, where its result could not be written."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise DataError(
+            "the output cannot be written there", str(path), "name a file in a folder that exists and is writable"
+        )
 
 
 def _write_npz(path: Path, arrays: dict[str, Array]) -> None:

@@ -281,6 +281,21 @@ def test_a_truncated_artifact_is_refused(made: Path, tmp_path: Path) -> None:
         assert "truncated or damaged" in result.stderr
 
 
+def test_what_would_fail_after_the_training_is_refused_before_it(made: Path, tmp_path: Path) -> None:
+    run = ("run", made / "plain.fluidc", "--data", made / "data.npz", "--steps", 1)
+    bad = tmp_path / "bad.npz"
+    np.savez(bad, x=np.zeros((3, 5), np.float32))
+    for wrong, message in (
+        (("-o", tmp_path / "nowhere" / "out.fluidc"), "the output cannot be written there"),
+        (("-o", tmp_path), "the output cannot be written there"),
+        (("--eval", bad), "'label' is not fed"),
+    ):
+        result = fluidc(*run, *wrong)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert "trained" not in result.stdout
+
+
 @pytest.mark.parametrize("every", ["0", "0s", "-5", "often", "5m", ""])
 def test_a_malformed_checkpoint_interval_is_refused(every: str, made: Path) -> None:
     run = ("run", made / "plain.fluidc", "--data", made / "data.npz", "--steps", 1)
