@@ -53,8 +53,10 @@ def command(
         raise click.BadParameter(
             f"there is no stage {stage!r} in {path}; it has {', '.join(map(str, modules))}", param_hint="--stage"
         )
-    shown = {at: _only(module, function) for at, module in modules.items()}
-    text = _formatted(shown, wanted, form, path.name)
+    if function is not None:
+        _check_function(modules[wanted], function)
+        modules = {at: _only(module, function) for at, module in modules.items() if module.has_function(function)}
+    text = _formatted(modules, wanted, form, path.name)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -80,15 +82,16 @@ def _formatted(modules: Mapping[Stage, Module], wanted: Stage, form: str, title:
     return to_html(modules, wanted, title)
 
 
-def _only(module: Module, name: str | None) -> Module:
-    """The module with one function left."""
-    if name is None:
-        return module
+def _check_function(module: Module, name: str) -> None:
     if not module.has_function(name):
         known = ", ".join(function.name for function in module.functions)
         raise click.BadParameter(
             f"there is no function {name!r} at stage {module.stage}; there are {known}", param_hint="--function"
         )
+
+
+def _only(module: Module, name: str) -> Module:
+    """The module with one function left."""
     return replace(module, functions=(module.function(name),))
 
 
