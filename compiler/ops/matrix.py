@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from . import OPS
@@ -88,7 +91,14 @@ def _row(cls: type[Op]) -> Row:
     stages = f"{cls.first_stage} – {cls.last_stage}" if cls.first_stage != cls.last_stage else str(cls.first_stage)
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
     cells = tuple(_cell(cls, rule) for rule in RULES)
-    return Row(cls.name, cls, _place(cls, inspect.getsourcelines(cls)[1]), stages, summary, cells)
+    return Row(cls.name, cls, _place(cls, _class_lines(cls.__module__)[cls.__name__]), stages, summary, cells)
+
+
+@cache
+def _class_lines(module: str) -> dict[str, int]:
+    """The line of every class of a module; `inspect` would parse the file once per class."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node.lineno for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _cell(cls: type[Op], rule: Rule) -> Cell:
