@@ -15,8 +15,8 @@ from ...ops.control import Map, Scan
 from ...ops.emit import Expr, Tensor
 from ...ops.state import Read, Write
 from .emit import Emitter
-from .expr import Index, expr, loop_index
-from .fuse import copy_of, plan
+from .expr import Index, Node, const, expr, loop_index
+from .fuse import copy_of, plan, store_also
 from .graph import Body, Placeholder, Structured, StructuredOutput, TensorDef
 from .kit import offsets_extent
 
@@ -128,6 +128,13 @@ class Scope:
     def _structured(self, op: OpBase, program: Structured, shapes: Sequence[tuple[DType, Shape]]) -> None:
         outputs = tuple(self.emitter.define(StructuredOutput(d, s, program=program)) for d, s in shapes)
         program.outputs = outputs
+        prefix: tuple[Node, ...] = ()
+        if program.kind in ("scan", "map"):
+            prefix = (program.index or const(0, DType.I64),)
+        if program.kind != "while":
+            for body in program.bodies:
+                for output, result in zip(outputs[len(body.carried) :], body.results, strict=True):
+                    store_also(body.plan, result, output, prefix)
         for value, output in zip(op.results, outputs, strict=True):
             self.values[value] = output
 

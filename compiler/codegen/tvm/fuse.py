@@ -445,6 +445,19 @@ def _drop_unread(groups: list[Group], required: set[TensorDef]) -> None:
                 nest.definitions = [d for d in nest.definitions if d.tensor in required or read[id(d.tensor)]]
 
 
+def store_also(planned: Plan, result: TensorDef, output: TensorDef, prefix: tuple[Node, ...]) -> None:
+    """Let the plan store its tensor ``result`` at ``output[prefix + index]`` as well."""
+    for group in planned.groups:
+        for nest in group.nests:
+            if isinstance(nest, ComputeNest | ReduceNest | ContractNest) and result in nest_stores(nest):
+                value = next(d.value for d in nest.definitions if d.tensor is result)
+                nest.definitions.append(Definition(output, (*prefix, *nest.where), value))
+                return
+    indices = tuple(loop_index(dim) for dim in result.shape)
+    definition = Definition(output, (*prefix, *indices), load(result, indices))
+    planned.groups.append(Group([ComputeNest(indices, [definition])]))
+
+
 # State ------------------------------------------------------------------------------------------------
 def copy_of(source: TensorDef, name: str) -> Compute:
     """A tensor equal to ``source``, in memory of its own."""

@@ -78,12 +78,19 @@ def exp(block: Block, x: Value) -> Value:
 
 
 def expm1(block: Block, x: Value) -> Value:
-    """e^x - 1: Taylor series to x^9 within ln 2 / 2 (2 ulp), else from ``exp``, whose result is then not near 1."""
-    series = _polynomial(x, [1 / math.factorial(k) for k in range(9, 1, -1)])
-    near = block.let(series * x * x + x, F32)
-    far = block.let(exp(block, x) - _c(1.0, x), F32)
-    # "not far" rather than "near", so that NaN takes the polynomial and stays NaN.
-    return tirx.Select(_magnitude(block, x) > _c(0.35, x), far, near)
+    """e^x - 1, 1.5 ulp: x = n ln 2 + r, then 2^n (e^r - 1) + (2^n - 1), whose terms do not cancel."""
+    far = _magnitude(block, x) > _c(25.0, x)
+    y = block.let(tirx.Select(far, _c(0.0, x), x), F32)
+    shifted = block.let(y * _c(1.4426950408889634, x) + _c(ROUND_F32, x), F32)
+    n = block.let(shifted - _c(ROUND_F32, x), F32)
+    r = block.let(y - n * _c(0.693145751953125, x), F32)
+    r = block.let(r - n * _c(1.42860682030941723212e-6, x), F32)
+    series = _polynomial(r, [1 / math.factorial(k) for k in range(8, 1, -1)])
+    fraction = block.let(series * r * r + r, F32)
+    scale = block.let(_power_of_two(_bits(shifted) - _c(0x4B40_0000, x, I32)), F32)
+    near = block.let(scale * fraction + (scale - _c(1.0, x)), F32)
+    near = tirx.Select(tirx.EQ(x, _c(0.0, x)), x, near)  # keeps -0
+    return tirx.Select(far, exp(block, x) - _c(1.0, x), near)
 
 
 def log_of_fraction(block: Block, m: Value, exponent: Value) -> Value:
@@ -146,10 +153,10 @@ def tanh(block: Block, x: Value) -> Value:
     p = _polynomial(
         z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1]
     )
-    near = block.let(p * z * x + x, F32)
+    near = block.let(p * z * magnitude + magnitude, F32)
     e = exp(block, block.let(magnitude + magnitude, F32))
     far = block.let(_c(1.0, x) - _c(2.0, x) / (e + _c(1.0, x)), F32)
-    return tirx.Select(magnitude < _c(0.625, x), near, _with_sign(far, x))
+    return _with_sign(block.let(tirx.Select(magnitude < _c(0.625, x), near, far), F32), x)
 
 
 def sigmoid(block: Block, x: Value) -> Value:
@@ -244,7 +251,10 @@ def _sine(block: Block, x: Value, *, cosine: bool) -> Value:
     odd = tirx.NE(tirx.bitwise_and(quadrant, _c(1, x, I32)), _c(0, x, I32))
     value = tirx.Select(odd, near_cosine, near_sine)
     flip = tirx.shift_left(convert(U32, tirx.bitwise_and(quadrant, _c(2, x, I32))), _c(30, x, U32))
-    value = block.let(reinterpret(F32, tirx.bitwise_xor(reinterpret(U32, value), flip)), F32)
+    value = reinterpret(F32, tirx.bitwise_xor(reinterpret(U32, value), flip))
+    if not cosine:
+        value = tirx.Select(tirx.EQ(x, _c(0.0, x)), x, value)  # keeps -0
+    value = block.let(value, F32)
     return _replace_lanes(block, x, value, 0x4D80_0000, "cosf" if cosine else "sinf")
 
 

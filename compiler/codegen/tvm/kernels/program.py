@@ -10,15 +10,20 @@ from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, Tens
 from ..kit import Block, Buffer, Value
 from ..lower import Lowering
 from ..tvm_api import tirx
+from .compute import work
 
 STACK_BYTES = 16 * 1024
+
+PARALLEL_ELEMENTS = 4096
+"""Elements of the largest output from which parallel loops are run on several threads."""
 
 
 def emit_program(
     block: Block, buffers: Mapping[TensorDef, Buffer], program: Program, bound: Mapping[Node, Value], threads: bool
 ) -> None:
     """The statements of ``program``; a parallel loop runs on several threads where ``threads`` allows."""
-    _Emission(block, dict(buffers), threads).run(program.statements, dict(bound))
+    made = max((work(output.shape, 1) for output in program.outputs), default=0)
+    _Emission(block, dict(buffers), threads and made >= PARALLEL_ELEMENTS).run(program.statements, dict(bound))
 
 
 class _Emission:

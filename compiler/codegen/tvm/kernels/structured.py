@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ....ir.types import DType, numel
-from ..expr import Node, const, load, loop_index
-from ..fuse import ComputeNest, ContractNest, Group, ReduceNest, nest_stores
+from ..expr import Node, load, loop_index
+from ..fuse import Group
 from ..graph import Body, Structured, TensorDef
 from ..kit import Block, Buffer, Value, integer
 from ..tvm_api import tirx
@@ -91,7 +91,6 @@ class _Emission:
         program, (body,) = self.program, self.program.bodies
         self._start()
         stacked = program.outputs[len(program.init) :]
-        self._stack_results(body, stacked)
         inner = self._enter(body)
         inner.update({output: self.buffers[output] for output in stacked})
         with self.block.loop(self._trips(), "trip") as trip:
@@ -102,7 +101,6 @@ class _Emission:
 
     def _map(self) -> None:
         program, (body,) = self.program, self.program.bodies
-        self._stack_results(body, program.outputs)
         work = 1
         for group in body.plan.groups:
             for tensor in group.stores():
@@ -123,12 +121,6 @@ class _Emission:
     def _at(self, trip: Value) -> Mapping[Node, Value]:
         return self.bound if self.program.index is None else {**self.bound, self.program.index: trip}
 
-    def _stack_results(self, body: Body, outputs: tuple[TensorDef, ...]) -> None:
-        """Let the body's nests store its results at the position of the trip."""
-        trip: Node = self.program.index if self.program.index is not None else const(0, DType.I64)
-        for output, result in zip(outputs, body.results, strict=True):
-            _redirect(body, result, output, (trip,))
-
     def _if(self) -> None:
         program = self.program
         assert program.predicate is not None
@@ -136,9 +128,6 @@ class _Emission:
         flag = self.block.let(tirx.Cast("int32", predicate), DType.I32)
         taken = tirx.NE(flag, tirx.const(0, "int32"))
         then, otherwise = program.bodies
-        for body in program.bodies:
-            for output, result in zip(program.outputs, body.results, strict=True):
-                _redirect(body, result, output, ())
         with self.block.when(taken):
             self._body(then, self._enter(then), self.bound, self.threads)
         with self.block.otherwise(taken):
@@ -166,21 +155,3 @@ class _Emission:
             self._body(body, inner, self.bound, self.threads)
             block.write(trips, integer(0), block.read(trips, integer(0)) + integer(1))
             decide()
-
-
-def _redirect(body: Body, result: TensorDef, output: TensorDef, prefix: tuple[Node, ...]) -> None:
-    """Store ``result`` at ``output[prefix + index]`` as well, or instead where nothing else reads it."""
-    for group in body.plan.groups:
-        for nest in group.nests:
-            if result not in nest_stores(nest):
-                continue
-            if not isinstance(nest, ComputeNest | ReduceNest | ContractNest):
-                break
-            value = next(d.value for d in nest.definitions if d.tensor is result)
-            if all(d.tensor is not output for d in nest.definitions):
-                nest.definitions.append(Definition(output, (*prefix, *nest.where), value))
-            return
-    indices = tuple(loop_index(dim) for dim in result.shape)
-    definition = Definition(output, (*prefix, *indices), load(result, indices))
-    body.plan.groups.append(Group([ComputeNest(indices, [definition])]))
-
