@@ -89,6 +89,13 @@ HOWS = ("sum", "average", "sqrt", "max", "first", "last")
 CT = floats(4, 2, seed=1)
 TIES = RaggedArray(np.asarray([[1, 2], [1, 0], [1, 2]], np.float32), np.asarray([0, 3]))
 CASES = (
+    Case(
+        "ragged.from_lengths",
+        ragged.FromLengths,
+        (distinct(6, 2), np.asarray([3, 0, 1, 2])),
+        lambda data, lengths: RaggedArray(data, np.asarray([0, 3, 3, 4, 6])),
+        wrt=(0,),
+    ),
     Case("ragged.data", lambda x: ragged.Data(x), (X,), lambda x: x.data, wrt=(0,)),
     Case(
         "ragged.like",
