@@ -70,6 +70,11 @@ class _Detail:
     wanted = False
 
 
+def detail_wanted() -> bool:
+    """Whether the command being run was given -v."""
+    return click.get_current_context().ensure_object(_Detail).wanted
+
+
 def _verbose() -> click.Option:
     def note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
         ctx.ensure_object(_Detail).wanted |= value

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...compiler.errors import FluidcError
 from ...compiler.ir.types import TensorType
 from .. import trained, unique_name
-from ..framework import Operator, Program, default_main_program, default_startup_program, program_guard
+from ..framework import Operator, OpRole, Program, default_main_program, default_startup_program, program_guard
 from ..lower import feed_types_of
 from ..reach import producers
 from ..scope import Scope, scope_guard
@@ -55,11 +55,13 @@ class Chosen:
     """What is to be compiled.
 
     Attributes:
+        path: The script.
         program: The training program, or one without a backward.
         startup: The program that initialises its variables, or None where it has none.
         call: The call that the script was about to make of this very program, or None.
     """
 
+    path: Path
     program: Program
     startup: Program | None
     call: Call | None
@@ -119,7 +121,7 @@ def choose(script: Script, name: str | None = None) -> Chosen:
             hint="build layers and call optimizer.minimize(loss), or name a program: SCRIPT.py:NAME",
         )
     call = script.call if script.call is not None and script.call.program is program else None
-    return Chosen(program, _startup_of(script, program), call)
+    return Chosen(script.path, program, _startup_of(script, program), call)
 
 
 def feed_types(chosen: Chosen, stated: Mapping[str, Sequence[int]]) -> dict[str, TensorType]:
@@ -142,11 +144,12 @@ def feed_types(chosen: Chosen, stated: Mapping[str, Sequence[int]]) -> dict[str,
     found: dict[str, TensorType] = {}
     for name, var in block.vars.items():
         if name in read and (var.is_data or name in fed):
-            found.update(feed_types_of(var, _shape(var, stated.get(name), fed.get(name))))
+            found.update(feed_types_of(var, _shape(chosen.path, var, stated.get(name), fed.get(name))))
     for name in stated:
         if name not in found:
             raise CaptureError(
                 f"--feed {name}: the program has no such feed",
+                where=str(chosen.path),
                 hint=f"its feeds are {', '.join(found) or 'none'}",
             )
     return found
@@ -163,6 +166,7 @@ def fetches(chosen: Chosen, more: Sequence[str]) -> tuple[str, ...]:
         if not block.has_var(name):
             raise CaptureError(
                 f"--fetch {name}: the program has no such variable",
+                where=str(chosen.path),
                 hint=f"name a result of a layer, such as {', '.join(_results(block.ops)[-4:]) or 'none'}",
             )
     if chosen.call is not None and chosen.call.fetches:
@@ -187,13 +191,14 @@ def infer_fetches(program: Program, names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _shape(var: Variable, stated: Sequence[int] | None, fed: object) -> list[int]:
+def _shape(path: Path, var: Variable, stated: Sequence[int] | None, fed: object) -> list[int]:
     shape = list(var.shape)
     if stated is not None:
         fits = len(stated) == len(shape) and all(have in (-1, want) for have, want in zip(shape, stated))
         if not fits:
             raise CaptureError(
                 f"--feed {var.name}={_spelled(stated)} does not fit the declared shape {_spelled(shape)}",
+                where=str(path),
                 hint="state one size per axis, N for the batch, and keep the sizes that the program fixes",
             )
         return list(stated)
@@ -208,7 +213,8 @@ def _spelled(shape: Sequence[int]) -> str:
 
 
 def _results(ops: Sequence[Operator]) -> list[str]:
-    return [name for op in ops if op.type != "backward" for name in op.output_arg_names]
+    """What the layers among the ops compute."""
+    return [name for op in ops if op.role == OpRole.FORWARD for name in op.output_arg_names]
 
 
 def _named(script: Script, name: str) -> Program:

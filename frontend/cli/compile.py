@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import detail_wanted
 from .script_options import ScriptName, script_options
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def command(
     from .source import Overrides, Request, lowered
 
     check_target(target)
-    if not output.parent.is_dir() or output.suffix == ".py":
-        raise click.BadParameter(f"{str(output)!r} is no place for an artifact", param_hint="-o")
+    _check_output(output)
     watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     path, name = script
     overrides = Overrides(**privacy)
@@ -85,12 +85,22 @@ def command(
     )
     artifact = compiled.artifact()
     artifact.write(output)
-    passes = dict(compiled.trace.timings)
-    seconds["codegen"] = passes.pop("codegen")
-    seconds["passes"] = sum(passes.values())
+    *passes, (_, seconds["codegen"]) = compiled.trace.timings
+    seconds["passes"] = sum(taken for _, taken in passes)
     for line in _summary(request.path, made, compiled, seconds, joint):
         click.echo(line)
+    if detail_wanted():
+        for number, (step, taken) in enumerate(passes, start=1):
+            click.echo(f"  {number:02d} {step:<18}{taken:8.4f} s")
     click.echo(f"{'written':<12}{output}, {_size(output.stat().st_size)}")
+
+
+def _check_output(path: Path) -> None:
+    """Refuse at once what could not be written after all the work."""
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint="-o")
+    if path.is_dir() or path.suffix in (".py", ".npz"):
+        raise click.BadParameter(f"{str(path)!r} is not to be overwritten by an artifact", param_hint="-o")
 
 
 def _tell(text: str) -> None:

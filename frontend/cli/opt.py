@@ -62,7 +62,7 @@ def command(
     chosen = [step for text in passes for step in parse_passes(text)]
     module = parse(_read(file), OPSET, str(file))
     if stage is not None:
-        chosen += _route(module, chosen, stage, batch)
+        chosen += _route(file, module, chosen, stage, batch)
     text = to_text(run_passes(module, chosen, observe=watch))
     if output is None:
         click.echo(text, nl=False)
@@ -110,7 +110,7 @@ def _options(step: type[Pass], text: str) -> dict[str, int]:
     return found
 
 
-def _route(module: Module, before: Sequence[Pass], to: str, batch: int | None) -> tuple[Pass, ...]:
+def _route(file: Path, module: Module, before: Sequence[Pass], to: str, batch: int | None) -> tuple[Pass, ...]:
     """The passes up to a stage for a module that ``before`` has run on."""
     from ...compiler.driver import default_batch
     from ...compiler.errors import PassError
@@ -122,6 +122,7 @@ def _route(module: Module, before: Sequence[Pass], to: str, batch: int | None) -
     if wanted < reached:
         raise PassError(
             f"the module is at stage {reached}, which is after {to}",
+            where=str(file),
             hint="a module only moves forward; take the text of an earlier stage (--dump-ir, fluidc dump)",
         )
     if batch is None and module.privacy is not None:

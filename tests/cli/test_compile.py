@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -111,6 +112,12 @@ def test_summary(folder: Path) -> None:
     for phase in ("accounting", "lowering", "passes", "codegen"):
         assert f", {phase} " in lines[7]
     assert "import tvm" not in lines[7]
+
+
+def test_verbose_times_every_pass(folder: Path) -> None:
+    _, said = compiled(script(""), "-v")
+    for step in ("decompose", "separate", "backward", "privatize", "lots"):
+        assert re.search(rf"^  \d\d {step} +\d+\.\d{{4}} s$", said, re.MULTILINE), said
 
 
 def test_a_script_runs_as_python_would_run_it(folder: Path) -> None:
