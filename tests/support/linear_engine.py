@@ -98,18 +98,20 @@ class LinearEngine:
         b -= RATE * mean[D:].astype(np.float32)
 
     def _private_step(
-        self, w: Array, b: Array, seen: Array, x: Array, y: Array, label: Array, mask: Array, key: Array, draw: Array
-    ) -> list[Array]:
-        del label
+        self, w: Array, b: Array, seen: Array, x: Array, y: Array, label: Array, mask: Array, counter: Array,
+        key: Array, draw: Array,
+    ) -> list[Array]:  # fmt: skip
+        del label, counter
         total, loss, out = self._sums(w, b, x, y, mask)
         self._update(w, b, total, key, draw)
         seen += int(mask.sum())
         return [loss, out, np.array(mask.sum(), np.int64), np.array(w.sum(), np.float32)]
 
     def _private_accumulate(
-        self, w: Array, b: Array, seen: Array, lot: Array, x: Array, y: Array, label: Array, mask: Array
-    ) -> list[Array]:
-        del label
+        self, w: Array, b: Array, seen: Array, lot: Array, x: Array, y: Array, label: Array, mask: Array,
+        counter: Array,
+    ) -> list[Array]:  # fmt: skip
+        del label, counter
         total, loss, out = self._sums(w, b, x, y, mask)
         lot += total
         seen += int(mask.sum())
@@ -164,7 +166,7 @@ def linear_manifest(privacy: PrivacySpec | None = None, batch: int | None = None
         )
     else:
         state += (StateSpec("lot", "f64", (D + 1,), "diagnostic", trainable=False, role="accumulator"),)
-        data = ("x", "y", "label", "mask")
+        data = ("x", "y", "label", "mask", "rng_counter")
         startup = _inputs("w", "b", "seen", "lot", "rng_key", "rng_counter")
         functions = (
             FunctionSpec("startup", startup, _written("w", "b", "seen", "lot")),
