@@ -22,7 +22,7 @@ from ..ops.kinds import PublicKind
 from ..ops.state import Read
 from .base import Pass
 from .expand_grad import expand_uses
-from .rewrite import mapped_outputs
+from .rewrite import mapped_outputs, rewrite
 from .separability import extend, param_kinds
 
 
@@ -60,7 +60,8 @@ class Backward(Pass):
             b.ops.append(current)
             if current is not op:
                 mapping.update(zip(op.results, current.results, strict=True))
-        return _without_stops(replace(function, ops=tuple(b.ops), outputs=mapped_outputs(function, mapping)))
+        swept = replace(function, ops=tuple(b.ops), outputs=mapped_outputs(function, mapping))
+        return rewrite(swept, lambda _, op: (op.x,) if isinstance(op, StopGradient) else None)
 
 
 class _Sweep:
@@ -202,18 +203,3 @@ def _reads_contributions(ops: Sequence[OpBase], request: Request) -> bool:
 
 def _differentiable(op: OpBase) -> bool:
     return type(op).vjp is not Op.vjp if isinstance(op, Op) else False
-
-
-def _without_stops(function: Function) -> Function:
-    mapping: dict[Value, Value] = {}
-    kept: list[OpBase] = []
-    for op in function.ops:
-        current = op.clone(mapping) if any(v in mapping for v in op.operands) else op
-        if isinstance(current, StopGradient):
-            mapping[op.result] = current.x
-            continue
-        kept.append(current)
-        if current is not op:
-            mapping.update(zip(op.results, current.results, strict=True))
-    return replace(function, ops=tuple(kept), outputs=mapped_outputs(function, mapping))
-

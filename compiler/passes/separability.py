@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
-
 from ..errors import PrivacyError
 from ..ir.core import Function, Module, OpBase, Param, Value
 from ..ir.types import Sym, TensorType
-from ..ops.base import Op
-from ..ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind
+from ..ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind
+from ..ops.region import kinds_of
 from ..ops.state import Read
 
 BATCH = "N"
@@ -38,18 +36,8 @@ def extend(kinds: dict[Value, Kind], module: Module, ops: Iterable[OpBase]) -> N
         if isinstance(op, Read) and module.declaration(op.state).kind != "model":
             kinds[op.result] = MixedKind("it reads a metric counter, which may hold values that are not private", op)
             continue
-        found = cast(Op, op).example_axis([kinds[v] for v in op.operands])
-        results = found if isinstance(found, tuple) else (found,) * len(op.results)
-        for value, kind in zip(op.results, results, strict=True):
-            kinds[value] = _checked(op, value, kind)
-
-
-def _checked(op: OpBase, value: Value, kind: Kind) -> Kind:
-    """A public value must not have an extent that tells the size of the lot."""
-    dims = value.type.shape if isinstance(value.type, TensorType) else (value.type.count,)
-    if isinstance(kind, PublicKind) and any(isinstance(dim, Sym) for dim in dims):
-        return MixedKind(f"{op.name} makes a value whose extent is the size of the batch", op)
-    return kind
+        found = kinds_of(op, [kinds[value] for value in op.operands])
+        kinds.update(zip(op.results, found, strict=True))
 
 
 def _param_kind(module: Module, param: Param) -> Kind:
