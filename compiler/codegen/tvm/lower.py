@@ -192,7 +192,7 @@ class Lowering:
                 raise AssertionError(f"no TIR for {type(node).__name__}")
 
     def _binary(self, node: Binary, x: Value, y: Value) -> Value:
-        dtype, lanes = node.dtype, lanes_of(x)
+        dtype = node.dtype
         match node.op:
             case "+" | "-" | "*" if dtype in WRAPPING:
                 return wrapping(_ARITHMETIC[node.op], x, y, dtype)
@@ -228,7 +228,7 @@ class Lowering:
                 if dtype in (DType.F16, DType.BF16):
                     wide = vmath.pow(self.block, convert(DType.F32, x), convert(DType.F32, y))
                     return convert(dtype, wide)
-                raise TargetError(f"power of {dtype.value} is not available on the cpu target (lanes {lanes})")
+                raise TargetError(f"power of {dtype.value} is not available on the cpu target")
 
     def _extreme(self, node: Binary, x: Value, y: Value) -> Value:
         """Minimum or maximum; NaN if either operand is NaN."""
