@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import traceback
 import types
@@ -286,7 +287,7 @@ def _execute(code: types.CodeType, module: types.ModuleType, path: Path) -> None
 @contextlib.contextmanager
 def _as_main(module: types.ModuleType, path: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Put a script's module, arguments and folder where Python has them for the script it runs."""
-    before = sys.modules["__main__"], sys.argv, list(sys.path)
+    before, folder = (sys.modules["__main__"], sys.argv, list(sys.path)), os.getcwd()
     sys.modules["__main__"] = module
     sys.argv = [str(path), *arguments]
     sys.path[0:1] = [str(path.resolve().parent)]
@@ -294,3 +295,4 @@ def _as_main(module: types.ModuleType, path: Path, arguments: Sequence[str]) -> 
         yield
     finally:
         sys.modules["__main__"], sys.argv, sys.path[:] = before
+        os.chdir(folder)
