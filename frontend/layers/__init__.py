@@ -1,5 +1,7 @@
 """fluid.layers: every function records ops into the default main program."""
 
+from typing import NoReturn
+
 from .arrange import (
     expand,
     expand_as,
@@ -86,6 +88,7 @@ from .math import (
     sums,
 )
 from .metric_op import accuracy
+from .missing import refuse as _refuse
 from .nn import (
     dropout,
     embedding,
@@ -173,6 +176,11 @@ from .tensor import (
     zeros,
     zeros_like,
 )
+
+
+def __getattr__(name: str) -> NoReturn:
+    _refuse(name)
+
 
 __all__ = [
     "StaticRNN",

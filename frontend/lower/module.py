@@ -64,14 +64,17 @@ def feed_types_of(var: Variable, shape: Sequence[int] | None = None) -> dict[str
 
 
 def default_feeds(
-    program: Program, ops: Sequence[Operator] | None = None, stated: Mapping[str, TensorType] | None = None
+    program: Program,
+    ops: Sequence[Operator] | None = None,
+    stated: Mapping[str, TensorType] | None = None,
+    fetches: Sequence[str] = (),
 ) -> dict[str, TensorType]:
-    """Types of the data variables that the ops (the program's, if None) read, in the order of declaration.
+    """Types of the data variables that are fetched or read by the ops (the program's, if None), in their order.
 
     Types in ``stated`` take the place of the declared ones.
     """
     block = program.global_block()
-    read = {name for op in (block.ops if ops is None else ops) for name in op.input_arg_names}
+    read = {name for op in (block.ops if ops is None else ops) for name in op.input_arg_names} | set(fetches)
     found: dict[str, TensorType] = {}
     for name, var in block.vars.items():
         if var.is_data and name in read:
@@ -167,7 +170,7 @@ def lower(
         ops = test.global_block().ops
         needed = ancestors(test, ops, set(infer_fetches))
         kept = [op for op in ops if needed.intersection(op.output_arg_names)]
-        types = default_feeds(test, kept, feed_types or {})
+        types = default_feeds(test, kept, feed_types, infer_fetches)
         functions.append(_function("infer", shared, test, kept, types, infer_fetches))
     return Source(
         module=Module(Stage.CAPTURED, tuple(shared.state.values()), tuple(functions), config),
@@ -189,7 +192,7 @@ def _function(
     *,
     private: bool = False,
 ) -> Function:
-    types = default_feeds(program, ops) if feeds is None else feeds
+    types = default_feeds(program, ops, fetches=fetches) if feeds is None else feeds
     lowering = FunctionLowering(shared, program, types, rules(), private=private)
     lowering.run(ops)
     outputs: list[Output] = []

@@ -204,6 +204,18 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
         "use SGD, Momentum, Adagrad, Adam or Dpsgd",
     ),
     (
+        "missing layer",
+        lambda: L.dynamic_lstm,
+        "fluid.layers.dynamic_lstm is not implemented",
+        "use StaticRNN over padded sequences",
+    ),
+    (
+        "missing layer without a neighbour",
+        lambda: L.linear_chain_crf,
+        "fluid.layers.linear_chain_crf is not implemented",
+        "write it with the layers there are: fluid.layers.__all__ lists them",
+    ),
+    (
         "weight norm",
         lambda: fluid.WeightNormParamAttr(dim=0),
         "WeightNormParamAttr is not implemented",
@@ -240,6 +252,15 @@ def test_layers_of_another_program(program: Program) -> None:
         stranger = x()
     with pytest.raises(FluidcError, match="mul: x belongs to another Program"):
         L.fc(stranger, 3)
+
+
+def test_missing_layers_are_told_from_typing_errors() -> None:
+    from fluidc.frontend.layers.missing import MISSING
+
+    assert len(MISSING) + len(set(L.__all__)) == 355
+    assert not MISSING & set(L.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'relux'"):
+        _ = L.relux
 
 
 def test_builtin_kinds() -> None:

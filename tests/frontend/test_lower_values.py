@@ -83,7 +83,7 @@ def test_seeded_numbers_are_paddles() -> None:
     program, startup = build(SEEDED)
     source = lower(program, startup=startup, fetches=["dropout_0.tmp_0"])
     reference = Reference(run_passes(source.module, pipeline(source.module)))
-    state = dict(source.initial)
+    state: dict[str, Any] = dict(source.initial)
     reference.run("startup", {}, state)
     wanted = golden(SEEDED, "end")
     assert len(wanted) == 10

@@ -471,6 +471,17 @@ def conds(fluid):
     L.cond(L.less_than(a, b), lambda: x * 2.0, lambda: x + 1.0)
 
 
+def nets(fluid):
+    n = fluid.nets
+    img = x_(fluid, (3, 8, 8), "img")
+    n.simple_img_conv_pool(img, 4, 3, 2, 2, act="relu")
+    n.img_conv_group(img, [4, 6], 2, conv_act="relu", conv_with_batchnorm=[True, False], pool_stride=2)
+    n.glu(x_(fluid, (6,)))
+    q, k = x_(fluid, (5, 8), "q"), x_(fluid, (4, 8), "k")
+    n.scaled_dot_product_attention(q, k, k)
+    n.scaled_dot_product_attention(q, k, k, num_heads=2)
+
+
 def name_scopes(fluid):
     with fluid.name_scope("enc"):
         fluid.layers.fc(x_(fluid), 4)
@@ -569,6 +580,7 @@ CASES = {
         while_loop_block,
         while_loop_fn,
         conds,
+        nets,
         name_scopes,
         minimize_sgd,
         minimize_momentum_l2,
@@ -613,7 +625,7 @@ SCRATCH_SLOTS = frozenset(
 )
 # Not compared by value: fresh random numbers, a result whose size depends on data, and an update of our own.
 NO_VALUES = frozenset(["dropouts", "initializers", "initializers_seeded", "where_index", "minimize_dpsgd"])
-SIGNED = frozenset(["activations", "sugar", "reductions", "shapes", "compares", "prelu_l2", "conv_pool", "norms"])
+SIGNED = frozenset(["activations", "sugar", "reductions", "shapes", "compares", "prelu_l2", "conv_pool", "norms", "nets"])
 ROWS = 3
 LENGTHS = [2, 0, 4]
 
