@@ -625,7 +625,19 @@ SCRATCH_SLOTS = frozenset(
 )
 # Not compared by value: fresh random numbers, a result whose size depends on data, and an update of our own.
 NO_VALUES = frozenset(["dropouts", "initializers", "initializers_seeded", "where_index", "minimize_dpsgd"])
-SIGNED = frozenset(["activations", "sugar", "reductions", "shapes", "compares", "prelu_l2", "conv_pool", "norms", "nets"])
+SIGNED = frozenset(
+    [
+        "activations",
+        "sugar",
+        "reductions",
+        "shapes",
+        "compares",
+        "prelu_l2",
+        "conv_pool",
+        "norms",
+        "nets",
+    ]
+)
 ROWS = 3
 LENGTHS = [2, 0, 4]
 
