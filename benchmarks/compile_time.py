@@ -7,7 +7,6 @@ import warnings
 
 import digits
 import harness
-
 from fluidc.compiler.driver import compile_source
 
 

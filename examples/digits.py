@@ -1,9 +1,9 @@
 """Handwritten digits (real data, shipped with scikit-learn): one MLP trained plainly and with privacy.
 
-    python examples/digits.py                 trains both and prints their test accuracy
-    python examples/digits.py --data DIR      also writes train.npz and test.npz for `fluidc run`
-    fluidc compile examples/digits.py -o digits.fluidc             compiles the private one (the last minimised)
-    fluidc compile examples/digits.py:plain -o plain.fluidc
+python examples/digits.py                 trains both and prints their test accuracy
+python examples/digits.py --data DIR      also writes train.npz and test.npz for `fluidc run`
+fluidc compile examples/digits.py -o digits.fluidc             compiles the private one (the last minimised)
+fluidc compile examples/digits.py:plain -o plain.fluidc
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-
-import fluidc.frontend as fluid
 
 DELTA = 1e-4
 TRAIN_SIZE = 1437  # 80 % of 1797; stated to Dpsgd as a public number
@@ -24,10 +23,11 @@ STEPS = 100
 
 def load() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Train and test set: images f32[n, 64] in [0, 1] (the range 0..16 is public), labels i64[n, 1]."""
-    images, labels = load_digits(return_X_y=True)
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     x = (images / 16.0).astype("float32")
     y = labels.astype("int64").reshape(-1, 1)
-    x_train, x_test, y_train, y_test = train_test_split(x, y, train_size=TRAIN_SIZE, random_state=0, stratify=y)
+    parts = train_test_split(x, y, train_size=TRAIN_SIZE, random_state=0, stratify=y)
+    x_train, x_test, y_train, y_test = map(np.asarray, parts)
     return {"image": x_train, "label": y_train}, {"image": x_test, "label": y_test}
 
 
@@ -60,8 +60,8 @@ args = parser.parse_args()
 train, test = load()
 if args.data is not None:
     args.data.mkdir(parents=True, exist_ok=True)
-    np.savez(args.data / "train.npz", **train)
-    np.savez(args.data / "test.npz", **test)
+    np.savez(args.data / "train.npz", image=train["image"], label=train["label"])
+    np.savez(args.data / "test.npz", image=test["image"], label=test["label"])
 
 plain, plain_startup, fetches = build(args.seed, fluid.optimizer.Momentum(learning_rate=0.1, momentum=0.9))
 # Full batch: q = 1.  sigma is left out, so it is calibrated from epsilon, delta and max_steps.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_diabetes
 
-import fluidc.frontend as fluid
-
-features, target = load_diabetes(return_X_y=True)
+features, target = map(np.asarray, load_diabetes(return_X_y=True))
 x = (features / features.std(axis=0)).astype("float32")
 y = ((target - target.mean()) / target.std()).astype("float32").reshape(-1, 1)
 split = 354
@@ -27,10 +26,9 @@ exe.run(fluid.default_startup_program())
 feeder = fluid.DataFeeder([features_in, target_in], place)
 reader = fluid.io.batch(fluid.io.shuffle(lambda: zip(*train, strict=True), buf_size=split), batch_size=59)
 for epoch in range(60):
-    for rows in reader():
-        (step_loss,) = exe.run(feed=feeder.feed(rows), fetch_list=[loss])
+    losses = [exe.run(feed=feeder.feed(rows), fetch_list=[loss]) for rows in reader()]
     if epoch % 20 == 0:
-        print(f"epoch {epoch:2d}  loss {step_loss[0]:.3f}")
+        print(f"epoch {epoch:2d}  loss {np.mean(losses):.3f}")
 
 (test_loss,) = exe.run(test_program, feed={"x": test[0], "y": test[1]}, fetch_list=[loss.name])
 print(f"test loss {test_loss[0]:.3f} (the mean predicts with {np.var(test[1]):.3f})")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_digits
 
-import fluidc.frontend as fluid
-
-images, labels = load_digits(return_X_y=True)
+images, labels = map(np.asarray, load_digits(return_X_y=True))
 # Time first, as StaticRNN reads it: [8 rows, n, 8 pixels].
 x = (images / 16.0).astype("float32").reshape(-1, 8, 8)
 y = labels.astype("int64").reshape(-1, 1)
@@ -26,6 +25,7 @@ with rnn.step():
     rnn.update_memory(previous, hidden)
     rnn.step_output(hidden)
 states = rnn()
+assert isinstance(states, fluid.Variable)  # a list where several outputs are stacked
 last = fluid.layers.slice(states, axes=[0], starts=[7], ends=[8])
 logits = fluid.layers.fc(fluid.layers.reshape(last, [-1, 48]), size=10)
 loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(logits, label))
@@ -36,10 +36,11 @@ fluid.optimizer.Adam(learning_rate=0.01).minimize(loss)
 exe = fluid.Executor(fluid.CPUPlace())
 exe.run(fluid.default_startup_program())
 for epoch in range(12):
+    losses = []
     for start in range(0, split - 95, 96):
         feed = {"image": x[start : start + 96], "label": y[start : start + 96]}
-        step_loss, _ = exe.run(feed=feed, fetch_list=[loss, accuracy])
+        losses.append(exe.run(feed=feed, fetch_list=[loss]))
     if epoch % 4 == 0:
-        print(f"epoch {epoch:2d}  loss {step_loss[0]:.3f}")
-_, test_accuracy = exe.run(test_program, feed={"image": x[split:], "label": y[split:]}, fetch_list=[loss, accuracy])
+        print(f"epoch {epoch:2d}  loss {np.mean(losses):.3f}")
+(test_accuracy,) = exe.run(test_program, feed={"image": x[split:], "label": y[split:]}, fetch_list=[accuracy])
 print(f"test accuracy {test_accuracy[0]:.3f}")
