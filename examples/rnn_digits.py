@@ -14,6 +14,7 @@ order = np.random.default_rng(0).permutation(len(x))
 x, y = x[order], y[order]
 split = 1437
 
+fluid.default_startup_program().random_seed = 1
 image = fluid.layers.data("image", shape=[8, 8], dtype="float32")
 label = fluid.layers.data("label", shape=[1], dtype="int64")
 rows = fluid.layers.transpose(image, perm=[1, 0, 2])
