@@ -226,6 +226,13 @@ def is_view(tensor: Compute) -> bool:
     return isinstance(tensor.body, Load | Const | Extent | Index)
 
 
+def _behind_views(tensor: TensorDef) -> TensorDef:
+    """The tensor whose elements a chain of views shows: what a kernel that reads memory must find stored."""
+    while isinstance(tensor, Compute) and isinstance(tensor.body, Load):
+        tensor = tensor.body.tensor
+    return tensor
+
+
 def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[TensorDef]:
     stored = {tensor for tensor in needed if not isinstance(tensor, Compute)} | required
     # How often an element would be computed if the tensor were inlined.
@@ -238,8 +245,7 @@ def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set
         repeated = 1.0 if tensor in stored else uses[tensor]
         match tensor:
             case Contract():
-                if isinstance(tensor.left.tensor, Compute) and not is_view(tensor.left.tensor):
-                    stored.add(tensor.left.tensor)
+                stored.add(_behind_views(tensor.left.tensor))
                 domain = _size(i.extent or 1 for i in (*tensor.batch, *tensor.inner, *tensor.columns))
                 for read in loads(tensor.right):
                     uses[read.tensor] += max(domain / _size(read.tensor.shape), 1.0)
