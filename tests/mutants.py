@@ -28,11 +28,10 @@ sys.path[:0] = [str(HERE / "support"), str(HERE / "ops")]
 import numpy as np  # noqa: E402
 import test_cases as facets  # noqa: E402
 from cases import Case, all_cases  # noqa: E402
-from mutants_equivalent import EQUIVALENT  # noqa: E402
-
 from fluidc.compiler.ops import OPS  # noqa: E402
 from fluidc.compiler.ops.base import Op  # noqa: E402
 from fluidc.compiler.ops.kinds import ExampleKind  # noqa: E402
+from mutants_equivalent import EQUIVALENT  # noqa: E402
 
 RULES = ("evaluate", "vjp", "pullback", "example_axis", "example_norm_sq", "example_grad", "decompose", "moved")
 FACETS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
@@ -75,7 +74,8 @@ def mutations(function: ast.FunctionDef) -> Iterator[tuple[str, ast.FunctionDef]
 
 def _live(node: ast.AST) -> Iterator[ast.AST]:
     """Nodes that compute something: no docstrings, errors, assertions or annotations."""
-    if isinstance(node, ast.Raise | ast.Assert) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    if docstring or isinstance(node, ast.Raise | ast.Assert):
         return
     yield node
     for name, value in ast.iter_fields(node):

@@ -228,8 +228,10 @@ def normal_axis(op: Op, axis: int, rank: int) -> int:
 
 
 def scalar_type(dtype: DType) -> TensorType:
+    """The type of a tensor of rank 0."""
     return TensorType(dtype, ())
 
 
 def as_array(value: float | bool, dtype: DType) -> Array:
+    """``value`` as an array of rank 0."""
     return np.asarray(value, dtype.numpy)

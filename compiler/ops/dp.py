@@ -251,7 +251,10 @@ class Accumulate(Op):
         return acc + x
 
     def to_tvm(self, t: TvmEmitter, acc: Tensor, x: Tensor) -> Tensor:
-        return t.pointwise(lambda a, v: a + v, acc, x)
+        def element(total: Expr, part: Expr) -> Scalar:
+            return total + part
+
+        return t.pointwise(element, acc, x)
 
 
 def words_shape(count: int) -> Shape:

@@ -77,6 +77,7 @@ def first_mixed(kinds: Sequence[Kind]) -> MixedKind | None:
 
 
 def all_public(kinds: Sequence[Kind]) -> bool:
+    """Whether no operand depends on any example."""
     return all(isinstance(kind, PublicKind) for kind in kinds)
 
 
@@ -99,9 +100,9 @@ def aligned_kind(op: OpBase, kinds: Sequence[Kind], shapes: Sequence[Shape], out
     if all_public(kinds):
         return PUBLIC
     if any(isinstance(kind, TotalKind) for kind in kinds):
-        forms = {kind.form for kind in kinds if isinstance(kind, TotalKind)}
-        if linear and len(forms) == 1 and not any(isinstance(kind, ExampleKind) for kind in kinds):
-            return TotalKind(forms.pop())
+        totals = {kind for kind in kinds if isinstance(kind, TotalKind)}
+        if linear and len(totals) == 1 and not any(isinstance(kind, ExampleKind) for kind in kinds):
+            return totals.pop()
         return MixedKind(
             f"{op.name} combines a sum over the batch with other values in a way that is not a sum over examples",
             op,

@@ -211,7 +211,11 @@ class _Gradient:
                 cts, axes = tuple(self._example_grad(value) for value in use.cts), [0] * len(use.cts)
             values = (*use.arguments, *cts)
             axes = [*(self._map_axis(use, value) for value in use.arguments), *axes]
-            (grad,) = b.map(values, axes, Sym(BATCH), lambda inner, *slices: _single(inner, use, slices))
+
+            def single(inner: OpBuilder, *slices: Value) -> tuple[Value]:
+                return _single(inner, use, slices)
+
+            (grad,) = b.map(values, axes, Sym(BATCH), single)
             return grad
 
     def _on_examples(self, use: Use) -> bool:

@@ -55,7 +55,7 @@ def _with_regions(op: OpBase, replacement: Replacement) -> OpBase:
             new = rewrite_region(region, replacement)
             if new is not region:
                 changed[spec.name] = new
-    return op.clone({}, **changed) if changed else op
+    return op.clone({}, None, **changed) if changed else op
 
 
 def rewrite_region(region: Region, replacement: Replacement) -> Region:

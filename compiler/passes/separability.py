@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from ..errors import PrivacyError
 from ..ir.core import Function, Module, OpBase, Param, Value
 from ..ir.types import Sym, TensorType

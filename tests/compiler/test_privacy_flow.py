@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_modules import private_mlp
-
 from fluidc.compiler.errors import FluidcError
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
@@ -14,6 +12,7 @@ from fluidc.compiler.ops import OPSET
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.passes.privacy_flow import check_privacy_flow
 from fluidc.compiler.pipeline import pipeline
+from small_modules import private_mlp
 
 
 @pytest.fixture(scope="module")

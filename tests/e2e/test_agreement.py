@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fluidc.frontend as fluid
 import numpy as np
 import pytest
 from digits_programs import PARAMETERS, Programs, batches, digits, private_digits
-
-import fluidc.frontend as fluid
 from fluidc.compiler.driver import compile_source
 from fluidc.frontend.lower import lower
 from fluidc.runtime import Session
@@ -23,7 +22,7 @@ def trained(programs: Programs, target: str, steps: int = STEPS) -> tuple[np.nda
     with fluid.scope_guard(scope):
         exe.run(programs.startup)
         losses = [exe.run(programs.main, feed=feed, fetch_list=[programs.loss])[0] for feed in batches(steps)]
-        found = {name: np.array(scope.find_var(name).get_tensor()) for name in PARAMETERS}
+        found = {name: np.array(scope.var(name).get_tensor()) for name in PARAMETERS}
     return np.concatenate([np.ravel(loss) for loss in losses]), found
 
 

@@ -97,6 +97,7 @@ def test_every_rule_is_covered_and_pure() -> None:
     assert {rule for rule, _, _ in RULES.values()} == set(optim.OPS)
     for rule in optim.OPS:
         fields = [f.name for f in dataclasses.fields(rule)]
+        assert issubclass(rule, Update)
         assert set(rule.updated) | set(rule.powers) <= set(fields)
 
 

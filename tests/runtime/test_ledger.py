@@ -219,7 +219,7 @@ def test_damage_elsewhere_is_refused(
     (tmp_path / "ledger.jsonl").write_bytes(damaged)
     with pytest.raises(LedgerError, match=message) as caught:
         Ledger.open(tmp_path, POISSON)
-    assert "line" in caught.value.where
+    assert "line" in str(caught.value.where)
     assert (tmp_path / "ledger.jsonl").read_bytes() == damaged
 
 
