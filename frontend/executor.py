@@ -7,7 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ..compiler.codegen.target import BuildOptions
 from ..compiler.driver import Compiled, Source, compile_source
 from ..compiler.ir.types import DType, Sym, TensorType
-from ..runtime.engine import Engine
 from ..runtime.keystream import seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
@@ -279,8 +278,8 @@ def _written_without_reading(compiled: Compiled) -> set[str]:
     from ..compiler.ops.state import Read, Write
 
     ops = compiled.module.function("step").ops
-    read = {op.state for op in ops if isinstance(op, Read)}
-    return {op.state for op in ops if isinstance(op, Write)} - read
+    read = {str(op.state) for op in ops if isinstance(op, Read)}
+    return {str(op.state) for op in ops if isinstance(op, Write)} - read
 
 
 def _tensor(value: Array) -> LoDTensor:
