@@ -6,8 +6,8 @@ import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ..compiler.codegen.target import BuildOptions
 from ..compiler.driver import Compiled, Source, compile_source
 from ..compiler.ir.types import DType, Sym, TensorType
+from ..compiler.ops.state import Read, Write
+from ..runtime.engine import Engine
 from ..runtime.keystream import seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
@@ -29,6 +31,7 @@ from .watch import Call, announce
 
 Array: TypeAlias = NDArray[Any]
 Fetch: TypeAlias = "str | Variable"
+Kept = TypeVar("Kept")
 
 CACHED_STEPS = 64
 EXACT_SIZES = 2
@@ -38,13 +41,26 @@ LENGTHS = "@lengths"
 """Suffix of the feed that holds the lengths of a LoD feed's sequences."""
 
 
-@dataclass
-class _Step:
-    """A compiled program on the buffers of one scope."""
+@dataclass(frozen=True)
+class _Code:
+    """A compiled program and the engine that runs it."""
 
     compiled: Compiled
+    engine: Engine
+
+
+@dataclass
+class _Step:
+    """Compiled code on the buffers of one scope.
+
+    ``pending`` are variables that the program sets before anybody reads them: the scope gets them after the first
+    run that succeeds.
+    """
+
+    code: _Code
     stepper: Stepper
-    versions: dict[str, Array] = field(default_factory=dict[str, Array])
+    buffers: dict[str, Array]
+    pending: dict[str, Array]
 
 
 class Executor:
@@ -63,11 +79,13 @@ class Executor:
             raise unsupported("CUDAPlace: this version has no CUDA target", "use CPUPlace()")
         self.place = place or CPUPlace()
         self.target = target or "cpu"
+        self._codes: OrderedDict[object, _Code] = OrderedDict()
         self._steps: OrderedDict[object, _Step] = OrderedDict()
         self._sizes: dict[object, list[int]] = {}
 
     def close(self) -> None:
         """Forget everything compiled; the executor can be used again."""
+        self._codes.clear()
         self._steps.clear()
 
     def run(
@@ -114,13 +132,18 @@ class Executor:
         announce(Call(program, arrays, fetches))
         step = self._step(program, arrays, fetches, scope)
         values = self._run(program, step, arrays, lot)
+        for name, buffer in step.pending.items():
+            scope.var(name).get_tensor().adopt(buffer)
+        step.pending = {}
+        for name, array in step.code.compiled.source.initial.items():
+            scope.var(name).get_tensor().set(array)
         found = [values[name] for name in fetches]
         return found if return_numpy else [_tensor(value) for value in found]
 
     # -- running ------------------------------------------------------------------------------------------------
 
     def _run(self, program: Program, step: _Step, feeds: Mapping[str, Array], lot: Lot | None) -> dict[str, Array]:
-        privacy = step.compiled.manifest.privacy
+        privacy = step.code.compiled.manifest.privacy
         if privacy is None:
             return step.stepper.run("step", feeds)
         return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
@@ -129,15 +152,16 @@ class Executor:
 
     def _step(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope) -> _Step:
         rows = self._rows(program, feeds, fetches)
-        key = (program.uid, program.version, _types(feeds), fetches, rows, self.target, id(scope))
-        step = self._steps.get(key)
-        if step is None or not self._buffers_hold(step, scope):
-            compiled = step.compiled if step is not None else self._compile(program, feeds, fetches, rows)
-            step = self._bind(compiled, program, scope)
-            self._steps[key] = step
-            if len(self._steps) > CACHED_STEPS:
-                self._steps.popitem(last=False)
-        self._steps.move_to_end(key)
+        key = (program.uid, program.version, _types(feeds), fetches, rows)
+        step = self._steps.get((key, id(scope)))
+        if step is None or not _buffers_hold(step, scope):
+            code = self._codes.get(key)
+            if code is None:
+                compiled = self._compile(program, feeds, fetches, rows)
+                code = _Code(compiled, compiled.built.engine())
+                _keep(self._codes, key, code)
+            step = _bound(code, program, scope)
+        _keep(self._steps, (key, id(scope)), step)
         return step
 
     def _rows(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> int:
@@ -159,43 +183,56 @@ class Executor:
         target = self.target if _reads_feeds(source) else "reference"
         return compile_source(source, target=target, batch=rows, options=BuildOptions())
 
-    def _bind(self, compiled: Compiled, program: Program, scope: Scope) -> _Step:
-        buffers: dict[str, Array] = {}
-        written_first = _written_without_reading(compiled)
-        for spec in compiled.manifest.state:
-            if spec.kind == "lot":
-                buffers[spec.name] = aligned_empty(spec.shape, np.dtype(np.float32))
-                buffers[spec.name][...] = 0
-                continue
-            tensor = scope.var(spec.name).get_tensor()
-            if not tensor.is_initialized:
-                initial = compiled.source.initial.get(spec.name)
-                if initial is not None:
-                    tensor.set(initial)
-                elif spec.name in written_first:
-                    tensor.adopt(aligned_empty(spec.shape, DType(spec.dtype).numpy))
-                else:
-                    scope.erase([spec.name])
-                    raise invalid(
-                        f"variable {spec.name!r} has no value: it was never initialised in this scope",
-                        "run the startup program first, and after minimize(): exe.run(fluid.default_startup_program())",
-                    )
-            buffers[spec.name] = tensor.array
-        stepper = Stepper(compiled.manifest, compiled.built.engine(), buffers)
-        seed = program.random_seed
-        stepper.seed(seeded_key(seed, "model") if seed else os.urandom(32))
-        return _Step(compiled, stepper, buffers)
 
-    def _buffers_hold(self, step: _Step, scope: Scope) -> bool:
-        """Whether the scope still has the buffers that the step was bound to."""
-        for name, array in step.versions.items():
-            variable = scope.find_var(name)
-            if variable is None:
-                if not name.startswith("lot/"):
-                    return False
-            elif not variable.get_tensor().is_initialized or variable.get_tensor().array is not array:
-                return False
-        return True
+def _keep(cache: OrderedDict[object, Kept], key: object, value: Kept) -> None:
+    """Put ``value`` in as the latest; the one unused longest may have to go."""
+    cache[key] = value
+    cache.move_to_end(key)
+    if len(cache) > CACHED_STEPS:
+        cache.popitem(last=False)
+
+
+def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
+    """The code on the buffers of a scope.  Raises ProgramError for a variable that has no value."""
+    buffers: dict[str, Array] = {}
+    pending: dict[str, Array] = {}
+    written_first = _written_without_reading(code.compiled)
+    for spec in code.compiled.manifest.state:
+        dtype = DType(spec.dtype).numpy
+        variable = scope.find_var(spec.name)
+        if spec.kind == "lot":
+            buffers[spec.name] = _zeros(spec.shape, dtype)
+        elif variable is not None and variable.get_tensor().is_initialized:
+            buffers[spec.name] = variable.get_tensor().array
+        elif spec.name in written_first or spec.name in code.compiled.source.initial:
+            buffers[spec.name] = pending[spec.name] = _zeros(spec.shape, dtype)
+        else:
+            raise invalid(
+                f"variable {spec.name!r} has no value: it was never initialised in this scope",
+                "run the startup program first, and after minimize(): exe.run(fluid.default_startup_program())",
+            )
+    stepper = Stepper(code.compiled.manifest, code.engine, buffers)
+    seed = program.random_seed
+    stepper.seed(seeded_key(seed, "model") if seed else os.urandom(32))
+    return _Step(code, stepper, buffers, pending)
+
+
+def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    buffer = aligned_empty(shape, dtype)
+    buffer[...] = 0
+    return buffer
+
+
+def _buffers_hold(step: _Step, scope: Scope) -> bool:
+    """Whether the scope still has the buffers that the step was bound to."""
+    for spec in step.code.compiled.manifest.state:
+        if spec.kind == "lot":
+            continue
+        variable = scope.find_var(spec.name)
+        held = variable.get_tensor().array if variable and variable.get_tensor().is_initialized else None
+        if held is not (None if spec.name in step.pending else step.buffers[spec.name]):
+            return False
+    return True
 
 
 def _fetch_names(program: Program, fetch_list: Sequence[Fetch] | Fetch | None) -> tuple[str, ...]:
@@ -275,8 +312,6 @@ def _reads_feeds(source: Source) -> bool:
 
 def _written_without_reading(compiled: Compiled) -> set[str]:
     """State that the program sets before anybody reads it: it needs no value."""
-    from ..compiler.ops.state import Read, Write
-
     ops = compiled.module.function("step").ops
     read = {str(op.state) for op in ops if isinstance(op, Read)}
     return {str(op.state) for op in ops if isinstance(op, Write)} - read
