@@ -67,9 +67,9 @@ def loop() -> tuple[list[Any], dict[str, Any]]:
 
 
 def attention() -> tuple[list[Any], dict[str, Any]]:
-    """Attention over the rows of an image."""
+    """Attention of several heads over the rows of an image."""
     x = L.data("x", [8, 8])
-    context = fluid.nets.scaled_dot_product_attention(L.fc(x, 8, num_flatten_dims=2), x, x)
+    context = fluid.nets.scaled_dot_product_attention(L.fc(x, 8, num_flatten_dims=2), x, x, num_heads=4)
     loss = classify(L.layer_norm(context, begin_norm_axis=2))
     fluid.optimizer.SGD(0.1).minimize(loss)
     return [loss, "fc_0.w_0"], {"x": IMAGES.reshape(5, 8, 8), "y": LABELS}

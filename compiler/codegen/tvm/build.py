@@ -170,13 +170,15 @@ def _lean_pipeline() -> Any:
     """Lowering of raw loop nests: nothing here schedules, vectorises or unrolls, the kernels already did.
 
     Kernels do not check their arguments (half of the code would be checks): the Relax function around them does.
+    Index arithmetic stays in 64 bits: ``NarrowDataType`` would cut the vector of offsets of a gather to 32 bits and
+    leave the register that holds it at 64, half of its lanes then undefined.
     """
 
     @tvm.transform.module_pass(opt_level=0)
     def lower(mod: Any, _context: Any) -> Any:
         t = tirx.transform
         passes = [
-            t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32), t.StmtSimplify(), t.VerifyMemory(),
+            t.FlattenBuffer(), t.BF16ComputeLegalize(), t.StmtSimplify(), t.VerifyMemory(),
             t.AnnotateEntryFunc(), t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(), t.SkipAssert(),
         ]  # fmt: skip
         return tvm.ir.transform.Sequential(passes)(mod)
