@@ -47,12 +47,13 @@ def machine() -> Machine:
 def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int, calls: int) -> dict[str, float]:
     """Seconds per call of each contestant: the best round's mean.
 
-    Contestants take turns, with a pause between them: thread pools that spin after a call disturb the next.
+    Contestants take turns, with a pause between them: a thread pool spins for a while after its last call, and
+    would take a core from the next one.
     """
     best = dict.fromkeys(contestants, float("inf"))
     for _ in range(rounds):
         for name, call in contestants.items():
-            time.sleep(0.01)
+            time.sleep(0.2)
             call()
             start = time.perf_counter()
             for _ in range(calls):
@@ -62,7 +63,8 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int,
 
 
 def save(name: str, figures: Mapping[str, float]) -> None:
-    """Write ``results/NAME.json``: the figures and the machine."""
+    """Write ``results/NAME-THREADS.json``: the figures and the machine."""
     RESULTS.mkdir(exist_ok=True)
-    record = {"benchmark": name, "figures": dict(figures), "machine": machine()}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    here = machine()
+    record = {"benchmark": name, "figures": dict(figures), "machine": here}
+    (RESULTS / f"{name}-{here['threads']}.json").write_text(json.dumps(record, indent=1) + "\n")
