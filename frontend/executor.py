@@ -12,11 +12,13 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.codegen.target import BuildOptions
+from ..compiler.codegen.target import BuildOptions, check_target
 from ..compiler.driver import Compiled, Source, compile_source
+from ..compiler.errors import TargetError
 from ..compiler.ir.types import DType, Sym, TensorType
 from ..compiler.ops.state import Read, Write
 from ..runtime.engine import Engine
+from ..runtime.errors import DataError
 from ..runtime.keystream import seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
@@ -25,6 +27,7 @@ from .lod import LoDTensor, aligned_empty
 from .lower import lower
 from .places import CPUPlace, CUDAPlace, Place
 from .scope import Scope, global_scope
+from .source import user_location
 from .steps import Lot, PrivateSteps
 from .variable import Variable
 from .watch import Call, announce
@@ -79,6 +82,10 @@ class Executor:
             raise unsupported("CUDAPlace: this version has no CUDA target", "use CPUPlace()")
         self.place = place or CPUPlace()
         self.target = target or "cpu"
+        try:
+            check_target(self.target)
+        except TargetError as error:
+            raise TargetError(error.what, user_location().place, error.hint) from None
         self._codes: OrderedDict[object, _Code] = OrderedDict()
         self._steps: OrderedDict[object, _Step] = OrderedDict()
         self._sizes: dict[object, list[int]] = {}
@@ -131,7 +138,10 @@ class Executor:
         arrays = _feed_arrays(program, lot.arrays if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
         step = self._step(program, arrays, fetches, scope)
-        values = self._run(program, step, arrays, lot)
+        try:
+            values = self._run(program, step, arrays, lot)
+        except DataError as error:
+            raise DataError(error.what, f"{user_location().place}, {error.where}", error.hint or "") from None
         for name, buffer in step.pending.items():
             scope.var(name).get_tensor().adopt(buffer)
         step.pending = {}

@@ -87,7 +87,11 @@ def load_data(source: DataSource, manifest: Manifest, function: str) -> DataSet:
     needed = [b.name for b in manifest.function(function).inputs if b.kind == "feed"]
     check_names(manifest, needed, given, where)
     checks = [FeedCheck(manifest.feed(name)) for name in needed]
-    return DataSet(checks, {check.spec.name: check.accept(given[check.spec.name]) for check in checks}, where)
+    try:
+        arrays = {check.spec.name: check.accept(given[check.spec.name]) for check in checks}
+    except DataError as error:
+        raise DataError(error.what, f"{where}, {error.where}", error.hint or "") from None
+    return DataSet(checks, arrays, where)
 
 
 def _read_npz(path: Path) -> Mapping[str, object]:

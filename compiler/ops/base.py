@@ -16,7 +16,7 @@ What an op cannot have is declared with its reason: ``no_vjp = "integer output"`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -30,6 +30,14 @@ from .kinds import Kind, default_kind
 
 Array: TypeAlias = NDArray[Any]
 Rule = Literal["evaluate", "vjp", "example_axis", "example_norm_sq", "decompose", "to_tvm", "to_onnx"]
+
+
+# What a user can do where an op cannot have a rule.
+_REMEDIES: Mapping[Rule, str] = {
+    "vjp": "compute the loss without it, or let no gradient pass: stop_gradient=True on what it returns",
+    "to_tvm": "use another target, or another layer",
+    "to_onnx": "use another target, or another layer",
+}
 
 
 class Op(OpBase):
@@ -100,7 +108,8 @@ class Op(OpBase):
         """The error for a rule that this op does not have."""
         why = f": {reason}" if reason else f"; add it to class {type(self).__name__} in {type(self).__module__}"
         layer = f"{self.loc.layer} ({self.name})" if self.loc.layer else self.name
-        return MissingRule(f"{layer} has no `{rule}` rule{why}", where=self.loc.place or None)
+        hint = _REMEDIES.get(rule) if reason else None
+        return MissingRule(f"{layer} has no `{rule}` rule{why}", where=self.loc.place or None, hint=hint)
 
     def fail(self, message: str) -> VerifyError:
         """The error of an ``infer`` rule: named as the user wrote the layer, at his line."""

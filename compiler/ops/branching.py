@@ -124,7 +124,7 @@ class While(Control):
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         """As a scan of ``max_trip`` steps that keep their values once the condition has failed."""
         if self.max_trip is None:
-            raise self.missing("vjp", "the number of its steps has no bound; state max_trip")
+            raise self.missing("vjp", "the number of its steps is not known beforehand")
         count = len(self.init)
 
         def advance(inner: OpBuilder, *values: Value) -> Sequence[Value]:

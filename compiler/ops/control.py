@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..ir.core import Region, Value
-from ..ir.types import Dim, Sym, Type, dim_div
+from ..ir.types import Dim, Sym, Type, dim_div, static_shape
 from .base import Array, Op, OpBuilder
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, first_mixed
 from .region import (
@@ -71,7 +71,7 @@ class Scan(Control):
 
     def evaluate(self, init: tuple[Any, ...], stacked: tuple[Array, ...], whole: tuple[Any, ...]) -> tuple[Any, ...]:
         carried, rows = init, [empty(result.tensor) for result in self.results[len(init) :]]
-        trip = int(self.trip) if isinstance(self.trip, int) else stacked[0].shape[0]
+        (trip,) = static_shape((self.trip,))
         for i in range(trip - 1, -1, -1) if self.reverse else range(trip):
             found = run_region(self.body, (np.asarray(i, np.int64), *carried, *(x[i] for x in stacked), *whole))
             carried = found[: len(init)]
@@ -208,8 +208,7 @@ class Map(Control):
 
     def evaluate(self, arguments: tuple[Any, ...]) -> tuple[Array, ...]:
         rows = [empty(result.tensor) for result in self.results]
-        extents = (x.shape[axis] for x, axis in zip(arguments, self.axes, strict=True) if axis >= 0)
-        trip = self.trip if isinstance(self.trip, int) else next(extents)
+        (trip,) = static_shape((self.trip,))
         for i in range(trip):
             slices = [_block(x, axis, i, trip) for x, axis in zip(arguments, self.axes, strict=True)]
             for row, output in zip(rows, run_region(self.body, slices), strict=True):

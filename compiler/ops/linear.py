@@ -91,13 +91,12 @@ class MatMul(Op):
         if totals:
             public = any(isinstance(kind, PublicKind) for kind in kinds)
             return totals[0] if public else MixedKind(f"{self.name} multiplies a sum over the batch", self)
-        where = [self._placed(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ExampleKind)]
-        if not where:
+        placed = {self._placed(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ExampleKind)}
+        if not placed:
             return default_kind(self, kinds)
-        batch_axes = self.result.tensor.rank - 2
-        placed = set(where)
-        if len(placed) == 1 and (len(where) == 1 or where[0].axis < batch_axes):
-            return where[0]
+        if len(placed) == 1:
+            # Two operands meet on a leading axis only: rows of x and columns of w are different axes of the result.
+            return placed.pop()
         return MixedKind(
             f"{self.name} pairs different examples with each other",
             self,

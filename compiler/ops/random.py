@@ -22,7 +22,7 @@ from ..ir.types import Dim, DType, Shape, Sym, TensorType, numel, static_shape
 from . import minstd
 from .base import Array, Op, OpBuilder
 from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
-from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
+from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, all_public, constant_rows, default_kind
 
 Generator: TypeAlias = Literal["chacha20", "paddle"]
 
@@ -83,13 +83,14 @@ class Drawing(Op):
 
     def row_kind(self, kinds: Sequence[Kind], shape: Shape) -> Kind:
         """Kind of a tensor drawn here; ``kinds`` are those of key and counter."""
-        batch = [(axis, dim.scale) for axis, dim in enumerate(shape) if isinstance(dim, Sym)]
+        batch = [dim for dim in shape if isinstance(dim, Sym)]
         if not all_public(kinds):
             return default_kind(self, kinds)
-        if len(batch) > 1:
-            return MixedKind(f"{self.name} draws a number for every pair of examples", self)
         if not batch:
             return PUBLIC
+        _, *others = batch
+        if others:
+            return MixedKind(f"{self.name} draws a number for every pair of examples", self)
         if self.generator == "paddle":
             # What an example receives would depend on its place in the batch, the same at every step.
             return MixedKind(
@@ -97,8 +98,7 @@ class Drawing(Op):
                 self,
                 "leave out the seed",
             )
-        ((axis, scale),) = batch
-        return ExampleKind(axis, 1, scale)
+        return constant_rows(shape)
 
     def words(self, key: Array, counter: Array, count: int) -> NDArray[np.uint32]:
         """The first ``count`` words of this op's keystream."""
@@ -352,14 +352,14 @@ class Dropout(Drawing):
         return 1 / (1 - self.p) if self.implementation == "upscale_in_train" and self.p < 1 else 1.0
 
     def kept(self, u: NDArray[np.float32]) -> NDArray[np.bool_]:
-        # p = 1 keeps nothing although a float32 below 1 could round up to it.
-        return u >= np.float32(self.p) if self.p < 1 else np.zeros(u.shape, np.bool_)
+        # Uniforms are below 1 in float32, too: p = 1 keeps nothing.
+        return u >= np.float32(self.p)
 
     def evaluate(self, key: Array | None, counter: Array | None, x: Array) -> tuple[Array, Array]:
         kept = self.kept(self.uniforms(key, counter, x.shape))
         mask = np.where(kept, np.asarray(self.factor, x.dtype), np.asarray(0, x.dtype))
         # A selection: a dropped Inf or NaN leaves nothing behind.
-        return np.where(kept, x, np.asarray(0, x.dtype)) * mask, mask
+        return np.where(kept, x, mask) * mask, mask
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         ct = cts[0]
@@ -383,7 +383,7 @@ class Dropout(Drawing):
 
     def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
         u = self.uniforms_tvm(t, key, counter, x.shape)
-        threshold = float(np.float32(self.p)) if self.p < 1 else 2.0
+        threshold = float(np.float32(self.p))
         zero = t.const(0.0, x.dtype)
 
         def kept(a: Expr) -> Scalar:

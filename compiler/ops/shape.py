@@ -87,10 +87,10 @@ class Reshape(Move):
             if symbol is None or not isinstance(dim, Sym) or dim.name != symbol:
                 continue
             new_before, _, new_after = _around(self.shape, axis)
-            whole = new_before and new_after and outside % new_before == 0 and inside % new_after == 0
-            pre, post = (outside // new_before, inside // new_after) if whole else (0, 0)
-            if whole and pre * post == dim.scale:
-                return ExampleKind(axis, pre, post)
+            if new_before and new_after and outside % new_before == 0 and inside % new_after == 0:
+                pre, post = outside // new_before, inside // new_after
+                if pre * post == dim.scale:
+                    return ExampleKind(axis, pre, post)
         before_text, after_text = (f"[{', '.join(map(str, s))}]" for s in (self.x.tensor.shape, self.shape))
         return MixedKind(
             f"reshape from {before_text} to {after_text} spreads the rows of one example",
@@ -385,7 +385,7 @@ class Slice(Move):
             return kind
         block = dim_div(self.x.tensor.shape[self.axis], kind.pre)
         if block is not None and self.step == 1:
-            first = 0 if self.start == 0 else dim_div(self.start, block)
+            first = dim_div(self.start, block) if self.start != 0 else 0
             last = dim_div(self.stop, block)
             if first is not None and isinstance(first, int) and isinstance(last, int) and last > first:
                 return ExampleKind(self.axis, last - first, kind.post)

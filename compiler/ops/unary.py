@@ -137,7 +137,7 @@ class Sqrt(Elementary):
 
 
 def _rsqrt(x: Array) -> Array:
-    return np.divide(1.0, np.sqrt(x), dtype=x.dtype) if x.dtype.itemsize >= 4 else 1.0 / np.sqrt(x)
+    return 1.0 / np.sqrt(x)
 
 
 class Rsqrt(Elementary):

@@ -261,7 +261,7 @@ def test_errors_have_three_lines_and_no_traceback_unless_asked_for(made: Path, t
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "error: feed 'label' holds 3 in row 0, values must be in [0, 3)",
-        "  at feed 'label', declared i64[N,1], row 0",
+        f"  at {bad}, feed 'label', declared i64[N,1], row 0",
         "  correct the data, or build the program for this range of values",
     ]
     for detailed in (

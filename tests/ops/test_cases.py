@@ -16,19 +16,22 @@ from cases import (
     as_float64,
     batch_size,
     built,
+    built_on,
     outcome,
     rng,
     rows,
     symbolic,
+    symbolic_values,
     type_of,
     with_example_replaced,
 )
 from fluidc.compiler.errors import VerifyError
-from fluidc.compiler.ir.core import Value
+from fluidc.compiler.ir.bind import bind
+from fluidc.compiler.ir.core import Function, Output, Param, Value
 from fluidc.compiler.ir.types import TensorType
 from fluidc.compiler.ops.base import Op
 from fluidc.compiler.ops.kinds import ExampleKind, Kind, MixedKind, TotalKind
-from fluidc.compiler.ops.region import pullback
+from fluidc.compiler.ops.region import evaluate_op, pullback
 
 CASES = all_cases()
 
@@ -148,6 +151,44 @@ def test_vjp_needs(case: Case) -> None:
         np.testing.assert_array_equal(a, together.gradients(together.inputs)[case.wrt.index(i)])
 
 
+@cases(lambda case: bool(case.at_kink))
+def test_gradient_at_kink(case: Case) -> None:
+    made = built(case, case.inputs)
+    b = made.b
+    seeds = [(v, b.fill(v.tensor.shape, v.tensor.dtype, 1.0)) for v in made.results]
+    wrt = [value for value in made.values if value.type.dtype.is_float]
+    grads = pullback(b, tuple(b.ops), seeds, wrt)
+    for have, want in zip(made.run(case.inputs, grads), case.at_kink, strict=True):
+        assert (have is None) == (want is None)
+        if have is not None:
+            np.testing.assert_allclose(have, want, rtol=1e-6, atol=0)
+
+
+def has_batch_gradient(case: Case) -> bool:
+    """Whether there are gradients of a batch whose examples stay apart."""
+    return bool(case.wrt) and any(isinstance(k, ExampleKind) for k in case.kinds)
+
+
+@cases(has_batch_gradient)
+def test_vjp_of_any_batch(case: Case) -> None:
+    """The gradient written for a symbolic batch is the gradient of every batch size."""
+    fixed = Gradient(case)
+    made = built_on(case, symbolic_values(Case(**{**vars(case), "inputs": fixed.inputs})))
+    results = [v for v in made.results if v.type.dtype.is_float]
+    cts = {Value(v.type, "ct"): array for v, array in zip(results, fixed.cts.values(), strict=True)}
+    seeds = list(zip(results, cts, strict=True))
+    grads = pullback(made.b, tuple(made.b.ops), seeds, [made.values[i] for i in case.wrt])
+    params = [Param(f"p{i}", v) for i, v in enumerate([*made.values, *cts])]
+    outputs = [Output(f"o{i}", v) for i, v in enumerate(g for g in grads if g is not None)]
+    function = bind(Function("f", tuple(params), tuple(made.b.ops), tuple(outputs)), {"N": batch_size(case)})
+    environment = dict(zip((p.value for p in function.params), [*fixed.inputs, *cts.values()], strict=True))
+    for op in function.ops:
+        evaluate_op(op, environment)
+    wanted = [g for g, kept in zip(fixed.gradients(fixed.inputs), grads, strict=True) if kept is not None]
+    for output, want in zip(function.outputs, wanted, strict=True):
+        np.testing.assert_allclose(environment[output.value], want, rtol=1e-12, atol=1e-14)
+
+
 @cases(lambda case: bool(case.wrt) and case.second)
 def test_second_vjp(case: Case) -> None:
     """The gradient of the gradient, against central differences of the gradient."""
@@ -244,6 +285,30 @@ def test_norm(case: Case) -> None:
         grad = cast(Value, wide.op.vjp(wide.b, [dct], needs)[case.norm])
         (materialised,) = wide.run(double.inputs, [grad], {dct: alone})
         np.testing.assert_allclose(found[j], np.sum(np.square(materialised)), rtol=1e-10, atol=1e-300)
+
+
+@cases(has_batch_gradient)
+def test_example_grad(case: Case) -> None:
+    """``example_grad`` against the op's own vjp, one example at a time; None leaves it to the mapped vjp."""
+    _, kinds = _kinds(case)
+    double = Case(**{**vars(case), "inputs": tuple(as_float64(x) for x in case.inputs)})
+    for i in case.wrt:
+        made = built(double, double.inputs)
+        if made.op.has_decomposition or len(made.results) > 1 or not isinstance(kinds[0], ExampleKind):
+            return
+        ct = Value(made.results[0].type, "ct")
+        array = rng(3).normal(size=outcome(double, double.inputs)[0].shape)
+        grads = made.op.example_grad(made.b, i, ct, case.kinds)
+        if grads is None:
+            continue
+        (found,) = made.run(double.inputs, [grads], {ct: array})
+        needs = [k == i for k in range(len(made.op.operands))]
+        grad = cast(Value, made.op.vjp(made.b, [ct], needs)[i])
+        for j in range(batch_size(case)):
+            alone = np.zeros(array.shape)
+            rows(alone, kinds[0], batch_size(case))[j] = rows(array, kinds[0], batch_size(case))[j]
+            (want,) = made.run(double.inputs, [grad], {ct: alone})
+            np.testing.assert_allclose(found[j], want, rtol=1e-10, atol=1e-12)
 
 
 # Errors -------------------------------------------------------------------------------------------------

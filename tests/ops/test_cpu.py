@@ -115,6 +115,11 @@ def test_cpu(number: int) -> None:
     mine = jobs[number - start]
     if engine is None:
         engine = compile_together([mine]).engine()
+    check(engine, mine)
+
+
+def check(engine: Any, mine: Job) -> None:
+    """Raise AssertionError unless the compiled function computes what is expected."""
     found = engine.call(mine.function.name, [engine.tensor(aligned_copy(a)) for a in mine.arguments])
     assert len(found) == len(mine.expected)
     for have, want in zip(found, mine.expected, strict=True):

@@ -24,7 +24,7 @@ from fluidc.compiler.ops.kinds import ExampleKind, Kind
 from fluidc.compiler.ops.ragged import RaggedArray
 from fluidc.compiler.ops.region import evaluate_op
 
-Result: TypeAlias = "Kind | Literal['mixed']"
+Result: TypeAlias = "Kind | Literal['mixed']"  # 'mixed': whatever the cause
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Case:
         second: Also differentiate the emitted cotangents once more.
         kinds: Kinds of the inputs, for ``example_axis`` and the norm rule; empty: not checked.
         kind: What the kinds of the results must be (one for all, or one per result).
+        at_kink: The cotangents of the floating-point inputs for cotangents of one, where the derivative does not
+            exist (a tie, a corner) and the rule follows Paddle: worked out by hand, None for none.
         norm: The input for which ``example_norm_sq`` is compared with materialised gradients.
         rtol, atol: Tolerances of ``evaluate`` against ``expect``.
         cpu: Whether the compiled op is compared with ``evaluate``; a string says why it is not.
@@ -55,6 +57,7 @@ class Case:
     second: bool = True
     kinds: tuple[Kind, ...] = ()
     kind: Result | tuple[Result, ...] | None = None
+    at_kink: tuple[Any, ...] = ()
     norm: int | None = None
     rtol: float = 2e-6
     atol: float = 1e-7

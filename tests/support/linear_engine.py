@@ -128,9 +128,7 @@ def _inputs(*names: str) -> tuple[Binding, ...]:
         "mask": "mask", "key": "key", "draw": "draw", "rng_key": "rng_key", "rng_counter": "rng_counter"
     }  # fmt: skip
     states = ("w", "b", "seen", "lot")
-    return tuple(
-        Binding(kinds[n]) if n in kinds else Binding("state" if n in states else "feed", n) for n in names
-    )
+    return tuple(Binding(kinds[n]) if n in kinds else Binding("state" if n in states else "feed", n) for n in names)
 
 
 def _written(*names: str) -> tuple[OutputSpec, ...]:
@@ -178,9 +176,7 @@ def linear_manifest(privacy: PrivacySpec | None = None, batch: int | None = None
             FunctionSpec(
                 "accumulate", _inputs("w", "b", "seen", "lot", *data), (LOSS, OUT, COUNT, *_written("seen", "lot"))
             ),
-            FunctionSpec(
-                "apply", _inputs("w", "b", "lot", "key", "draw"), (W_SUM, *_written("w", "b", "lot"))
-            ),
+            FunctionSpec("apply", _inputs("w", "b", "lot", "key", "draw"), (W_SUM, *_written("w", "b", "lot"))),
             infer,
         )
     return Manifest(

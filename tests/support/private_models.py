@@ -133,18 +133,12 @@ def _attention(b: OpBuilder, x: Values, w: Values) -> Value:
 
 
 MODELS: dict[str, Model] = {
-    "mlp": Model(
-        {"w0": (6, 5), "b0": (5,), "w1": (5, 3), "b1": (3,)}, {"x": floats(6), "y": ids(1, high=3)}, _mlp
-    ),
+    "mlp": Model({"w0": (6, 5), "b0": (5,), "w1": (5, 3), "b1": (3,)}, {"x": floats(6), "y": ids(1, high=3)}, _mlp),
     "sequence": Model({"w": (4, 3), "b": (3,)}, {"x": floats(5, 4)}, _sequence),
     "folded": Model({"w": (4, 3), "b": (3,)}, {"x": floats(5, 4)}, _folded),
     "tied": Model({"table": (7, 4)}, {"words": ids(5, high=7), "y": ids(1, high=7)}, _tied),
-    "embedding": Model(
-        {"table": (4, 6), "w": (6, 3)}, {"words": ids(8, high=4), "y": ids(1, high=3)}, _embedding
-    ),
-    "normalised": Model(
-        {"scale": (6,), "shift": (6,), "slope": (1,), "w": (6, 2)}, {"x": floats(6)}, _normalised
-    ),
+    "embedding": Model({"table": (4, 6), "w": (6, 3)}, {"words": ids(8, high=4), "y": ids(1, high=3)}, _embedding),
+    "normalised": Model({"scale": (6,), "shift": (6,), "slope": (1,), "w": (6, 2)}, {"x": floats(6)}, _normalised),
     "convolution": Model({"filter": (3, 2, 3, 2), "b": (3,)}, {"x": floats(2, 6, 5)}, _convolution),
     "convolutional_net": Model(
         {"filter": (4, 1, 3, 3), "scale": (4,), "shift": (4,), "w": (16, 3), "b": (3,)},

@@ -71,12 +71,24 @@ CASES = (
     named(activation.SoftShrink, lambda v: math.copysign(max(abs(v) - 0.5, 0), v)),
     named(activation.HardShrink, lambda v: v if abs(v) > 0.5 else 0.0),
     named(activation.ThresholdedRelu, lambda v: v if v > 1 else 0.0),
+    Case(
+        "activation.hard_shrink-border", activation.HardShrink, (np.array([0.5, -0.5], np.float32),),
+        lambda x: np.zeros(2, np.float32),
+    ),
+    Case(
+        "activation.thresholded_relu-border", activation.ThresholdedRelu, (np.array([1.0], np.float32),),
+        lambda x: np.zeros(1, np.float32),
+    ),
     named(activation.SoftRelu, lambda v: softplus(clip(v, -3, 3)), 3.0),
     named(activation.Mish, lambda v: v * math.tanh(softplus(v))),
     Case(
         "activation.prelu", activation.PRelu, (WIDE, np.array([0.25, 0.1, 0.5, 2.0], np.float32)),
         lambda x, a: np.array([[v if v > 0 else v * s for v, s in zip(r, a)] for r in x], np.float32),
         wrt=(0, 1), kinds=(E0, PUBLIC), kind=E0,
+    ),
+    Case(
+        "activation.prelu-total", activation.PRelu, (NEAR, np.ones(1, np.float32)), lambda x, a: x,
+        kinds=(TotalKind("mean"), PUBLIC), kind="mixed",
     ),
     Case(
         "activation.swish-total", activation.Swish, (NEAR,), each(lambda v: v / (1 + math.exp(-v))),

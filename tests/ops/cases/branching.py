@@ -12,7 +12,8 @@ from fluidc.compiler.ir.types import DType, TensorType
 from fluidc.compiler.ops import branching
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
-from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
+from fluidc.compiler.ops.elementwise import Fill
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, MixedKind, TotalKind
 
 
 def f32(*numbers: float) -> np.ndarray:
@@ -74,6 +75,7 @@ def counted(n: Value, x: Value) -> OpBase:
     return branching.loop_op(OpBuilder(), [n, x], [], goes_on, body, 5)
 
 
+MET = MixedKind("examples have met", Fill(0.0, tensor("f32[]")))
 PAIR = (floats(3, 2), floats(3, 2, seed=1))
 CASES = (
     Case(
@@ -101,6 +103,14 @@ CASES = (
         either_loops,
         kinds=(TotalKind("sum"), ExampleKind(0), ExampleKind(0)),
         kind="mixed",
+    ),
+    Case(
+        "control.if-mixed_predicate",
+        either,
+        (np.asarray(True), *PAIR),
+        either_loops,
+        kinds=(MET, PUBLIC, PUBLIC),
+        kind=(MET, MET),
     ),
     Case("control.while", halve(None), (f32(9, -3), f32(0.9, 1.1)), halve_loops(9)),
     Case(

@@ -12,7 +12,8 @@ from fluidc.compiler.ir.types import DType, Sym, TensorType, dim_div
 from fluidc.compiler.ops import control
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
-from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
+from fluidc.compiler.ops.elementwise import Fill
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, MixedKind
 
 T = 3
 
@@ -21,12 +22,13 @@ T = 3
 
 
 def rnn(outputs: int, reverse: bool = False) -> Any:
-    """h' = tanh(x_t w + h u); ``outputs``: 0 none, 1 the carried value, 2 another one."""
+    """h' = tanh(x_t w + h u); ``outputs``: 0 none, 1 the carried value, 2 another one, 3 and 4 both."""
 
     def build(h0: Value, x: Value, w: Value, u: Value) -> OpBase:
         def step(b: Builder, i: Value, h: Value, xt: Value, w: Value, u: Value) -> Sequence[Value]:
             new = b.tanh(b.add(b.matmul(xt, w), b.matmul(h, u)))
-            return [(new,), (new, new), (new, b.mul(new, h))][outputs]
+            other = b.mul(new, h)
+            return [(new,), (new, new), (new, other), (new, other, new), (new, new, other)][outputs]
 
         return control.scan_op(OpBuilder(), [h0], [x], [w, u], x.tensor.shape[0], step, reverse)
 
@@ -35,12 +37,13 @@ def rnn(outputs: int, reverse: bool = False) -> Any:
 
 def rnn_loops(outputs: int, reverse: bool = False) -> Any:
     def expect(h0: np.ndarray, x: np.ndarray, w: np.ndarray, u: np.ndarray) -> Any:
-        h, rows = h0.astype(np.float64), [np.zeros(0)] * len(x)
+        h, rows, carried = h0.astype(np.float64), [np.zeros(0)] * len(x), [np.zeros(0)] * len(x)
         for t in reversed(range(len(x))) if reverse else range(len(x)):
             new = np.tanh(x[t].astype(np.float64) @ w + h @ u)
             rows[t] = new if outputs == 1 else new * h
-            h = new
-        return (h, np.stack(rows)) if outputs else h
+            h = carried[t] = new
+        found = (h, np.stack(rows), np.stack(carried))
+        return (h, found[2], found[1]) if outputs == 4 else found[: (1, 2, 2, 3)[outputs]]
 
     return expect
 
@@ -171,6 +174,9 @@ CASES = (
     Case("control.scan-other_output", rnn(2), RNN, rnn_loops(2), wrt=(0, 1, 2, 3)),
     Case("control.scan-reverse", rnn(1, True), RNN, rnn_loops(1, True), wrt=(0, 1, 2, 3)),
     Case("control.scan-reverse_other_output", rnn(2, True), RNN, rnn_loops(2, True), wrt=(0, 1, 2, 3)),
+    Case("control.scan-two_outputs", rnn(3), RNN, rnn_loops(3), wrt=(0, 1, 2, 3)),
+    Case("control.scan-two_outputs_history_first", rnn(4), RNN, rnn_loops(4), wrt=(0, 1, 2, 3)),
+    Case("control.scan-two_steps", rnn(1), (RNN[0], RNN[1][:2], *RNN[2:]), rnn_loops(1), wrt=(0, 1, 2, 3)),
     Case("control.scan-one_step", rnn(1), (RNN[0], RNN[1][:1], *RNN[2:]), rnn_loops(1), wrt=(0, 1, 2, 3)),
     Case(
         "control.scan-index",
@@ -208,11 +214,25 @@ CASES = (
         kind=(ExampleKind(0), ExampleKind(0)),
     ),
     Case(
+        "control.map-of_mixed",
+        outer,
+        (floats(3, 2), floats(3, 4, seed=1), floats(2, 4, seed=2)),
+        outer_loops,
+        kinds=(MixedKind("examples have met", Fill(0.0, tensor("f32[]"))), PUBLIC, PUBLIC),
+        kind=("mixed", "mixed"),
+    ),
+    Case(
         "control.map-less_the_first",
         against_first,
         (floats(3, 2), floats(3, 2, seed=1)),
         lambda x, y: (x - y[0])[:, None],
         wrt=(0, 1),
+    ),
+    Case(
+        "control.map-less_the_first_example",
+        against_first,
+        (floats(3, 2), floats(3, 2, seed=1)),
+        lambda x, y: (x - y[0])[:, None],
         kinds=(ExampleKind(0), ExampleKind(0)),
         kind="mixed",
     ),

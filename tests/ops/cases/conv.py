@@ -53,6 +53,7 @@ GEOMETRIES = {
     "": ((2, 3, 5, 4), (4, 3, 3, 2), {}),
     "-strides-pads": ((2, 2, 5, 6), (3, 2, 3, 3), {"strides": (2, 1), "pads": (1, 0, 2, 1)}),
     "-dilations": ((2, 1, 7, 6), (2, 1, 2, 3), {"dilations": (3, 2), "pads": (1, 1, 1, 1)}),
+    "-pointwise": ((2, 3, 2, 3), (4, 3, 1, 1), {}),
     "-groups": ((2, 4, 4, 4), (6, 2, 2, 2), {"groups": 2, "strides": (2, 2)}),
     "-depthwise": ((2, 3, 4, 4), (3, 1, 3, 3), {"groups": 3, "pads": (1, 1, 1, 1)}),
     # The last rows and columns of the images are seen by no filter: their gradient is zero.
@@ -90,6 +91,10 @@ for tag, (x_shape, w_shape, geometry) in GEOMETRIES.items():
              rtol=1e-5, atol=1e-5),
     ]  # fmt: skip
 
+CASES.append(
+    Case("conv.conv2d-folded", Conv2d, (floats(6, 2, 3, 3), floats(2, 2, 2, 2)), conv, (0, 1),
+         kinds=(ExampleKind(0, 1, 3), PUBLIC), kind=ExampleKind(0, 1, 3), rtol=1e-5, atol=1e-5)
+)  # fmt: skip
 CASES.append(
     Case("conv.conv2d-filters-from-data", Conv2d, (floats(2, 2, 3, 3), floats(2, 2, 2, 2)), conv,
          kinds=(ROWS, TotalKind("sum")), kind="mixed", rtol=1e-5, atol=1e-5)

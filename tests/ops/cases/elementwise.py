@@ -42,6 +42,7 @@ D, D2 = distinct(4, 3, seed=8), distinct(4, 3, seed=9) + np.float32(0.11)
 INTS, J = ints(4, 3, high=20, seed=1) - 10, ints(4, 3, high=5, seed=2) + 1
 P, Q = ints(4, 3, high=2, seed=3) > 0, ints(4, 3, high=2, seed=4) > 0
 NAN = float("nan")
+TIED = np.array([2.0, 1.0, 0.0], np.float32), np.array([1.0, 1.0, 1.0], np.float32)
 LARGE = np.array([2**60 + 7, -(2**60) - 7, 9], np.int64)
 
 
@@ -86,6 +87,7 @@ CASES = (
     case(ew.Div, lambda a, b: a / b, X, AWAY, "-public-total", kinds=(PUBLIC, SUM), kind="mixed"),
     case(ew.Div, trunc, INTS, J, "-int", wrt=()),
     case(ew.Div, trunc, LARGE, np.array([3, 3, -2]), "-int-large", wrt=(), rtol=0),
+    case(ew.Div, trunc, np.array([3, -3, 0, 4]), np.array([5, 5, 5, -5]), "-int-below-one", wrt=()),
     Case(
         "elementwise.div-zero", ew.Div, (np.array([1.0, -1.0, 0.0], np.float32), np.zeros(3, np.float32)),
         lambda x, y: np.array([math.inf, -math.inf, NAN], np.float32),
@@ -106,6 +108,12 @@ CASES = (
     case(ew.Pow, lambda a, b: a**b, POSITIVE, Y, rtol=1e-5),
     case(ew.Pow, lambda a, b: a**b, POSITIVE, np.float32(3.0).reshape(()), "-cube", rtol=1e-5),
     case(ew.Pow, lambda a, b: a**b, X, np.float32(2.0).reshape(()), "-negative-base", wrt=(0,), rtol=1e-5),
+    # A base of 0 contributes no gradient to the exponent, not 0 * log 0.
+    case(ew.Pow, lambda a, b: a**b, np.zeros(1, np.float32), np.full(1, 2, np.float32), "-zero", wrt=(),
+         at_kink=([0.0], [0.0])),
+    # On a tie the second operand takes the gradient (Paddle's rule).
+    case(ew.Maximum, max, *TIED, "-tie", wrt=(), at_kink=([1.0, 0.0, 0.0], [0.0, 1.0, 1.0])),
+    case(ew.Minimum, min, *TIED, "-tie", wrt=(), at_kink=([0.0, 0.0, 1.0], [1.0, 1.0, 0.0])),
     case(ew.Mod, lambda a, b: a - math.floor(a / b) * b, INTS, J, "-int", wrt=()),
     case(ew.Mod, lambda a, b: a % b, D, AWAY, wrt=(), rtol=1e-5, atol=1e-6),
     case(ew.FloorDiv, lambda a, b: a // b, INTS, J, "-int", wrt=()),
@@ -123,6 +131,8 @@ CASES = (
          kinds=(E0, E0, E0), kind=E0),
     Case("elementwise.where-broadcast", ew.Where, (P[:, :1], X, ROW), loop(lambda c, a, b: a if c else b), wrt=(1, 2),
          kinds=(E0, E0, PUBLIC), kind=E0),
+    Case("elementwise.where-total", ew.Where, (P, X, Y), loop(lambda c, a, b: a if c else b),
+         kinds=(PUBLIC, MEAN, PUBLIC), kind="mixed"),
     Case("elementwise.where-nan", ew.Where, (np.array([True, False]), np.array([1.0, NAN], np.float32),
          np.array([NAN, 2.0], np.float32)), lambda c, x, y: np.array([1.0, 2.0], np.float32)),
     Case("elementwise.cast-int", lambda x: ew.Cast(x, DType.I64), (D,),

@@ -66,6 +66,8 @@ CASES = (
 
 ERRORS = (
     ErrorCase("linear.matmul-inner", MatMul, (tensor("f32[2,3]"), tensor("f32[2,3]")), "inner sizes differ, 3 and 2"),
+    ErrorCase("linear.matmul-inner-ta", lambda x, w: MatMul(x, w, ta=True), (tensor("f32[2,3]"), tensor("f32[3,3]")),
+              "inner sizes differ, 2 and 3, in f32[2,3]ᵀ @ f32[3,3]"),
     ErrorCase("linear.matmul-vector", MatMul, (tensor("f32[3]"), tensor("f32[3,2]")), "at least two axes"),
     ErrorCase("linear.matmul-types", MatMul, (tensor("f32[2,3]"), tensor("f64[3,2]")), "element types differ"),
     ErrorCase("linear.matmul-lead", MatMul, (tensor("f32[2,4,3]"), tensor("f32[5,3,2]")), "do not broadcast"),

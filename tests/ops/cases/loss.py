@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.special as sp
 from cases import Case, ErrorCase, floats, ints, tensor
-from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 from fluidc.compiler.ops.loss import (
     CrossEntropy,
     LogSoftmax,
@@ -12,7 +12,7 @@ from fluidc.compiler.ops.loss import (
     SoftmaxCrossEntropy,
 )
 
-ROWS = ExampleKind(0)
+ROWS, MEAN = ExampleKind(0), TotalKind("mean")
 
 
 def labels(*values: int) -> np.ndarray:
@@ -86,6 +86,17 @@ CASES = [
          (floats(2, 3, 4), ints(2, 1, 4, high=3)), along_axis_1, (0,), kinds=(ROWS, ROWS), kind=(ROWS, ROWS)),
     Case("loss.softmax_cross_entropy-classes", SoftmaxCrossEntropy, (floats(4, 5), ints(4, 1, high=5)), row_by_row,
          kinds=(ExampleKind(1), PUBLIC), kind="mixed"),
+    Case("loss.softmax_cross_entropy-total", SoftmaxCrossEntropy, (floats(4, 5), ints(4, 1, high=5)), row_by_row,
+         kinds=(PUBLIC, MEAN), kind=("mixed", PUBLIC)),
+    Case("loss.cross_entropy-total", CrossEntropy, (probabilities(4, 5), ints(4, 1, high=5)), from_probabilities,
+         kinds=(PUBLIC, MEAN), kind="mixed"),
+    Case("loss.cross_entropy-classes", CrossEntropy, (probabilities(4, 5), ints(4, 1, high=5)), from_probabilities,
+         kinds=(ExampleKind(1), PUBLIC), kind="mixed"),
+    Case("loss.cross_entropy-time", CrossEntropy, (probabilities(2, 3, 4), ints(2, 3, 1, high=4)),
+         lambda p, y: from_probabilities(p.reshape(6, 4), y.reshape(6, 1)).reshape(2, 3, 1), (0,), kinds=(ROWS, ROWS),
+         kind=ROWS),
+    Case("loss.sigmoid_cross_entropy-total", SigmoidCrossEntropy, (floats(4, 3), floats(4, 3, seed=1, low=0)), logistic,
+         kinds=(MEAN, PUBLIC), kind="mixed"),
     Case("loss.cross_entropy", CrossEntropy, (probabilities(4, 5), ints(4, 1, high=5)), from_probabilities, (0,),
          kinds=(ROWS, ROWS), kind=ROWS),
     Case("loss.cross_entropy-zero", CrossEntropy, (ZERO_AT, labels(0, 1)), from_probabilities),

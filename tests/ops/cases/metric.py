@@ -32,6 +32,8 @@ CASES = [
     Case("metric.auc", Auc, (POSITIVE, NEGATIVE), pairs),
     Case("metric.auc-perfect", Auc, (np.array([0, 4], np.int64), np.array([3, 0], np.int64)), lambda p,
          n: np.float64(1)),
+    Case("metric.auc-one-pair", Auc, (np.array([0, 1], np.int64), np.array([1, 0], np.int64)), lambda p,
+         n: np.float64(1)),
     Case("metric.auc-one-class", Auc, (POSITIVE, np.zeros(5, np.int64)), lambda p, n: np.float64(0)),
 ]
 

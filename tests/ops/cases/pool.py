@@ -123,6 +123,12 @@ CASES += [
          **EDGE)),
     Case("pool.max2d-across", lambda x: MaxPool2d(x, kernel=(2, 2)), (floats(2, 3, 4, 4),),
          lambda x: max_pool(x, kernel=(2, 2)), kinds=(ExampleKind(1),), kind=ExampleKind(1)),
+    # The window fits thanks to the padding on one side.
+    *(
+        Case(f"pool.max2d-{side}", lambda x, p=pads: MaxPool2d(x, kernel=(1, 3), pads=p), (floats(1, 1, 2, 2),),
+             lambda x, p=pads: max_pool(x, kernel=(1, 3), pads=p))
+        for side, pads in (("left", (0, 1, 0, 0)), ("right", (0, 0, 0, 1)))
+    ),
     Case("pool.avg2d-public", lambda x: AvgPool2d(x, kernel=(2, 2)), (floats(2, 3, 4, 4),),
          lambda x: avg_pool(x, kernel=(2, 2)), kinds=(PUBLIC,), kind=PUBLIC, rtol=1e-5),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import scipy.stats as st
 from cases import Case, ErrorCase, floats, tensor
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from fluidc.compiler.ir.types import DType, TensorType
-from fluidc.compiler.ops.kinds import PUBLIC
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
 from fluidc.compiler.ops.random import Bits, Dropout, Normal, TruncatedNormal, Uniform
 
 KEY = np.arange(8, dtype=np.uint32) * np.uint32(0x01234567)
@@ -95,6 +95,21 @@ CASES = [
          lambda k, c, x: dropped(x, uniforms(30) >= 0.3, 1.0), (2,)),
     Case("random.dropout-upscale", lambda k, c, x: Dropout(k, c, x, 0.3, "upscale_in_train", stream=STREAM),
          (*SOURCE, floats(6, 5)), lambda k, c, x: dropped(x, uniforms(30) >= 0.3, 1 / 0.7), (2,)),
+    Case("random.dropout-rows", lambda k, c, x: Dropout(k, c, x, 0.3, stream=STREAM), (*SOURCE, floats(4, 5)),
+         lambda k, c, x: dropped(x, uniforms(20) >= 0.3, 1.0), kinds=(PUBLIC, PUBLIC, ExampleKind(0)),
+         kind=(ExampleKind(0), ExampleKind(0))),
+    Case("random.dropout-blocks", lambda k, c, x: Dropout(k, c, x, 0.3, stream=STREAM), (*SOURCE, floats(6, 5)),
+         lambda k, c, x: dropped(x, uniforms(30) >= 0.3, 1.0), kinds=(PUBLIC, PUBLIC, ExampleKind(0, 2, 1)),
+         kind=(ExampleKind(0, 2, 1), ExampleKind(0, 2, 1))),
+    Case("random.dropout-columns", lambda k, c, x: Dropout(k, c, x, 0.3, stream=STREAM), (*SOURCE, floats(3, 4)),
+         lambda k, c, x: dropped(x, uniforms(12) >= 0.3, 1.0), kinds=(PUBLIC, PUBLIC, ExampleKind(1)),
+         kind=(ExampleKind(1), ExampleKind(1))),
+    Case("random.dropout-paddle-rows", lambda x: Dropout(None, None, x, 0.3, seed=7, generator="paddle"),
+         (floats(2, 4),), lambda x: dropped(x, PADDLE_KEPT, 1.0), kinds=(ExampleKind(0),), kind=("mixed", "mixed")),
+    Case("random.dropout-first-stream", lambda k, c, x: Dropout(k, c, x, 0.0, stream=0), (*SOURCE, floats(2, 3)),
+         lambda k, c, x: (x, np.ones((2, 3)))),
+    Case("random.uniform-many", lambda k, c: Uniform(k, c, f32(70), 0.0, 1.0, stream=STREAM), SOURCE,
+         lambda k, c: uniforms(70)),
     Case("random.dropout-all", lambda k, c, x: Dropout(k, c, x, 1.0, "upscale_in_train", stream=STREAM),
          (*SOURCE, floats(6, 5)), lambda k, c, x: dropped(x, np.zeros(30), 1.0)),
     Case("random.dropout-paddle", lambda x: Dropout(None, None, x, 0.3, seed=7, generator="paddle"),

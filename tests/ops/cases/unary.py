@@ -37,6 +37,13 @@ def special(cls, values, wanted, tag):
     )
 
 
+def corner(name, build, values, wanted, gradient):
+    return Case(
+        f"unary.{name}-corner", build, (np.array(values, np.float32),), lambda x: np.array(wanted, np.float32),
+        at_kink=(gradient,),
+    )  # fmt: skip
+
+
 def sgn(v):
     return (v > 0) - (v < 0)
 
@@ -92,7 +99,7 @@ CASES = (
     Case("unary.scale", lambda x: unary.Scale(x, -2.5, 0.75), (ANY,), each(lambda v: v * -2.5 + 0.75), wrt=(0,)),
     Case(
         "unary.scale-total", lambda x: unary.Scale(x, 2.0, 1.0), (ANY,), each(lambda v: v * 2 + 1),
-        kinds=(TotalKind("sum"),), kind=TotalKind("sum"),
+        wrt=(0,), kinds=(TotalKind("sum"),), kind=TotalKind("sum"),
     ),
     Case(
         "unary.scale-int", lambda x: unary.Scale(x, 2.9, -1.9), (ints(5, high=9),),
@@ -122,6 +129,12 @@ CASES = (
         "unary.clip-int", lambda x: unary.Clip(x, 1.5, 4.5), (ints(9, high=8),),
         lambda x: np.array([min(max(int(v), 2), 4) for v in x]),
     ),
+    # Gradients at corners, as Paddle has them.
+    corner("abs", unary.Abs, [0.0], [0.0], [0.0]),
+    corner("relu", unary.Relu, [0.0, NAN], [0.0, NAN], [0.0, 0.0]),
+    corner("leaky_relu", lambda x: unary.LeakyRelu(x, 0.1), [0.0], [0.0], [1.0]),
+    corner("clip", lambda x: unary.Clip(x, -1.0, 1.0), [-1.0, 0.5, 1.0], [-1.0, 0.5, 1.0], [0.0, 1.0, 0.0]),
+    corner("softplus", unary.Softplus, [0.0], [math.log(2)], [0.5]),
     Case(
         "unary.isfinite", unary.IsFinite, (np.array([0.0, NAN, INF, -INF, 3e38], np.float32),),
         lambda x: np.array([True, False, False, False, True]),

@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
+from fluidc.compiler.ops.kinds import PUBLIC
 from fluidc.compiler.ops.update import ClipByGlobalNorm, ClipByNorm, ClipByValue, L1Decay, L2Decay
 
 SMALL = floats(3, 2) * np.float32(1e-3)
@@ -24,7 +25,11 @@ CASES = [
     Case("update.clip_by_norm", lambda g: ClipByNorm(g, 1.5), (floats(3, 4),), lambda g: by_norm(g, 1.5)),
     Case("update.clip_by_norm-small", lambda g: ClipByNorm(g, 1.5), (SMALL,), lambda g: g, rtol=0, atol=0),
     Case("update.clip_by_norm-zero", lambda g: ClipByNorm(g, 1.5), (ZERO,), lambda g: g, rtol=0, atol=0),
-    Case("update.clip_by_global_norm", lambda *g: ClipByGlobalNorm(g, 1.5), GRADS, by_global_norm),
+    Case("update.clip_by_global_norm", lambda *g: ClipByGlobalNorm(g, 1.5), GRADS, by_global_norm,
+         kinds=(PUBLIC,) * 3, kind=PUBLIC),
+    # With a float64 gradient the common norm is float64: squares beyond float32 are no infinities.
+    Case("update.clip_by_global_norm-wide", lambda *g: ClipByGlobalNorm(g, 1.5), (np.array([3e30, -4e30]), ZERO),
+         lambda g, zero: (np.array([0.9, -1.2]), zero)),
     Case("update.clip_by_global_norm-small", lambda *g: ClipByGlobalNorm(g, 1.5), (SMALL, ZERO), lambda *g: g, rtol=0,
          atol=0),
     Case("update.l1_decay", lambda g, p: L1Decay(g, p, 0.3), (floats(4), np.array([-2, 0, 1, 5], np.float32)),
