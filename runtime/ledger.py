@@ -43,7 +43,7 @@ class Spent:
         epochs: epochs counted, over all runs.
         delta: the delta both epsilons hold at, or None.
         budget: epsilon of the whole budget: the guarantee of the run; None where there is none.
-        so_far: epsilon of what was counted; holds where stopping here was decided in advance, or was a crash.
+        so_far: epsilon of the steps taken; holds where stopping here was decided in advance.
         reason: why there is no epsilon; empty when there is one.
         taints: decisions that epsilon does not cover.
     """
@@ -238,7 +238,9 @@ class Ledger:
         budget = so_far = None
         if not reason and delta is not None:
             budget = spec.epsilon(spec.budget_count, delta)
-            so_far = spec.epsilon(totals.steps if spec.unit == "step" else totals.epochs, delta)
+            # Steps reserved ahead count after a crash; while the run lives, only those begun have told anything.
+            taken = totals.steps - max(0, totals.reserved - self._begun)
+            so_far = spec.epsilon(taken if spec.unit == "step" else totals.epochs, delta)
         return Spent(totals.steps, totals.epochs, delta, budget, so_far, reason, tuple(totals.taints))
 
     def __enter__(self) -> Self:
