@@ -67,17 +67,21 @@ class Display(Protocol):
 
 
 def text_of(report: StepReport) -> str:
-    """``report`` without its step numbers: values, speed, and both epsilons."""
-    parts: list[str] = []
+    """``report`` without its step numbers: values, speed, and both epsilons; what is not private is marked so."""
+    public: list[str] = []
+    exposed: list[str] = []
     for name, value in report.fetches.items():
         if value.size == 1 and value.dtype.kind == "f":
-            mark = " (NOT PRIVATE)" if name in report.not_private else ""
-            parts.append(f"{name} {float(value.reshape(())):.4g}{mark}")
+            (exposed if name in report.not_private else public).append(f"{name} {float(value.reshape(())):.4g}")
     if report.examples_per_second is not None:
-        parts.append(f"{report.examples_per_second:,.0f} examples/s")
+        # The speed in examples follows the sizes of the lots, which are a secret of a private run.
+        private = bool(report.not_private) or report.spent is not None
+        (exposed if private else public).append(f"{report.examples_per_second:,.0f} examples/s")
+    if exposed:
+        public.append(f"[NOT PRIVATE: {', '.join(exposed)}]")
     if report.spent is not None:
-        parts.append(epsilon_text(report.spent))
-    return "  ".join(parts)
+        public.append(epsilon_text(report.spent))
+    return "  ".join(public)
 
 
 def epsilon_text(spent: Spent) -> str:

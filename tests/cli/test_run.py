@@ -189,7 +189,7 @@ def test_a_private_run_shows_both_epsilons_and_stops_at_the_budget(
     assert "loss of the last step: " in out.out
     assert "(NOT PRIVATE)" in out.out
     assert "(NOT PRIVATE if any of these rows is private)" in out.out
-    assert "step 60/60  loss" in out.err
+    assert "step 60/60  [NOT PRIVATE: loss" in out.err
     assert read_ledger(tmp_path / "linear.fluidc.run")[1].totals.steps == 60
 
     assert commands.run(replace(arguments, steps=None), lambda artifact, threads: LinearEngine(PRIVATE)) == 0

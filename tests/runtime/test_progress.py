@@ -27,7 +27,7 @@ def report(step: int = 40, spent: Spent | None = SPENT) -> StepReport:
 
 
 def test_a_report_names_values_speed_and_both_epsilons_rounded_up() -> None:
-    expected = "loss 0.5123 (NOT PRIVATE)  w 2  12,346 examples/s  ε 3.142 so far, budget 8 (δ=1e-05)"
+    expected = "w 2  [NOT PRIVATE: loss 0.5123, 12,346 examples/s]  ε 3.142 so far, budget 8 (δ=1e-05)"
     assert text_of(report()) == expected
     assert text_of(report(spent=None)).endswith("examples/s")
 
