@@ -19,6 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 from fluidc.compiler.errors import FluidcError
 from fluidc.frontend.cli import main as fluidc
+from fluidc.runtime.artifact import Artifact
+from fluidc.runtime.ledger import Ledger
 
 L = fluid.layers
 X = np.arange(12, dtype=np.float32).reshape(3, 4) / 12
@@ -222,6 +224,24 @@ def unknown_mechanism() -> None:
     fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
 
 
+def clipping_of_a_later_version() -> None:
+    stated = STATED | {"clipping": "adaptive"}
+    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
+def mechanism_of_a_later_version() -> None:
+    stated = STATED | {"mechanism": "discrete"}
+    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
+def kernel_of_paddle() -> None:
+    stated = STATED | {"mechanism": "paddle"}
+    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
 def adjacency_without_a_theorem() -> None:
     stated = STATED | {"sampler": "balls", "adjacency": "replace-one"}
     fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
@@ -256,7 +276,8 @@ BUILDING: tuple[Callable[[], None], ...] = (
     unknown_fetch, fetch_that_is_no_variable, private_gradient_fetched, parameter_of_another_shape,
     op_without_gradient, batch_norm_under_dpsgd, pairs_of_examples_under_dpsgd, softmax_over_the_batch_under_dpsgd,
     loss_times_batch_size_under_dpsgd, no_batch_size, negative_clip, unknown_clipping, unknown_mechanism,
-    adjacency_without_a_theorem, epsilon_that_cannot_be_kept, budget_that_does_not_add_up, unknown_target, cuda_place,
+    clipping_of_a_later_version, mechanism_of_a_later_version, kernel_of_paddle, adjacency_without_a_theorem,
+    epsilon_that_cannot_be_kept, budget_that_does_not_add_up, unknown_target, cuda_place,
 )  # fmt: skip
 
 
@@ -435,6 +456,13 @@ def run_directory_of_another_artifact() -> Result:
     return run("run", "second.fluidc", "--data", "data.npz", "--run-dir", "steps")
 
 
+def run_directory_in_use() -> Result:
+    spec = Artifact.read("private.fluidc").manifest.privacy
+    assert spec is not None
+    with Ledger.open("private.fluidc.run", spec):
+        return run("run", "private.fluidc", "--data", "data.npz")
+
+
 def prediction_that_is_no_output() -> Result:
     return run("predict", "plain.fluidc", "--data", "data.npz", "-o", "out.npz", "--fetch", "accuracy")
 
@@ -443,7 +471,7 @@ TRAINING: tuple[Callable[[], Result], ...] = (
     truncated_artifact, corrupted_artifact, artifact_that_is_none, missing_artifact, wrong_key_in_the_data,
     wrong_type_in_the_data, wrong_label_in_the_data, data_of_unequal_rows, data_of_objects, nan_loss, length_not_said,
     earlier_run_in_the_folder, checkpoint_of_another_artifact, budget_used_up, more_steps_than_the_budget,
-    run_directory_of_another_artifact, prediction_that_is_no_output,
+    run_directory_of_another_artifact, run_directory_in_use, prediction_that_is_no_output,
 )  # fmt: skip
 CONTINUED = (earlier_run_in_the_folder, checkpoint_of_another_artifact, budget_used_up)
 
@@ -460,7 +488,10 @@ def test_an_artifact(
     monkeypatch.chdir(tmp_path)
     result = mistake()
     said = [line for line in result.stderr.splitlines(True) if line.startswith(("error: ", "Error: ", "  "))]
-    golden(f"errors/artifact_{mistake.__name__}.txt", "".join(said).replace(str(tmp_path), "."))
+    golden(
+        f"errors/artifact_{mistake.__name__}.txt",
+        re.sub(r"process \d+", "process 1", "".join(said).replace(str(tmp_path), ".")),
+    )
     assert result.exit_code in (1, 2)
     assert "Traceback" not in result.output
     assert result.exit_code == 2 or len(said) == 3

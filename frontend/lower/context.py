@@ -25,6 +25,11 @@ BATCH = Sym("N")
 LENGTHS = "@lengths"
 """Suffix of the feed that holds the lengths of a LoD variable's sequences."""
 
+# Ops that cannot be compiled, where the user can do better than to leave the layer out.
+_REMEDIES: Mapping[str, str] = {
+    "dpsgd": "leave out mechanism='paddle': the default has the noise that is accounted for"
+}
+
 
 def dtype_of(kind: VarType) -> DType:
     """The IR's element type; raises LoweringError for one it does not have."""
@@ -129,7 +134,7 @@ class FunctionLowering:
             raise LoweringError(
                 f"{op.loc.layer or op.type}: the op {op.type} cannot be compiled yet",
                 where=op.loc.place,
-                hint="leave the layer out, or write it with other layers",
+                hint=_REMEDIES.get(op.type, "leave the layer out, or write it with other layers"),
             )
         with frame.b.at(Loc(op.loc.file, op.loc.line, op.loc.layer or op.type)):
             rule(OpLowering(self, op, frame))
