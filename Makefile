@@ -60,6 +60,7 @@ docs: ## Check that the documents' commands and links hold
 nightly: ## The long audits: statistical tests with fresh keys, rule mutants
 	$(PY) -m pytest -q -m nightly
 	$(PY) tests/mutants.py
+	TVM_NUM_THREADS=1 $(PY) tests/mutants.py --cpu
 
 wheel: ## Build the wheel into dist/
 	rm -rf build dist

@@ -6,7 +6,7 @@ dropped negation.  The cases of the ops that use the method then run, in this pr
 *survives*, and survivors fail the run unless EQUIVALENT says why they compute the same.
 
 With ``--cpu`` the lowerings (``to_tvm``, ``element`` and the methods that only these call) are broken instead: the
-first few mutants of each are compiled with the op's smallest cases and compared with ``evaluate``.
+first few mutants of each are compiled with the smallest cases of one op and compared with ``evaluate``.
 
     python tests/mutants.py [FAMILY ...] [--cpu] [-v]
 """
@@ -18,6 +18,8 @@ import ast
 import copy
 import inspect
 import itertools
+import os
+import signal
 import sys
 import textwrap
 import types
@@ -38,15 +40,16 @@ from cases import Case, ErrorCase, all_cases, all_errors  # noqa: E402
 from fluidc.compiler.ops import OPS  # noqa: E402
 from fluidc.compiler.ops.base import Op  # noqa: E402
 from fluidc.compiler.ops.kinds import ExampleKind  # noqa: E402
-from mutants_equivalent import EQUIVALENT  # noqa: E402
+from mutants_equivalent import EQUIVALENT, EQUIVALENT_COMPILED  # noqa: E402
 
 RULES = ("evaluate", "vjp", "example_axis", "example_norm_sq", "example_grad", "decompose")
-LOWERINGS = ("to_tvm", "element")
 OTHERS = ("infer", "to_onnx")
 CPU_MUTANTS = 3
 """Mutants of one lowering that are compiled."""
-CPU_CASES = 4
-"""Cases, the smallest ones, that a mutant of a lowering is compiled with."""
+CPU_CASES = 10
+"""Cases that a mutant of a lowering is compiled with: the smallest of the op that has most."""
+CPU_SECONDS = 60
+"""How long a mutant of a lowering may take to compile and run; after that it is taken to hang."""
 FACETS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("test_types", lambda case: True),
     ("test_evaluate", lambda case: True),
@@ -185,7 +188,9 @@ class Method:
 
     @property
     def function(self) -> types.FunctionType:
-        return self.held.fget if isinstance(self.held, property) else self.held
+        function = self.held.fget if isinstance(self.held, property) else self.held
+        assert isinstance(function, types.FunctionType)
+        return function
 
     @property
     def family(self) -> str:
@@ -259,13 +264,16 @@ def noticed(method: Method) -> bool:
 
 
 def noticed_compiled(method: Method) -> bool:
-    """Whether one of the smallest cases does not compile, or computes something else than ``evaluate``."""
-    compilable = [case for case in method.cases if case.cpu is True]
-    first_of_each_op = {case.op_name: case for case in reversed(compilable)}
-    smallest = sorted(compilable, key=lambda case: sum(np.size(getattr(x, "data", x)) for x in case.inputs))
-    chosen = {case.id: case for case in [*smallest, *first_of_each_op.values()][:CPU_CASES]}
+    """Whether cases of one op do not compile, or compute something else than ``evaluate``."""
+    by_op: dict[str, list[Case]] = {}
+    for case in method.cases:
+        if case.cpu is True:
+            by_op.setdefault(case.op_name, []).append(case)
+    richest = max(by_op.values(), key=len, default=[])
+    smallest = sorted(richest, key=lambda case: sum(np.size(getattr(x, "data", x)) for x in case.inputs))
     try:
-        jobs = [compiled.job(case, f"case{i}", symbolic=False) for i, case in enumerate(chosen.values())]
+        numbered = enumerate(smallest[:CPU_CASES])
+        jobs = [compiled.job(case, f"case{i}", symbolic=False) for i, case in numbered]
         engine = compiled.compile_together(jobs).engine()
         for job in jobs:
             compiled.check(engine, job)
@@ -274,6 +282,16 @@ def noticed_compiled(method: Method) -> bool:
     except BaseException:
         return True
     return False
+
+
+def apart(judge: Callable[[Method], bool], method: Method) -> bool:
+    """What ``judge`` says in a process of its own: a broken lowering may write anywhere, or never end."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(CPU_SECONDS)
+        os._exit(int(judge(method)))
+    _, status = os.waitpid(child, 0)
+    return status != 0
 
 
 def executed(methods: Iterable[Method]) -> set[types.CodeType]:
@@ -320,27 +338,32 @@ def main() -> int:
     warnings.simplefilter("ignore")
     all_methods = [m for m in methods() if not chosen.families or m.family in chosen.families]
     called = executed(all_methods)
+    if chosen.cpu:  # the code generator is loaded once, not by every child
+        compiled.compile_together([compiled.job(all_cases()[0], "first", symbolic=False)])
+    equivalent = EQUIVALENT_COMPILED if chosen.cpu else EQUIVALENT
     killed, explained, survivors = 0, set[str](), list[str]()
     for method in all_methods:
         in_process = method.name in RULES or method.function.__code__ in called
         if method.name in OTHERS or in_process == chosen.cpu:
             continue
-        judge = noticed_compiled if chosen.cpu else noticed
-        for name, mutant in itertools.islice(method.mutants(), CPU_MUTANTS if chosen.cpu else None):
+        mutants = list(itertools.islice(method.mutants(), CPU_MUTANTS if chosen.cpu else None))
+        if chosen.cpu and mutants and apart(noticed_compiled, method):
+            raise AssertionError(f"{method.owner.__name__}: a case fails without any mutation")
+        for name, mutant in mutants:
             setattr(method.owner, method.name, mutant)
             try:
-                dead = judge(method)
+                dead = apart(noticed_compiled, method) if chosen.cpu else noticed(method)
             finally:
                 setattr(method.owner, method.name, method.held)
             if dead:
                 killed += 1
-            elif name in EQUIVALENT:
+            elif name in equivalent:
                 explained.add(name)
             else:
                 survivors.append(name)
-            if chosen.verbose or not (dead or name in EQUIVALENT):
+            if chosen.verbose or not (dead or name in equivalent):
                 print(f"{'killed' if dead else 'SURVIVED'}  {name}", flush=True)
-    stale = [] if chosen.families or chosen.cpu else sorted(set(EQUIVALENT) - explained)
+    stale = [] if chosen.families else sorted(set(equivalent) - explained)
     for name in stale:
         print(f"STALE explanation  {name}")
     print(f"{killed} killed, {len(explained)} equivalent, {len(survivors)} survived, {len(stale)} stale explanations")

@@ -47,6 +47,11 @@ def sgd(loss: fluid.Variable) -> None:
 STATED: dict[str, Any] = {"clip": 1.0, "batch_size": 2.0, "sigma": 1.0}
 
 
+def but(**changed: Any) -> dict[str, Any]:
+    """What the examples state, with changes."""
+    return STATED | changed
+
+
 def dpsgd(loss: fluid.Variable) -> None:
     fluid.optimizer.Dpsgd(0.1, **STATED).minimize(loss)
 
@@ -205,57 +210,48 @@ def loss_times_batch_size_under_dpsgd() -> None:
 
 
 def no_batch_size() -> None:
-    stated = STATED | {"batch_size": 0}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(batch_size=0)).minimize(classifier())
 
 
 def negative_clip() -> None:
-    stated = STATED | {"clip": -1.0}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(clip=-1.0)).minimize(classifier())
 
 
 def unknown_clipping() -> None:
-    stated = STATED | {"clipping": "elastic"}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="elastic")).minimize(classifier())
 
 
 def unknown_mechanism() -> None:
-    stated = STATED | {"mechanism": "laplace"}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(mechanism="laplace")).minimize(classifier())
 
 
 def clipping_of_a_later_version() -> None:
-    stated = STATED | {"clipping": "adaptive"}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="adaptive")).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 
 def mechanism_of_a_later_version() -> None:
-    stated = STATED | {"mechanism": "discrete"}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(mechanism="discrete")).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 
 def kernel_of_paddle() -> None:
-    stated = STATED | {"mechanism": "paddle"}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(mechanism="paddle")).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 
 def adjacency_without_a_theorem() -> None:
-    stated = STATED | {"sampler": "balls", "adjacency": "replace-one"}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(sampler="balls", adjacency="replace-one")).minimize(classifier())
 
 
 def epsilon_that_cannot_be_kept() -> None:
-    stated = STATED | {"sigma": None, "epsilon": 1e-9, "dataset_size": 4, "delta": 1e-12, "max_steps": 1000000}
+    stated = but(sigma=None, epsilon=1e-9, dataset_size=4, delta=1e-12, max_steps=1000000)
     fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 
 def budget_that_does_not_add_up() -> None:
-    stated = STATED | {"epsilon": 1.0, "dataset_size": 4, "delta": 1e-5, "max_steps": 1000}
-    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(epsilon=1.0, dataset_size=4, delta=1e-5, max_steps=1000)).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 
@@ -325,7 +321,9 @@ def test_a_refused_step_changes_nothing() -> None:
 
 
 def _value(scope: fluid.Scope, name: str) -> np.ndarray:
-    return np.array(scope.find_var(name).get_tensor().array)
+    variable = scope.find_var(name)
+    assert variable is not None
+    return np.array(variable.get_tensor().array)
 
 
 # Mistakes with artifacts --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ _EVEN = "an even function follows"
 _UNUSED = "the logarithm of this filler is replaced right away"
 _FIXED = "image sizes are fixed numbers: the batch never lies on axis 2 or 3"
 
+# Rules that run in this process.
 EQUIVALENT: dict[str, str] = {
     "reduce.Prod.pullback: 1.0->2.0 in `b.fill((), dtype, 1.0)`": "the filler is divided out again",
     "shape.Concat.example_axis: 0->1 in `listed[0]`": "all have the same post",
@@ -59,3 +60,6 @@ EQUIVALENT: dict[str, str] = {
         "a public operand has no extent that divides into as many slices as there are examples"
     ),
 }
+
+# Lowerings.
+EQUIVALENT_COMPILED: dict[str, str] = {}

@@ -136,6 +136,7 @@ CASES = (
     move("pad", "constant", lambda v: sh.Pad(v, (0, 1), (0, 2), 7.0), X, padded((0, 1), (0, 2), 7.0), (E0,), E0),
     move("pad", "batch", lambda v: sh.Pad(v, (1, 0), (2, 0)), X, padded((1, 0), (2, 0), 0.0)),
     move("pad", "interior", lambda v: sh.Pad(v, (1, 0), (0, 1), 0.5, (1, 2)), X, padded((1, 0), (0, 1), 0.5, (1, 2))),
+    move("pad", "one-column", lambda v: sh.Pad(v, (0, 1), (0, 0), 7.0), X[:, :1], padded((0, 1), (0, 0), 7.0)),
     move("pad", "between", lambda v: sh.Pad(v, (0, 0), (0, 0), 0.5, (0, 1)), X, padded((0, 0), (0, 0), 0.5, (0, 1))),
     move("pad", "empty-between", lambda v: sh.Pad(v, (1, 0), (0, 0), 0.5, (1, 0)), X[:0],
          lambda x: np.full((1, 3), 0.5, np.float32)),
