@@ -16,6 +16,7 @@ from ..compiler.codegen.target import BuildOptions, check_target
 from ..compiler.driver import Compiled, Source, compile_source
 from ..compiler.errors import TargetError
 from ..compiler.ir.types import DType, Sym, TensorType
+from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
 from ..runtime.engine import Engine
 from ..runtime.errors import DataError
@@ -189,8 +190,8 @@ class Executor:
     def _compile(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int) -> Compiled:
         types = {name: _feed_type(program, name, array) for name, array in feeds.items()}
         source = lower(program, fetches=fetches, feed_types=types)
-        # A program without feeds (a startup program) runs once: numpy is done before a compiler would start.
-        target = self.target if _reads_feeds(source) else "reference"
+        # A startup program runs once: numpy is done before a compiler would start.
+        target = self.target if _runs_often(source) else "reference"
         return compile_source(source, target=target, batch=rows, options=BuildOptions())
 
 
@@ -316,8 +317,10 @@ def _feed_type(program: Program, name: str, array: Array) -> TensorType:
     return TensorType(dtype, tuple(shape))
 
 
-def _reads_feeds(source: Source) -> bool:
-    return any(param.role == "feed" for function in source.module.functions for param in function.params)
+def _runs_often(source: Source) -> bool:
+    """Whether a program is fed or trains; what does neither is a startup program, or as cheap as one."""
+    fed = any(param.role == "feed" for function in source.module.functions for param in function.params)
+    return fed or any(isinstance(op, Backward) for function in source.module.functions for op in function.ops)
 
 
 def _written_without_reading(compiled: Compiled) -> set[str]:
