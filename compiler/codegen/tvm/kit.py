@@ -275,7 +275,7 @@ class Block:
         return buffer
 
     def register(self, dtype: DType, lanes: int, name: str = "r") -> Buffer:
-        """One vector in a register; read and written with ``get`` and ``put``."""
+        """One vector in a register (not of truth values, see ``let``); read and written with ``get`` and ``put``."""
         buffer = tirx.decl_buffer((1,), dtype_name(dtype, lanes), name=self.names.fresh(name), scope="local")
         self._allocate(buffer)
         return buffer
@@ -299,7 +299,12 @@ class Block:
 
     def let(self, value: Value, dtype: DType, name: str = "v") -> Value:
         """``value`` computed once, here."""
-        register = self.register(dtype, lanes_of(value), name)
+        lanes = lanes_of(value)
+        if dtype is DType.BOOL and lanes > 1:
+            # A vector of truth values keeps only some of its lanes in memory; bytes keep them all.
+            ones = tirx.Select(value, const(1, DType.I8, lanes), const(0, DType.I8, lanes))
+            return tirx.NE(self.let(ones, DType.I8, name), const(0, DType.I8, lanes))
+        register = self.register(dtype, lanes, name)
         self.put(register, value)
         return self.get(register)
 

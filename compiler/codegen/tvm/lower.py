@@ -347,9 +347,11 @@ class Lowering:
         assert stride is not None
         if guard is None:
             return self.block.read(buffer, flat, self.lanes, stride)
+        if dtype is DType.BOOL:
+            return self._gather(node, guard)
         if lanes_of(guard) == 1:
             return self._guarded_by_scalar(buffer, flat, stride, guard, dtype)
-        if stride == 1 and dtype is not DType.BOOL:
+        if stride == 1:
             address = tirx.address_of(self.block.read(buffer, flat))
             nothing = const(0, dtype, self.lanes)
             return tirx.call_llvm_pure_intrin(
