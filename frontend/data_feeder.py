@@ -23,9 +23,7 @@ class DataFeeder:
         program: Where names are looked up; the default main program if None.
     """
 
-    def __init__(
-        self, feed_list: Sequence[Variable | str], place: Place, program: Program | None = None
-    ) -> None:
+    def __init__(self, feed_list: Sequence[Variable | str], place: Place, program: Program | None = None) -> None:
         program = program or default_main_program()
         self.place = place
         self._vars = [program.global_block().var(v) if isinstance(v, str) else v for v in feed_list]

@@ -142,9 +142,7 @@ class Artifact:
                 raise _unfit(f"{name!r} is {spec.kind} state, which is not private and never exported", STATE)
             if value.dtype != numpy_dtype(spec.dtype, name) or value.shape != spec.shape:
                 wanted = f"{spec.dtype}{list(spec.shape)}"
-                raise _unfit(
-                    f"{name!r} is {wanted}, its value is {value.dtype}{list(value.shape)}", STATE
-                )
+                raise _unfit(f"{name!r} is {wanted}, its value is {value.dtype}{list(value.shape)}", STATE)
 
     @property
     def module(self) -> bytes | None:
@@ -159,9 +157,7 @@ class Artifact:
     def to_bytes(self) -> bytes:
         """The file, byte for byte the same for the same artifact."""
         members = self._members()
-        listed = tuple(
-            Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items()
-        )
+        listed = tuple(Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items())
         manifest = replace(self.manifest, members=listed).to_json()
         text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
         buffer = io.BytesIO()
@@ -194,9 +190,7 @@ class Artifact:
         try:
             data = Path(path).read_bytes()
         except OSError as error:
-            raise ArtifactError(
-                f"the artifact cannot be read: {error.strerror}", str(path), "check the path"
-            ) from None
+            raise ArtifactError(f"the artifact cannot be read: {error.strerror}", str(path), "check the path") from None
         return cls.from_bytes(data, str(path))
 
     @classmethod
@@ -204,9 +198,7 @@ class Artifact:
         """`read` of a file already in memory; ``where`` names it in errors. Raises ArtifactError."""
         contents = _read_archive(data, where)
         if MANIFEST not in contents:
-            raise ArtifactError(
-                f"there is no {MANIFEST} in it", where, "give a file that fluidc compile wrote"
-            )
+            raise ArtifactError(f"there is no {MANIFEST} in it", where, "give a file that fluidc compile wrote")
 
         def refuse(what: str, at: str) -> ArtifactError:
             return ArtifactError(

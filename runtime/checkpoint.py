@@ -85,9 +85,7 @@ class Checkpoint:
     state: Mapping[str, Array]
 
 
-def save_checkpoint(
-    directory: Path | str, state: Mapping[str, Array], meta: CheckpointMeta, *, keep: int = 3
-) -> Path:
+def save_checkpoint(directory: Path | str, state: Mapping[str, Array], meta: CheckpointMeta, *, keep: int = 3) -> Path:
     """Write ``step-000123.safetensors`` durably, then remove all but the ``keep`` newest up to that step.
 
     Returns the path. ``directory`` is made where it does not exist. Raises CheckpointError when the disk
@@ -127,9 +125,7 @@ def load_checkpoint(path: Path | str, artifact: str) -> Checkpoint:
     return checkpoint
 
 
-def newest_checkpoint(
-    directory: Path | str, artifact: str, on_skip: Callable[[str], None]
-) -> Checkpoint | None:
+def newest_checkpoint(directory: Path | str, artifact: str, on_skip: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint in ``directory`` that can be read, or None where there is none at all.
 
     Each damaged one is skipped, and ``on_skip`` gets a message that names it. Raises CheckpointError when all
@@ -161,9 +157,7 @@ def _load(path: Path) -> Checkpoint:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(
-            f"the checkpoint cannot be read: {error.strerror}", str(path), "check the path"
-        ) from None
+        raise CheckpointError(f"the checkpoint cannot be read: {error.strerror}", str(path), "check the path") from None
     try:
         header = tensors.metadata_of(data)
         state = tensors.decode(data)

@@ -75,9 +75,7 @@ class FeedCheck:
             hint = f"feed a numpy array of numbers, of dtype {wanted}"
         else:
             hint = f'cast it: feed {self.spec.name}.astype("{wanted}")'
-        return DataError(
-            f"feed {self.spec.name!r} is {array.dtype}, the program wants {wanted}", self.where, hint
-        )
+        return DataError(f"feed {self.spec.name!r} is {array.dtype}, the program wants {wanted}", self.where, hint)
 
     def _wrong_shape(self, shape: tuple[int, ...]) -> DataError:
         name, declared = self.spec.name, self.spec.shape

@@ -296,9 +296,7 @@ def _rotate(
     return np.stack([radius * x, radius * y], axis=2).reshape(-1)
 
 
-def gaussian(
-    key: Key, *, domain: Domain, tensor: int, draw: int, rank: int = 0, count: int
-) -> NDArray[np.float32]:
+def gaussian(key: Key, *, domain: Domain, tensor: int, draw: int, rank: int = 0, count: int) -> NDArray[np.float32]:
     """``count`` independent N(0, 1) draws, f32[count], of one (domain, tensor, draw, rank).
 
     Raises ValueError for a field out of range (see `words`).

@@ -114,9 +114,7 @@ class Ledger:
         return cls(spec, _Memory(), read_records(b"", spec.sha256(), "memory"), "the ledger in memory", void)
 
     @classmethod
-    def open(
-        cls, run_dir: Path | str, spec: PrivacySpec, *, void: Void = "", resume: Position | None = None
-    ) -> Ledger:
+    def open(cls, run_dir: Path | str, spec: PrivacySpec, *, void: Void = "", resume: Position | None = None) -> Ledger:
         """Open or begin the ledger in ``run_dir``, and hold its lock until `close`.
 
         Args:

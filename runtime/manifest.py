@@ -442,6 +442,4 @@ def _refuse_doubles(what: str, names: list[str]) -> None:
 
 
 def _contradiction(where: str, what: str) -> ArtifactError:
-    return ArtifactError(
-        f"the manifest contradicts itself: {what}", f"manifest, {where}", "compile the script again"
-    )
+    return ArtifactError(f"the manifest contradicts itself: {what}", f"manifest, {where}", "compile the script again")

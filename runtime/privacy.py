@@ -213,9 +213,7 @@ class PrivacySpec:
         if count == 0:
             return 0.0
         return next(
-            entry.epsilon
-            for entry in self.table
-            if entry.count == counts[row] and entry.delta == deltas[column]
+            entry.epsilon for entry in self.table if entry.count == counts[row] and entry.delta == deltas[column]
         )
 
     def _counts(self) -> list[int]:

@@ -98,9 +98,7 @@ def check_unused(model: Model, directory: Path) -> None:
 def _run_to_json(model: Model) -> Json:
     course = model.course
     drawn: Json = (
-        None
-        if course is None
-        else {"sampler": course.sampler, "batch": course.batch, "examples": course.examples}
+        None if course is None else {"sampler": course.sampler, "batch": course.batch, "examples": course.examples}
     )
     return {"format_version": FORMAT_VERSION, "seed": model.seed, "course": drawn}
 

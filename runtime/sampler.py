@@ -260,9 +260,7 @@ def plain_sampler(
     return SliceSampler(examples, batch, key, drop_tail=drop_tail, state=state)
 
 
-def private_sampler(
-    spec: PrivacySpec, examples: int, key: Key, *, words: WordSource = keystream.fast_words
-) -> Sampler:
+def private_sampler(spec: PrivacySpec, examples: int, key: Key, *, words: WordSource = keystream.fast_words) -> Sampler:
     """The sampler that ``spec`` was accounted for; always at the start of an epoch.
 
     A resumed run makes a new one with a new key: it draws new Poisson lots, or starts a new counted epoch.
@@ -295,9 +293,7 @@ def _check_examples(examples: int) -> None:
 
 
 def _unstated(spec: PrivacySpec, what: str) -> SamplerError:
-    return SamplerError(
-        f"{what} is not stated", f"sampler, {spec.sampler}", "compile with dataset_size or sample_rate"
-    )
+    return SamplerError(f"{what} is not stated", f"sampler, {spec.sampler}", "compile with dataset_size or sample_rate")
 
 
 def _wrong(what: str, where: str) -> SamplerError:

@@ -174,8 +174,7 @@ class Stepper:
             self._rng_counter[...] = counter
             raise
         values = {
-            spec.name: _combine(spec, [part[i] for part in parts], sizes)
-            for i, spec in enumerate(accumulate.fetches)
+            spec.name: _combine(spec, [part[i] for part in parts], sizes) for i, spec in enumerate(accumulate.fetches)
         }
         return values | dict(zip(apply.names, last, strict=True))
 
@@ -233,9 +232,7 @@ class Stepper:
         buffer[...] = array
         return handle
 
-    def _padded(
-        self, plan: _Plan, arrays: Sequence[Array], start: int, size: int, batch: int
-    ) -> list[Handle]:
+    def _padded(self, plan: _Plan, arrays: Sequence[Array], start: int, size: int, batch: int) -> list[Handle]:
         """Arguments for rows [start, start + size) of a lot, padded to ``batch`` rows."""
         arguments = list(plan.arguments)
         for slot, array in zip(plan.slots, arrays, strict=True):
@@ -315,12 +312,8 @@ class Stepper:
         fetches = tuple(output for output in spec.outputs if output.kind == "fetch")
         return _Plan(
             spec=spec,
-            arguments=tuple(
-                self._handles[b.name] if b.kind == "state" else own.get(b.kind) for b in spec.inputs
-            ),
-            slots=tuple(
-                _Slot(i, self._checks[b.name]) for i, b in enumerate(spec.inputs) if b.kind == "feed"
-            ),
+            arguments=tuple(self._handles[b.name] if b.kind == "state" else own.get(b.kind) for b in spec.inputs),
+            slots=tuple(_Slot(i, self._checks[b.name]) for i, b in enumerate(spec.inputs) if b.kind == "feed"),
             mask=kinds.index("mask") if masked else None,
             fetches=fetches,
             names=tuple(output.name for output in fetches),

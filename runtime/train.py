@@ -141,9 +141,7 @@ class PlainSteps:
         if start is not None and model.course != course:
             start = SamplerState(start.epoch + (start.position > 0), 0)
         model.course = course
-        self._sampler = plain_sampler(
-            kind, data.rows, batch, model.seed, drop_tail=fixed is not None, state=start
-        )
+        self._sampler = plain_sampler(kind, data.rows, batch, model.seed, drop_tail=fixed is not None, state=start)
         self.lots_per_epoch = self._sampler.lots_per_epoch
         self.dropped = data.rows % batch if fixed is not None else 0
 
@@ -167,9 +165,7 @@ class PrivateSteps:
         first_epoch: epochs that this ledger's run has counted already.
     """
 
-    def __init__(
-        self, model: Model, data: DataSet, ledger: Ledger, secret: bytes | None, first_epoch: int = 0
-    ) -> None:
+    def __init__(self, model: Model, data: DataSet, ledger: Ledger, secret: bytes | None, first_epoch: int = 0) -> None:
         self._model = model
         self._data = data
         self._ledger = ledger

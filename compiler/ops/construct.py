@@ -264,4 +264,3 @@ class OpBuilder(Builder):
 
 def _axes(x: Value, axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({axis % max(x.tensor.rank, 1) for axis in axes}))
-

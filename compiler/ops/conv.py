@@ -75,9 +75,7 @@ class Convolution(Op):
     # The other two ops at the same strides, pads, dilations and groups ---------------------------------
 
     def convolve(self, b: OpBuilder, x: Value, w: Value) -> Value:
-        return b(
-            Conv2d(x, w, strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups)
-        )
+        return b(Conv2d(x, w, strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups))
 
     def input_grad(self, b: OpBuilder, w: Value, ct: Value, x_shape: Shape) -> Value:
         return b(

@@ -8,9 +8,7 @@ from ..ir.types import DType, Shape
 from .emit import Expr, Loops, TvmEmitter
 
 
-def each(
-    t: TvmEmitter, loops: Loops, shape: Shape, body: Callable[..., None], *, parallel: bool = True
-) -> None:
+def each(t: TvmEmitter, loops: Loops, shape: Shape, body: Callable[..., None], *, parallel: bool = True) -> None:
     """``body(*index)`` for every index of ``shape``, row-major, indices i64.
 
     With ``parallel`` the first axis of several elements may run on several threads.

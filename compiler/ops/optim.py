@@ -277,9 +277,7 @@ class CenteredRmsProp(Update):
     epsilon: float = 1e-6
     momentum: float = 0.0
 
-    def formula(
-        self, m: Maths, s: dict[str, Any], p: Any, g: Any, square: Any, mean: Any, v: Any
-    ) -> tuple[Any, ...]:
+    def formula(self, m: Maths, s: dict[str, Any], p: Any, g: Any, square: Any, mean: Any, v: Any) -> tuple[Any, ...]:
         square = self.rho * square + self.one_minus(self.rho) * g * g
         mean = self.rho * mean + self.one_minus(self.rho) * g
         v = self.momentum * v + s["lr"] * g / m.sqrt(square - mean * mean + self.epsilon)

@@ -99,7 +99,10 @@ class Like(_Ragged):
 
 @dataclass(frozen=True, eq=False)
 class FromLengths(_Ragged):
-    """``data`` [T, …] divided into rows of ``lengths`` i64[N]; the lengths are taken to add up to T."""
+    """``data`` [T, …] divided into rows of ``lengths`` i64[N]; the lengths are taken to add up to T.
+
+    Compiled code does not check them, but no row reaches beyond the data.
+    """
 
     name: ClassVar[str] = "ragged.from_lengths"
 
@@ -124,9 +127,15 @@ class FromLengths(_Ragged):
     def to_tvm(self, t: TvmEmitter, data: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         count = self.result.ragged.count
 
+        tokens = t.extent(data.shape[0])
+
         def write(loops: Loops, out: Tensor) -> None:
+            def row(i: Expr) -> None:
+                length = t.minimum(t.maximum(lengths[i], t.const(0, DType.I64)), tokens)
+                loops.store(out, i + 1, t.minimum(out[i] + length, tokens))
+
             loops.store(out, 0, t.const(0, DType.I64))
-            loops.serial(count, lambda i: loops.store(out, i + 1, out[i] + lengths[i]))
+            loops.serial(count, row)
 
         (offsets,) = t.loops([((_offsets_extent(count),), DType.I64)], write)
         return data, offsets

@@ -124,9 +124,7 @@ class Reduction(Op):
             full = [inner.pop(0) if axis in self.axes else outer.pop(0) for axis in range(len(shape))]
             return x[tuple(full)]
 
-        return t.reduce(
-            self.kind, out, tuple(shape[a] for a in self.axes), element, dtype, accumulator(dtype)
-        )
+        return t.reduce(self.kind, out, tuple(shape[a] for a in self.axes), element, dtype, accumulator(dtype))
 
 
 class Sum(Reduction):

@@ -178,9 +178,7 @@ class _Sweep:
 
     def _add(self, value: Value, grad: Value) -> None:
         if grad.type != value.type:
-            raise MissingRule(
-                f"the vjp of an op gave a cotangent of type {grad.type} for a value of type {value.type}"
-            )
+            raise MissingRule(f"the vjp of an op gave a cotangent of type {grad.type} for a value of type {value.type}")
         self.cts.setdefault(value, []).append(grad)
 
 

@@ -244,9 +244,7 @@ class _Flow:
 
     def _refusal(self, op: OpBase, reason: str) -> PrivacyError:
         layer = f" of `{op.loc.layer}`" if op.loc.layer else ""
-        return PrivacyError(
-            f"{op.name}{layer} in function {self.function.name}: {reason}", where=op.loc.place or None
-        )
+        return PrivacyError(f"{op.name}{layer} in function {self.function.name}: {reason}", where=op.loc.place or None)
 
 
 def _root(value: Value) -> Value:
@@ -265,4 +263,3 @@ def _label_of(kind: Kind) -> Label:
     if isinstance(kind, PublicKind):
         return Public()
     return Example() if isinstance(kind, ExampleKind) else Mixed()
-

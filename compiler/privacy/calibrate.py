@@ -128,9 +128,7 @@ def finite_bit_error(mechanism: Mechanism, steps: int, delta: float, where: str 
     )
 
 
-def _least_noise(
-    start: float, floor: float, target: float, cost: Cost, near: float, slope: float = 1.0
-) -> float:
+def _least_noise(start: float, floor: float, target: float, cost: Cost, near: float, slope: float = 1.0) -> float:
     """Return a feasible σ ≥ ``floor`` with ε near the target; one above MAX_NOISE where there is none.
 
     ``slope`` estimates −d log ε / d log σ, which is at least about 1.

@@ -54,9 +54,7 @@ def parse_sampler(text: str, where: str | None = None) -> Sampler:
     for sampler in SAMPLERS:
         if text == sampler:
             return sampler
-    raise PrivacyError(
-        f"sampler={text!r} does not exist", where=where, hint=f"use one of: {', '.join(SAMPLERS)}"
-    )
+    raise PrivacyError(f"sampler={text!r} does not exist", where=where, hint=f"use one of: {', '.join(SAMPLERS)}")
 
 
 def parse_adjacency(text: str | None, sampler: Sampler, where: str | None = None) -> Adjacency:
@@ -71,9 +69,7 @@ def parse_adjacency(text: str | None, sampler: Sampler, where: str | None = None
         if text == adjacency:
             check_pair(sampler, adjacency, where)
             return adjacency
-    raise PrivacyError(
-        f"adjacency={text!r} does not exist", where=where, hint=f"use one of: {', '.join(ADJACENCIES)}"
-    )
+    raise PrivacyError(f"adjacency={text!r} does not exist", where=where, hint=f"use one of: {', '.join(ADJACENCIES)}")
 
 
 def check_pair(sampler: Sampler, adjacency: Adjacency, where: str | None = None) -> None:

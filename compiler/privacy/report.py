@@ -54,8 +54,7 @@ class EpsilonReport:
                 else f"cross-check  {self.rdp:.5f} (Rényi accounting, an upper bound too)",
                 f"adjacency    {ADJACENCY_TEXT[step.adjacency]}",
                 f"sampler      {step.sampler}: {what}",
-                f"noise        accounted multiplier {step.noise:.6g}; "
-                f"finite bits cost {self.delta_bits:.1g} of delta",
+                f"noise        accounted multiplier {step.noise:.6g}; finite bits cost {self.delta_bits:.1g} of delta",
             )
         )
 

@@ -35,9 +35,7 @@ class EpsilonTable:
                 yield count, delta, bound
 
 
-def epsilon_table(
-    mechanism: Mechanism, max_steps: int, delta: float, cache: Cache | None = None
-) -> EpsilonTable:
+def epsilon_table(mechanism: Mechanism, max_steps: int, delta: float, cache: Cache | None = None) -> EpsilonTable:
     """Return the table of ``mechanism`` for up to ``max_steps`` steps.
 
     Up to 16 counts × δ ∈ {1e-3, …, 1e-10} and ``delta`` itself. The last row, which is the

@@ -19,9 +19,7 @@ class ScriptName(click.ParamType):
 
     name = "script"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Path, str | None]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, str | None]:
         """The path of a file that exists, and the name."""
         if isinstance(value, tuple):
             return value

@@ -58,9 +58,7 @@ REFERENCE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(r, marks=pytest.mark.nightly) if r == 11 else r for r in range(15)]
-)
+@pytest.mark.parametrize("row", [pytest.param(r, marks=pytest.mark.nightly) if r == 11 else r for r in range(15)])
 def test_reference_table_add_remove(row: int) -> None:
     q, sigma, steps, delta, rdp, pld, _ = REFERENCE[row]
     runs = [(poisson(q, sigma), steps)]
@@ -160,9 +158,7 @@ def test_runs_of_different_adjacencies_do_not_compose() -> None:
     ],
 )
 def test_sigma_is_calibrated(q: float, steps: int, target: float, sigma: float) -> None:
-    plan = resolve(
-        clip=1.0, lot=10, sample_rate=q, max_steps=steps, epsilon=target, delta=1e-5, slack=0, cache=NOWHERE
-    )
+    plan = resolve(clip=1.0, lot=10, sample_rate=q, max_steps=steps, epsilon=target, delta=1e-5, slack=0, cache=NOWHERE)
     assert plan.budget is not None
     assert plan.sigma == pytest.approx(sigma, abs=2e-4)
     assert target * (1 - 1e-3) <= plan.budget.epsilon <= target
@@ -180,9 +176,7 @@ def test_slack_is_paid_for_in_noise() -> None:
 def test_full_batch_is_fast() -> None:
     resolve(clip=1.0, lot=9, sample_rate=1, max_steps=9, epsilon=8, delta=1e-4, cache=NOWHERE)  # import
     begin = time.perf_counter()
-    plan = resolve(
-        clip=1.0, lot=1437, dataset_size=1437, sigma=5.43, max_steps=100, delta=1e-4, cache=NOWHERE
-    )
+    plan = resolve(clip=1.0, lot=1437, dataset_size=1437, sigma=5.43, max_steps=100, delta=1e-4, cache=NOWHERE)
     assert plan.budget is not None
     plan.budget.table(NOWHERE)
     assert time.perf_counter() - begin < 3
@@ -199,9 +193,7 @@ def test_max_steps_is_the_most_that_fits() -> None:
 
 
 def test_max_steps_comes_in_whole_epochs() -> None:
-    plan = resolve(
-        clip=1, lot=100, dataset_size=1000, sigma=4, epsilon=5, delta=1e-5, sampler="shuffle", cache=NOWHERE
-    )
+    plan = resolve(clip=1, lot=100, dataset_size=1000, sigma=4, epsilon=5, delta=1e-5, sampler="shuffle", cache=NOWHERE)
     assert plan.budget is not None
     assert plan.budget.max_steps % 10 == 0
     assert plan.budget.max_epochs == plan.budget.max_steps // 10
@@ -212,14 +204,10 @@ def test_max_steps_comes_in_whole_epochs() -> None:
 
 def test_all_three_are_checked_against_each_other() -> None:
     def given(target: float):
-        return resolve(
-            clip=1, lot=9, sample_rate=1, sigma=5, max_steps=100, epsilon=target, delta=1e-5, cache=NOWHERE
-        )
+        return resolve(clip=1, lot=9, sample_rate=1, sigma=5, max_steps=100, epsilon=target, delta=1e-5, cache=NOWHERE)
 
     assert given(10.1).sigma == 5
-    with pytest.raises(
-        PrivacyError, match=r"sigma=5 over max_steps=100 costs epsilon=10.0.* more than epsilon=9"
-    ):
+    with pytest.raises(PrivacyError, match=r"sigma=5 over max_steps=100 costs epsilon=10.0.* more than epsilon=9"):
         given(9)
 
 

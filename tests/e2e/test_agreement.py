@@ -53,9 +53,7 @@ def test_cpu_equals_reference_under_privacy() -> None:
     assert_close(found["cpu"][1], found["reference"][1])
 
 
-def test_artifact_equals_executor(
-    compiled_run: tuple[np.ndarray, dict[str, np.ndarray]], tmp_path: Path
-) -> None:
+def test_artifact_equals_executor(compiled_run: tuple[np.ndarray, dict[str, np.ndarray]], tmp_path: Path) -> None:
     programs = digits()
     source = lower(programs.main, startup=programs.startup, fetches=(programs.loss,))
     compile_source(source).artifact().write(tmp_path / "digits.fluidc")

@@ -20,7 +20,11 @@ def test_example_gradients_sum_to_the_gradient() -> None:
     _, total = op.vjp(b, [ct], [False, True])
     assert rows is not None
     assert total is not None
-    known = {x: floats(5, 4, 6, 6), w: floats(6, 2, 3, 3, seed=1), ct: floats(*static_shape(op.result.tensor.shape), seed=2)}
+    known = {
+        x: floats(5, 4, 6, 6),
+        w: floats(6, 2, 3, 3, seed=1),
+        ct: floats(*static_shape(op.result.tensor.shape), seed=2),
+    }
     for emitted in b.ops:
         evaluate_op(emitted, known)
     assert rows.tensor.shape == (5, 6, 2, 3, 3)

@@ -28,8 +28,9 @@ def exact_square(rows: list[np.ndarray]) -> Fraction:
     return sum((c * c for c in columns), Fraction(0))
 
 
-def norms(op: Add | Lookup | MatMul, operand: int, kinds: tuple[object, ...], known: dict[Value,
-    np.ndarray]) -> np.ndarray:
+def norms(
+    op: Add | Lookup | MatMul, operand: int, kinds: tuple[object, ...], known: dict[Value, np.ndarray]
+) -> np.ndarray:
     b = OpBuilder()
     ct = next(value for value in known if value.hint == "ct")
     found = op.example_norm_sq(b, operand, ct, kinds)  # type: ignore[arg-type]

@@ -80,9 +80,7 @@ def test_scalars_and_views_keep_their_shape_and_order() -> None:
     column_major = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(3, 2))
     again = Artifact.from_bytes(replace(base, state={"w": column_major}).to_bytes(), "m")
     np.testing.assert_array_equal(again.state["w"], column_major)
-    scalar = replace(
-        base.manifest, state=(*base.manifest.state, replace(base.manifest.state[1], name="s", shape=()))
-    )
+    scalar = replace(base.manifest, state=(*base.manifest.state, replace(base.manifest.state[1], name="s", shape=())))
     again = Artifact.from_bytes(Artifact(scalar, state={"s": np.array(3, np.float32)}).to_bytes(), "m")
     assert again.state["s"].shape == ()
 
@@ -174,9 +172,7 @@ def test_compressed_members_are_refused() -> None:
         (lambda m: m["members"][0].update(size=1), "SHA-256 differs"),
     ],
 )
-def test_manifests_that_are_not_valid_are_refused(
-    change: Callable[[dict[str, Any]], object], message: str
-) -> None:
+def test_manifests_that_are_not_valid_are_refused(change: Callable[[dict[str, Any]], object], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         Artifact.from_bytes(_with_manifest(change), "m.fluidc")
 

@@ -145,9 +145,7 @@ def test_another_artifact_is_refused_and_not_skipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
-def test_a_failed_save_keeps_the_ones_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_a_failed_save_keeps_the_ones_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     for step in (1, 2):
         save_checkpoint(tmp_path, _state(step), replace(META, step=step), keep=2)
     before = sorted(os.listdir(tmp_path))

@@ -43,9 +43,7 @@ def test_nonce_vector() -> None:
 @pytest.mark.parametrize("blocks", [0, 1, 5, 4096, 4097, 9000])
 def test_words_equal_an_independent_chacha20(blocks: int) -> None:
     key = hashlib.sha256(b"words").digest()
-    got = keystream.words(
-        key, domain=Domain.MODEL, tensor=12, draw=2**47 + 9, rank=65535, count_blocks=blocks
-    )
+    got = keystream.words(key, domain=Domain.MODEL, tensor=12, draw=2**47 + 9, rank=65535, count_blocks=blocks)
     stream = keystream.nonce(domain=Domain.MODEL, tensor=12, draw=2**47 + 9, rank=65535)
     assert got.shape == (blocks, 16)
     assert got.dtype == np.uint32
@@ -54,9 +52,7 @@ def test_words_equal_an_independent_chacha20(blocks: int) -> None:
 
 @pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize(("first", "blocks"), [(0, 0), (0, 1), (7, 100), (2**32 - 3, 3)])
-def test_fast_words_are_the_words(
-    monkeypatch: pytest.MonkeyPatch, installed: bool, first: int, blocks: int
-) -> None:
+def test_fast_words_are_the_words(monkeypatch: pytest.MonkeyPatch, installed: bool, first: int, blocks: int) -> None:
     if not installed:
         monkeypatch.setattr(keystream, "_installed_cipher", lambda: None)
     key = np.frombuffer(hashlib.sha256(b"fast").digest(), dtype="<u4").astype(np.uint32)
@@ -82,21 +78,15 @@ def test_fast_words_use_the_installed_cipher(monkeypatch: pytest.MonkeyPatch) ->
     got = keystream.fast_words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, count_blocks=1)
     assert got.shape == (1, 16)
     with pytest.raises(ValueError, match="32-bit block counter"):
-        keystream.fast_words(
-            RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 1, count_blocks=2
-        )
+        keystream.fast_words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 1, count_blocks=2)
 
 
 def test_counter_runs_to_its_last_value_and_no_further() -> None:
-    last = keystream.words(
-        RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 2, count_blocks=2
-    )
+    last = keystream.words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 2, count_blocks=2)
     stream = keystream.nonce(domain=Domain.GRADIENT, tensor=0, draw=0)
     np.testing.assert_array_equal(last[1:], _cryptography_words(RFC_KEY, stream, 2**32 - 1, 1))
     with pytest.raises(ValueError, match="32-bit block counter"):
-        keystream.words(
-            RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 1, count_blocks=2
-        )
+        keystream.words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, first_block=2**32 - 1, count_blocks=2)
 
 
 def test_key_as_words_equals_key_as_bytes() -> None:
@@ -181,9 +171,7 @@ def test_angle_turns_by_quadrants(quadrant: int) -> None:
 
 def test_float32_stays_within_1e_6_of_the_arbiter_and_is_never_zero() -> None:
     count = 1_000_000
-    flat = keystream.words(
-        RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=1, count_blocks=keystream.blocks_for(count)
-    )
+    flat = keystream.words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=1, count_blocks=keystream.blocks_for(count))
     fast, exact = keystream.normals_from_words(flat, count), keystream.normals_from_words_f64(flat, count)
     assert fast.dtype == np.float32
     assert np.abs(fast - exact).max() <= 1e-6

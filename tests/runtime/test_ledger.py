@@ -58,9 +58,7 @@ def test_a_record_has_the_fields_of_the_specification(tmp_path: Path) -> None:
     assert (second["kind"], second["first"], second["count"]) == ("reserve", 0, 5)
 
 
-def test_a_reservation_is_durable_before_step_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reservation_is_durable_before_step_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger.open(tmp_path, POISSON)
     calls: list[str] = []
 

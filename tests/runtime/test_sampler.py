@@ -221,9 +221,7 @@ def test_the_number_of_lots_of_balls_does_not_depend_on_the_data() -> None:
         (lambda: SliceSampler(3, 4, KEY, state=SamplerState(0, 4)), "is no place in 3 examples"),
         (lambda: private_sampler(replace(SHUFFLE, lot=2.5), 10, KEY), "whole number"),
         (
-            lambda: private_sampler(
-                replace(POISSON, accounting="none", reason="-", table=(), q_num=None), 10, KEY
-            ),
+            lambda: private_sampler(replace(POISSON, accounting="none", reason="-", table=(), q_num=None), 10, KEY),
             "not stated",
         ),
         (

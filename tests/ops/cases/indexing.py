@@ -64,7 +64,7 @@ def ordered(axis, *, descending, count=None):
         values, places = np.zeros((*moved.shape[:-1], k), x.dtype), np.zeros((*moved.shape[:-1], k), np.int64)
         for o in np.ndindex(*moved.shape[:-1]):
             row = [-math.inf if v != v else v for v in moved[o].tolist()]
-            order = sorted(range(len(row)), key=lambda i: (-row[i] if descending else row[i]))[:k]
+            order = sorted(range(len(row)), key=lambda i: -row[i] if descending else row[i])[:k]
             values[o], places[o] = [moved[o][i] for i in order], order
         return np.moveaxis(values, -1, axis), np.moveaxis(places, -1, axis)
 

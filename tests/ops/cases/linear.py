@@ -19,8 +19,9 @@ def product(ta=False, tb=False):
         for index in np.ndindex(*out.shape):
             *batch, i, j = index
             a = x[(*(0 if d == 1 else b for d, b in zip(x.shape[:-2], batch[len(batch) - x.ndim + 2 :])), i)]
-            c = w[(*(0 if d == 1 else b for d, b in zip(w.shape[:-2], batch[len(batch) - w.ndim + 2 :])), slice(None),
-            j)]
+            c = w[
+                (*(0 if d == 1 else b for d, b in zip(w.shape[:-2], batch[len(batch) - w.ndim + 2 :])), slice(None), j)
+            ]
             out[index] = math.fsum(float(p) * float(q) for p, q in zip(a, c))
         return out
 
@@ -66,8 +67,12 @@ CASES = (
 
 ERRORS = (
     ErrorCase("linear.matmul-inner", MatMul, (tensor("f32[2,3]"), tensor("f32[2,3]")), "inner sizes differ, 3 and 2"),
-    ErrorCase("linear.matmul-inner-ta", lambda x, w: MatMul(x, w, ta=True), (tensor("f32[2,3]"), tensor("f32[3,3]")),
-              "inner sizes differ, 2 and 3, in f32[2,3]ᵀ @ f32[3,3]"),
+    ErrorCase(
+        "linear.matmul-inner-ta",
+        lambda x, w: MatMul(x, w, ta=True),
+        (tensor("f32[2,3]"), tensor("f32[3,3]")),
+        "inner sizes differ, 2 and 3, in f32[2,3]ᵀ @ f32[3,3]",
+    ),
     ErrorCase("linear.matmul-vector", MatMul, (tensor("f32[3]"), tensor("f32[3,2]")), "at least two axes"),
     ErrorCase("linear.matmul-types", MatMul, (tensor("f32[2,3]"), tensor("f64[3,2]")), "element types differ"),
     ErrorCase("linear.matmul-lead", MatMul, (tensor("f32[2,4,3]"), tensor("f32[5,3,2]")), "do not broadcast"),

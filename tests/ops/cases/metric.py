@@ -26,14 +26,20 @@ def counted(scores, label, positive, negative):
 
 CASES = [
     Case("metric.accuracy", Accuracy, (TOP2, LABELS), lambda c, y: (np.float32(0.6), np.int32(3), np.int32(5))),
-    Case("metric.accuracy-top1", Accuracy, (TOP2[:, :1], LABELS), lambda c, y: (np.float32(0.4), np.int32(2),
-         np.int32(5))),
+    Case(
+        "metric.accuracy-top1",
+        Accuracy,
+        (TOP2[:, :1], LABELS),
+        lambda c, y: (np.float32(0.4), np.int32(2), np.int32(5)),
+    ),
     Case("metric.auc_counts", AucCounts, (SCORES, ints(7, 1, high=2), POSITIVE, NEGATIVE), counted),
     Case("metric.auc", Auc, (POSITIVE, NEGATIVE), pairs),
-    Case("metric.auc-perfect", Auc, (np.array([0, 4], np.int64), np.array([3, 0], np.int64)), lambda p,
-         n: np.float64(1)),
-    Case("metric.auc-one-pair", Auc, (np.array([0, 1], np.int64), np.array([1, 0], np.int64)), lambda p,
-         n: np.float64(1)),
+    Case(
+        "metric.auc-perfect", Auc, (np.array([0, 4], np.int64), np.array([3, 0], np.int64)), lambda p, n: np.float64(1)
+    ),
+    Case(
+        "metric.auc-one-pair", Auc, (np.array([0, 1], np.int64), np.array([1, 0], np.int64)), lambda p, n: np.float64(1)
+    ),
     Case("metric.auc-one-class", Auc, (POSITIVE, np.zeros(5, np.int64)), lambda p, n: np.float64(0)),
 ]
 

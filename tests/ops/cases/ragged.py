@@ -124,8 +124,13 @@ CASES = (
     ),
     Case("ragged.expand", lambda x, rows: ragged.Expand(x, rows), (floats(4, 3), X), expand_loops, wrt=(0,)),
     Case("ragged.softmax", lambda x: ragged.Softmax(x), (X,), softmax_loops, wrt=(0,)),
-    Case("ragged.softmax-far", lambda x: ragged.Softmax(x), (RaggedArray(FLAT.data * np.float32(100), FLAT.offsets),),
-         softmax_loops, atol=1e-30),
+    Case(
+        "ragged.softmax-far",
+        lambda x: ragged.Softmax(x),
+        (RaggedArray(FLAT.data * np.float32(100), FLAT.offsets),),
+        softmax_loops,
+        atol=1e-30,
+    ),
     Case("ragged.softmax-scalars", lambda x: ragged.Softmax(x), (FLAT,), softmax_loops, wrt=(0,)),
 )
 

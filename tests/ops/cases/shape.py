@@ -51,8 +51,9 @@ SIX = floats(6, 4, seed=4)
 def padded(low, high, value, interior=(0, 0)):
     def expect(x):
         steps = [g + 1 for g in interior]
-        out = np.full([a + max((n - 1) * s + 1, 0) + c for a, n, s, c in zip(low, x.shape, steps, high)], value,
-            x.dtype)
+        out = np.full(
+            [a + max((n - 1) * s + 1, 0) + c for a, n, s, c in zip(low, x.shape, steps, high)], value, x.dtype
+        )
         for index in np.ndindex(*x.shape):
             out[tuple(a + i * s for a, i, s in zip(low, index, steps))] = x[index]
         return out

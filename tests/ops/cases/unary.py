@@ -32,9 +32,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def special(cls, values, wanted, tag):
-    return Case(
-        f"{cls.name}-{tag}", cls, (np.array(values, np.float32),), lambda x: np.array(wanted, np.float32)
-    )
+    return Case(f"{cls.name}-{tag}", cls, (np.array(values, np.float32),), lambda x: np.array(wanted, np.float32))
 
 
 def corner(name, build, values, wanted, gradient):
