@@ -338,6 +338,17 @@ class Lowering:
         return tirx.And(broadcast(x, lanes), broadcast(y, lanes))
 
     def _load(self, node: Load, guard: Value | None) -> Value:
+        """The element(s); read by a statement of their own where the address is more than a sum.
+
+        Within a choice, TVM's simplifier takes the condition for granted and drops whatever in the address (a guard,
+        a limit, a remainder) it makes superfluous; but the machine reads both branches, whatever the condition.
+        """
+        value = self._read(node, guard)
+        if guard is None and all(map(_is_sum, node.children)):
+            return value
+        return self.block.let(value, node.dtype)
+
+    def _read(self, node: Load, guard: Value | None) -> Value:
         buffer, dtype = self.buffers[node.tensor], node.dtype
         flat, stride = self.offset(node.tensor, node.children)
         if flat is not None and stride == 0:
@@ -459,6 +470,13 @@ class Lowering:
 
 def _range(lanes: int) -> Value:
     return tvm.ir.Range(integer(0), integer(lanes))
+
+
+def _is_sum(node: Node) -> bool:
+    """Whether an index is made of loop variables, extents and constants by sums, differences and products."""
+    if isinstance(node, Binary):
+        return node.op in ("+", "-", "*") and all(map(_is_sum, node.children))
+    return isinstance(node, Index | Const | Extent)
 
 
 def _differ(x: Value, y: Value) -> Value:
