@@ -296,7 +296,8 @@ def test_example_grad(case: Case) -> None:
         made = built(double, double.inputs)
         if made.op.has_decomposition or len(made.results) > 1 or not isinstance(first, ExampleKind):
             return
-        ct = Value(made.results[0].type, "ct")
+        (output,) = made.results
+        ct = Value(output.type, "ct")
         (result,) = outcome(double, double.inputs)
         array = rng(3).normal(size=result.shape)
         grads = made.op.example_grad(made.b, i, ct, case.kinds)
