@@ -36,7 +36,8 @@ def aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    # A slice of no elements would start at the front of ``raw``.
+    return np.ndarray(tuple(shape), dtype, raw.data, start)
 
 
 def aligned_copy(array: Array) -> Array:

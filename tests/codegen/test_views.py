@@ -202,7 +202,7 @@ def compare(made: Sequence[Chain]) -> None:
 @settings(
     max_examples=6,
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 @given(st.lists(chains(), min_size=20, max_size=20))
