@@ -18,7 +18,7 @@ from fluidc.compiler.codegen.tvm.build import compile_module
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, TensorType
-from fluidc.compiler.ops import embedding, indexing, loss, metric, ragged
+from fluidc.compiler.ops import elementwise, embedding, indexing, loss, metric, ragged
 from fluidc.compiler.ops.base import Op
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.ops.region import pullback
@@ -171,3 +171,19 @@ def test_indices_out_of_range(name: str) -> None:
     for have, want in zip(found, case.expected, strict=True):
         assert have.dtype == want.dtype
         np.testing.assert_allclose(have, want, rtol=1e-6, atol=1e-7)
+
+
+def test_division_of_integers_does_not_trap() -> None:
+    """By zero it gives 0, and the smallest number divided by -1 wraps round: as numpy has it, in vectors and tails."""
+    x = np.array([1, 2, -3, 4, -(2**63), 7, -7, 9, 9] * 3)
+    y = np.array([0, 1, 2, 0, -1, -1, 3, -4, 0] * 3)
+    first, second = (Value(TensorType(DType.I64, x.shape), name) for name in "xy")
+    b = OpBuilder()
+    results = (b(elementwise.FloorDiv(first, second)), b(elementwise.Mod(first, second)))
+    outputs = tuple(Output(f"o{i}", value) for i, value in enumerate(results))
+    built = Function("f", (Param("x", first), Param("y", second)), tuple(b.ops), outputs)
+    machine = compile_module(Module(Stage.TARGET, (), (built,))).engine()
+    quotient, remainder = machine.call("f", [machine.tensor(aligned_copy(a)) for a in (x, y)])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(quotient, x // y)
+        np.testing.assert_array_equal(remainder, x % y)

@@ -204,6 +204,8 @@ class Lowering:
                 return x * y
             case "/":
                 return tirx.div(x, y)
+            case "//" | "%" if dtype.is_integer and not _is_sum(node.children[1]):
+                return self._quotient(node, x, y)
             case "//":
                 return tirx.floordiv(x, y)
             case "%":
@@ -229,6 +231,19 @@ class Lowering:
                     wide = vmath.pow(self.block, convert(DType.F32, x), convert(DType.F32, y))
                     return convert(dtype, wide)
                 raise TargetError(f"power of {dtype.value} is not available on the cpu target")
+
+    def _quotient(self, node: Binary, x: Value, y: Value) -> Value:
+        """Quotient or remainder of integers given as data, where the machine would trap as numpy has it: 0 for a
+        divisor of 0, and wrapped round for the smallest number divided by -1."""
+        dtype, lanes = node.dtype, lanes_of(y)
+        zero, one = const(0, dtype, lanes), const(1, dtype, lanes)
+        y = self.block.let(y, dtype)
+        minus = y < zero if dtype in WRAPPING else tirx.EQ(y, zero - one)
+        plain = self.block.let(tirx.Select(tirx.Or(tirx.EQ(y, zero), minus), one, y), dtype)
+        if node.op == "%":
+            return tirx.Select(tirx.EQ(plain, y), tirx.floormod(x, plain), zero)
+        negated = tirx.Select(minus, wrapping("sub", zero, x, dtype), zero)
+        return tirx.Select(tirx.EQ(plain, y), tirx.floordiv(x, plain), negated)
 
     def _extreme(self, node: Binary, x: Value, y: Value) -> Value:
         """Minimum or maximum; NaN if either operand is NaN."""
