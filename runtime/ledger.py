@@ -170,6 +170,21 @@ class Ledger:
         """All records, of earlier runs too."""
         return tuple(self._records)
 
+    def check_usable(self) -> None:
+        """Raise LedgerError in a forked child, after `close`, and after a write that failed."""
+        if self._pid != os.getpid():
+            raise LedgerError(
+                "the privacy ledger was opened by another process",
+                f"{self._where}, process {self._pid}",
+                "open a session in the process that trains, after any fork",
+            )
+        if self._stopped:
+            raise LedgerError(
+                f"the privacy ledger takes no more steps: {self._stopped}",
+                self._where,
+                "start the run again; steps reserved so far stay counted",
+            )
+
     def step(self, epoch: int = 0, ahead: int = 1) -> int:
         """Count one more step, durably, and return its number (from 0, never given twice to begun steps).
 
@@ -181,7 +196,7 @@ class Ledger:
         Raises BudgetError when the step, or its epoch, is beyond the budget (nothing is written then), and
         LedgerError when it cannot be written; nothing may be drawn then, and the ledger stays stopped.
         """
-        self._check_usable()
+        self.check_usable()
         if epoch < 0 or ahead < 1:
             raise ValueError(f"epoch = {epoch} and ahead = {ahead} must be at least 0 and 1")
         counted_epoch = self._first_epoch + epoch if self._spec.unit == "epoch" else 0
@@ -193,12 +208,12 @@ class Ledger:
 
     def taint(self, reason: str) -> None:
         """Record that a decision was taken on values that are not private. Raises LedgerError."""
-        self._check_usable()
+        self.check_usable()
         self._append("taint", note=reason)
 
     def void(self, reason: Void) -> None:
         """End the run and begin another one in its place, for which no epsilon holds. Raises LedgerError."""
-        self._check_usable()
+        self.check_usable()
         self._append("close", count=self._begun)
         self._run = secrets.token_hex(8)
         self._first_epoch = self._totals.epochs
@@ -276,20 +291,6 @@ class Ledger:
             raise _unwritable(error, self._where) from None
         totals.add(record, self._where)
         self._records.append(record)
-
-    def _check_usable(self) -> None:
-        if self._pid != os.getpid():
-            raise LedgerError(
-                "the privacy ledger was opened by another process",
-                f"{self._where}, process {self._pid}",
-                "open a session in the process that trains, after any fork",
-            )
-        if self._stopped:
-            raise LedgerError(
-                f"the privacy ledger takes no more steps: {self._stopped}",
-                self._where,
-                "start the run again; steps reserved so far stay counted",
-            )
 
 
 def read_ledger(run_dir: Path | str) -> tuple[PrivacySpec, Reading]:
