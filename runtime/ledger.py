@@ -141,7 +141,7 @@ class Ledger:
         except OSError as error:
             os.close(handle)
             raise _unwritable(error, str(path)) from None
-        except LedgerError:
+        except BaseException:  # an interrupt too: the lock must not outlive the attempt
             os.close(handle)
             raise
 
@@ -171,7 +171,9 @@ class Ledger:
         return tuple(self._records)
 
     def check_usable(self) -> None:
-        """Raise LedgerError in a forked child, after `close`, and after a write that failed."""
+        """Raise LedgerError in a forked child, after `close`, and after a write that failed or was
+        interrupted.
+        """
         if self._pid != os.getpid():
             raise LedgerError(
                 "the privacy ledger was opened by another process",
@@ -215,10 +217,12 @@ class Ledger:
         """End the run and begin another one in its place, for which no epsilon holds. Raises LedgerError."""
         self.check_usable()
         self._append("close", count=self._begun)
+        self._stopped = "the change of runs was interrupted"  # until the new one is open
         self._run = secrets.token_hex(8)
         self._first_epoch = self._totals.epochs
         self._begun = 0
         self._append("open", note=reason)
+        self._stopped = ""
 
     def close(self) -> None:
         """End the run cleanly: unused reservations are returned. Calling it again does nothing.
@@ -285,12 +289,16 @@ class Ledger:
         record = Record(totals.records, self._run, kind, totals.steps, count, epoch, note, totals.last)
         try:
             self._log.append(record.line())
+            totals.add(record, self._where)
+            self._records.append(record)
         except OSError as error:
             # What a failed write or fsync left on the disk is unknown, and a second fsync may lie.
             self._stopped = f"an earlier write failed ({error.strerror})"
             raise _unwritable(error, self._where) from None
-        totals.add(record, self._where)
-        self._records.append(record)
+        except BaseException:
+            # The record may be on the disk and not in the totals: another one after it would break the chain.
+            self._stopped = "an earlier write was interrupted"
+            raise
 
 
 def read_ledger(run_dir: Path | str) -> tuple[PrivacySpec, Reading]:

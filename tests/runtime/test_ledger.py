@@ -280,6 +280,99 @@ def test_after_a_failed_write_the_ledger_stays_stopped(
         assert after.steps >= 1
 
 
+def _interrupt(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise KeyboardInterrupt out of the next append, ``moment`` of it."""
+    name = "fdatasync" if "sync" in moment else "write"
+    original = getattr(os, name)
+
+    def interrupted(handle: int, *data: bytes) -> None:
+        if moment == "half way through the write":
+            original(handle, data[0][:20])
+        elif moment.startswith("after"):
+            original(handle, *data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, name, interrupted)
+
+
+MOMENTS = (
+    "before the write",
+    "half way through the write",
+    "after the write",
+    "before fdatasync",
+    "after fdatasync",
+)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_while_a_record_is_written_stops_the_ledger_and_loses_no_step(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(tmp_path, POISSON)
+    begun = [ledger.step(ahead=2) for _ in range(2)]
+    _interrupt(moment, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.step()
+    monkeypatch.undo()
+    on_disk = (tmp_path / "ledger.jsonl").read_bytes()
+    with pytest.raises(LedgerError, match="takes no more steps: an earlier write was interrupted"):
+        ledger.step()
+    with pytest.raises(LedgerError, match="was interrupted"):
+        ledger.check_usable()
+    ledger.close()
+    assert (tmp_path / "ledger.jsonl").read_bytes() == on_disk
+    with Ledger.open(tmp_path, POISSON) as after:
+        assert len(begun) <= after.steps <= len(begun) + 1
+        assert after.step() == after.steps - 1
+    assert read_ledger(tmp_path)[1].totals.steps == after.steps
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_while_a_run_is_closed_keeps_what_was_reserved(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(tmp_path, POISSON)
+    ledger.step(ahead=5)
+    _interrupt(moment, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.close()
+    monkeypatch.undo()
+    ledger.close()
+    with Ledger.open(tmp_path, POISSON) as after:  # the lock is free
+        assert after.steps in (1, 5)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_while_a_ledger_is_opened_frees_the_lock(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(tmp_path, POISSON) as ledger:
+        ledger.step()
+    _interrupt(moment, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        Ledger.open(tmp_path, POISSON)
+    monkeypatch.undo()
+    with Ledger.open(tmp_path, POISSON) as after:
+        assert after.steps == 1
+
+
+def test_an_interrupt_between_two_runs_stops_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.open(tmp_path, POISSON)
+    ledger.step()
+
+    def interrupted(_: int) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fluidc.runtime.ledger.secrets.token_hex", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.void("user-fed")
+    monkeypatch.undo()
+    with pytest.raises(LedgerError, match="the change of runs was interrupted"):
+        ledger.step()
+    ledger.close()
+    assert _kinds(tmp_path) == ["open", "reserve", "close"]
+
+
 def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger.open(tmp_path, POISSON)
     original = os.write
@@ -387,6 +480,8 @@ def test_a_forked_child_cannot_count(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ledger.step()
         parent = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        with pytest.raises(LedgerError, match="opened by another process"):
+            ledger.check_usable()
         with pytest.raises(LedgerError, match="opened by another process"):
             ledger.step()
         ledger.close()
