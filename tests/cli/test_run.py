@@ -41,7 +41,8 @@ with fluid.program_guard(program, startup):
 
 exe = fluid.Executor(fluid.CPUPlace())
 exe.run(startup)
-data = np.load({data!r})
+with np.load({data!r}) as archive:
+    data = dict(archive)
 for start in range(0, 90, 30):
     feed = {{name: data[name][start : start + 30] for name in ("x", "label")}}
     print("loss", exe.run(program, feed=feed, fetch_list=[loss])[0].item())
@@ -84,6 +85,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path) as archive:
+        return dict(archive)
+
+
 def state_of(path: Path) -> dict[str, NDArray[Any]]:
     return dict(Artifact.read(path).state)
 
@@ -101,10 +107,10 @@ def test_run_trains_evaluates_and_writes_what_predict_reads(made: Path, tmp_path
     assert "NOT PRIVATE" not in text
 
     assert "fc_1.tmp_1: float32[90, 3]" in ok("predict", trained, "--data", data, "-o", out)
-    arrays, state = np.load(data), state_of(trained)
+    arrays, state = arrays_of(data), state_of(trained)
     hidden = np.maximum(arrays["x"].astype(np.float64) @ state["fc_0.w_0"] + state["fc_0.b_0"], 0)
     logits = hidden @ state["fc_1.w_0"] + state["fc_1.b_0"]
-    np.testing.assert_allclose(np.load(out)["fc_1.tmp_1"], logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(arrays_of(out)["fc_1.tmp_1"], logits, rtol=1e-4, atol=1e-5)
     shifted = logits - logits.max(1, keepdims=True)
     nll = np.log(np.exp(shifted).sum(1)) - np.take_along_axis(shifted, arrays["label"], 1)[:, 0]
     np.testing.assert_allclose(loss, nll.mean(), rtol=1e-4)
@@ -226,6 +232,36 @@ def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tm
     state = state_of(tmp_path / "cpu.trained")
     for name, value in state_of(tmp_path / "reference.trained").items():
         np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_private_run_between_steps_with_its_ledger_closed(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(LinearEngine):
+        """Sends the signal in the middle of its fourth lot."""
+
+        lots = 0
+
+        def _sums(self, *arguments: Any) -> Any:
+            self.lots += 1
+            if self.lots == 4:
+                os.kill(os.getpid(), number)
+            return super()._sums(*arguments)
+
+    path, data = tmp_path / "linear.fluidc", tmp_path / "data.npz"
+    linear_artifact(PRIVATE, 64).write(path)
+    np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
+    before = signal.getsignal(number)
+    assert commands.run(RunArguments(path, data, steps=60), lambda artifact, threads: Interrupted(PRIVATE)) == 1
+    assert signal.getsignal(number) is before
+    run_dir = tmp_path / "linear.fluidc.run"
+    (checkpoint,) = (run_dir / "checkpoints").glob("step-*")
+    step = int(checkpoint.stem[5:])
+    assert f"stopped after step {step}; --resume goes on from {checkpoint}" in capsys.readouterr().out
+    reading = read_ledger(run_dir)[1]
+    assert reading.records[-1].kind == "close"
+    assert reading.totals.steps == step >= 4
 
 
 def test_a_known_key_is_marked_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,5 +404,5 @@ def test_the_runtime_alone_trains_and_predicts_compiled_code(made: Path, tmp_pat
     runtime("predict", trained, "--data", data, "-o", tmp_path / "a.npz")
     ok("predict", by_reference, "--data", data, "-o", tmp_path / "b.npz")
     np.testing.assert_allclose(
-        np.load(tmp_path / "a.npz")["fc_1.tmp_1"], np.load(tmp_path / "b.npz")["fc_1.tmp_1"], rtol=1e-3, atol=1e-4
+        arrays_of(tmp_path / "a.npz")["fc_1.tmp_1"], arrays_of(tmp_path / "b.npz")["fc_1.tmp_1"], rtol=1e-3, atol=1e-4
     )
