@@ -24,6 +24,7 @@ from .base import Array, Op
 from .emit import Expr, Index, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
+GRADIENT = int(Domain.GRADIENT)
 NO_VJP = "the private update is not differentiated"
 NO_ONNX = "planned with the ONNX target"
 
@@ -280,7 +281,7 @@ class Bits(Op):
     draw: Value
     tensor: int
     count: int
-    domain: int = int(Domain.GRADIENT)
+    domain: int = GRADIENT
 
     def infer(self) -> TensorType:
         if self.key.type != TensorType(DType.U32, (8,)) or self.draw.type != TensorType(DType.U64, ()):
@@ -369,7 +370,7 @@ class AddNoise(Op):
 
     def to_tvm(self, t: TvmEmitter, total: Tensor, c: Tensor | None, key: Tensor, draw: Tensor) -> Tensor:
         shape, dtype = self.total.tensor.shape, self.total.type.dtype
-        normals = t.chacha_normals(key, draw, self.tensor, int(Domain.GRADIENT), self.total.tensor.numel)
+        normals = t.chacha_normals(key, draw, self.tensor, GRADIENT, self.total.tensor.numel)
         std, scale = t.const(self.sigma * self.clip, dtype), t.const(1.0 / self.lot, dtype)
 
         def element(*index: Expr) -> Scalar:

@@ -465,7 +465,7 @@ class Fill(Op):
         return np.full(static_shape(self.type.shape), as_array(self.value, self.type.dtype), self.type.dtype.numpy)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
-        return constant_rows(self.type.shape)
+        return constant_rows(self, self.type.shape)
 
     def to_tvm(self, t: TvmEmitter) -> Tensor:
         def element(*_: Any) -> Scalar:

@@ -61,11 +61,16 @@ Kind: TypeAlias = PublicKind | ExampleKind | TotalKind | MixedKind
 PUBLIC = PublicKind()
 
 
-def constant_rows(shape: Shape) -> Kind:
-    """A public value repeated to ``shape``: over the batch, every example has the same, which keeps them apart."""
+def constant_rows(op: OpBase, shape: Shape) -> Kind:
+    """A public value repeated to ``shape``: over the batch, every example has the same, which keeps them apart.
+
+    Over the batch twice, each example's part has an extent that tells the size of the batch.
+    """
     axes = [axis for axis, dim in enumerate(shape) if isinstance(dim, Sym)]
     if not axes:
         return PUBLIC
+    if len(axes) > 1:
+        return MixedKind(f"{op.name} makes a value whose extents tell the size of the batch", op)
     dim = shape[axes[0]]
     assert isinstance(dim, Sym)
     return ExampleKind(axes[0], 1, dim.scale)

@@ -98,7 +98,7 @@ class Drawing(Op):
                 self,
                 "leave out the seed",
             )
-        return constant_rows(shape)
+        return constant_rows(self, shape)
 
     def words(self, key: Array, counter: Array, count: int) -> NDArray[np.uint32]:
         """The first ``count`` words of this op's keystream."""

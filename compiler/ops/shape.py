@@ -210,7 +210,7 @@ class Broadcast(Move):
         return ExampleKind(kind.axis + len(self.shape) - self.x.tensor.rank, kind.pre, kind.post)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
-        return constant_rows(self.shape) if all_public(kinds) else super().example_axis(kinds)
+        return constant_rows(self, self.shape) if all_public(kinds) else super().example_axis(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         source = self.x.tensor.shape

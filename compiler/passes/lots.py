@@ -17,8 +17,7 @@ from ..ops.dp import Accumulate, NoisyMean
 from ..ops.state import Read, Write
 from .base import Pass
 from .dce import Dce
-
-PREFIX = "lot/"
+from .separability import LOT_PREFIX
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Lots(Pass):
             functions.append(function)
             means = [op for op in function.ops if isinstance(op, NoisyMean)]
             if means:
-                state += [StateDecl(PREFIX + op.param, op.total.tensor, "lot", "accumulator") for op in means]
+                state += [StateDecl(LOT_PREFIX + op.param, op.total.tensor, "lot", "accumulator") for op in means]
                 functions += [_accumulate(module, function, means), _apply(module, function, means)]
         return Dce().run(replace(module, stage=Stage.TARGET, state=tuple(state), functions=tuple(functions)))
 
@@ -51,7 +50,7 @@ def _accumulate(module: Module, function: Function, means: list[NoisyMean]) -> F
     ]
     for op in means:
         with b.at(op.loc):
-            name = StateName(PREFIX + op.param)
+            name = StateName(LOT_PREFIX + op.param)
             acc = b(Accumulate(b(Read(name, op.total.tensor)), op.total), f"acc_{op.param}")
             writes.append(Write(acc, name, loc=op.loc))
     b.ops += writes
@@ -66,7 +65,7 @@ def _apply(module: Module, function: Function, means: list[NoisyMean]) -> Functi
     clears: list[OpBase] = []
     for op in means:
         with b.at(op.loc):
-            name = StateName(PREFIX + op.param)
+            name = StateName(LOT_PREFIX + op.param)
             total = b(Read(name, op.total.tensor), f"lot_{op.param}")
             mapping[op.total] = total
             zero = b.fill(op.total.tensor.shape, op.total.type.dtype, 0.0)

@@ -66,7 +66,7 @@ def run_passes(
 def _verified(module: Module, after: str) -> None:
     try:
         verify(module)
-        check_privacy_flow(module)
+        check_privacy_flow(module, specialised=after != "input")
     except (VerifyError, PrivacyError) as error:
         if after == "input":
             raise

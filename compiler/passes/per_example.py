@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from ..ir.core import OpBase, Value
 from ..ir.types import Dim, DType, Sym
 from ..ops import elementwise, reduce, shape, unary
 from ..ops.construct import OpBuilder
+from ..ops.grad import StopGradient
 from ..ops.kinds import ExampleKind, Kind, TotalKind
 from .separability import BATCH
 
@@ -28,11 +30,19 @@ class Terms:
     free: Value | None
 
 
-def split(b: OpBuilder, value: Value, kinds: dict[Value, Kind]) -> Terms:
-    """The terms of a value of kind ``total``.
+def split(b: OpBuilder, value: Value, kinds: dict[Value, Kind], stops: Set[Value] = frozenset()) -> Terms:
+    """The terms of a value of kind ``total``; no gradient flows through the terms of a value in ``stops``.
 
     Raises PrivacyError for a way of building totals that has no rule here.
     """
+    terms = _split(b, value, kinds, stops)
+    if value not in stops:
+        return terms
+    free = None if terms.free is None else b(StopGradient(terms.free))
+    return Terms(terms.form, b(StopGradient(terms.per_example)), free)
+
+
+def _split(b: OpBuilder, value: Value, kinds: dict[Value, Kind], stops: Set[Value]) -> Terms:
     kind, op = kinds[value], value.op
     assert isinstance(kind, TotalKind)
     assert op is not None
@@ -40,32 +50,32 @@ def split(b: OpBuilder, value: Value, kinds: dict[Value, Kind]) -> Terms:
         if isinstance(op, reduce.Sum | reduce.Mean):
             if isinstance(kinds[op.x], ExampleKind):
                 return _reduced(b, op, kinds)
-            inner = split(b, op.x, kinds)
+            inner = split(b, op.x, kinds, stops)
             axes = tuple(axis % op.x.tensor.rank for axis in op.axes)
             fold = b.reduce_sum if isinstance(op, reduce.Sum) else b.reduce_mean
             free = None if inner.free is None else fold(inner.free, axes, op.keepdims)
             rows = fold(inner.per_example, tuple(axis + 1 for axis in axes), op.keepdims)
             return Terms(inner.form, rows, free)
         if isinstance(op, elementwise.Add | elementwise.Sub):
-            return _sum(b, op, kinds, kind)
+            return _sum(b, op, kinds, kind, stops)
         if isinstance(op, elementwise.Mul | elementwise.Div):
-            return _scaled(b, op, kinds)
+            return _scaled(b, op, kinds, stops)
         if isinstance(op, unary.Neg):
-            inner = split(b, op.x, kinds)
+            inner = split(b, op.x, kinds, stops)
             return Terms(inner.form, b.neg(inner.per_example), None if inner.free is None else b.neg(inner.free))
         if isinstance(op, unary.Scale):
-            inner = split(b, op.x, kinds)
+            inner = split(b, op.x, kinds, stops)
             free = b.scale(inner.free, op.factor, op.bias) if inner.free is not None else None
             if free is None and op.bias != 0.0:
                 free = b.fill(value.tensor.shape, value.type.dtype, op.bias)
             return Terms(inner.form, b.scale(inner.per_example, op.factor), free)
         if isinstance(op, shape.Reshape):
-            inner = split(b, op.x, kinds)
+            inner = split(b, op.x, kinds, stops)
             target = value.tensor.shape
             free = None if inner.free is None else b.reshape(inner.free, target)
             return Terms(inner.form, b.reshape(inner.per_example, (ROW, *target)), free)
         if isinstance(op, elementwise.Cast) and value.type.dtype.is_float:
-            inner = split(b, op.x, kinds)
+            inner = split(b, op.x, kinds, stops)
             free = None if inner.free is None else b.cast(inner.free, op.dtype)
             return Terms(inner.form, b.cast(inner.per_example, op.dtype), free)
     raise _unsupported(op)
@@ -102,10 +112,16 @@ def _reduced(b: OpBuilder, op: reduce.Sum | reduce.Mean, kinds: dict[Value, Kind
     return Terms(form, b.reshape(per_example, (ROW, *op.result.tensor.shape)), None)
 
 
-def _sum(b: OpBuilder, op: elementwise.Add | elementwise.Sub, kinds: dict[Value, Kind], kind: TotalKind) -> Terms:
+def _sum(
+    b: OpBuilder,
+    op: elementwise.Add | elementwise.Sub,
+    kinds: dict[Value, Kind],
+    kind: TotalKind,
+    stops: Set[Value],
+) -> Terms:
     join = b.add if isinstance(op, elementwise.Add) else b.sub
     out = op.result.tensor.shape
-    parts = [split(b, v, kinds) if isinstance(kinds[v], TotalKind) else None for v in (op.x, op.y)]
+    parts = [split(b, v, kinds, stops) if isinstance(kinds[v], TotalKind) else None for v in (op.x, op.y)]
     left, right = parts
     per_example: Value
     if left is not None and right is not None:
@@ -139,19 +155,19 @@ def _rows(b: OpBuilder, terms: Terms, out: tuple[Dim, ...]) -> Value:
     return b.broadcast(b.reshape(terms.per_example, padded), (ROW, *out))
 
 
-def _scaled(b: OpBuilder, op: elementwise.Mul | elementwise.Div, kinds: dict[Value, Kind]) -> Terms:
+def _scaled(b: OpBuilder, op: elementwise.Mul | elementwise.Div, kinds: dict[Value, Kind], stops: Set[Value]) -> Terms:
     """A total times or divided by something public."""
     out = op.result.tensor.shape
     total, public = (op.x, op.y) if isinstance(kinds[op.x], TotalKind) else (op.y, op.x)
     apply = b.mul if isinstance(op, elementwise.Mul) else b.div
-    inner = split(b, total, kinds)
+    inner = split(b, total, kinds, stops)
     free = None if inner.free is None else apply(inner.free, public)
     return Terms(inner.form, apply(_rows(b, inner, out), public), free)
 
 
-def per_example_loss(b: OpBuilder, loss: Value, kinds: dict[Value, Kind]) -> Terms:
+def per_example_loss(b: OpBuilder, loss: Value, kinds: dict[Value, Kind], stops: Set[Value]) -> Terms:
     """The terms of a loss of one element, with ``per_example`` of shape ``f32[N]``."""
-    terms = split(b, loss, kinds)
+    terms = split(b, loss, kinds, stops)
     rows = b.reshape(terms.per_example, (ROW,))
     if rows.type.dtype is not DType.F32:
         rows = b.cast(rows, DType.F32)

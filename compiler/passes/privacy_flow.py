@@ -5,21 +5,19 @@ the ops alone and holds the module to privacy documentation §3b:
 
     (i)   the sums that use a clip factor are exactly those of the parameters in its norm
     (ii)  the norm has exactly one term per parameter
-    (iii) each norm term reads the same values as the product it bounds
-    (iv)  every keystream has one reader, and no two share a stream
+    (iii) each norm term reads the same values as the product it bounds, and on random rows it does bound it
+    (iv)  every keystream has one reader, no two share a stream, and key, draw and mask are the runtime's
     (v)   clip, sigma and lot are the module's
     (vi)  clipped sums are not combined, except over micro-batches of one lot
 """
 
 from __future__ import annotations
 
-from typing import cast
-
 from ..errors import PrivacyError
-from ..ir.core import Function, Module, OpBase, Value, users
+from ..ir.core import Function, Module, OpBase, Role, Value, users
 from ..ir.stage import Stage
 from ..ir.types import Clipped, Example, Label, Mixed, Public, Scaled
-from ..ops.dp import Accumulate, AddNoise, Bits, ClipFactor, ClippedSum, NoisyMean, ScaleRows, SelectRows
+from ..ops.dp import GRADIENT, Accumulate, AddNoise, Bits, ClipFactor, ClippedSum, NoisyMean, ScaleRows, SelectRows
 from ..ops.elementwise import Fill
 from ..ops.embedding import LookupGrad
 from ..ops.kinds import ExampleKind, Kind, PublicKind
@@ -27,11 +25,17 @@ from ..ops.linear import MatMul
 from ..ops.reduce import Sum
 from ..ops.shape import Reshape, Transpose
 from ..ops.state import Read, Write
-from .separability import extend, param_kinds
+from .norm_check import norm_bounds_sum
+from .separability import LOT_PREFIX, extend, param_kinds
 
 
-def check_privacy_flow(module: Module) -> None:
-    """Check every function that touches examples.
+def check_privacy_flow(module: Module, *, specialised: bool = False) -> None:
+    """Check every function of a private module.
+
+    Args:
+        module: Nothing is checked before stage ``private``: ``separate`` and ``privatize`` prove what they write.
+        specialised: A batch of one physical size, where examples cannot be told from other rows any more, is
+            accepted: the module was checked while its batch had a name.
 
     Raises PrivacyError naming the op, its place and the rule it breaks.
     """
@@ -40,9 +44,14 @@ def check_privacy_flow(module: Module) -> None:
     for function in module.functions:
         mask = function.param("mask")
         if mask is not None and all(isinstance(dim, int) for dim in mask.tensor.shape):
-            continue  # one physical size of a function that was checked while its batch had a name
-        if any(isinstance(op, NoisyMean | AddNoise | Accumulate) for op in function.ops):
-            _Flow(module, function).check()
+            if specialised:
+                continue
+            raise PrivacyError(
+                f"function {function.name} has a batch of {mask.tensor.shape[0]} rows instead of the symbol N, so its "
+                "privacy cannot be checked",
+                hint="go on from an earlier stage, and let the specialise pass set the size",
+            )
+        _Flow(module, function).check()
 
 
 class _Flow:
@@ -52,6 +61,8 @@ class _Flow:
         self.kinds: dict[Value, Kind] = param_kinds(module, function)
         self.labels: dict[Value, Label] = {v: _label_of(kind) for v, kind in self.kinds.items()}
         self.users = users(function.ops)
+        trainable = sorted(declaration.name for declaration in module.state if declaration.trainable)
+        self.streams = {name: index for index, name in enumerate(trainable)}
 
     def check(self) -> None:
         for op in self.function.ops:
@@ -66,9 +77,7 @@ class _Flow:
             if isinstance(self.labels[out.value], Scaled | Clipped) and out.value.op is not None:
                 raise self._refusal(out.value.op, f"fetch {out.name!r} is {self.labels[out.value]}, without noise")
         self._streams()
-        for op in self.function.ops:
-            if isinstance(op, ClipFactor):
-                self._group(op)
+        self._groups()
 
     # Labels ------------------------------------------------------------------------------------------------
     def _labels(self, op: OpBase) -> tuple[Label, ...]:
@@ -87,13 +96,24 @@ class _Flow:
                 return (Clipped(op.c),)
             case ClipFactor():
                 self._constant(op, "clip", op.clip, self.privacy.clip)
+                self._supplied(op, op.mask, "mask")
                 return (Example(),)
-            case NoisyMean() | AddNoise():
+            case NoisyMean():
                 self._noise(op)
                 return (Public(),)
+            case AddNoise():
+                self._noise(op)
+                self._keyed(op)
+                return (Public(),)
+            case Bits():
+                self._keyed(op)
+                return (Public(),)
             case Accumulate():
-                if not all(isinstance(self.labels[v], Clipped) for v in op.operands):
-                    raise self._refusal(op, "it adds up something that is not a clipped sum")
+                label = self.labels[op.x]
+                if not isinstance(label, Clipped) or not isinstance(label.factor.op, ClipFactor):
+                    raise self._refusal(op, "it adds something that is not the clipped sum of a micro-batch")
+                if self._lot_parameter(op.acc) is None:
+                    raise self._refusal(op, "it adds to something that is not the sum of the lot so far")
                 return (Clipped(op.acc),)
             case Read() if self.module.declaration(op.state).kind == "lot":
                 return (Clipped(op.result),)
@@ -116,6 +136,9 @@ class _Flow:
             raise self._refusal(op, "it combines two sets of scaled rows")
         if isinstance(op, Reshape | Transpose | Sum) and isinstance(self.kinds[op.result], ExampleKind):
             return (scaled,)
+        for value, label in zip(op.operands, found, strict=True):
+            if isinstance(label, Example) and not _selected_by(value, scaled.factor):
+                raise self._refusal(op, "rows that were not selected by the clip factor meet the scaled ones")
         if self._sums_examples(op):
             return (Clipped(scaled.factor),)
         raise self._refusal(op, "scaled rows reach it, and it is not known to sum them once over the examples")
@@ -155,6 +178,23 @@ class _Flow:
         if not isinstance(c.op, ClipFactor):
             raise self._refusal(op, "its factor does not come from dp.clip_factor")
 
+    def _supplied(self, op: OpBase, value: Value, role: Role) -> None:
+        if value is not self.function.param(role):
+            raise self._refusal(op, f"its {role} is not the one that the runtime supplies")
+
+    def _keyed(self, op: Bits | AddNoise) -> None:
+        self._supplied(op, op.key, "key")
+        self._supplied(op, op.draw, "draw")
+        if isinstance(op, Bits) and op.domain != GRADIENT:
+            raise self._refusal(op, f"its keystream is of domain {op.domain}, not that of gradient noise")
+
+    def _lot_parameter(self, value: Value) -> str | None:
+        """The parameter whose lot sum ``value`` reads, if it does."""
+        op = value.op
+        if isinstance(op, Read) and self.module.declaration(op.state).kind == "lot":
+            return op.state.removeprefix(LOT_PREFIX)
+        return None
+
     def _constant(self, op: OpBase, name: str, found: float, stated: float) -> None:
         if found != stated:
             raise self._refusal(op, f"{name}={found!r}, but the module states {name}={stated!r}")
@@ -166,6 +206,13 @@ class _Flow:
         expected = op.c if op.c is not None else op.total
         if label.factor is not expected:
             raise self._refusal(op, f"its sum is {label}, clipped by other factors than the ones it names")
+        if op.c is None and self._lot_parameter(op.total) != op.param:
+            raise self._refusal(op, f"its sum is not the lot sum of {op.param!r}")
+        if isinstance(op, NoisyMean) and not isinstance(op.bits.op, Bits):
+            raise self._refusal(op, "its bits are not a keystream")
+        tensor = op.tensor if isinstance(op, AddNoise) else op.bits.op.tensor if isinstance(op.bits.op, Bits) else -1
+        if op.param not in self.streams or tensor != self.streams[op.param]:
+            raise self._refusal(op, f"keystream {tensor} does not belong to {op.param!r}")
         for name in ("clip", "sigma", "lot"):
             self._constant(op, name, getattr(op, name), getattr(self.privacy, name))
 
@@ -194,16 +241,29 @@ class _Flow:
             if seen.setdefault(stream, op) is not op:
                 raise self._refusal(op, f"two tensors share keystream {stream[1]}")
 
-    def _group(self, factor: ClipFactor) -> None:
-        """(i), (ii), (iii) of one clip factor."""
-        if len(set(factor.params)) != len(factor.params):
-            raise self._refusal(factor, "a parameter has two terms in the norm")
+    def _groups(self) -> None:
+        """(i): one factor clips all parameters together, and each parameter has one sum."""
         sums: dict[str, Value] = {}
         for op in self.function.ops:
-            if isinstance(op, NoisyMean | AddNoise) and op.c is factor.result:
-                sums[op.param] = op.total
-            elif isinstance(op, Accumulate) and self.labels[op.x] == Clipped(factor.result):
-                sums[cast(Read, op.acc.op).state.split("/", 1)[1]] = op.x
+            if isinstance(op, NoisyMean | AddNoise):
+                param, total = str(op.param), op.total
+            elif isinstance(op, Accumulate):
+                param, total = self._lot_parameter(op.acc) or "", op.x
+            else:
+                continue
+            if param in sums:
+                raise self._refusal(op, f"parameter {param!r} has two sums")
+            sums[param] = total
+        factors = [op for op in self.function.ops if isinstance(op, ClipFactor)]
+        if len(factors) > 1:
+            raise self._refusal(factors[1], "a second clip factor: all parameters are clipped by one norm")
+        if factors:
+            self._group(factors[0], sums)
+
+    def _group(self, factor: ClipFactor, sums: dict[str, Value]) -> None:
+        """(ii), (iii) of the clip factor."""
+        if len(set(factor.params)) != len(factor.params):
+            raise self._refusal(factor, "a parameter has two terms in the norm")
         if set(sums) != set(factor.params):
             raise self._refusal(factor, f"its norm covers {sorted(factor.params)}, its sums are {sorted(sums)}")
         reads = {name: self._product_reads(total) for name, total in sums.items()}
@@ -212,6 +272,8 @@ class _Flow:
             found = self._term_reads(term, every)
             if _varying(found) != _varying(reads[name]):
                 raise self._refusal(factor, f"the norm of {name!r} does not read what its clipped sum reads")
+            if not norm_bounds_sum(factor, term, sums[name], every):
+                raise self._refusal(factor, f"the norm of {name!r} is smaller than that of the gradient it stands for")
 
     def _product_reads(self, total: Value) -> set[Value]:
         """The raw rows that a clipped sum is made of."""
@@ -252,6 +314,13 @@ def _root(value: Value) -> Value:
     while isinstance(value.op, Reshape):
         value = value.op.x
     return value
+
+
+def _selected_by(value: Value, factor: Value) -> bool:
+    """Whether ``value`` holds rows that ``factor`` selected, moved around at most."""
+    while isinstance(value.op, Reshape | Transpose):
+        value = value.op.x
+    return isinstance(value.op, SelectRows) and value.op.c is factor
 
 
 def _varying(values: set[Value]) -> set[Value]:

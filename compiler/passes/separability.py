@@ -12,6 +12,7 @@ from ..ops.region import kinds_of
 from ..ops.state import Read
 
 BATCH = "N"
+LOT_PREFIX = "lot/"
 
 
 def param_kinds(module: Module, function: Function, *, strict: bool = True) -> dict[Value, Kind]:

@@ -109,7 +109,7 @@ class _Separation:
         b = self.b
         with b.at(request.loc):
             start = len(b.ops)
-            terms = per_example_loss(b, loss, self.kinds)
+            terms = per_example_loss(b, loss, self.kinds, set(request.stops))
             extend(self.kinds, self.module, b.ops[start:])
             terms.per_example.hint = "example_loss"
             private = b.emit(replace(request, targets=(terms.per_example,)))

@@ -12,7 +12,7 @@ from fluidc.compiler.ops import OPSET
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.passes.privacy_flow import check_privacy_flow
 from fluidc.compiler.pipeline import pipeline
-from small_modules import private_mlp
+from small_modules import plain_mlp, private_mlp
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,9 @@ TAMPERINGS = {
     "other clip in the factor": ("{clip=1.0, params", "{clip=2.0, params", "the module states clip"),
     "less noise": ("{sigma=1.1, clip=1.0, lot=16.0}", "{sigma=0.5, clip=1.0, lot=16.0}", "the module states sigma"),
     "other lot": ("{sigma=1.1, clip=1.0, lot=16.0}", "{sigma=1.1, clip=1.0, lot=8.0}", "the module states lot"),
-    "one keystream for two tensors": ("{tensor=0, count=4}", "{tensor=1, count=4}", "share keystream"),
+    "keystream of another tensor": ("{tensor=0, count=4}", "{tensor=1, count=4}", "does not belong"),
+    "keystream of another domain": ("{tensor=0, count=4}", "{tensor=0, count=4, domain=4}", "of domain 4"),
+    "a constant for the key": ("key %key: u32[8]", 'feed "key" %key: u32[8]', ""),
     "norm without a parameter": (
         "dp.clip_factor([%n2_w0, %n2_b0, %n2_w1], %mask) {clip=1.0, params=(@w0, @b0, @w1)}",
         "dp.clip_factor([%n2_w0, %n2_w1], %mask) {clip=1.0, params=(@w0, @w1)}",
@@ -112,5 +114,90 @@ def test_fusing_noise_twice_from_one_stream_is_refused(target_text: str) -> None
     head, body = target_text[:step], target_text[step:]
     end = body.index("func @accumulate")
     body = body[:end].replace("{tensor=0,", "{tensor=1,") + body[end:]
-    with pytest.raises(FluidcError, match="share keystream"):
+    with pytest.raises(FluidcError, match="does not belong"):
         check(head + body)
+
+
+def edited(text: str, **lines: str) -> str:
+    """The text with whole ops replaced: ``s_w0="linear.matmul(...)"`` rewrites the op that makes ``%s_w0``."""
+    changed: list[str] = []
+    for line in text.splitlines():
+        name = line.strip().split(" = ")[0].removeprefix("%") if " = " in line else ""
+        kind = line.rsplit(" : ", 1)[-1]
+        changed.append(f"    %{name} = {lines[name]} : {kind}" if name in lines else line)
+    assert changed != text.splitlines()
+    return "\n".join(changed) + "\n"
+
+
+def operand(text: str, name: str, number: int) -> str:
+    """Operand ``number`` of the op that makes ``%name``."""
+    line = next(line for line in text.splitlines() if line.strip().startswith(f"%{name} = "))
+    return line.split("(", 1)[1].split(")", 1)[0].split(", ")[number]
+
+
+def test_no_noise_at_all_is_refused(private_text: str) -> None:
+    """Leaving out every mechanism must not leave out the check."""
+    text = unlabelled(private_text)
+    text = edited(text, **{f"g_{p}": f"unary.scale(%s_{p}) {{factor=0.0625}}" for p in ("w0", "b0", "w1")})
+    with pytest.raises(FluidcError, match="without noise"):
+        check(text)
+
+
+def test_a_module_that_only_claims_to_be_private_is_refused() -> None:
+    """A plain module with a privacy block: no op of the mechanism, and its gradients are refused all the same."""
+    plain = plain_mlp()
+    text = to_text(run_passes(plain, pipeline(plain, to=Stage.PRIVATE)))
+    claimed = text.replace("{stage = private} {", "{stage = private} {\n  privacy {clip=1.0, lot=16.0, sigma=1.1}")
+    with pytest.raises(FluidcError, match="is written a value that is mixed"):
+        check(claimed)
+
+
+def test_a_factor_for_each_tensor_is_refused(private_text: str) -> None:
+    text = unlabelled(private_text)
+    factor = "    %c = dp.clip_factor([%n2_w0, %n2_b0, %n2_w1], %mask) {clip=1.0, params=(@w0, @b0, @w1)} : f32[N]"
+    place = next(line for line in text.splitlines() if "%c = dp.clip_factor" in line)
+    two = "\n".join(
+        [
+            factor.replace("[%n2_w0, %n2_b0, %n2_w1]", "[%n2_w0, %n2_b0]").replace("(@w0, @b0, @w1)", "(@w0, @b0)"),
+            factor.replace("%c =", "%c1 =")
+            .replace("[%n2_w0, %n2_b0, %n2_w1]", "[%n2_w1]")
+            .replace("(@w0, @b0, @w1)", "(@w1,)"),
+        ]
+    )
+    text = text.replace(place, two)
+    head, _, tail = text.partition("%s_b0 = ")
+    cut = tail.index("dp.select_rows")
+    tail = tail[:cut] + tail[cut:].replace(", %c)", ", %c1)").replace(", %c,", ", %c1,")
+    with pytest.raises(FluidcError, match="second clip factor"):
+        check(head + "%s_b0 = " + tail)
+
+
+def test_rows_that_were_not_selected_are_refused(private_text: str) -> None:
+    text = unlabelled(private_text)
+    for other in ("unary.scale(%x) {factor=1000.0}", "unary.scale(%x_live0) {factor=1000.0}"):
+        with pytest.raises(FluidcError, match=r"not selected|not defined"):
+            check(edited(text, x_live=other))
+
+
+def test_a_norm_that_is_too_small_is_refused(private_text: str) -> None:
+    """The term reads the right rows, and still does not bound them."""
+    text = unlabelled(private_text)
+    line = next(line for line in text.splitlines() if line.strip().startswith("%n2_w0 = "))
+    smaller = line.replace("%n2_w0 = ", "%n2 = ") + "\n    %n2_w0 = unary.scale(%n2) {factor=0.5} : f64[N]"
+    with pytest.raises(FluidcError, match="smaller than that of the gradient"):
+        check(text.replace(line, smaller))
+
+
+def test_a_mask_of_its_own_is_refused(private_text: str) -> None:
+    text = unlabelled(private_text)
+    factor = next(line for line in text.splitlines() if "dp.clip_factor" in line)
+    own = "    %all = elementwise.fill() {value=1.0} : bool[N]\n" + factor.replace("%mask", "%all")
+    with pytest.raises(FluidcError, match="its mask"):
+        check(text.replace(factor, own))
+
+
+def test_a_fixed_batch_cannot_be_checked() -> None:
+    module = private_mlp()
+    specialised = run_passes(module, pipeline(module, batch=16))
+    with pytest.raises(FluidcError, match="cannot be checked"):
+        check(to_text(specialised))
