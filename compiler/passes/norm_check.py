@@ -1,0 +1,73 @@
+"""A numeric check that a norm term is no smaller than the gradient it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ir.bind import bind_op
+from ..ir.core import OpBase, Value
+from ..ir.types import DType, TensorType, static_shape
+from ..ops.dp import ClipFactor
+from ..ops.region import Environment, evaluate_op
+from ..ops.state import Read
+from .separability import BATCH
+
+
+def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Value]) -> bool:
+    """Whether ``term`` is at least the squared norm of ``total``, for a lot of one random example with factor 1.
+
+    Args:
+        factor: The op whose result scales and selects rows behind ``total``.
+        term: ``f64[N]``, computed from ``rows``.
+        total: The clipped sum, computed from ``rows`` and the factor.
+        rows: The raw rows; they get random values, whatever computes them.
+    """
+    rng = np.random.default_rng(0)
+    ops = _between((term, total), {*rows, factor.result})
+    made = {value for op in ops for value in op.results}
+    bound: dict[Value, Value] = {}
+    environment: Environment = {}
+    for value in dict.fromkeys([*(v for op in ops for v in op.operands), term, total]):
+        if value not in made:
+            kind = value.tensor.bind({BATCH: 1})
+            bound[value] = Value(kind, value.hint)
+            environment[bound[value]] = np.ones(1, np.float32) if value is factor.result else _drawn(rng, kind)
+    with np.errstate(all="ignore"):
+        for op in ops:
+            copy = bind_op(op, {BATCH: 1}, bound)
+            evaluate_op(copy, environment)
+            bound.update(zip(op.results, copy.results, strict=True))
+    gradient = np.asarray(environment[bound[total]], np.float64)
+    bound_sq = float(np.asarray(environment[bound[term]]).reshape(-1)[0])
+    return bound_sq >= float(np.sum(np.square(gradient))) * (1 - 1e-5)
+
+
+def _between(results: tuple[Value, ...], leaves: Set[Value]) -> list[OpBase]:
+    """The ops that ``results`` need, in order, back to ``leaves`` (or to reshapes of them) and to parameters."""
+    order: list[OpBase] = []
+    seen: set[OpBase] = set()
+
+    def visit(value: Value) -> None:
+        op = value.op
+        if op is None or value in leaves or op in seen or isinstance(op, Read):
+            return
+        seen.add(op)
+        for operand in op.operands:
+            visit(operand)
+        order.append(op)
+
+    for value in results:
+        visit(value)
+    return order
+
+
+def _drawn(rng: np.random.Generator, kind: TensorType) -> NDArray[np.generic]:
+    shape = static_shape(kind.shape)
+    if kind.dtype.is_float:
+        return rng.normal(size=shape).astype(kind.dtype.numpy)
+    if kind.dtype is DType.BOOL:
+        return np.ones(shape, np.bool_)
+    return np.zeros(shape, kind.dtype.numpy)  # ids: the same one everywhere is the hardest case
