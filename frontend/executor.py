@@ -19,7 +19,7 @@ from ..compiler.ir.types import DType, Sym, TensorType
 from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
 from ..runtime.engine import Engine
-from ..runtime.errors import DataError
+from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
@@ -190,6 +190,8 @@ class Executor:
     def _compile(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int) -> Compiled:
         types = {name: _feed_type(program, name, array) for name, array in feeds.items()}
         source = lower(program, fetches=fetches, feed_types=types)
+        for text in source.plan.warnings if source.plan is not None else ():
+            warnings.warn(text, PrivacyWarning, stacklevel=4)
         # A startup program runs once: numpy is done before a compiler would start.
         target = self.target if _runs_often(source) else "reference"
         return compile_source(source, target=target, batch=rows, options=BuildOptions())
