@@ -12,6 +12,7 @@ from .errors import ArtifactError, DataError, EngineError
 from .feeds import BATCH, FeedCheck, check_names
 from .keystream import Key, key_words
 from .manifest import FunctionSpec, Manifest, OutputSpec, numpy_dtype
+from .signals import PutOffInterrupt
 
 Feeds = Mapping[str, object]
 Fetches = dict[str, Array]
@@ -33,12 +34,15 @@ class _Plan:
     """A function with everything that does not change from call to call.
 
     ``arguments`` holds the handles of state and of the runtime's own inputs; feeds and the mask are None.
+    ``of_lots`` says that it takes part in private steps: it reads a mask, or the key and number of a noise draw,
+    which only `Stepper.run_lot` sets.
     """
 
     spec: FunctionSpec
     arguments: tuple[Handle | None, ...]
     slots: tuple[_Slot, ...]
     mask: int | None
+    of_lots: bool
     fetches: tuple[OutputSpec, ...]
     names: tuple[str, ...]
     random: bool
@@ -93,11 +97,12 @@ class Stepper:
 
         Feeds that the program declares but this function does not read are ignored. Arrays that are aligned and
         contiguous are not copied. Everything is checked before anything runs, so a refused call leaves state as
-        it was. Raises DataError for feeds that do not fit, ArtifactError for an unknown function.
+        it was. Raises DataError for feeds that do not fit and for the parts of a private step, which `run_lot`
+        calls; ArtifactError for an unknown function.
         """
         plan = self._plan(function)
         arrays, rows = self._accept(plan, feeds)
-        if plan.mask is not None:
+        if plan.of_lots:
             raise DataError(
                 f"{function} runs on lots, with noise and a mask",
                 f"function {function!r}",
@@ -131,7 +136,8 @@ class Stepper:
             key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns.
             draw: number of the noise draw.
 
-        Raises DataError for feeds that do not fit; state is then, and after any failure, as it was.
+        Raises DataError for feeds that do not fit; state is then, and after any failure, as it was. A
+        KeyboardInterrupt leaves it as it was too, or with the whole step taken.
         """
         plan = self._plan("step")
         batch = self._manifest.batch
@@ -142,7 +148,9 @@ class Stepper:
         self._draw[...] = draw
         try:
             if rows and rows <= batch:
-                values = self._call(plan, self._padded(plan, arrays, 0, rows, batch))
+                arguments = self._padded(plan, arrays, 0, rows, batch)
+                with PutOffInterrupt():
+                    values = self._call(plan, arguments)
                 return {
                     spec.name: _own_rows(spec, value, rows) for spec, value in zip(plan.fetches, values, strict=True)
                 }
@@ -162,16 +170,20 @@ class Stepper:
         counter = self._rng_counter.copy()
         parts: list[list[Array]] = []
         sizes: list[int] = []
+        applied = False
         try:
             for start in range(0, rows, batch):
                 size = min(batch, rows - start)
                 parts.append(self._call(accumulate, self._padded(accumulate, chosen, start, size, batch)))
                 sizes.append(size)
-            last = self._call(apply, list(apply.arguments))
+            with PutOffInterrupt():
+                last = self._call(apply, apply.arguments)
+                applied = True
         except BaseException:  # an interrupt too: a half-summed lot must not leak into the next one
-            for array, old in zip(written, before, strict=False):
-                array[...] = old
-            self._rng_counter[...] = counter
+            if not applied:
+                for array, old in zip(written, before, strict=False):
+                    array[...] = old
+                self._rng_counter[...] = counter
             raise
         values = {
             spec.name: _combine(spec, [part[i] for part in parts], sizes) for i, spec in enumerate(accumulate.fetches)
@@ -308,13 +320,13 @@ class Stepper:
             "rng_counter": self._rng_counter_handle,
         }
         kinds = [binding.kind for binding in spec.inputs]
-        masked = "mask" in kinds
         fetches = tuple(output for output in spec.outputs if output.kind == "fetch")
         return _Plan(
             spec=spec,
             arguments=tuple(self._handles[b.name] if b.kind == "state" else own.get(b.kind) for b in spec.inputs),
             slots=tuple(_Slot(i, self._checks[b.name]) for i, b in enumerate(spec.inputs) if b.kind == "feed"),
-            mask=kinds.index("mask") if masked else None,
+            mask=kinds.index("mask") if "mask" in kinds else None,
+            of_lots=not {"mask", "key", "draw"}.isdisjoint(kinds),
             fetches=fetches,
             names=tuple(output.name for output in fetches),
             random="rng_counter" in kinds and any(output.kind == "state" for output in spec.outputs),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -313,6 +315,60 @@ def test_private_steps_go_through_run_lot_and_evaluation_takes_any_rows() -> Non
         stepper.run("step", linear_data(4))
     with pytest.raises(ArtifactError, match="no private step"):
         plain()[0].run_lot(linear_data(4), key=KEY, draw=0)
+
+
+@pytest.mark.parametrize("function", ["step", "accumulate", "apply"])
+def test_no_part_of_a_private_step_runs_without_a_key_of_its_own(function: str) -> None:
+    stepper, engine, state = private(4)
+    before = copied(state)
+    with pytest.raises(DataError, match=f"{function} runs on lots, with noise"):
+        stepper.run(function, linear_data(4))
+    assert engine.calls == []
+    assert_same(state, before)
+
+
+class Pressed(LinearEngine):
+    """Ctrl-C is pressed during its n-th call, before or after the call's own work."""
+
+    def __init__(self, number: int, late: bool) -> None:
+        super().__init__(PRIVATE)
+        self.number = number
+        self.late = late
+
+    def call(self, function: str, arguments: Sequence[Array]) -> list[Array]:
+        pressed = len(self.calls) == self.number
+        if pressed and not self.late:
+            signal.raise_signal(signal.SIGINT)
+        results = super().call(function, arguments)
+        if pressed and self.late:
+            signal.raise_signal(signal.SIGINT)
+        return results
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("rows", "number", "taken"), [(6, 0, False), (6, 1, False), (6, 2, True), (3, 0, True)])
+def test_an_interrupt_leaves_the_state_as_it_was_or_the_whole_step_taken(
+    rows: int, number: int, taken: bool, late: bool
+) -> None:
+    manifest = linear_manifest(PRIVATE, 4)
+    state = buffers(manifest)
+    stepper = Stepper(manifest, Pressed(number, late), state)
+    before, handler = copied(state), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        stepper.run_lot(linear_data(rows), key=KEY, draw=5)
+    assert signal.getsignal(signal.SIGINT) is handler
+    other, _, whole = private(4)
+    other.run_lot(linear_data(rows), key=KEY, draw=5)
+    assert_same(state, whole if taken else before)
+    assert stepper.rng_counter == (other.rng_counter if taken else 0)
+
+
+def test_a_lot_runs_in_any_thread() -> None:
+    stepper, _, state = private(4)
+    worker = threading.Thread(target=stepper.run_lot, args=(linear_data(6),), kwargs={"key": KEY, "draw": 5})
+    worker.start()
+    worker.join()
+    np.testing.assert_allclose(np.append(state["w"], state["b"]), expected_lot(6)[0], rtol=2e-5, atol=1e-7)
 
 
 # -- speed ------------------------------------------------------------------------------------------------------------
