@@ -272,7 +272,7 @@ class _Flow:
             found = self._term_reads(term, every)
             if _varying(found) != _varying(reads[name]):
                 raise self._refusal(factor, f"the norm of {name!r} does not read what its clipped sum reads")
-            if not norm_bounds_sum(factor, term, sums[name], every):
+            if not norm_bounds_sum(factor, term, sums[name], _varying(every)):
                 raise self._refusal(factor, f"the norm of {name!r} is smaller than that of the gradient it stands for")
 
     def _product_reads(self, total: Value) -> set[Value]:
