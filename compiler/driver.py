@@ -20,7 +20,7 @@ from .ir.core import Function, Module, StateDecl
 from .ir.printer import to_text
 from .ir.stage import Stage
 from .ir.types import Shape
-from .ops.state import Read, Write
+from .ops.state import Write, state_of
 from .passes.manager import Observer, Trace, run_passes
 from .pipeline import pipeline, stage_ends
 from .privacy import PrivacyPlan
@@ -171,14 +171,8 @@ def _state(declaration: StateDecl) -> StateSpec:
     )
 
 
-def function_state(module: Module, function: Function) -> tuple[str, ...]:
-    """The state variables a function reads or writes, in the order of the module's declarations: its first inputs."""
-    used = {op.state for op in function.ops if isinstance(op, Read | Write)}
-    return tuple(declaration.name for declaration in module.state if declaration.name in used)
-
-
 def _function(module: Module, function: Function) -> FunctionSpec:
-    inputs = [Binding("state", name) for name in function_state(module, function)]
+    inputs = [Binding("state", name) for name in state_of(module, function)]
     for param in function.params:
         inputs.append(Binding("feed", param.name) if param.role == "feed" else Binding(param.role))
     outputs: list[OutputSpec] = []

@@ -17,7 +17,7 @@ from ..ir.types import Dim, DType, RaggedType
 from ..ops.base import Op, has_rule
 from ..ops.ragged import RaggedArray
 from ..ops.region import Environment, evaluate_op
-from ..ops.state import Read, Write
+from ..ops.state import Read, Write, state_of
 from .built import BuildOptions
 
 Array: TypeAlias = NDArray[Any]
@@ -175,8 +175,7 @@ class ReferenceEngine:
         """Run one function; returns its outputs in order (data and offsets of a ragged one)."""
         module = self._reference.module
         declared = module.function(function)
-        used = {op.state for op in declared.ops if isinstance(op, Read | Write)}
-        names = [decl.name for decl in module.state if decl.name in used]
+        names = state_of(module, declared)
         state = dict(zip(names, arguments[: len(names)], strict=True))
         given = _gathered(declared.params, list(arguments[len(names) :]))
         outputs, writes = self._reference.execute(declared, given, state)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ..ir.core import StateName, Value
+from ..ir.core import Function, Module, StateName, Value
 from ..ir.types import TensorType
 from .base import Op
 from .kinds import PUBLIC, Kind
@@ -52,6 +52,15 @@ class Write(Op):
 
     def example_axis(self, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
         return ()
+
+
+def state_of(module: Module, function: Function) -> tuple[str, ...]:
+    """The state variables that a function reads or writes, in the order of the module's declarations.
+
+    They are the first inputs of the compiled function, on every target.
+    """
+    touched = {op.state for op in function.ops if isinstance(op, Read | Write)}
+    return tuple(declared.name for declared in module.state if declared.name in touched)
 
 
 OPS: tuple[type[Op], ...] = (Read, Write)

@@ -13,7 +13,7 @@ from ...errors import TargetError
 from ...ir.core import Function, Module
 from ...ir.stage import Stage
 from ...ir.types import Dim
-from ...ops.state import Read, Write
+from ...ops.state import state_of
 from ..built import BuildOptions
 from .cpu import Cpu, host_cpu, named_cpu
 from .define import FunctionScope
@@ -93,10 +93,11 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
 
 def signature(module: Module, function: Function) -> Signature:
     """The calling convention of a function, known without compiling it."""
-    touched = {op.state for op in function.ops if isinstance(op, Read | Write)}
-    state = tuple(declared.name for declared in module.state if declared.name in touched)
     return Signature(
-        function.name, state, tuple(p.name for p in function.params), tuple(o.name for o in function.outputs)
+        function.name,
+        state_of(module, function),
+        tuple(p.name for p in function.params),
+        tuple(o.name for o in function.outputs),
     )
 
 
@@ -151,9 +152,7 @@ def _call(builder: Any, kernel: Kernel, env: dict[TensorDef, RelaxVar], symbols:
     positions = [kernel.inputs.index(state) for state in kernel.in_place] + [-1] * len(fresh)
     types = [_relax_type(state, symbols) for state in kernel.in_place] + fresh
     single = len(types) == 1
-    result = builder.emit(
-        relax.op.call_tir_inplace(function, arguments, positions, types[0] if single else types)
-    )
+    result = builder.emit(relax.op.call_tir_inplace(function, arguments, positions, types[0] if single else types))
     _bind(builder, result, [*kernel.in_place, *kernel.outputs], env)
 
 
@@ -204,4 +203,3 @@ def _build(mod: Any, options: Options) -> Any:
     return relax.build(
         mod, target=options.cpu.target(), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
     )
-

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias, cast
 
 from ...errors import FluidcError, MissingRule, TargetError
 from ...ir.core import Function, Module, OpBase, Region, Value, fields_of
-from ...ir.types import DType, RaggedType, Shape, TensorType
+from ...ir.types import DType, RaggedType, Shape
 from ...ops.base import Op
 from ...ops.branching import If, While
 from ...ops.control import Map, Scan
 from ...ops.emit import Expr, Tensor
-from ...ops.state import Read, Write
+from ...ops.state import Read, Write, state_of
 from .emit import Emitter
 from .expr import Index, Node, const, expr, loop_index
 from .fuse import copy_of, plan, store_also
@@ -227,9 +227,7 @@ class _Region(Scope):
         """A scalar that depends on the trip."""
         return cast("TensorDef", self.emitter.compute((), DType.I64, lambda: value))
 
-    def block_of(
-        self, source: TensorDef, axis: int, size: int, trip: Expr, shape: Shape, *, keep: bool
-    ) -> TensorDef:
+    def block_of(self, source: TensorDef, axis: int, size: int, trip: Expr, shape: Shape, *, keep: bool) -> TensorDef:
         """Block ``trip`` of ``size`` entries along an axis; without ``keep`` that axis (of size 1) is dropped."""
         whole = cast("Tensor", self.proxy(source))
 
@@ -271,12 +269,10 @@ class FunctionScope(Scope):
 
     def __init__(self, module: Module, function: Function) -> None:
         super().__init__()
-        touched = {op.state for op in function.ops if isinstance(op, Read | Write)}
         self.state: dict[str, Placeholder] = {}
-        for declared in module.state:
-            if declared.name in touched:
-                kind: TensorType = declared.type
-                self.state[declared.name] = self.placeholder(kind.dtype, kind.shape, declared.name)
+        for name in state_of(module, function):
+            kind = module.declaration(name).type
+            self.state[name] = self.placeholder(kind.dtype, kind.shape, name)
         self.params: list[TensorDef] = []
         for param in function.params:
             self.params.extend(parts(self.parameter(param.value, param.name)))
@@ -295,5 +291,3 @@ class FunctionScope(Scope):
                 self.writes.append((self.state[op.state], self.dense(op.value)))
             case _:
                 super()._op(op)
-
-

@@ -267,9 +267,7 @@ class Emitter:
         return self._stream(DType.U32, key, draw, tensor, domain, dim_mul(blocks, 16))
 
     def _stream(self, dtype: DType, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim) -> Tensor:
-        made = Keystream(
-            dtype, (count,), key=_tensor(key), draw=_tensor(draw), tensor=tensor, domain=domain
-        )
+        made = Keystream(dtype, (count,), key=_tensor(key), draw=_tensor(draw), tensor=tensor, domain=domain)
         return self.define(made)
 
 
@@ -362,4 +360,3 @@ def _broadcast(shapes: Sequence[Shape]) -> Shape:
         extents = [s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0]
         out.append(next((dim for dim in extents if dim != 1), 1))
     return tuple(out)
-

@@ -400,8 +400,10 @@ def _continues(compute: Compute, nest: Elementwise, group: Group) -> Node | None
             if read.children != nest.where:
                 return None
             values[read] = own[read.tensor]
-        elif id(read.tensor) in earlier and group.row is not None and (
-            not read.children or read.children[0] != nest.where[0]
+        elif (
+            id(read.tensor) in earlier
+            and group.row is not None
+            and (not read.children or read.children[0] != nest.where[0])
         ):
             return None
     return substitute(body, values)

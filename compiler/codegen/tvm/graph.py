@@ -273,4 +273,3 @@ class StructuredOutput(TensorDef):
 
     def operands(self) -> Iterator[TensorDef]:
         yield from self.program.operands()
-

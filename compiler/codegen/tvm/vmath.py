@@ -150,9 +150,7 @@ def tanh(block: Block, x: Value) -> Value:
     """1.3 ulp: odd polynomial below 0.625, else 1 - 2 / (e^(2|x|) + 1)."""
     magnitude = _magnitude(block, x)
     z = block.let(x * x, F32)
-    p = _polynomial(
-        z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1]
-    )
+    p = _polynomial(z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     near = block.let(p * z * magnitude + magnitude, F32)
     e = exp(block, block.let(magnitude + magnitude, F32))
     far = block.let(_c(1.0, x) - _c(2.0, x) / (e + _c(1.0, x)), F32)

@@ -161,4 +161,3 @@ class _Stream:
         sign = tirx.shift_left(tirx.bitwise_and(quadrant, const(2, U32, lanes)), const(30, U32, lanes))
         bits = tirx.bitwise_xor(reinterpret(U32, self.block.let(value, F32)), sign)
         return self.block.let(reinterpret(F32, bits), F32)
-

@@ -197,4 +197,3 @@ def extent_of(index: Index) -> Dim:
     """The extent of a loop variable of a tensor's shape."""
     assert isinstance(index.extent, int | Sym)
     return index.extent
-

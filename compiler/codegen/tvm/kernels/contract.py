@@ -399,4 +399,3 @@ def _ceil(value: Value, step: int) -> Value:
 
 def _span(count: Value) -> Value:
     return tvm.ir.Range(integer(0), count)
-

@@ -162,8 +162,7 @@ def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value
     """How well the loads of ``body`` suit lanes along ``lane``: contiguous is good, strided bad, gathering worse."""
     score = 0
     every: dict[Node, Value] = {
-        node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64"))
-        for node in _indices_of(body)
+        node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64")) for node in _indices_of(body)
     }
     probe = Lowering(block, {}, every, lane, block.host.lanes)
     for read in loads(body):

@@ -81,9 +81,7 @@ class _Emission:
                     inner[tensor] = self.block.workspace(tensor.dtype, numel(tensor.shape), "inner")
         return inner
 
-    def _body(
-        self, body: Body, inner: dict[TensorDef, Buffer], bound: Mapping[Node, Value], threads: bool
-    ) -> None:
+    def _body(self, body: Body, inner: dict[TensorDef, Buffer], bound: Mapping[Node, Value], threads: bool) -> None:
         for group in body.plan.groups:
             self.emit_group(self.block, inner, group, bound, threads)
 
