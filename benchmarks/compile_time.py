@@ -7,6 +7,7 @@ import warnings
 
 import digits
 import harness
+
 from fluidc.compiler.driver import compile_source
 
 

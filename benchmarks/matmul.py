@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import harness
 import numpy as np
+
 from fluidc.compiler.codegen.target import BuildOptions, build
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fluidc.frontend as fluid
 import harness
 import numpy as np
+
+import fluidc.frontend as fluid
 from fluidc.compiler.driver import compile_source
 from fluidc.frontend.lower import lower
 from fluidc.runtime.engine import aligned_copy

@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+import fluidc.frontend as fluid
 
 DELTA = 1e-4
 TRAIN_SIZE = 1437  # 80 % of 1797; stated to Dpsgd as a public number

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_diabetes
+
+import fluidc.frontend as fluid
 
 features, target = map(np.asarray, load_diabetes(return_X_y=True))
 x = (features / features.std(axis=0)).astype("float32")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_digits
+
+import fluidc.frontend as fluid
 
 images, labels = map(np.asarray, load_digits(return_X_y=True))
 # Time first, as StaticRNN reads it: [8 rows, n, 8 pixels].

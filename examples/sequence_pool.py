@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import fluidc.frontend as fluid
 import numpy as np
+
+import fluidc.frontend as fluid
 
 rng = np.random.default_rng(0)
 VOCABULARY = 20

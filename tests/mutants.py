@@ -37,10 +37,11 @@ import numpy as np  # noqa: E402
 import test_cases as facets  # noqa: E402
 import test_cpu as compiled  # noqa: E402
 from cases import Case, ErrorCase, all_cases, all_errors  # noqa: E402
+from mutants_equivalent import EQUIVALENT, EQUIVALENT_COMPILED  # noqa: E402
+
 from fluidc.compiler.ops import OPS  # noqa: E402
 from fluidc.compiler.ops.base import Op  # noqa: E402
 from fluidc.compiler.ops.kinds import ExampleKind  # noqa: E402
-from mutants_equivalent import EQUIVALENT, EQUIVALENT_COMPILED  # noqa: E402
 
 RULES = ("evaluate", "vjp", "example_axis", "example_norm_sq", "example_grad", "decompose")
 OTHERS = ("infer", "to_onnx")

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+
+import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError
 from fluidc.frontend.cli import main as fluidc
 from fluidc.runtime.artifact import Artifact

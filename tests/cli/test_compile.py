@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+
 from fluidc.frontend.cli import main
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.ledger import Ledger, read_ledger

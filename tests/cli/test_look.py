@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ops import OPSET

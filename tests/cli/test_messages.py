@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from fluidc.frontend.cli import main
 
 SCRIPT = """

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from manifests import POISSON
+
 from fluidc.frontend.cli import main
 from fluidc.runtime.ledger import Ledger
-from manifests import POISSON
 
 
 def privacy(*arguments: object) -> Result:

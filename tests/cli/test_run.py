@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from linear_engine import LinearEngine, linear_artifact, linear_data
+from manifests import POISSON
+from numpy.typing import NDArray
+
 from fluidc.frontend.cli import main
 from fluidc.runtime import commands
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.commands import RunArguments
-from fluidc.runtime.errors import DataError
+from fluidc.runtime.errors import BudgetError, DataError, LedgerError
 from fluidc.runtime.ledger import read_ledger
 from fluidc.runtime.progress import at_least
-from linear_engine import LinearEngine, linear_artifact, linear_data
-from manifests import POISSON
-from numpy.typing import NDArray
 
 SCRIPT = """
 import numpy as np
@@ -234,6 +237,32 @@ def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tm
         np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
 
 
+def test_a_trained_artifact_goes_on_in_the_run_directory_of_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, data, trained = tmp_path / "linear.fluidc", tmp_path / "data.npz", tmp_path / "trained.fluidc"
+    linear_artifact(PRIVATE, 16).write(path)
+    np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
+
+    def train(arguments: RunArguments) -> str:
+        assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+        return capsys.readouterr().out
+
+    train(RunArguments(path, data, steps=60, output=trained))
+    (line,) = (line for line in ok("inspect", trained).splitlines() if line.startswith("  trained "))
+    assert re.fullmatch(r"  trained 60 steps, counted in its ledger up to record \d+", line)
+    assert "  trained " not in ok("inspect", path)
+    again = RunArguments(trained, data, steps=20, output=tmp_path / "again.fluidc")
+    with pytest.raises(LedgerError, match=r"does not count[\s\S]*trained.fluidc.run[\s\S]*--run-dir"):
+        train(again)
+    assert not (tmp_path / "trained.fluidc.run").exists()
+    run_dir = tmp_path / "linear.fluidc.run"
+    assert "80 of 100 steps counted" in train(replace(again, run_dir=run_dir))
+    assert "trained 80 steps" in ok("inspect", tmp_path / "again.fluidc")
+    with pytest.raises(BudgetError, match="21 steps are wanted, the privacy budget has 20 of 100 left"):
+        train(replace(again, run_dir=run_dir, steps=21))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_private_run_between_steps_with_its_ledger_closed(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -243,11 +272,12 @@ def test_a_signal_ends_a_private_run_between_steps_with_its_ledger_closed(
 
         lots = 0
 
-        def _sums(self, *arguments: Any) -> Any:
-            self.lots += 1
+        def call(self, function: str, arguments: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+            self.lots += function == "step"
             if self.lots == 4:
                 os.kill(os.getpid(), number)
-            return super()._sums(*arguments)
+                self.lots += 1
+            return super().call(function, arguments)
 
     path, data = tmp_path / "linear.fluidc", tmp_path / "data.npz"
     linear_artifact(PRIVATE, 64).write(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fluidc.compiler.codegen.tvm.build import compile_module
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage

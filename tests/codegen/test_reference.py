@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import arguments, initial_state, modules
+from hypothesis import HealthCheck, given, settings
+
 from fluidc.compiler.codegen.reference import Reference, ReferenceEngine, build
 from fluidc.compiler.codegen.target import BuildOptions
 from fluidc.compiler.errors import MissingRule, TargetError, VerifyError
@@ -15,8 +18,6 @@ from fluidc.compiler.ir.types import DType
 from fluidc.compiler.ops import OPSET
 from fluidc.compiler.ops.ragged import RaggedArray
 from fluidc.runtime.errors import FluidcError
-from graphs import arguments, initial_state, modules
-from hypothesis import HealthCheck, given, settings
 
 TEXT = """
 module {stage = target} {

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tvm_rules import module_of
+
 from fluidc.compiler.codegen.tvm import link
 from fluidc.compiler.codegen.tvm.build import Compiled, Options, compile_module
 from fluidc.compiler.codegen.tvm.cpu import host_cpu, named_cpu
@@ -28,7 +30,6 @@ from fluidc.runtime import keystream
 from fluidc.runtime.engine import aligned_copy
 from fluidc.runtime.errors import EngineError
 from fluidc.runtime.tvm_engine import TvmEngine
-from tvm_rules import module_of
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 N = Sym("N")

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.codegen.tvm.build import compile_module
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
@@ -20,8 +23,6 @@ from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import Dim, DType, Shape, Sym, TensorType, dim_mul
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.runtime.engine import aligned_copy
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 N, ROWS = Sym("N"), 5

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.special
+from tvm_rules import Rule
+
 from fluidc.compiler.codegen.tvm.build import compile_module
 from fluidc.compiler.codegen.tvm.vmath import VECTOR
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
@@ -16,7 +18,6 @@ from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, TensorType
 from fluidc.compiler.ops.base import Op
 from fluidc.runtime.engine import aligned_copy
-from tvm_rules import Rule
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from fluidc.compiler.errors import PrivacyError
 from fluidc.compiler.privacy import (
     Cache,

@@ -7,11 +7,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from private_models import MODELS, Model
+
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Module, PrivacyConfig
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
-from private_models import MODELS, Model
 
 Arrays = dict[str, np.ndarray]
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import arguments, initial_state, modules
+from hypothesis import HealthCheck, given, settings
+
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Module
 from fluidc.compiler.ir.parser import parse
@@ -15,8 +18,6 @@ from fluidc.compiler.ops import OPSET
 from fluidc.compiler.passes.base import Pass
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import SIMPLIFY, pipeline
-from graphs import arguments, initial_state, modules
-from hypothesis import HealthCheck, given, settings
 
 slow = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

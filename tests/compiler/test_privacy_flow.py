@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from small_modules import plain_mlp, private_mlp
+
 from fluidc.compiler.errors import FluidcError
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
@@ -12,7 +14,6 @@ from fluidc.compiler.ops import OPSET
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.passes.privacy_flow import check_privacy_flow
 from fluidc.compiler.pipeline import pipeline
-from small_modules import plain_mlp, private_mlp
 
 
 @pytest.fixture(scope="module")

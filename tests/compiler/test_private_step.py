@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_modules import plain_mlp, private_mlp
+
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Module
 from fluidc.compiler.ir.types import static_shape
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
 from fluidc.runtime import keystream
-from small_modules import plain_mlp, private_mlp
 
 CLIP, LOT, SIGMA, RATE = 1.0, 16.0, 1.1, 0.5
 KEY, DRAW = np.arange(8, dtype=np.uint32), 5

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.errors import PrivacyError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, PrivacyConfig, StateDecl, StateName, Value

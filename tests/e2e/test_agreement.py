@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
 from digits_programs import PARAMETERS, Programs, batches, digits, private_digits
+
+import fluidc.frontend as fluid
 from fluidc.compiler.driver import compile_source
 from fluidc.frontend.lower import lower
 from fluidc.runtime import Session

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
+
+import fluidc.frontend as fluid
 
 L = fluid.layers
 rng = np.random.default_rng(7)

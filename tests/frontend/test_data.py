@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
+
+import fluidc.frontend as fluid
 from fluidc.frontend.errors import ArgumentTypeError, ProgramError
 
 CPU = fluid.CPUPlace()

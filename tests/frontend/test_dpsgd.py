@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import fluidc.frontend as fluid
 import pytest
+
+import fluidc.frontend as fluid
 from fluidc.compiler.errors import PrivacyError
 from fluidc.frontend.framework import OpRole, Program
 from fluidc.frontend.lower import lower

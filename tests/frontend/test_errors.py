@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
+
+import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError, LoweringError
 from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import lower

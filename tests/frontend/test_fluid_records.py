@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
 from fluid_programs import CASES
+
+import fluidc.frontend as fluid
 from fluidc.frontend.framework import Operator, OpRole, Program
 
 GOLDENS: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "programs.json").read_text())

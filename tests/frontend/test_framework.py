@@ -6,9 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
+
+import fluidc.frontend as fluid
 from fluidc.compiler.errors import PrivacyError
 from fluidc.frontend.errors import ProgramError
 from fluidc.frontend.framework import OpRole, Program

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
+
+import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.errors import LoweringError
 from fluidc.compiler.ir.core import Function

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
 from fluid_programs import CASES, LENGTHS, compared_names, feed_value, steps_of
+
+import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import os
+import pickle
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fluidc.frontend as fluid
 import numpy as np
 import pytest
+
+import fluidc.frontend as fluid
+from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.privacy import Mechanism, epsilon, inclusion_threshold
 from fluidc.frontend.dpsgd import PrivacyWarning
 from fluidc.frontend.steps import PrivateSteps
@@ -132,23 +138,27 @@ def test_any_other_feed_voids_epsilon(between: str) -> None:
     assert model.spent().steps == 3
 
 
-def test_a_failed_step_may_be_taken_again_and_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
+def test_a_step_that_failed_has_used_its_lot_up(monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]) -> None:
     model = build(**STATED)
     lots = model.lots()
     lot = next(lots)
-    before = model.weights()
+    call = ReferenceEngine.call
+
+    def interrupted(*args: Any) -> None:
+        call(*args)
+        raise fault
+
     with monkeypatch.context() as broken:
-        broken.setattr("fluidc.compiler.codegen.reference.ReferenceEngine.call", _fault)
-        with pytest.raises(RuntimeError, match="fault"):
+        broken.setattr(ReferenceEngine, "call", interrupted)
+        with pytest.raises(fault):
             model.run(lot)
-    np.testing.assert_array_equal(model.weights(), before)
-    model.run(lot)
+    model.run(next(lots))
     assert model.spent().steps == 2
-    assert model.spent().epsilon is not None
-
-
-def _fault(*_: object) -> None:
-    raise RuntimeError("fault")
+    assert model.spent().epsilon is not None, "the next lot goes on"
+    model.run(lot)
+    assert model.spent().steps == 3
+    assert model.spent().epsilon is None, "the lot of the failed step buys no second one"
 
 
 def test_lots_are_read_only() -> None:
@@ -157,6 +167,54 @@ def test_lots_are_read_only() -> None:
         lot["x"][0] = 0
     with pytest.raises(TypeError):
         lot["x"] = np.zeros(3)  # type: ignore[index]
+
+
+def test_nothing_a_caller_can_reach_changes_the_rows_of_a_lot() -> None:
+    model = build(**STATED)
+    lot = next(model.lots())
+    before = {name: array.copy() for name, array in lot.items()}
+    for array in lot.values():
+        owner = array if array.base is None else array.base
+        owner.flags.writeable = True
+        owner[...] = 0
+    assert not hasattr(lot, "arrays")
+    for name, array in before.items():
+        np.testing.assert_array_equal(lot[name], array)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_lot_cannot_be_copied(copied: Callable[[object], object]) -> None:
+    lot = next(build(**STATED).lots())
+    with pytest.raises(FluidcError, match="cannot be copied"):
+        copied(lot)
+
+
+def test_a_twin_of_a_lot_buys_no_second_step() -> None:
+    model = build(**STATED)
+    lot = next(model.lots())
+    twin = object.__new__(fluid.privacy.Lot)
+    vars(twin).update(vars(lot))
+    model.run(lot)
+    model.run(twin)
+    assert str(model.spent()) == "unknown: lots were fed by the caller (2 steps)"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_takes_no_step() -> None:
+    model = build(**STATED)
+    lot = next(model.lots())
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            model.run(lot)
+        except LedgerError:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child was not refused"
+    model.run(lot)
+    assert model.spent().epsilon is not None
 
 
 def test_an_empty_lot_is_a_step_of_noise_alone() -> None:

@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fluidc.frontend as fluid
 import pytest
+
+import fluidc.frontend as fluid
 
 GOLDEN: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "golden" / "signatures.json").read_text())
 NAMES = [(module, name) for module, names in GOLDEN.items() for name in names]

@@ -6,15 +6,16 @@ import contextlib
 from itertools import pairwise
 
 import pytest
+from graphs import modules
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from fluidc.compiler.errors import ParseError
 from fluidc.compiler.ir.core import Module
 from fluidc.compiler.ir.lexer import Source, tokenise
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ops import OPSET
-from graphs import modules
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 slow = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import arguments, initial_state, modules
+from hypothesis import HealthCheck, given, settings
+
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.errors import ParseError
 from fluidc.compiler.ir.bind import bind, retype
@@ -15,8 +18,6 @@ from fluidc.compiler.ir.printer import function_text, literal, op_text, to_text
 from fluidc.compiler.ir.types import DType, Sym, TensorType
 from fluidc.compiler.ir.verify import verify
 from fluidc.compiler.ops import OPSET
-from graphs import arguments, initial_state, modules
-from hypothesis import HealthCheck, given, settings
 
 # Every construct of the syntax once, in the printer's own layout.
 TEXT = """\

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from fluidc.compiler.errors import VerifyError
 from fluidc.compiler.ir.core import Function, Module, OpBase, Output, Param, Region, StateDecl, StateName, Value
 from fluidc.compiler.ir.location import Loc

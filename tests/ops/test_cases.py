@@ -25,6 +25,7 @@ from cases import (
     type_of,
     with_example_replaced,
 )
+
 from fluidc.compiler.errors import VerifyError
 from fluidc.compiler.ir.bind import bind
 from fluidc.compiler.ir.core import Function, Output, Param, Value

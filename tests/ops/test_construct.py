@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import floats, ints, tensor, type_of
+
 from fluidc.compiler.errors import FluidcError
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.location import Loc

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import floats, tensor
+
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import static_shape
 from fluidc.compiler.ops.construct import OpBuilder

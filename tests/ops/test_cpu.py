@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Built, Case, all_cases, built, built_on, rng, symbolic_values, tensor
+
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fluidc.compiler.ir.core import OpBase, Value
 from fluidc.compiler.ir.types import DType, TensorType, static_shape
 from fluidc.compiler.ops import conv, loss, loss_layers, norm, pool

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cases import all_cases
+
 from fluidc.compiler.ops import OPS, OPSET
 from fluidc.compiler.ops.matrix import RULES, coverage, gaps, matrix
 

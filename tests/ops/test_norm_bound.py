@@ -7,6 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from cases import tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.ops.elementwise import Add
@@ -14,9 +18,6 @@ from fluidc.compiler.ops.embedding import Lookup
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
 from fluidc.compiler.ops.linear import MatMul
 from fluidc.compiler.ops.region import evaluate_op
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 E0 = ExampleKind(0)
 TOKENS = hnp.arrays(np.float32, (2, 6, 2), elements=st.floats(-1e6, 1e6, width=32))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fluidc.compiler.errors import VerifyError
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import DType, TensorType

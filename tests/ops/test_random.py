@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import tensor
+
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import TensorType
 from fluidc.compiler.ops import minstd

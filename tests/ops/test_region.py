@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import DType, Sym, TensorType
 from fluidc.compiler.ops import branching, control, unary

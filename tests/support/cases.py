@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
+
 from fluidc.compiler.ir.core import OpBase, Value
 from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType, Type
 from fluidc.compiler.ops.base import Op

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import fluidc.frontend as fluid
 import numpy as np
 from sklearn.datasets import load_digits
+
+import fluidc.frontend as fluid
 
 BATCH = 64
 PARAMETERS = ("fc_0.w_0", "fc_0.b_0", "fc_1.w_0", "fc_1.b_0")

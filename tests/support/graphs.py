@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
+
 from fluidc.compiler.ir.core import Function, Module, Output, Param, StateDecl, StateName, Value
 from fluidc.compiler.ir.location import Loc
 from fluidc.compiler.ir.printer import to_text
@@ -15,7 +17,6 @@ from fluidc.compiler.ops import OPS, activation, branching, control, elementwise
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.ops.state import Read, Write
-from hypothesis import strategies as st
 
 N = Sym("N")
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fluidc.runtime.artifact import (
     Artifact,
     Binding,
@@ -21,7 +23,6 @@ from fluidc.runtime.artifact import (
 )
 from fluidc.runtime.engine import ALIGNMENT
 from fluidc.runtime.keystream import Domain, gaussian
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 RATE = np.float32(0.1)

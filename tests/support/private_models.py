@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from fluidc.compiler.ir.core import Function, Module, Output, Param, PrivacyConfig, StateDecl, StateName, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Shape, Sym, TensorType

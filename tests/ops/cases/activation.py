@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from cases import Case, ErrorCase, distinct, floats, tensor
+
 from fluidc.compiler.ops import activation
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 

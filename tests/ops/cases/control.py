@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
+
 from fluidc.compiler.ir.core import OpBase, Region, Value
 from fluidc.compiler.ir.types import DType, Sym, TensorType, dim_div
 from fluidc.compiler.ops import control

@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
+
 from fluidc.compiler.ops.conv import Conv2d, Conv2dExampleFilterGrad, Conv2dFilterGrad, Conv2dInputGrad
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 

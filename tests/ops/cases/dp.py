@@ -10,6 +10,7 @@ import struct
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
 from fluidc.compiler.ir.core import StateName
 from fluidc.compiler.ops import dp
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind

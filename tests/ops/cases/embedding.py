@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from cases import Case, ErrorCase, floats, ints, tensor
+
 from fluidc.compiler.ir.types import DType
 from fluidc.compiler.ops import embedding as em
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind

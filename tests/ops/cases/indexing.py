@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from cases import Case, ErrorCase, distinct, floats, ints, tensor
+
 from fluidc.compiler.ops import indexing as ix
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
 

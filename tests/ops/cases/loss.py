@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.special as sp
 from cases import Case, ErrorCase, floats, ints, tensor
+
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 from fluidc.compiler.ops.loss import (
     CrossEntropy,

@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.special as sp
 from cases import Case, ErrorCase, distinct, floats, tensor
+
 from fluidc.compiler.ops.loss_layers import (
     CosSim,
     CrossEntropySoft,

@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, ints, tensor
+
 from fluidc.compiler.ops.metric import Accuracy, Auc, AucCounts
 
 TOP2 = np.array([[3, 1], [0, 2], [2, 1], [1, 0], [2, 3]], np.int64)

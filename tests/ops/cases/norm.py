@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
+
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 from fluidc.compiler.ops.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Standardize
 

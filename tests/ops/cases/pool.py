@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, distinct, floats, tensor
+
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
 from fluidc.compiler.ops.pool import AvgPool2d, AvgPool2dGrad, MaxPool2d, MaxPool2dGrad, MaxPool2dPick
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from cases import Case, ErrorCase, distinct, floats, tensor
+
 from fluidc.compiler.ir.core import OpBase, Value
 from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType
 from fluidc.compiler.ops import ragged

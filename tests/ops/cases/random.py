@@ -7,6 +7,7 @@ import numpy as np
 import scipy.stats as st
 from cases import Case, ErrorCase, floats, tensor
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
 from fluidc.compiler.ir.types import DType, TensorType
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
 from fluidc.compiler.ops.random import Bits, Dropout, Normal, TruncatedNormal, Uniform

@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, floats, ints, tensor
+
 from fluidc.compiler.ir.types import DType, Sym, dim_mul
 from fluidc.compiler.ops import shape as sh
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind

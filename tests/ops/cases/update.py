@@ -2,6 +2,7 @@
 
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
+
 from fluidc.compiler.ops.kinds import PUBLIC
 from fluidc.compiler.ops.update import ClipByGlobalNorm, ClipByNorm, ClipByValue, L1Decay, L2Decay
 
