@@ -29,7 +29,7 @@ from .lower import lower
 from .places import CPUPlace, CUDAPlace, Place
 from .scope import Scope, global_scope
 from .source import user_location
-from .steps import Lot, PrivateSteps
+from .steps import Lot, PrivateSteps, arrays_of
 from .variable import Variable
 from .watch import Call, announce
 
@@ -136,7 +136,7 @@ class Executor:
         scope = global_scope() if scope is None else scope
         fetches = _fetch_names(program, fetch_list)
         lot = feed if isinstance(feed, Lot) else None
-        arrays = _feed_arrays(program, lot.arrays if lot is not None else feed or {})
+        arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
         step = self._step(program, arrays, fetches, scope)
         try:

@@ -76,11 +76,11 @@ class PoissonBatches(Iterator[Lot]):
     def __next__(self) -> Lot:
         if self._steps.exhausted:
             raise StopIteration
-        # The step is on the record before anybody, this process included, knows its lot.
-        number = self._steps.count()
+        return self._steps.draw(self._choose)
+
+    def _choose(self) -> dict[str, NDArray[Any]]:
         chosen = self._sampler.next_lot()
-        lot = {name: array if name in self._whole else array[chosen] for name, array in self._arrays.items()}
-        return Lot(self._steps, number, lot)
+        return {name: array if name in self._whole else array[chosen] for name, array in self._arrays.items()}
 
 
 def poisson_batches(

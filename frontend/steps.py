@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, finalize
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..compiler.errors import PrivacyError
 from ..runtime.artifact import PrivacySpec
+from ..runtime.errors import DataError
 from ..runtime.keystream import fresh_key, insecure_key
 from ..runtime.ledger import Ledger, Spent
 from ..runtime.sampler import PoissonSampler
@@ -24,19 +25,18 @@ Array: TypeAlias = NDArray[Any]
 class Lot(Mapping[str, Array]):
     """One lot drawn by `fluid.privacy.poisson_batches`; feed it to ``Executor.run`` as it is.
 
-    It shows its arrays read-only: a changed copy is a lot of the caller's own, which no accounting covers.
+    It buys one step. There are no copies of it, and it hands out copies of its arrays, which are read-only: what is
+    changed is a lot of the caller's own, which no accounting covers.
     """
 
     def __init__(self, steps: PrivateSteps, number: int, arrays: Mapping[str, Array]) -> None:
         self._steps = steps
-        self._number: int | None = number
-        self._arrays = dict(arrays)
-        self._used = False
+        self._number = number
+        self._arrays = {name: _read_only(array) for name, array in arrays.items()}
 
     def __getitem__(self, name: str) -> Array:
-        view = self._arrays[name].view()
-        view.flags.writeable = False
-        return view
+        # The owner of an array may make it writeable again, so nobody else gets the lot's own.
+        return _read_only(self._arrays[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -44,24 +44,33 @@ class Lot(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._arrays)
 
-    @property
-    def arrays(self) -> Mapping[str, Array]:
-        """The arrays themselves, for the step that runs on them."""
-        return self._arrays
+    def __copy__(self) -> Lot:
+        raise _no_copies()
 
-    def claim(self, steps: PrivateSteps) -> int | None:
-        """The number of the step that was counted for this lot, or None where the lot buys no step of ``steps``.
+    def __deepcopy__(self, memo: dict[int, object]) -> Lot:
+        raise _no_copies()
 
-        A step that failed gave nothing away; taken again it is a new step, and counted as one.
-        """
-        if steps is not self._steps or self._used:
-            return None
-        number, self._number = self._number, None
-        return steps.count() if number is None else number
+    def __reduce__(self) -> str:
+        raise _no_copies()
 
-    def use_up(self) -> None:
-        """A step ran on this lot; the next one on it would be another mechanism than the accounted one."""
-        self._used = True
+
+def arrays_of(lot: Lot) -> Mapping[str, Array]:
+    """The lot's own arrays, for the step that runs on them; nobody outside the package gets them."""
+    return lot._arrays
+
+
+def _read_only(array: Array) -> Array:
+    copied = array.copy()
+    copied.flags.writeable = False
+    return copied
+
+
+def _no_copies() -> PrivacyError:
+    return PrivacyError(
+        "a lot cannot be copied, pickled or sent to another process: it was counted as one step",
+        where=user_location().place,
+        hint="feed the lot that poisson_batches gave, in the process that drew it; dict(lot) has copies of its arrays",
+    )
 
 
 class PrivateSteps:
@@ -74,6 +83,7 @@ class PrivateSteps:
         self.spec = spec
         self.run_dir = run_dir
         self._ledger = ledger
+        self._outstanding: set[int] = set()
         self._before = ledger.steps
         self._void = ""
         self._warned = False
@@ -111,6 +121,9 @@ class PrivateSteps:
     def run(self, stepper: Stepper, feeds: Mapping[str, Array], lot: Lot | None = None) -> dict[str, Array]:
         """Take one step.
 
+        A lot is used up before the engine starts: whether the step was interrupted or failed, its result may have
+        been seen.
+
         Args:
             stepper: The compiled step on its state.
             feeds: The rows of the lot, by name.
@@ -120,12 +133,24 @@ class PrivateSteps:
             The fetches.
 
         Raises:
+            LedgerError: The steps belong to another process, or cannot be written down; nothing ran.
+            DataError: The feeds do not fit; nothing ran and nothing was counted.
             BudgetError: max_steps steps are counted; nothing ran.
             FluidcError: The step failed; state is as before it, the step stays counted.
         """
-        claimed = None if lot is None else lot.claim(self)
-        if claimed is None:
-            claimed = self.count()
+        self._ledger.check_usable()
+        try:
+            stepper.check("step", feeds)
+        except DataError:
+            if lot is not None and lot._steps is self:
+                # Which lots are refused depends on the data, and drawing others instead is no Poisson sampling.
+                self._void_by("user-fed")
+            raise
+        if lot is not None and lot._steps is self and lot._number in self._outstanding:
+            claimed = lot._number
+            self._outstanding.remove(claimed)
+        else:
+            claimed = self._count()
             self._void_by("user-fed")
         secret = insecure_secret()
         if secret is None:
@@ -133,18 +158,21 @@ class PrivateSteps:
         else:
             self._void_by("seeded")
             key = insecure_key(secret, "step", claimed)
-        fetches = stepper.run_lot(feeds, key=key, draw=claimed)
-        if lot is not None:
-            lot.use_up()
-        return fetches
+        return stepper.run_lot(feeds, key=key, draw=claimed)
 
-    def count(self) -> int:
-        """Count one more step before its lot is drawn, and return its number.
+    def draw(self, choose: Callable[[], Mapping[str, Array]]) -> Lot:
+        """Count one more step, and only then have its lot chosen.
 
         Raises:
             BudgetError: The budget is used up.
-            LedgerError: The step cannot be written down; nothing may be drawn.
+            LedgerError: The step cannot be written down; nothing is drawn.
         """
+        number = self._count()
+        lot = Lot(self, number, choose())
+        self._outstanding.add(number)
+        return lot
+
+    def _count(self) -> int:
         return self._ledger.step()
 
     @property
