@@ -40,6 +40,7 @@ from .manifest import (
     StateSpec,
     TargetKind,
     TargetSpec,
+    Trained,
     dtype_name,
     numpy_dtype,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "StateSpec",
     "TargetKind",
     "TargetSpec",
+    "Trained",
     "dtype_name",
     "numpy_dtype",
 ]

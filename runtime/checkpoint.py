@@ -15,7 +15,7 @@ from . import tensors
 from .errors import CheckpointError
 from .fields import Fields, Json, canonical_bytes, parse_object
 from .files import make_directory, write_atomically
-from .ledger import Position
+from .ledger_records import Position
 from .sampler import SamplerState
 from .tensors import Array
 
@@ -47,14 +47,14 @@ class CheckpointMeta:
 
     def to_json(self) -> Mapping[str, Json]:
         """The JSON object in the file's header, but for the digest."""
-        sampler, ledger = self.sampler, self.ledger
+        sampler = self.sampler
         return {
             "format_version": FORMAT_VERSION,
             "step": self.step,
             "artifact": self.artifact,
             "rng_counter": self.rng_counter,
             "sampler": None if sampler is None else {"epoch": sampler.epoch, "position": sampler.position},
-            "ledger": None if ledger is None else {"seq": ledger.seq, "sha256": ledger.sha256},
+            "ledger": None if self.ledger is None else self.ledger.to_json(),
             "insecure_noise_key": self.insecure_noise_key,
         }
 
@@ -71,7 +71,7 @@ class CheckpointMeta:
             sampler=fields.optional_record(
                 "sampler", lambda f: SamplerState(f.integer("epoch"), f.integer("position"))
             ),
-            ledger=fields.optional_record("ledger", lambda f: Position(f.integer("seq"), f.text("sha256"))),
+            ledger=fields.optional_record("ledger", Position.from_json),
             insecure_noise_key=fields.truth("insecure_noise_key"),
         )
 

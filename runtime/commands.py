@@ -277,8 +277,11 @@ def _described_privacy(artifact: Artifact) -> Iterator[str]:
     yield f"  mechanism {spec.mechanism}, clipping {spec.clipping} at {clips}, sigma {spec.sigma:.6g}, lot {spec.lot:g}"
     rate = "" if spec.sample_rate is None else f", sampling rate {spec.sample_rate:.6g}"
     yield f"  sampler {spec.sampler}{rate}, adjacency {spec.adjacency}, slack {spec.slack:.3g}"
+    trained = artifact.manifest.trained
     if artifact.manifest.insecure_noise_key:
         yield "  epsilon none (seeded): the noise came from a known key"
+    elif trained is not None and trained.ledger is None:
+        yield "  epsilon unknown: the steps were counted in memory only"
     elif spec.accounting == "none" or spec.delta is None:
         yield f"  epsilon unknown: {spec.reason}"
     else:
@@ -287,6 +290,9 @@ def _described_privacy(artifact: Artifact) -> Iterator[str]:
             f"  epsilon {at_least(epsilon)} at delta {spec.delta:g} after {spec.budget_count} {spec.unit}s "
             f"({spec.accountant} {spec.accountant_version}, {spec.accounting})"
         )
+    if trained is not None:
+        where = "in memory only" if trained.ledger is None else f"in its ledger up to record {trained.ledger.seq}"
+        yield f"  trained {trained.steps} steps, counted {where}"
     if spec.assumed_public:
         yield f"  assumed public: {', '.join(spec.assumed_public)}"
     yield f"  separability proof {'stored' if artifact.proof else 'missing'}"

@@ -18,20 +18,12 @@ from typing import Protocol, Self
 from .errors import ArtifactError, BudgetError, LedgerError
 from .fields import parse_object
 from .files import fsync_directory, make_directory, write_all, write_atomically
-from .ledger_records import Reading, Record, RecordKind, Void, contains, read_records
+from .ledger_records import Position, Reading, Record, RecordKind, Void, contains, read_records
 from .privacy import PrivacySpec
 
 LEDGER = "ledger.jsonl"
 PRIVACY = "privacy.json"
 HOLDER = "ledger.pid"
-
-
-@dataclass(frozen=True)
-class Position:
-    """A record of the ledger: its number and its hash. A checkpoint stores one."""
-
-    seq: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,9 @@ class Ledger:
             run_dir: directory of the run; made where it does not exist.
             spec: privacy block of the artifact; a ledger of another one is refused.
             void: why no epsilon will hold for this run, or "".
-            resume: position stored in the checkpoint that the run goes on from.
+            resume: position stored in the checkpoint, or the trained artifact, that the run goes on from.
 
-        Raises LedgerError when the ledger is busy, damaged, of another artifact, or behind the checkpoint.
+        Raises LedgerError when the ledger is busy, damaged, of another artifact, or missing or behind ``resume``.
         """
         directory = Path(run_dir)
         path = directory / LEDGER
@@ -162,7 +154,7 @@ class Ledger:
 
     @property
     def position(self) -> Position:
-        """The last record: what a checkpoint stores."""
+        """The last record: what a checkpoint or a trained artifact stores."""
         return Position(self._totals.records - 1, self._totals.last)
 
     @property
@@ -350,7 +342,7 @@ def _recover(handle: int, directory: Path, spec: PrivacySpec, resume: Position |
     """Verify the ledger behind ``handle``, drop a torn last record, and make all names durable."""
     path = directory / LEDGER
     reading = read_records(path.read_bytes(), spec.sha256(), str(path))
-    if resume is not None and not contains(reading.records, resume.seq, resume.sha256):
+    if resume is not None and not contains(reading.records, resume):
         raise _behind(path)
     if reading.torn:
         os.ftruncate(handle, reading.sound_bytes)
@@ -365,9 +357,9 @@ def _recover(handle: int, directory: Path, spec: PrivacySpec, resume: Position |
 
 def _behind(path: Path) -> LedgerError:
     return LedgerError(
-        "the checkpoint knows of steps that the privacy ledger does not count",
+        "the training so far took steps that this privacy ledger does not count",
         str(path),
-        "resume in the run directory that the checkpoint was made in, or train afresh in a new one",
+        "name the run directory of the earlier run (--run-dir), or train the artifact as it was compiled",
     )
 
 

@@ -18,6 +18,23 @@ Void = Literal["", "seeded", "user-fed"]
 
 
 @dataclass(frozen=True)
+class Position:
+    """A record of a ledger: its number and its hash. Checkpoints and trained artifacts store one."""
+
+    seq: int
+    sha256: str
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {"seq": self.seq, "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Position:
+        """Read what `to_json` wrote. Raises what ``fields`` refuses with."""
+        return cls(fields.integer("seq"), fields.text("sha256"))
+
+
+@dataclass(frozen=True)
 class Record:
     """One line of the ledger.
 
@@ -192,9 +209,9 @@ def read_records(data: bytes, genesis: str, where: str) -> Reading:
     return Reading(tuple(records), totals, sound, torn=sound < len(data))
 
 
-def contains(records: Iterable[Record], seq: int, sha256: str) -> bool:
-    """Whether record ``seq`` exists with this hash."""
-    return any(record.seq == seq and record.sha256() == sha256 for record in records)
+def contains(records: Iterable[Record], position: Position) -> bool:
+    """Whether the record at ``position`` is among ``records``, with its hash."""
+    return any(record.seq == position.seq and record.sha256() == position.sha256 for record in records)
 
 
 def _damaged(what: str, where: str) -> LedgerError:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import ArtifactError
 from .fields import Fields, Json
+from .ledger_records import Position
 from .privacy import PrivacySpec
 
 FORMAT_VERSION = 1
@@ -282,6 +283,28 @@ class FunctionSpec:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """Private steps behind the values of a trained artifact: what training it further must go on counting from.
+
+    Attributes:
+        steps: private steps whose result is in the values.
+        ledger: last record of the ledger that counts them, or None where some were counted in memory only.
+    """
+
+    steps: int
+    ledger: Position | None
+
+    def to_json(self) -> Json:
+        """The JSON object of docs/artifact.md."""
+        return {"steps": self.steps, "ledger": None if self.ledger is None else self.ledger.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Trained:
+        """Read what `to_json` wrote. Raises ArtifactError."""
+        return cls(fields.integer("steps", 1), fields.optional_record("ledger", Position.from_json))
+
+
+@dataclass(frozen=True)
 class Member:
     """One file of the archive: its name, its size in bytes and its SHA-256 in hex."""
 
@@ -314,6 +337,7 @@ class Manifest:
         privacy: public constants of a private program, else None.
         seed: seed of initialisers, shuffles and dropout, or None for a fresh one per run.
         insecure_noise_key: noise came, or comes, from a known key: no privacy guarantee.
+        trained: the steps behind the values of a private program, or None for one that was not trained.
         members: files of the archive other than manifest.json.
         format_version: version of this format.
 
@@ -330,6 +354,7 @@ class Manifest:
     privacy: PrivacySpec | None
     seed: int | None
     insecure_noise_key: bool = False
+    trained: Trained | None = None
     members: tuple[Member, ...] = field(default=(), repr=False)
     format_version: int = FORMAT_VERSION
 
@@ -343,6 +368,8 @@ class Manifest:
                 raise _contradiction(f"feed {feed.name!r}", f"a value range on the dtype {feed.dtype}")
         for function in self.functions:
             self._check_function(function)
+        if self.trained is not None and self.privacy is None:
+            raise _contradiction("trained", "private steps of an ordinary program")
         fetched = {o.name for f in self.functions for o in f.outputs if o.kind == "fetch"}
         for name in self.fetches:
             if name not in fetched:
@@ -407,6 +434,7 @@ class Manifest:
             "privacy": None if self.privacy is None else self.privacy.to_json(),
             "seed": self.seed,
             "insecure_noise_key": self.insecure_noise_key,
+            "trained": None if self.trained is None else self.trained.to_json(),
             "members": [member.to_json() for member in self.members],
         }
 
@@ -427,6 +455,7 @@ class Manifest:
             privacy=fields.optional_record("privacy", PrivacySpec.from_json),
             seed=fields.optional_integer("seed", 0, (1 << 64) - 1),
             insecure_noise_key=fields.truth("insecure_noise_key"),
+            trained=fields.optional_record("trained", Trained.from_json),
             members=fields.records("members", Member.from_json),
         )
         fields.done()

@@ -12,8 +12,8 @@ from .artifact import Artifact
 from .engine import Array, Engine, aligned
 from .errors import ArtifactError, DataError
 from .keystream import seeded_key
-from .ledger import Position
-from .manifest import StateSpec, numpy_dtype
+from .ledger_records import Position
+from .manifest import StateSpec, Trained, numpy_dtype
 from .sampler import SamplerState
 from .stepper import Stepper
 
@@ -53,10 +53,11 @@ class Model:
     Attributes:
         seed: the seed in use.
         state: name -> buffer, for every state variable; change values in place only.
-        step: training steps whose result is in the state.
+        step: training steps whose result is in the state, those behind the artifact's own values apart.
         sampler: where the next ordinary batch begins, or None before the first.
         course: how those batches are drawn, or None.
-        ledger: last record of the privacy ledger when the state was saved that was loaded, or None.
+        ledger: last record of the ledger on disk that counts the private steps behind the state, or None.
+        uncounted: private steps are behind the state that no ledger on disk counts.
         insecure: noise came from a known key, in this run or in one before it.
 
     Raises ArtifactError when a variable has no first value, DataError for a seed out of range.
@@ -75,7 +76,9 @@ class Model:
         self.step = 0
         self.sampler: SamplerState | None = None
         self.course: Course | None = None
-        self.ledger: Position | None = None
+        before = manifest.trained
+        self.ledger: Position | None = None if before is None else before.ledger
+        self.uncounted = before is not None and before.ledger is None
         self.insecure = manifest.insecure_noise_key
         self._sha256 = ""
         self._initialise()
@@ -130,11 +133,15 @@ class Model:
         return None
 
     def export(self) -> Artifact:
-        """The same program with the present values: a trained artifact."""
-        trained = self.artifact.with_state({name: array.copy() for name, array in self.state.items()})
-        if not self.insecure:
-            return trained
-        return replace(trained, manifest=replace(trained.manifest, insecure_noise_key=True))
+        """The same program with the present values, and for a private one the steps behind them."""
+        made = self.artifact.with_state({name: array.copy() for name, array in self.state.items()})
+        manifest = replace(made.manifest, insecure_noise_key=self.insecure, trained=self._trained())
+        return replace(made, manifest=manifest)
+
+    def _trained(self) -> Trained | None:
+        before = self.manifest.trained
+        steps = self.step + (0 if before is None else before.steps)
+        return Trained(steps, None if self.uncounted else self.ledger) if self.private and steps else None
 
 
 def _zeros(spec: StateSpec) -> Array:

@@ -10,7 +10,7 @@ from .checkpoint import CheckpointMeta, newest_checkpoint, save_checkpoint
 from .errors import CheckpointError, LedgerError
 from .fields import Fields, Json, parse_object
 from .files import make_directory, write_atomically
-from .ledger import Position
+from .ledger_records import Position
 from .model import Course, Model, model_key
 
 RUN = "run.json"
@@ -30,7 +30,7 @@ def save(model: Model, directory: Path, ledger: Position | None, *, keep: int = 
     Returns the file. Raises CheckpointError when the disk refuses, and LedgerError for a private model whose steps
     no ledger on disk counts: resuming it could not tell what was spent.
     """
-    if model.private and ledger is None:
+    if model.private and (ledger is None or model.uncounted):
         raise LedgerError(
             "a private model is saved together with its ledger, and this one's steps are counted in memory only",
             str(directory),
@@ -81,6 +81,7 @@ def resume(model: Model, directory: Path, on_skip: Callable[[str], None]) -> Pat
     model.sampler = meta.sampler
     model.course = course
     model.ledger = meta.ledger
+    model.uncounted = False  # such a state is never saved
     model.insecure = model.insecure or meta.insecure_noise_key
     return found.path
 

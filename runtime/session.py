@@ -197,6 +197,8 @@ class Session:
             if run_dir is not None:
                 ledger.close()
                 model.ledger = ledger.position
+            else:
+                model.uncounted = model.uncounted or ledger.begun > 0
 
     def save(self, directory: Path | str) -> Path:
         """Write a checkpoint to ``directory``; see `resume.save` for what it raises."""
@@ -214,7 +216,11 @@ class Session:
         return found
 
     def export(self, path: Path | str) -> None:
-        """Write the trained artifact: the same program with the present values. Raises ArtifactError."""
+        """Write the trained artifact: the same program with the present values. Raises ArtifactError.
+
+        That of a private program says which record of its ledger counts the last step: it is trained further in
+        the same run directory only.
+        """
         self.model.export().write(path)
 
     # -- privacy ------------------------------------------------------------------------------------------------
@@ -288,6 +294,7 @@ class Session:
             self._fed = Ledger.in_memory(spec, void=self._void("user-fed"))
         self.model.stepper.check("step", feeds)  # what cannot run need not be counted
         number = self._fed.step()
+        self.model.uncounted = True
         key = fresh_key() if self._secret is None else insecure_key(self._secret, "step", number)
         return self.model.stepper.run_lot(feeds, key=key, draw=number)
 
@@ -337,9 +344,17 @@ class Session:
         show.note(f"going on from {found}" if found else "there is no checkpoint yet; starting at the beginning")
 
     def _ledger(self, spec: PrivacySpec, run_dir: Path | str | None) -> Ledger:
+        before = self.model.manifest.trained
+        if before is not None and before.ledger is None:
+            raise LedgerError(
+                f"{before.steps} private steps are behind this artifact, and they were counted in memory only",
+                "manifest, trained",
+                "train the artifact as it was compiled, with a run directory (--run-dir)",
+            )
         if run_dir is not None:
             path = Path(run_dir)
             self._kept[path] = Ledger.open(path, spec, void=self._void(""), resume=self.model.ledger)
+            self.model.ledger = self._kept[path].position
             return self._kept[path]
         if self.model.ledger is not None:
             raise LedgerError(

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from manifests import POISSON
+
 from fluidc.runtime.errors import BudgetError
 from fluidc.runtime.ledger import Ledger
-from manifests import POISSON
 
 
 def main() -> None:

@@ -14,9 +14,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from fluidc.runtime import manifest, privacy
-from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec
 from manifests import POISSON, small_artifact, small_manifest
+
+from fluidc.runtime import manifest, privacy
+from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec, Trained
+from fluidc.runtime.ledger_records import Position
 
 DOC = Path(__file__).parents[2] / "docs" / "artifact.md"
 
@@ -168,6 +170,8 @@ def test_compressed_members_are_refused() -> None:
         (lambda m: m["privacy"].update(lot=1e999), "is not a JSON number"),
         (lambda m: m["privacy"].update(sigma=-1), "sigma"),
         (lambda m: m["privacy"].update(lot="16"), "a number is wanted"),
+        (lambda m: m.update(trained={"steps": 0, "ledger": None}), "an integer in"),
+        (lambda m: m.update(trained={"steps": 1, "ledger": None}, privacy=None), "private steps of an ordinary"),
         (lambda m: m["members"][0].update(sha256="0" * 64), "SHA-256 differs"),
         (lambda m: m["members"][0].update(size=1), "SHA-256 differs"),
     ],
@@ -295,6 +299,19 @@ def test_a_written_manifest_follows_the_documented_schema(privacy: Any) -> None:
     assert _errors(manifest, _schema(), _schema(), "manifest") == []
 
 
+@pytest.mark.parametrize("ledger", [Position(22, "ab" * 32), None])
+def test_a_trained_manifest_follows_the_documented_schema_and_is_read_back(ledger: Position | None) -> None:
+    base = small_artifact()
+    trained = replace(base, manifest=replace(base.manifest, trained=Trained(20, ledger)))
+    data = trained.to_bytes()
+    manifest = json.loads(_members(data)[0][1])
+    assert _errors(manifest, _schema(), _schema(), "manifest") == []
+    assert manifest["trained"]["steps"] == 20
+    again = Artifact.from_bytes(data, "m.fluidc").manifest
+    assert again.trained == Trained(20, ledger)
+    assert again.privacy_block_sha256() == base.manifest.privacy_block_sha256()
+
+
 def test_the_documented_schema_refuses_what_the_reader_refuses() -> None:
     manifest = json.loads(_members(small_artifact().to_bytes())[0][1])
     for path, value in [
@@ -305,6 +322,8 @@ def test_the_documented_schema_refuses_what_the_reader_refuses() -> None:
         (("privacy", "q_num"), 0),
         (("members", 0, "sha256"), ""),
         (("fetches",), [""]),
+        (("trained",), {"steps": 0, "ledger": None}),
+        (("trained",), {"steps": 1, "ledger": {"seq": 1}}),
         (("extra",), 1),
     ]:
         broken = json.loads(json.dumps(manifest))

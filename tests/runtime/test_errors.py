@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+
 from fluidc.compiler.errors import VerifyError
 from fluidc.runtime.errors import ArtifactError, BudgetError, FluidcError
 

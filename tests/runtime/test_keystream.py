@@ -7,9 +7,10 @@ import struct
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from fluidc.runtime import keystream
 from fluidc.runtime.keystream import Domain
-from scipy import stats
 
 RFC_KEY = bytes(range(32))
 

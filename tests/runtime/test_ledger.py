@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from manifests import POISSON, SHUFFLE
+
 from fluidc.runtime.errors import BudgetError, LedgerError
 from fluidc.runtime.ledger import Ledger, Position, read_ledger
 from fluidc.runtime.ledger_records import Record
-from manifests import POISSON, SHUFFLE
 
 HERE = Path(__file__).parent
 

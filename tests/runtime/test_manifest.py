@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fluidc.runtime.artifact import DTYPES, ArtifactError, dtype_name, numpy_dtype
 from manifests import POISSON, small_manifest
+
+from fluidc.runtime.artifact import DTYPES, ArtifactError, dtype_name, numpy_dtype
 
 
 def test_parts_are_found_by_name() -> None:

@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from manifests import POISSON, SHUFFLE
+
 from fluidc.runtime.artifact import EpsilonEntry, PrivacySpec
 from fluidc.runtime.errors import ArtifactError, BudgetError
 from fluidc.runtime.fields import canonical_bytes, parse_object
-from manifests import POISSON, SHUFFLE
 
 
 def _entry(count: int, delta: float) -> float:

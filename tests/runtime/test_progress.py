@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+
 from fluidc.runtime.ledger import Spent
 from fluidc.runtime.progress import Bar, Lines, StepReport, at_least, display, epsilon_text, text_of
 

@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from manifests import POISSON, SHUFFLE
+from scipy import stats
+
 from fluidc.runtime import keystream
 from fluidc.runtime.errors import SamplerError
 from fluidc.runtime.keystream import Domain
@@ -19,8 +22,6 @@ from fluidc.runtime.sampler import (
     plain_sampler,
     private_sampler,
 )
-from manifests import POISSON, SHUFFLE
-from scipy import stats
 
 KEY = hashlib.sha256(b"sampler").digest()
 

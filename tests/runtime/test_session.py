@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from linear_engine import LinearEngine, linear_artifact, linear_data
+from manifests import POISSON, SHUFFLE
+from numpy.typing import NDArray
+
 from fluidc.runtime import train
-from fluidc.runtime.artifact import Artifact, PrivacySpec
+from fluidc.runtime.artifact import Artifact, PrivacySpec, Trained
 from fluidc.runtime.checkpoint import load_checkpoint
 from fluidc.runtime.errors import (
     ArtifactError,
@@ -31,9 +35,6 @@ from fluidc.runtime.model import init_key
 from fluidc.runtime.progress import StepReport
 from fluidc.runtime.sampler import PoissonSampler
 from fluidc.runtime.session import Checkpoints, PrivacyWarning, Session
-from linear_engine import LinearEngine, linear_artifact, linear_data
-from manifests import POISSON, SHUFFLE
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 PRIVATE = replace(POISSON, clip=0.7, lot=8.0, sigma=0.5, q_num=1 << 29)  # q = 1/8
@@ -493,7 +494,7 @@ def test_private_resume_counts_its_steps_and_needs_its_ledger(tmp_path: Path) ->
     assert result.spent is not None
     assert result.spent.steps == 50
     third = private()
-    with pytest.raises(LedgerError, match="knows of steps that the privacy ledger does not count"):
+    with pytest.raises(LedgerError, match="took steps that this privacy ledger does not count"):
         third.train(DATA, steps=60, run_dir=tmp_path / "other", checkpoints=kept, resume=True)
     with pytest.raises(LedgerError, match="counted in a ledger on disk"):
         third.train(DATA, steps=1)
@@ -606,3 +607,101 @@ def test_nothing_but_train_draws_counts_epsilon_of_several_ledgers_is_unknown(tm
     assert session.spent().reason == "unknown: lots were fed by the caller"
     with pytest.raises(BudgetError, match="the program is not private"):
         plain().epsilon()
+
+
+# -- trained artifacts of private programs -----------------------------------------------------------------------------
+
+
+def trained_privately(path: Path, steps: int, run_dir: Path | None) -> Session:
+    session = private()
+    session.train(DATA, steps=steps, run_dir=run_dir)
+    session.export(path)
+    return session
+
+
+def further(path: Path) -> Session:
+    return Session.load(path, LinearEngine(PRIVATE))
+
+
+def test_a_trained_artifact_is_trained_further_beside_its_ledger_only(tmp_path: Path) -> None:
+    path, run_dir = tmp_path / "trained.fluidc", tmp_path / "run"
+    first = trained_privately(path, 60, run_dir)
+    manifest = Artifact.read(path).manifest
+    assert manifest.trained == Trained(60, first.model.ledger)
+    assert manifest.privacy_block_sha256() == private().model.manifest.privacy_block_sha256()
+
+    with pytest.raises(LedgerError) as caught:
+        further(path).train(DATA, steps=20, run_dir=tmp_path / "new")
+    assert caught.value.what == "the training so far took steps that this privacy ledger does not count"
+    assert caught.value.where == str(tmp_path / "new" / "ledger.jsonl")
+    assert "run directory of the earlier run (--run-dir)" in str(caught.value)
+    assert not (tmp_path / "new").exists()
+    private().train(DATA, steps=3, run_dir=tmp_path / "other")
+    with pytest.raises(LedgerError, match="does not count"):
+        further(path).train(DATA, steps=20, run_dir=tmp_path / "other")
+    with pytest.raises(LedgerError, match="counted in a ledger on disk"):
+        further(path).train(DATA, steps=20)
+    assert len(further(path).predict_all(DATA)["out"]) == 90
+    assert further(path).evaluate(DATA).rows == 90
+
+    second = further(path)
+    with pytest.raises(BudgetError, match="41 steps are wanted, the privacy budget has 40 of 100 left"):
+        second.train(DATA, steps=41, run_dir=run_dir)
+    np.testing.assert_array_equal(weights(second), weights(first))
+    second.train(DATA, steps=30, run_dir=run_dir)
+    assert second.epsilon() == PRIVATE.epsilon(90, 1e-5)
+    second.export(tmp_path / "again.fluidc")
+    assert Artifact.read(tmp_path / "again.fluidc").manifest.trained == Trained(90, second.model.ledger)
+
+
+def test_a_ledger_that_was_put_back_is_refused(tmp_path: Path) -> None:
+    path, run_dir = tmp_path / "trained.fluidc", tmp_path / "run"
+    private().train(DATA, steps=5, run_dir=run_dir)
+    older = (run_dir / "ledger.jsonl").read_bytes()
+    trained_privately(path, 5, run_dir)
+    (run_dir / "ledger.jsonl").write_bytes(older)
+    with pytest.raises(LedgerError, match="does not count"):
+        further(path).train(DATA, steps=5, run_dir=run_dir)
+
+
+def test_what_was_counted_in_memory_only_is_not_trained_further(tmp_path: Path) -> None:
+    path = tmp_path / "trained.fluidc"
+    with pytest.warns(PrivacyWarning, match="in memory only"):
+        trained_privately(path, 20, None)
+    assert Artifact.read(path).manifest.trained == Trained(20, None)
+    for run_dir in (None, tmp_path / "run"):
+        with pytest.raises(LedgerError, match="20 private steps are behind this artifact, and they were counted in"):
+            further(path).train(DATA, steps=20, run_dir=run_dir)
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_on_fed_lots_leave_no_ledger_to_go_on_with(tmp_path: Path) -> None:
+    session = private()
+    session.train(DATA, steps=5, run_dir=tmp_path / "run")
+    with pytest.warns(PrivacyWarning, match="lots are fed"):
+        session.run(linear_data(3))
+    with pytest.raises(LedgerError, match="counted in memory only"):
+        session.save(tmp_path / "saved")
+    session.export(tmp_path / "trained.fluidc")
+    assert Artifact.read(tmp_path / "trained.fluidc").manifest.trained == Trained(6, None)
+
+
+def test_only_private_steps_are_told_of_an_export(tmp_path: Path) -> None:
+    session = plain()
+    session.train(DATA, steps=5)
+    session.export(tmp_path / "plain.fluidc")
+    private().export(tmp_path / "untrained.fluidc")
+    for name in ("plain", "untrained"):
+        assert Artifact.read(tmp_path / f"{name}.fluidc").manifest.trained is None
+
+
+def test_checkpoints_of_a_trained_artifact_are_resumed_and_exported(tmp_path: Path) -> None:
+    path, run_dir = tmp_path / "trained.fluidc", tmp_path / "run"
+    trained_privately(path, 20, run_dir)
+    kept = Checkpoints(tmp_path / "kept", every_steps=5)
+    further(path).train(DATA, steps=10, run_dir=run_dir, checkpoints=kept)
+    resumed = further(path)
+    resumed.train(DATA, steps=15, run_dir=run_dir, checkpoints=kept, resume=True)
+    trained = resumed.model.export().manifest.trained
+    assert trained == Trained(35, resumed.model.ledger)
+    assert read_ledger(run_dir)[1].totals.steps == 35

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from linear_engine import LinearEngine, linear_data, linear_manifest
+from manifests import POISSON
+from numpy.typing import NDArray
+
 from fluidc.runtime.artifact import Binding, FeedSpec, FunctionSpec, Manifest, OutputSpec, StateSpec
 from fluidc.runtime.engine import aligned, aligned_copy
 from fluidc.runtime.errors import ArtifactError, DataError, EngineError
 from fluidc.runtime.manifest import numpy_dtype
 from fluidc.runtime.stepper import Stepper
-from linear_engine import LinearEngine, linear_data, linear_manifest
-from manifests import POISSON
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 KEY = bytes(range(32))
