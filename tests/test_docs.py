@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from imports import ROOT
+from small_modules import private_mlp
+
 from fluidc.compiler.ir.core import Module
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
@@ -21,8 +24,6 @@ from fluidc.compiler.pipeline import PASSES, pipeline
 from fluidc.compiler.privacy import mechanism
 from fluidc.frontend import dpsgd
 from fluidc.runtime import privacy as runtime_privacy
-from imports import ROOT
-from small_modules import private_mlp
 
 DOCUMENTS = sorted(
     [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *(ROOT / "docs").rglob("*.md")]
