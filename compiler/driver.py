@@ -136,7 +136,7 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
         fluidc_version=metadata.version("fluidc"),
         target=built.spec,
         batch=batch,
-        feeds=_feeds(source),
+        feeds=feed_specs(source),
         fetches=source.fetches,
         state=tuple(_state(declaration) for declaration in module.state),
         functions=tuple(_function(module, function) for function in module.functions),
@@ -145,7 +145,7 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
     )
 
 
-def _feeds(source: Source) -> tuple[FeedSpec, ...]:
+def feed_specs(source: Source) -> tuple[FeedSpec, ...]:
     """What callers feed, with the batch symbolic: the captured module's parameters."""
     module = source.module
     public = module.privacy.public_feeds if module.privacy is not None else ()

@@ -7,6 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..compiler.codegen.target import BuildOptions, check_target
 from ..compiler.driver import Compiled, Source, compile_source
 from ..compiler.errors import TargetError
-from ..compiler.ir.types import DType, Sym, TensorType
+from ..compiler.ir.types import DType, TensorType
 from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
 from ..runtime.engine import Engine
@@ -23,6 +24,7 @@ from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
+from .feed_types import LENGTHS, feed_type
 from .framework import Program, default_main_program
 from .lod import LoDTensor, aligned_empty
 from .lower import lower
@@ -40,9 +42,6 @@ Kept = TypeVar("Kept")
 CACHED_STEPS = 64
 EXACT_SIZES = 2
 """Batch sizes that get code of their own; after that one build serves all sizes."""
-
-LENGTHS = "@lengths"
-"""Suffix of the feed that holds the lengths of a LoD feed's sequences."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +162,13 @@ class Executor:
 
     def _step(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope) -> _Step:
         rows = self._rows(program, feeds, fetches)
-        key = (program.uid, program.version, _types(feeds), fetches, rows)
+        types = {name: feed_type(program, name, array) for name, array in feeds.items()}
+        key = (program.uid, program.version, tuple(sorted(types.items(), key=itemgetter(0))), fetches, rows)
         step = self._steps.get((key, id(scope)))
         if step is None or not _buffers_hold(step, scope):
             code = self._codes.get(key)
             if code is None:
-                compiled = self._compile(program, feeds, fetches, rows)
+                compiled = self._compile(program, types, fetches, rows)
                 code = _Code(compiled, compiled.built.engine())
                 _keep(self._codes, key, code)
             step = _bound(code, program, scope)
@@ -187,8 +187,9 @@ class Executor:
             seen.append(rows)
         return rows if rows in seen else 0
 
-    def _compile(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], rows: int) -> Compiled:
-        types = {name: _feed_type(program, name, array) for name, array in feeds.items()}
+    def _compile(
+        self, program: Program, types: Mapping[str, TensorType], fetches: tuple[str, ...], rows: int
+    ) -> Compiled:
         source = lower(program, fetches=fetches, feed_types=types)
         for text in source.plan.warnings if source.plan is not None else ():
             warnings.warn(text, PrivacyWarning, stacklevel=4)
@@ -287,36 +288,9 @@ def _feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Arra
     return arrays
 
 
-def _types(feeds: Mapping[str, Array]) -> tuple[tuple[str, str, int], ...]:
-    return tuple(sorted((name, array.dtype.str, array.ndim) for name, array in feeds.items()))
-
-
 def _is_batched(program: Program, name: str) -> bool:
     variable = program.global_block().vars.get(name)
     return variable is not None and bool(variable.shape) and variable.shape[0] == -1 and not variable.lod_level
-
-
-def _feed_type(program: Program, name: str, array: Array) -> TensorType:
-    """The declared type of a feed; sizes that the program leaves open are the batch, or those of the array."""
-    if name.endswith(LENGTHS):
-        return TensorType(DType.I64, (Sym("N"),))
-    variable = program.global_block().vars[name]
-    dtype = DType.of(variable.dtype.numpy)
-    shape: list[int | Sym] = []
-    declared = list(variable.shape)
-    for axis, extent in enumerate(declared):
-        if extent >= 0:
-            shape.append(extent)
-        elif axis == 0:
-            shape.append(Sym("T" if variable.lod_level else "N"))
-        elif len(declared) == array.ndim:
-            shape.append(array.shape[axis])
-        else:
-            raise invalid(
-                f"feed {name!r} has {array.ndim} dims, the program declares {declared}",
-                "feed an array of the declared rank",
-            )
-    return TensorType(dtype, tuple(shape))
 
 
 def _runs_often(source: Source) -> bool:

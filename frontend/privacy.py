@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..compiler.driver import Source, privacy_block
+from ..compiler.driver import Source, feed_specs, privacy_block
 from ..compiler.errors import PrivacyError
 from ..compiler.ir.types import Sym
 from ..runtime.artifact import PrivacySpec
-from ..runtime.errors import PrivacyWarning
+from ..runtime.errors import DataError, PrivacyWarning
+from ..runtime.feeds import FeedCheck
 from .errors import invalid, wrong_type
+from .feed_types import feed_type
 from .framework import Program, default_main_program
 from .lower import lower
 from .source import user_location
@@ -104,6 +106,7 @@ def poisson_batches(
     Raises:
         PrivacyError: The program is not private, states no sampling rate or another sampler, or is not separable.
         ProgramError: Arrays that are not its feeds, or have different numbers of rows.
+        DataError: Arrays of another type or shape than its feeds, or with a value out of range in any row.
         LedgerError: The ledger in ``run_dir`` cannot be used.
     """
     program = default_main_program() if program is None else program
@@ -115,7 +118,7 @@ def poisson_batches(
             hint="leave sampler out of Dpsgd, or compile the program: fluidc run draws its lots",
         )
     whole = _public_feeds(source)
-    found = _checked(arrays, source, whole)
+    found = _checked(arrays, program, source, whole)
     if watched := is_watched():
         run_dir = None  # nothing will be trained, so nothing must be counted for good
     steps = PrivateSteps.of(program, spec, None if run_dir is None else Path(run_dir))
@@ -229,8 +232,14 @@ def _public_feeds(source: Source) -> frozenset[str]:
     return frozenset(() if privacy is None else privacy.public_feeds)
 
 
-def _checked(arrays: Mapping[str, ArrayLike], source: Source, whole: frozenset[str]) -> dict[str, NDArray[Any]]:
-    """The arrays, named and sized as the program's feeds are."""
+def _checked(
+    arrays: Mapping[str, ArrayLike], program: Program, source: Source, whole: frozenset[str]
+) -> dict[str, NDArray[Any]]:
+    """The arrays, named, typed and sized as the program's feeds are, with no value out of range.
+
+    All rows are looked at before the first lot is drawn: refusing only the lots with a bad row would change how
+    lots are sampled.
+    """
     feeds = {p.name: p.value.tensor.shape for p in source.module.function("step").params if p.role == "feed"}
     if set(arrays) != set(feeds):
         raise invalid(
@@ -251,6 +260,12 @@ def _checked(arrays: Mapping[str, ArrayLike], source: Source, whole: frozenset[s
             f"poisson_batches: the arrays must have the same number of rows, at least one: {told}",
             "row i of every array must belong to example i",
         )
+    types = {name: feed_type(program, name, array) for name, array in found.items()}
+    try:
+        for spec in feed_specs(lower(program, feed_types=types)):
+            FeedCheck(spec).accept(found[spec.name])
+    except DataError as error:
+        raise DataError(error.what, f"{user_location().place}, {error.where}", error.hint or "") from None
     return found
 
 

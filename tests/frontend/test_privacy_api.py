@@ -20,7 +20,7 @@ from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.privacy import Mechanism, epsilon, inclusion_threshold
 from fluidc.frontend.dpsgd import PrivacyWarning
 from fluidc.frontend.steps import PrivateSteps
-from fluidc.runtime.errors import BudgetError, FluidcError, LedgerError
+from fluidc.runtime.errors import BudgetError, DataError, FluidcError, LedgerError
 from fluidc.runtime.keystream import insecure_key
 from fluidc.runtime.sampler import PoissonSampler
 
@@ -365,6 +365,49 @@ def test_wrong_arrays_are_refused_before_anything_is_counted() -> None:
         with pytest.raises(FluidcError, match=said):
             fluid.privacy.poisson_batches(arrays, model.program)
     assert model.spent().steps == 0
+
+
+def labelled() -> tuple[fluid.Program, fluid.Variable, fluid.Scope]:
+    main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        x, label = fluid.layers.data("x", [3]), fluid.layers.data("label", [1], dtype="int64")
+        logits = fluid.layers.fc(x, 4)
+        loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(logits, label))
+        fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=LOT, sigma=1.0, **STATED).minimize(loss)
+    fluid.Executor(target="reference").run(startup, scope=scope)
+    return main, loss, scope
+
+
+@pytest.mark.parametrize("wrong", ["range", "dtype", "shape"])
+def test_every_row_is_checked_before_the_first_lot(wrong: str) -> None:
+    main, _, _ = labelled()
+    x, label = np.ones((ROWS, 3), "f4"), np.zeros((ROWS, 1), "i8")
+    if wrong == "range":
+        label[-1] = 4
+    bad = {"range": x, "dtype": x.astype("f8"), "shape": x[:, :2]}[wrong]
+    with pytest.raises(DataError, match="'label' holds 4 in row 59" if wrong == "range" else "'x'"):
+        fluid.privacy.poisson_batches({"x": bad, "label": label}, main)
+    assert fluid.privacy.spent(main).steps == 0
+
+
+def test_a_lot_that_is_refused_for_its_rows_voids_epsilon() -> None:
+    main, loss, scope = labelled()
+    x, label = np.ones((ROWS, 3), "f4"), np.zeros((ROWS, 1), "i8")
+    lots = fluid.privacy.poisson_batches({"x": x, "label": label}, main)
+    label[...] = 4  # after the check
+    exe = fluid.Executor(target="reference")
+    with pytest.raises(DataError, match="label"):
+        exe.run(main, feed=next(lots), fetch_list=[loss], scope=scope)
+    assert fluid.privacy.spent(main).epsilon is None
+
+
+def test_a_refused_feed_of_the_callers_own_is_no_step() -> None:
+    model = build(**STATED)
+    model.run(next(model.lots()))
+    told = model.spent()
+    with pytest.raises(DataError, match="wants float32"):
+        model.run({"x": model.data["x"].astype("f8"), "y": model.data["y"]})
+    assert model.spent() == told
 
 
 def test_programs_without_privacy_and_other_samplers_are_refused() -> None:
