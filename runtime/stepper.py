@@ -87,7 +87,7 @@ class Stepper:
 
     @property
     def rng_counter(self) -> int:
-        """Counter that the next call uses; each call of a random function that changes state adds one."""
+        """Counter that the next call uses; each call of a random function other than ``infer`` adds one."""
         return int(self._rng_counter)
 
     # -- calls --------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ class Stepper:
             of_lots=not {"mask", "key", "draw"}.isdisjoint(kinds),
             fetches=fetches,
             names=tuple(output.name for output in fetches),
-            random="rng_counter" in kinds and any(output.kind == "state" for output in spec.outputs),
+            random="rng_counter" in kinds and spec.name != "infer",
             # Training steps may have one size; evaluation takes any number of rows.
             batch=self._manifest.batch if spec.name != "infer" else None,
         )
