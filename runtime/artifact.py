@@ -103,6 +103,9 @@ MAX_TEXT_BYTES = 256 << 20
 
 _CODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.(so|onnx)")
 _IR_NAME = re.compile(r"ir/([A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.ir")
+_PRIVACY_LINE = re.compile(r"^  privacy \{(.*)\}$", re.MULTILINE)
+_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_CONSTANTS = re.compile(rf"clip=(?P<clip>{_NUMBER}), lot=(?P<lot>{_NUMBER}), sigma=(?P<sigma>{_NUMBER})(?:, |$)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, struct.error)
 _REBUILD = "copy the file again, or compile the script again"
@@ -135,6 +138,7 @@ class Artifact:
         for name in self.modules:
             if not _CODE_NAME.fullmatch(name):
                 raise _unfit(f"{name!r} cannot name a code member; NAME.so or NAME.onnx can", "modules")
+        _check_constants(self.manifest.privacy, self.ir.get("target", ""))
         declared = {spec.name: spec for spec in self.manifest.state}
         for name, value in self.state.items():
             spec = declared.get(name)
@@ -283,6 +287,26 @@ def _check_members(manifest: Manifest, contents: Mapping[str, bytes], where: str
         if hashlib.sha256(contents[name]).hexdigest() != member.sha256 or len(contents[name]) != member.size:
             raise ArtifactError(
                 f"the member {name!r} is not the one that was compiled (its SHA-256 differs)", where, _REBUILD
+            )
+
+
+def _check_constants(spec: PrivacySpec | None, text: str) -> None:
+    """Refuse a privacy block with other constants than ``text``, the program as it was compiled, was built with.
+
+    The code adds noise by the program's constants, epsilon is told by the block's.
+    """
+    line = _PRIVACY_LINE.search(text)
+    if line is None:
+        return
+    found = _CONSTANTS.match(line[1])
+    if found is None:
+        raise _unfit(f"the constants in {line[1]!r} cannot be read", "ir/target.ir")
+    stated = {} if spec is None else {"clip": spec.clip, "lot": spec.lot, "sigma": spec.sigma}
+    for name, value in found.groupdict().items():
+        if float(value) != stated.get(name):
+            raise _unfit(
+                f"the program was compiled with {name} = {value}, the privacy block says {stated.get(name, 'nothing')}",
+                "ir/target.ir",
             )
 
 

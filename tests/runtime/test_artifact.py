@@ -17,7 +17,7 @@ import pytest
 from manifests import POISSON, small_artifact, small_manifest
 
 from fluidc.runtime import manifest, privacy
-from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec, Trained
+from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec, PrivacySpec, Trained
 from fluidc.runtime.ledger_records import Position
 
 DOC = Path(__file__).parents[2] / "docs" / "artifact.md"
@@ -212,6 +212,50 @@ def test_parts_that_do_not_fit_the_manifest_are_refused() -> None:
     output = OutputSpec("state", "b", "f32", (2,), "mean")
     with pytest.raises(ArtifactError, match="combined by mean"):
         replace(manifest, fetches=(), functions=(replace(step, outputs=(output,)),))
+
+
+CONSTANTS = replace(POISSON, clip=1.0, lot=16.0, sigma=1e-05)
+
+
+def _compiled(line: str, spec: PrivacySpec | None = CONSTANTS) -> Artifact:
+    text = f"module {{stage = target}} {{\n  privacy {{{line}}}\n}}\n"
+    return replace(small_artifact(spec), ir={"target": text})
+
+
+@pytest.mark.parametrize("rest", ["", ', slack=0.5, public_feeds=("clip=9.0, lot=9.0",)'])
+def test_constants_that_the_program_was_compiled_with_are_those_of_the_privacy_block(rest: str) -> None:
+    made = _compiled("clip=1.0, lot=16.0, sigma=1e-05" + rest)
+    assert _same(Artifact.from_bytes(made.to_bytes(), "m.fluidc"), made)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("clip=0.5, lot=16.0, sigma=1e-05", "compiled with clip = 0.5, the privacy block says 1.0"),
+        ("clip=1.0, lot=8.0, sigma=1e-05", "compiled with lot = 8.0, the privacy block says 16.0"),
+        ("clip=1.0, lot=16.0, sigma=0.0", "compiled with sigma = 0.0, the privacy block says 1e-05"),
+        ("clip=1.0, sigma=1e-05", "cannot be read"),
+        ("clip=one, lot=16.0, sigma=1e-05", "cannot be read"),
+        ("clip=1.0, lot=16.0, sigma=1.e-.05", "cannot be read"),
+    ],
+)
+def test_a_privacy_block_with_other_constants_than_the_program_is_refused(line: str, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        _compiled(line)
+
+
+def test_a_private_program_without_its_privacy_block_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"compiled with clip = 1\.0, the privacy block says nothing"):
+        _compiled("clip=1.0, lot=16.0, sigma=1.1", None)
+
+
+def test_a_privacy_block_changed_in_the_file_is_refused() -> None:
+    members = dict(_members(_compiled("clip=1.0, lot=16.0, sigma=1e-05").to_bytes()))
+    manifest = json.loads(members["manifest.json"])
+    manifest["privacy"]["sigma"] = 1.5
+    members["manifest.json"] = json.dumps(manifest).encode()
+    with pytest.raises(ArtifactError, match=r"compiled with sigma = 1e-05, the privacy block says 1\.5"):
+        Artifact.from_bytes(_rezip(list(members.items())), "m.fluidc")
 
 
 def test_a_trained_artifact_leaves_diagnostic_state_out() -> None:
