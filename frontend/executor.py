@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
 from ..runtime.engine import Engine
 from ..runtime.errors import DataError, PrivacyWarning
-from ..runtime.keystream import seeded_key
+from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
 from .feed_types import LENGTHS, feed_type
@@ -56,14 +57,22 @@ class _Code:
 class _Step:
     """Compiled code on the buffers of one scope.
 
-    ``pending`` are variables that the program sets before anybody reads them: the scope gets them after the first
-    run that succeeds.
+    Attributes:
+        code: The code.
+        stepper: It, bound to the buffers.
+        key: Of the model's random numbers.
+        buffers: What is shared with the scope.
+        pending: Those that the program sets before anybody reads them: the scope gets them after the first run
+            that succeeds.
+        stated: Those that every run sets to an array of the program, and that array.
     """
 
     code: _Code
     stepper: Stepper
+    key: Key
     buffers: dict[str, Array]
     pending: dict[str, Array]
+    stated: dict[str, Array]
 
 
 class Executor:
@@ -89,6 +98,7 @@ class Executor:
         self._codes: OrderedDict[object, _Code] = OrderedDict()
         self._steps: OrderedDict[object, _Step] = OrderedDict()
         self._sizes: dict[object, list[int]] = {}
+        self._counters: WeakKeyDictionary[Scope, dict[int, int]] = WeakKeyDictionary()
 
     def close(self) -> None:
         """Forget everything compiled; the executor can be used again."""
@@ -139,24 +149,38 @@ class Executor:
         announce(Call(program, arrays, fetches))
         step = self._step(program, arrays, fetches, scope)
         try:
-            values = self._run(program, step, arrays, lot)
+            values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
             raise DataError(error.what, f"{user_location().place}, {error.where}", error.hint or "") from None
         for name, buffer in step.pending.items():
             scope.var(name).get_tensor().adopt(buffer)
         step.pending = {}
-        for name, array in step.code.compiled.source.initial.items():
-            scope.var(name).get_tensor().set(array)
         found = [values[name] for name in fetches]
         return found if return_numpy else [_tensor(value) for value in found]
 
     # -- running ------------------------------------------------------------------------------------------------
 
-    def _run(self, program: Program, step: _Step, feeds: Mapping[str, Array], lot: Lot | None) -> dict[str, Array]:
+    def _run(
+        self, program: Program, step: _Step, feeds: Mapping[str, Array], lot: Lot | None, scope: Scope
+    ) -> dict[str, Array]:
+        """One step; after a failure the stated variables are what they were."""
         privacy = step.code.compiled.manifest.privacy
-        if privacy is None:
-            return step.stepper.run("step", feeds)
-        return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
+        # Steps for other feeds or fetches draw from the same stream: no two runs may share a dropout mask.
+        counters = self._counters.setdefault(scope, {})
+        step.stepper.seed(step.key, counters.get(program.uid, 0))
+        before = {name: step.buffers[name].copy() for name in step.stated}
+        for name, array in step.stated.items():
+            step.buffers[name][...] = array
+        try:
+            if privacy is None:
+                return step.stepper.run("step", feeds)
+            return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
+        except BaseException:  # an interrupt too
+            for name, array in before.items():
+                step.buffers[name][...] = array
+            raise
+        finally:
+            counters[program.uid] = step.stepper.rng_counter
 
     # -- compiling ----------------------------------------------------------------------------------------------
 
@@ -209,26 +233,34 @@ def _keep(cache: OrderedDict[object, Kept], key: object, value: Kept) -> None:
 def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
     """The code on the buffers of a scope.  Raises ProgramError for a variable that has no value."""
     buffers: dict[str, Array] = {}
+    own: dict[str, Array] = {}
     pending: dict[str, Array] = {}
-    written_first = _written_without_reading(code.compiled)
+    initial = code.compiled.source.initial
+    written = _written(code.compiled)
+    stated = {name: initial[name] for name in initial if name in written}
+    needs_no_value = written - _read(code.compiled) | stated.keys()
     for spec in code.compiled.manifest.state:
         dtype = DType(spec.dtype).numpy
         variable = scope.find_var(spec.name)
         if spec.kind == "lot":
-            buffers[spec.name] = _zeros(spec.shape, dtype)
+            own[spec.name] = _zeros(spec.shape, dtype)
+        elif spec.name in initial and spec.name not in stated:
+            # A constant of this program alone: another one may well have given its own the same name.
+            own[spec.name] = _zeros(spec.shape, dtype)
+            own[spec.name][...] = initial[spec.name]
         elif variable is not None and variable.get_tensor().is_initialized:
             buffers[spec.name] = variable.get_tensor().array
-        elif spec.name in written_first or spec.name in code.compiled.source.initial:
+        elif spec.name in needs_no_value:
             buffers[spec.name] = pending[spec.name] = _zeros(spec.shape, dtype)
         else:
             raise invalid(
                 f"variable {spec.name!r} has no value: it was never initialised in this scope",
                 "run the startup program first, and after minimize(): exe.run(fluid.default_startup_program())",
             )
-    stepper = Stepper(code.compiled.manifest, code.engine, buffers)
+    stepper = Stepper(code.compiled.manifest, code.engine, buffers | own)
     seed = program.random_seed
-    stepper.seed(seeded_key(seed, "model") if seed else os.urandom(32))
-    return _Step(code, stepper, buffers, pending)
+    key = seeded_key(seed, "model") if seed else os.urandom(32)
+    return _Step(code, stepper, key, buffers, pending, stated)
 
 
 def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
@@ -239,12 +271,10 @@ def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 def _buffers_hold(step: _Step, scope: Scope) -> bool:
     """Whether the scope still has the buffers that the step was bound to."""
-    for spec in step.code.compiled.manifest.state:
-        if spec.kind == "lot":
-            continue
-        variable = scope.find_var(spec.name)
+    for name, buffer in step.buffers.items():
+        variable = scope.find_var(name)
         held = variable.get_tensor().array if variable and variable.get_tensor().is_initialized else None
-        if held is not (None if spec.name in step.pending else step.buffers[spec.name]):
+        if held is not (None if name in step.pending else buffer):
             return False
     return True
 
@@ -299,11 +329,14 @@ def _runs_often(source: Source) -> bool:
     return fed or any(isinstance(op, Backward) for function in source.module.functions for op in function.ops)
 
 
-def _written_without_reading(compiled: Compiled) -> set[str]:
-    """State that the program sets before anybody reads it: it needs no value."""
-    ops = compiled.module.function("step").ops
-    read = {str(op.state) for op in ops if isinstance(op, Read)}
-    return {str(op.state) for op in ops if isinstance(op, Write)} - read
+def _read(compiled: Compiled) -> set[str]:
+    """State that the program reads."""
+    return {str(op.state) for op in compiled.module.function("step").ops if isinstance(op, Read)}
+
+
+def _written(compiled: Compiled) -> set[str]:
+    """State that the program sets, be it to an array: such a Write of what was read may be gone when compiled."""
+    return {str(op.state) for op in compiled.source.module.function("step").ops if isinstance(op, Write)}
 
 
 def _tensor(value: Array) -> LoDTensor:

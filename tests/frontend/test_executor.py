@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fluidc.frontend as fluid
+from fluidc.compiler.codegen.reference import ReferenceEngine
 
 pytestmark = pytest.mark.usefixtures("_fresh_names")
 
@@ -18,6 +19,80 @@ def _fresh_names() -> object:
 
 def executor() -> fluid.Executor:
     return fluid.Executor(target="reference")
+
+
+def add(constant: list[float]) -> tuple[fluid.Program, fluid.Variable]:
+    main = fluid.Program()
+    with fluid.program_guard(main, fluid.Program()), fluid.unique_name.guard():
+        x = fluid.data("x", [-1, 2])
+        return main, x + fluid.layers.assign(np.array(constant, "f4"))
+
+
+def test_constants_belong_to_their_program() -> None:
+    exe, scope = executor(), fluid.Scope()
+    for constant in ([5.0, 7.0], [1.0, 2.0]):  # under the same generated name
+        main, y = add(constant)
+        for _ in range(2):
+            (found,) = exe.run(main, feed={"x": np.zeros((1, 2), "f4")}, fetch_list=[y], scope=scope)
+            np.testing.assert_array_equal(found, [constant])
+    assert scope.local_var_names() == [], "constants are nothing that a scope has to keep"
+
+
+def given_weights() -> tuple[fluid.Program, fluid.Program, fluid.Variable, np.ndarray]:
+    main, startup = fluid.Program(), fluid.Program()
+    weights = np.arange(6, dtype="f4").reshape(3, 2)
+    with fluid.program_guard(main, startup):
+        x = fluid.layers.data("x", [3])
+        given = fluid.initializer.NumpyArrayInitializer(weights)
+        loss = fluid.layers.mean(fluid.layers.fc(x, 2, param_attr=fluid.ParamAttr("w", initializer=given)))
+        fluid.optimizer.SGD(0.1).minimize(loss)
+    return main, startup, loss, weights
+
+
+@pytest.mark.parametrize("again", ["same executor", "new executor"])
+def test_startup_run_again_resets_given_arrays(again: str) -> None:
+    main, startup, loss, weights = given_weights()
+    exe, scope = executor(), fluid.Scope()
+    exe.run(startup, scope=scope)
+    w = scope.var("w").get_tensor()
+    np.testing.assert_array_equal(np.array(w), weights)
+    exe.run(main, feed={"x": np.ones((4, 3), "f4")}, fetch_list=[loss], scope=scope)
+    assert (np.array(w) != weights).any()
+    (exe if again == "same executor" else executor()).run(startup, scope=scope)
+    np.testing.assert_array_equal(np.array(w), weights)
+
+
+def test_a_startup_that_fails_leaves_given_arrays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, startup, loss, _ = given_weights()
+    exe, scope = executor(), fluid.Scope()
+    exe.run(startup, scope=scope)
+    exe.run(main, feed={"x": np.ones((4, 3), "f4")}, fetch_list=[loss], scope=scope)
+    trained = np.array(scope.var("w").get_tensor())
+
+    def fault(*_: object) -> None:
+        raise RuntimeError("fault")
+
+    monkeypatch.setattr(ReferenceEngine, "call", fault)
+    with pytest.raises(RuntimeError, match="fault"):
+        exe.run(startup, scope=scope)
+    np.testing.assert_array_equal(np.array(scope.var("w").get_tensor()), trained)
+
+
+def test_no_two_steps_share_a_dropout_mask() -> None:
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup):
+        x = fluid.layers.data("x", [64])
+        kept = fluid.layers.dropout(x, 0.5)
+        loss = fluid.layers.mean(fluid.layers.fc(kept, 1))
+        fluid.optimizer.SGD(0.1).minimize(loss)
+    main.random_seed = 3  # set before the layer is built it would fix one mask for all steps, as in Paddle
+    exe, scope = executor(), fluid.Scope()
+    exe.run(startup, scope=scope)
+    masks: list[bytes] = []
+    for rows, fetched in ((1, [kept]), (1, [kept, loss]), (2, [kept]), (1, [kept]), (1, [kept, loss])):
+        found = exe.run(main, feed={"x": np.ones((rows, 64), "f4")}, fetch_list=fetched, scope=scope)
+        masks.append((found[0][0] != 0).tobytes())
+    assert len(set(masks)) == len(masks)
 
 
 def test_each_open_size_gets_its_own_step() -> None:
