@@ -31,7 +31,7 @@ class Spent:
     """What the ledger says was spent.
 
     Attributes:
-        steps: steps counted, over all runs.
+        steps: steps taken, over all runs; after a crash those that were only reserved too.
         epochs: epochs counted, over all runs.
         delta: the delta both epsilons hold at, or None.
         budget: epsilon of the whole budget: the guarantee of the run; None where there is none.
@@ -244,13 +244,13 @@ class Ledger:
             reason = "unknown: lots were fed by the caller"
         elif spec.accounting == "none":
             reason = spec.reason
+        # Steps reserved ahead count after a crash; while the run lives, only those begun have told anything.
+        taken = totals.steps - max(0, totals.reserved - self._begun)
         budget = so_far = None
         if not reason and delta is not None:
             budget = spec.epsilon(spec.budget_count, delta)
-            # Steps reserved ahead count after a crash; while the run lives, only those begun have told anything.
-            taken = totals.steps - max(0, totals.reserved - self._begun)
             so_far = spec.epsilon(taken if spec.unit == "step" else totals.epochs, delta)
-        return Spent(totals.steps, totals.epochs, delta, budget, so_far, reason, tuple(totals.taints))
+        return Spent(taken, totals.epochs, delta, budget, so_far, reason, tuple(totals.taints))
 
     def __enter__(self) -> Self:
         return self
