@@ -14,6 +14,7 @@ import numpy as np
 
 from ..compiler.errors import PrivacyError
 from .errors import invalid, wrong_type
+from .lineage import Lineage
 from .reach import gradient_path
 from .source import SourceLocation, user_location
 from .variable import GRAD_SUFFIX, Parameter, Variable
@@ -287,11 +288,13 @@ class Program:
         uid: Number of this program within the process, never reused.
         version: Grows with every edit; a compiled step is valid for one (uid, version).
         blocks: ``blocks[0]`` is the global block; the others belong to control-flow ops.
+        lineage: Shared with the training clones of this program, where it is private.
     """
 
     def __init__(self) -> None:
         self.uid = next(_uids)
         self.version = 0
+        self.lineage = Lineage()
         self.blocks = [Block(self, 0)]
         self.op_role = OpRole.FORWARD
         self._current = 0
@@ -365,6 +368,8 @@ class Program:
     def clone(self, for_test: bool = False) -> Program:
         """A copy that shares variables with this program only by name.
 
+        A clone that trains with Dpsgd as this program does spends the same budget: their steps are counted together.
+
         Args:
             for_test: Put batch_norm and dropout into test mode; drop the backward pass, the optimizer and
                 (where there is one) the learning-rate schedule, and the variables only they use.
@@ -404,6 +409,8 @@ class Program:
                     copied = copy.copy(var)
                     copied.block = twin
                     twin.vars[name] = copied
+        if new.global_block().private_backward() is not None:
+            new.lineage = self.lineage
         return new
 
     def to_string(self, throw_on_error: bool, with_details: bool = False) -> str:

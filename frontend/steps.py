@@ -17,6 +17,7 @@ from ..runtime.ledger import Ledger, Spent
 from ..runtime.sampler import PoissonSampler
 from ..runtime.stepper import Stepper
 from .framework import Program
+from .lineage import Lineage
 from .source import user_location
 
 Array: TypeAlias = NDArray[Any]
@@ -76,7 +77,8 @@ def _no_copies() -> PrivacyError:
 class PrivateSteps:
     """The private steps of one program in this process, counted in its ledger.
 
-    Make it with `of`: executors, `fluid.privacy.poisson_batches` and `fluid.privacy.spent` share one per program.
+    Make it with `of`: executors, `fluid.privacy.poisson_batches` and `fluid.privacy.spent` share one per program,
+    its training clones included.
     """
 
     def __init__(self, spec: PrivacySpec, ledger: Ledger, run_dir: Path | None) -> None:
@@ -103,20 +105,20 @@ class PrivateSteps:
             PrivacyError: The program, or the run directory, changed after steps were counted.
             LedgerError: The ledger in ``run_dir`` cannot be used.
         """
-        found = _steps.get(program)
+        found = _steps.get(program.lineage)
         if found is not None and found._fits(spec, run_dir):
             return found
         if found is not None:
             found._ledger.close()
-            del _steps[program]
+            del _steps[program.lineage]
         ledger = Ledger.in_memory(spec) if run_dir is None else Ledger.open(run_dir, spec)
-        made = _steps[program] = cls(spec, ledger, run_dir)
+        made = _steps[program.lineage] = cls(spec, ledger, run_dir)
         return made
 
     @classmethod
     def find(cls, program: Program) -> PrivateSteps | None:
         """The steps of ``program``, or None before the first."""
-        return _steps.get(program)
+        return _steps.get(program.lineage)
 
     def run(self, stepper: Stepper, feeds: Mapping[str, Array], lot: Lot | None = None) -> dict[str, Array]:
         """Take one step.
@@ -234,7 +236,7 @@ class PrivateSteps:
         )
 
 
-_steps: WeakKeyDictionary[Program, PrivateSteps] = WeakKeyDictionary()
+_steps: WeakKeyDictionary[Lineage, PrivateSteps] = WeakKeyDictionary()
 _secret: bytes | None = None
 
 

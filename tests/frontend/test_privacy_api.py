@@ -271,6 +271,39 @@ def test_a_program_that_changes_after_its_first_step_is_refused() -> None:
         model.run(model.data)
 
 
+@pytest.mark.parametrize("cloned", [fluid.Program.clone, copy.copy])
+def test_a_clone_spends_the_budget_of_its_origin(cloned: Callable[[fluid.Program], fluid.Program]) -> None:
+    model = build(**STATED)
+    twin = Model(cloned(model.program), model.loss, model.data, model.exe, model.scope)
+    for lots in (model.lots(), twin.lots()):
+        for one, _ in zip((model, twin), range(2)):
+            one.run(next(lots))
+    assert model.spent() == twin.spent()
+    assert model.spent().steps == 4
+    assert model.spent().epsilon is not None, "a lot of either is a lot of both"
+    assert len(list(twin.lots())) == STEPS - 4
+
+
+def test_the_test_clone_has_no_part_in_the_budget() -> None:
+    model = build(**STATED)
+    with pytest.raises(FluidcError, match="not private"):
+        fluid.privacy.spent(model.program.clone(for_test=True))
+
+
+def test_clones_made_before_dpsgd_are_programs_of_their_own() -> None:
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        loss = fluid.layers.mean(fluid.layers.fc(fluid.layers.data("x", [3]), 1))
+    clone = main.clone()
+    for program in (main, clone):
+        with fluid.program_guard(program, startup):
+            cost = program.global_block().var(loss.name)
+            fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=LOT, sigma=1.0, **STATED).minimize(cost)
+    next(fluid.privacy.poisson_batches({"x": np.ones((ROWS, 3), "f4")}, main))
+    assert fluid.privacy.spent(main).steps == 1
+    assert fluid.privacy.spent(clone).steps == 0
+
+
 def test_one_warning_without_a_run_directory() -> None:
     model = build(**STATED)
     with pytest.warns(PrivacyWarning, match="counted in memory"):
