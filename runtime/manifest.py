@@ -287,7 +287,7 @@ class Trained:
     """Private steps behind the values of a trained artifact: what training it further must go on counting from.
 
     Attributes:
-        steps: private steps whose result is in the values.
+        steps: private steps whose result is in the values; one more where an interrupt ended the training.
         ledger: last record of the ledger that counts them, or None where some were counted in memory only.
     """
 
@@ -301,7 +301,7 @@ class Trained:
     @classmethod
     def from_json(cls, fields: Fields) -> Trained:
         """Read what `to_json` wrote. Raises ArtifactError."""
-        return cls(fields.integer("steps", 1), fields.optional_record("ledger", Position.from_json))
+        return cls(fields.integer("steps"), fields.optional_record("ledger", Position.from_json))
 
 
 @dataclass(frozen=True)

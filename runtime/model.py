@@ -141,7 +141,10 @@ class Model:
     def _trained(self) -> Trained | None:
         before = self.manifest.trained
         steps = self.step + (0 if before is None else before.steps)
-        return Trained(steps, None if self.uncounted else self.ledger) if self.private and steps else None
+        # Begun counts, also where no step is known to have ended: an interrupt may have come right after one.
+        if not self.private or not (steps or self.uncounted or self.ledger is not None):
+            return None
+        return Trained(steps, None if self.uncounted else self.ledger)
 
 
 def _zeros(spec: StateSpec) -> Array:

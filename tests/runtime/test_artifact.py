@@ -170,7 +170,7 @@ def test_compressed_members_are_refused() -> None:
         (lambda m: m["privacy"].update(lot=1e999), "is not a JSON number"),
         (lambda m: m["privacy"].update(sigma=-1), "sigma"),
         (lambda m: m["privacy"].update(lot="16"), "a number is wanted"),
-        (lambda m: m.update(trained={"steps": 0, "ledger": None}), "an integer in"),
+        (lambda m: m.update(trained={"steps": -1, "ledger": None}), "an integer in"),
         (lambda m: m.update(trained={"steps": 1, "ledger": None}, privacy=None), "private steps of an ordinary"),
         (lambda m: m["members"][0].update(sha256="0" * 64), "SHA-256 differs"),
         (lambda m: m["members"][0].update(size=1), "SHA-256 differs"),
@@ -366,7 +366,7 @@ def test_the_documented_schema_refuses_what_the_reader_refuses() -> None:
         (("privacy", "q_num"), 0),
         (("members", 0, "sha256"), ""),
         (("fetches",), [""]),
-        (("trained",), {"steps": 0, "ledger": None}),
+        (("trained",), {"steps": -1, "ledger": None}),
         (("trained",), {"steps": 1, "ledger": {"seq": 1}}),
         (("extra",), 1),
     ]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -684,6 +685,26 @@ def test_steps_on_fed_lots_leave_no_ledger_to_go_on_with(tmp_path: Path) -> None
         session.save(tmp_path / "saved")
     session.export(tmp_path / "trained.fluidc")
     assert Artifact.read(tmp_path / "trained.fluidc").manifest.trained == Trained(6, None)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.filterwarnings("ignore:privacy is counted in memory only")
+def test_an_interrupt_right_after_the_first_step_is_told_of_its_export_too(kept: bool, tmp_path: Path) -> None:
+    class Pressed(LinearEngine):
+        def call(self, function: str, arguments: Sequence[Array]) -> list[Array]:
+            results = super().call(function, arguments)
+            if function in ("step", "apply"):
+                signal.raise_signal(signal.SIGINT)
+            return results
+
+    session = Session.load(linear_artifact(PRIVATE, 16), Pressed(PRIVATE))
+    before = weights(session)
+    with pytest.raises(KeyboardInterrupt):
+        session.train(DATA, steps=5, run_dir=tmp_path / "run" if kept else None)
+    assert (weights(session) != before).all()
+    assert session.spent().steps >= 1
+    assert session.model.export().manifest.trained == Trained(0, session.model.ledger)
+    assert (session.model.ledger is not None) == kept
 
 
 def test_only_private_steps_are_told_of_an_export(tmp_path: Path) -> None:
