@@ -83,7 +83,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             insecure_noise_key=secret,
         )
         private = session.model.private
-        if private and arguments.output is None and not (policy is not None and policy.periodic):
+        if private and arguments.output is None and not policy.periodic:
             print(
                 "note: this run spends budget and keeps nothing; -o TRAINED.fluidc keeps what it learns",
                 file=sys.stderr,

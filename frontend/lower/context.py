@@ -172,10 +172,19 @@ class FunctionLowering:
         flat = array.reshape(-1)
         if flat.size and bool(np.all(flat == flat[0])):
             return self.b.fill(kind.shape, kind.dtype, flat[0].item())
-        if name not in self.reads:
-            decl = self.shared.constant(name, array)
-            self.reads[name] = self.b(Read(StateName(name), decl.type), name)
-        return self.reads[name]
+        # A name may be assigned several arrays, one after the other: each is state of its own.
+        held, number = name, 0
+        while held in self.reads or held in self.shared.state:
+            same = held in self.shared.initial and np.array_equal(self.shared.initial[held], array)
+            if same and held in self.reads:
+                return self.reads[held]
+            if same:
+                break
+            number += 1
+            held = f"{name}@{number}"
+        decl = self.shared.constant(held, array)
+        self.reads[held] = self.b(Read(StateName(held), decl.type), name)
+        return self.reads[held]
 
     def generator(self) -> tuple[Value, Value, int]:
         """Key, counter and a stream of its own for one random op; asks the caller for key and counter."""

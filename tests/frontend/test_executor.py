@@ -104,3 +104,18 @@ def test_each_open_size_gets_its_own_step() -> None:
         fed = np.arange(np.prod(shape), dtype="f4").reshape(shape)
         (found,) = exe.run(main, feed={"x": fed}, fetch_list=[y], scope=fluid.Scope())
         np.testing.assert_array_equal(found, 2 * fed)
+
+
+def test_a_name_can_be_assigned_several_arrays() -> None:
+    main = fluid.Program()
+    with fluid.program_guard(main, fluid.Program()), fluid.unique_name.guard():
+        x = fluid.layers.data("x", [2])
+        held = fluid.layers.create_tensor("float32")
+        fluid.layers.assign(np.array([1, 2], "float32"), output=held)
+        first = x + held
+        fluid.layers.assign(np.array([3, 4], "float32"), output=held)
+        second = x + held
+    exe = fluid.Executor(fluid.CPUPlace(), target="reference")
+    with fluid.scope_guard(fluid.Scope()):
+        found = exe.run(main, feed={"x": np.zeros((1, 2), "float32")}, fetch_list=[first, second])
+    np.testing.assert_array_equal(found, [[[1, 2]], [[3, 4]]])
