@@ -36,8 +36,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.feed_types": ("frontend", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
-    "frontend.executor": ("frontend", "frontend.lower", "frontend.steps", "compiler", "runtime"),
-    "frontend.privacy": ("frontend", "frontend.lower", "frontend.steps", "compiler", "runtime"),
+    "frontend.executor": (
+        "frontend", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler", "runtime",
+    ),
+    "frontend.privacy": (
+        "frontend", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler", "runtime",
+    ),
     "frontend.cli": ("frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "compiler", "runtime"),
 }  # fmt: skip
 
