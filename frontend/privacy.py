@@ -129,6 +129,14 @@ def poisson_batches(
             PrivacyWarning,
             stacklevel=2,
         )
+    if steps.run_dir is not None and steps.counted and steps.first_warning():
+        left = "no step is left" if steps.exhausted else "what is left of the budget goes on from there"
+        warnings.warn(
+            f"poisson_batches: {_steps(steps.counted)} of earlier runs are counted in {steps.run_dir}: {left}; "
+            "their parameters are not loaded",
+            PrivacyWarning,
+            stacklevel=2,
+        )
     batches = PoissonBatches(found, whole, steps)
     _warn_if_far_off(spec, len(next(a for name, a in found.items() if name not in whole)))
     return batches
