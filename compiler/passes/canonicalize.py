@@ -1,4 +1,4 @@
-"""canonicalize: local simplifications that keep every value bit for bit (or drop work on constants)."""
+"""canonicalize: local simplifications that keep every value, up to the sign of a zero."""
 
 from __future__ import annotations
 

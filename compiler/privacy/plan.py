@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from ..errors import PrivacyError
 from .accounting import check_delta
@@ -88,21 +87,6 @@ class PrivacyPlan:
     budget: Budget | None
     reason: str
     warnings: tuple[str, ...]
-
-    def steps_of_epochs(self, epochs: float) -> int:
-        """Return T = ceil(epochs/q), the steps that ``--epochs`` stands for; whole epochs where they are cut.
-
-        Raises:
-            PrivacyError: The sampling rate is not stated; it is never taken from the data's length.
-        """
-        if self.q_num is None:
-            raise PrivacyError(
-                "epochs cannot be turned into steps: the sampling rate is not stated",
-                hint="state dataset_size or sample_rate, or ask for a number of steps",
-            )
-        if self.budget is not None and self.sampler != "poisson":
-            return math.ceil(epochs * self.budget.mechanism.steps_per_epoch)
-        return math.ceil(Fraction(epochs) * (1 << 32) / self.q_num)
 
 
 def resolve(
