@@ -31,7 +31,7 @@ ADJACENCY: Mapping[str, tuple[str, ...]] = {
     "shuffle": ("zero-out", "replace-one"),
     "sequential": ("zero-out", "replace-one"),
 }
-_CLIPPING = ("flat", "per-group", "automatic", "adaptive")
+_CLIPPING = ("flat", "per-group", "automatic", "quantile")
 _MECHANISMS = ("gaussian", "discrete", "paddle")
 
 
@@ -80,7 +80,7 @@ class DpsgdOptimizer(Optimizer):
         epsilon: The budget. With q and delta, two of sigma, max_steps and epsilon give the third.
         sampler: poisson, balls, shuffle or sequential.
         adjacency: add-remove, replace-one or zero-out; None is the sampler's own.
-        clipping: flat, per-group, automatic or adaptive.
+        clipping: flat, per-group, automatic or quantile.
         clipping_options: Numbers of that mode.
         mechanism: gaussian; discrete; or paddle, which reproduces Paddle 1.8.5's kernel and is not private.
 

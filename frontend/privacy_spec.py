@@ -22,7 +22,7 @@ class PrivacySpec:
         epsilon: The budget.
         sampler: How lots are drawn: poisson, balls, shuffle or sequential.
         adjacency: Which data sets count as neighbours; None is the sampler's own relation.
-        clipping: flat, per-group, automatic or adaptive.
+        clipping: flat, per-group, automatic or quantile.
         clipping_options: Options of that mode, name to number.
         mechanism: gaussian, discrete, or paddle (not private, for comparison).
         documented_defaults: Names of the arguments left at Paddle's documented defaults.

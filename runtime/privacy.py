@@ -12,7 +12,7 @@ from .errors import ArtifactError, BudgetError
 from .fields import Fields, Json, canonical_bytes
 
 Mechanism = Literal["gaussian", "discrete", "paddle"]
-Clipping = Literal["flat", "per-group", "automatic", "adaptive"]
+Clipping = Literal["flat", "per-group", "automatic", "quantile"]
 SamplerKind = Literal["poisson", "balls", "shuffle", "sequential"]
 Adjacency = Literal["add-remove", "replace-one", "zero-out"]
 Accounting = Literal["pld", "none"]

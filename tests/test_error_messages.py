@@ -227,7 +227,7 @@ def unknown_mechanism() -> None:
 
 
 def clipping_of_a_later_version() -> None:
-    fluid.optimizer.Dpsgd(0.1, **but(clipping="adaptive")).minimize(classifier())
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="quantile")).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 

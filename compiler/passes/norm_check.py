@@ -1,4 +1,4 @@
-"""A numeric check that a norm term is no smaller than the gradient it stands for."""
+"""Whether a norm term belongs to a clipped sum: it reads the same rows, and on random ones it is no smaller."""
 
 from __future__ import annotations
 
@@ -10,10 +10,48 @@ from numpy.typing import NDArray
 from ..ir.bind import bind_op
 from ..ir.core import OpBase, Value
 from ..ir.types import DType, TensorType, static_shape
-from ..ops.dp import ClipFactor
+from ..ops.dp import ClipFactor, ClippedSum, ScaleRows, SelectRows
+from ..ops.elementwise import Fill
 from ..ops.region import Environment, evaluate_op
+from ..ops.shape import Reshape
 from ..ops.state import Read
 from .separability import BATCH
+
+
+def product_reads(total: Value) -> set[Value]:
+    """The raw rows that a clipped sum is made of."""
+    found: set[Value] = set()
+    pending = [total]
+    while pending:
+        op = pending.pop().op
+        if isinstance(op, ScaleRows | SelectRows):
+            found.add(_root(op.x))
+        elif isinstance(op, ClippedSum):
+            found.add(_root(op.g))
+        elif op is not None and not isinstance(op, Read):
+            pending.extend(op.operands)
+    return found
+
+
+def term_reads(term: Value, leaves: Set[Value]) -> set[Value]:
+    """The raw rows, among ``leaves``, that a squared norm is computed from."""
+    found: set[Value] = set()
+    pending, seen = [term], set[Value]()
+    while pending:
+        value = _root(pending.pop())
+        if value in seen:
+            continue
+        seen.add(value)
+        if value in leaves:
+            found.add(value)
+        elif value.op is not None:
+            pending.extend(value.op.operands)
+    return found
+
+
+def varying(values: Set[Value]) -> set[Value]:
+    """``values`` without constants, which passes may fold into the norm."""
+    return {value for value in values if not isinstance(value.op, Fill)}
 
 
 def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Value]) -> bool:
@@ -43,6 +81,13 @@ def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Val
     gradient = np.asarray(environment[bound[total]], np.float64)
     bound_sq = float(np.asarray(environment[bound[term]]).reshape(-1)[0])
     return bound_sq >= float(np.sum(np.square(gradient))) * (1 - 1e-5)
+
+
+def _root(value: Value) -> Value:
+    """The value behind reshapes, which passes may compose."""
+    while isinstance(value.op, Reshape):
+        value = value.op.x
+    return value
 
 
 def _between(results: tuple[Value, ...], leaves: Set[Value]) -> list[OpBase]:

@@ -25,7 +25,7 @@ from ..ops.linear import MatMul
 from ..ops.reduce import Sum
 from ..ops.shape import Reshape, Transpose
 from ..ops.state import Read, Write
-from .norm_check import norm_bounds_sum
+from .norm_check import norm_bounds_sum, product_reads, term_reads, varying
 from .separability import LOT_PREFIX, extend, param_kinds
 
 
@@ -266,54 +266,18 @@ class _Flow:
             raise self._refusal(factor, "a parameter has two terms in the norm")
         if set(sums) != set(factor.params):
             raise self._refusal(factor, f"its norm covers {sorted(factor.params)}, its sums are {sorted(sums)}")
-        reads = {name: self._product_reads(total) for name, total in sums.items()}
+        reads = {name: product_reads(total) for name, total in sums.items()}
         every = set[Value]().union(*reads.values())
         for name, term in zip(factor.params, factor.terms, strict=True):
-            found = self._term_reads(term, every)
-            if _varying(found) != _varying(reads[name]):
+            found = term_reads(term, every)
+            if varying(found) != varying(reads[name]):
                 raise self._refusal(factor, f"the norm of {name!r} does not read what its clipped sum reads")
-            if not norm_bounds_sum(factor, term, sums[name], _varying(every)):
+            if not norm_bounds_sum(factor, term, sums[name], varying(every)):
                 raise self._refusal(factor, f"the norm of {name!r} is smaller than that of the gradient it stands for")
-
-    def _product_reads(self, total: Value) -> set[Value]:
-        """The raw rows that a clipped sum is made of."""
-        found: set[Value] = set()
-        pending = [total]
-        while pending:
-            op = pending.pop().op
-            if isinstance(op, ScaleRows | SelectRows):
-                found.add(_root(op.x))
-            elif isinstance(op, ClippedSum):
-                found.add(_root(op.g))
-            elif op is not None and not isinstance(op, Read):
-                pending.extend(op.operands)
-        return found
-
-    def _term_reads(self, term: Value, leaves: set[Value]) -> set[Value]:
-        """The raw rows that a squared norm is computed from."""
-        found: set[Value] = set()
-        pending, seen = [term], set[Value]()
-        while pending:
-            value = _root(pending.pop())
-            if value in seen:
-                continue
-            seen.add(value)
-            if value in leaves:
-                found.add(value)
-            elif value.op is not None:
-                pending.extend(value.op.operands)
-        return found
 
     def _refusal(self, op: OpBase, reason: str) -> PrivacyError:
         layer = f" of `{op.loc.layer}`" if op.loc.layer else ""
         return PrivacyError(f"{op.name}{layer} in function {self.function.name}: {reason}", where=op.loc.place or None)
-
-
-def _root(value: Value) -> Value:
-    """The value behind reshapes, which passes may compose."""
-    while isinstance(value.op, Reshape):
-        value = value.op.x
-    return value
 
 
 def _selected_by(value: Value, factor: Value) -> bool:
@@ -321,11 +285,6 @@ def _selected_by(value: Value, factor: Value) -> bool:
     while isinstance(value.op, Reshape | Transpose):
         value = value.op.x
     return isinstance(value.op, SelectRows) and value.op.c is factor
-
-
-def _varying(values: set[Value]) -> set[Value]:
-    """``values`` without constants, which passes may fold into the norm."""
-    return {value for value in values if not isinstance(value.op, Fill)}
 
 
 def _label_of(kind: Kind) -> Label:
