@@ -68,6 +68,9 @@ class StateName(str):
     __slots__ = ()
 
 
+NO_STATE = StateName("")
+
+
 class Field(typing.NamedTuple):
     """One declared field of an op class, classified by its annotation."""
 
@@ -227,7 +230,27 @@ class StateDecl:
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """The public constants of a private step that the compiler writes into ops (privacy documentation §1)."""
+    """The public constants of a private step that the compiler writes into ops (privacy documentation §1).
+
+    Attributes:
+        clip: C, the bound on the 2-norm of one example's gradient over all trainable parameters. With groups it is the
+            joint bound sqrt(sum C_k^2); of quantile clipping it is where the bound starts.
+        lot: L, the divisor of the noisy sum.
+        sigma: Noise multiplier that is accounted.
+        mechanism: gaussian, discrete or paddle.
+        clipping: flat, per-group, automatic or quantile.
+        slack: Share by which float sums may exceed C.
+        public_feeds: Feeds that hold no private data.
+        groups: Per-group clipping: the parameters of each group; every trainable parameter is in exactly one.
+        clips: Per-group clipping: C_k of each group.
+        gamma: Automatic clipping: c = C / (norm + gamma).
+        bound: Quantile clipping: the state variable that holds C_t, f32[1], a public value; "" otherwise.
+        quantile: Quantile clipping: the share of examples whose norm is to be below C_t.
+        eta: Quantile clipping: the rate of the geometric update of C_t.
+        sigma_b: Quantile clipping: standard deviation of the noise on the count of such examples.
+        c_min: Quantile clipping: the least C_t.
+        c_max: Quantile clipping: the greatest C_t.
+    """
 
     clip: float
     lot: float
@@ -236,6 +259,15 @@ class PrivacyConfig:
     clipping: str = "flat"
     slack: float = 2.0**-10
     public_feeds: tuple[str, ...] = ()
+    groups: tuple[tuple[StateName, ...], ...] = ()
+    clips: tuple[float, ...] = ()
+    gamma: float = 0.0
+    bound: StateName = NO_STATE
+    quantile: float = 0.0
+    eta: float = 0.0
+    sigma_b: float = 0.0
+    c_min: float = 0.0
+    c_max: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -319,7 +319,10 @@ class _Parser(Cursor):
             if field.kind == "variadic" and lone and end is not None:
                 given[field.name] = tuple(self.listed(self.value, end))
                 return
-            if end is not None and self.sees(end):
+            ended = self.sees(end) if end is not None else i > 0 and not self.sees(",")
+            if ended and all(left.default is None for left in operands[i:]):
+                break  # the last ones, absent by default
+            if end is not None and ended:
                 raise self.error(f"{cls.name} takes {_count(operands)}, found {i}", None, _written(cls))
             if i:
                 self.expect(",", f" and `{field.name}` of {cls.name}")

@@ -202,7 +202,7 @@ def _regrouped(op: OpBase, arguments: tuple[Value, ...], names: _Names) -> str:
     rest = list(arguments)
     groups: list[str] = []
     operands = syntax_of(type(op)).operands
-    for field in operands:
+    for field in _stated(op, operands):
         held = getattr(op, field.name)
         if held is None:
             groups.append("_")
@@ -216,7 +216,7 @@ def _regrouped(op: OpBase, arguments: tuple[Value, ...], names: _Names) -> str:
 
 def _operands(op: OpBase, operands: tuple[Field, ...], names: _Names, brackets: bool) -> str:
     groups: list[str] = []
-    for field in operands:
+    for field in _stated(op, operands):
         held = getattr(op, field.name)
         if held is None:
             groups.append("_")
@@ -225,6 +225,14 @@ def _operands(op: OpBase, operands: tuple[Field, ...], names: _Names, brackets: 
         else:
             groups.append(names(held))
     return ", ".join(groups)
+
+
+def _stated(op: OpBase, operands: tuple[Field, ...]) -> tuple[Field, ...]:
+    """``operands`` without the last ones that are absent by default."""
+    count = len(operands)
+    while count and operands[count - 1].default is None and getattr(op, operands[count - 1].name) is None:
+        count -= 1
+    return operands[:count]
 
 
 def _variadic(values: Iterable[Value], names: _Names, brackets: bool) -> str:

@@ -25,6 +25,10 @@ from .emit import Expr, Index, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
 GRADIENT = int(Domain.GRADIENT)
+QUANTILE = int(Domain.QUANTILE)
+BOUND = TensorType(DType.F32, (1,))
+"""The type of a clip bound that is a value."""
+
 NO_VJP = "the private update is not differentiated"
 NO_ONNX = "planned with the ONNX target"
 
@@ -146,8 +150,11 @@ class RowNormSq(Op):
 class ClipFactor(Op):
     """``c_i = min(1, C / n_i)`` for live examples, 0 for dead ones; ``f32[N]``.
 
-    ``n_i^2`` is the sum of ``terms`` (each ``f64[N]``, one per parameter of ``params``): the norm of the whole
+    ``n_i^2`` is the sum of ``terms`` (each ``f64[N]``, one per parameter of ``params``): the norm of the group's
     concatenated gradient.  Example i is live iff ``mask[i]`` holds and ``n_i`` is finite.
+
+    With ``gamma`` > 0 the factor is ``C / (n_i + gamma)`` (automatic clipping: Bu et al., NeurIPS'23, AUTO-S).
+    With ``bound`` (f32[1], a public value) C is its value at run time, and ``clip`` only where it starts.
     """
 
     name: ClassVar[str] = "dp.clip_factor"
@@ -159,40 +166,115 @@ class ClipFactor(Op):
     mask: Value
     clip: float
     params: tuple[StateName, ...]
+    gamma: float = 0.0
+    bound: Value | None = None
 
     def infer(self) -> TensorType:
-        rows = self.mask.tensor.shape
-        if self.mask.type.dtype is not DType.BOOL or self.mask.tensor.rank != 1:
-            raise self.fail(f"the mask is bool[N], not {self.mask.type}")
-        for term in self.terms:
-            if term.type != TensorType(DType.F64, rows):
-                raise self.fail(f"a squared norm is {TensorType(DType.F64, rows)}, not {term.type}")
-        if len(self.terms) != len(self.params):
-            raise self.fail(f"{len(self.terms)} squared norms for {len(self.params)} parameters")
+        rows = _check_norms(self, self.terms, self.mask, self.params)
         if not (self.clip > 0 and math.isfinite(self.clip)):
             raise self.fail(f"clip is {self.clip}; it must be positive and finite")
+        if not (self.gamma >= 0 and math.isfinite(self.gamma)):
+            raise self.fail(f"gamma is {self.gamma}; it must be finite and not negative")
+        _check_bound(self, self.bound)
         return TensorType(DType.F32, rows)
 
-    def evaluate(self, terms: tuple[Array, ...], mask: Array) -> Array:
+    def evaluate(self, terms: tuple[Array, ...], mask: Array, bound: Array | None) -> Array:
+        clip = np.float64(self.clip if bound is None else bound[0])
         with np.errstate(all="ignore"):
             norm = np.sqrt(sum(terms, np.zeros(mask.shape)))
-            factor = np.where(norm > self.clip, self.clip / norm, 1.0)
+            factor = clip / (norm + self.gamma) if self.gamma else np.where(norm > clip, clip / norm, 1.0)
         return np.where(mask & np.isfinite(norm), factor, 0.0).astype(np.float32)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
-        rows = ExampleKind(0)
-        return rows if all(k == rows for k in kinds) else MixedKind("norms are not per example", self)
+        return ExampleKind(0) if _rows_of_examples(kinds, self.bound) else MixedKind("norms are not per example", self)
 
-    def to_tvm(self, t: TvmEmitter, terms: tuple[Tensor, ...], mask: Tensor) -> Tensor:
-        def element(live: Expr, *norms_sq: Expr) -> Scalar:
-            total = norms_sq[0]
-            for term in norms_sq[1:]:
-                total = total + term
-            norm = t.call("sqrt", total)
-            factor = t.select(norm > self.clip, t.const(self.clip, DType.F64) / norm, t.const(1, DType.F64))
+    def to_tvm(self, t: TvmEmitter, terms: tuple[Tensor, ...], mask: Tensor, bound: Tensor | None) -> Tensor:
+        def element(live: Expr, *others: Expr) -> Scalar:
+            norms_sq = others[: len(terms)]
+            norm = t.call("sqrt", _total(norms_sq))
+            clip = t.const(self.clip, DType.F64) if bound is None else t.cast(others[-1], DType.F64)
+            if self.gamma:
+                factor = clip / (norm + self.gamma)
+            else:
+                factor = t.select(norm > clip, clip / norm, t.const(1, DType.F64))
             return t.cast(t.select(live & t.isfinite(norm), factor, t.const(0, DType.F64)), DType.F32)
 
-        return t.pointwise(element, mask, *terms, dtype=DType.F32)
+        return t.pointwise(element, mask, *terms, *(() if bound is None else (bound,)), dtype=DType.F32)
+
+
+def _check_norms(op: Op, terms: tuple[Value, ...], mask: Value, params: tuple[StateName, ...]) -> Shape:
+    """The shape ``(N,)`` of the squared norms; raises VerifyError unless there is one of f64 per parameter."""
+    rows = mask.tensor.shape
+    if mask.type.dtype is not DType.BOOL or mask.tensor.rank != 1:
+        raise op.fail(f"the mask is bool[N], not {mask.type}")
+    for term in terms:
+        if term.type != TensorType(DType.F64, rows):
+            raise op.fail(f"a squared norm is {TensorType(DType.F64, rows)}, not {term.type}")
+    if not terms or len(terms) != len(params):
+        raise op.fail(f"{len(terms)} squared norms for {len(params)} parameters")
+    return rows
+
+
+def _check_bound(op: Op, bound: Value | None) -> None:
+    if bound is not None and bound.type != BOUND:
+        raise op.fail(f"a clip bound is {BOUND}, not {bound.type}")
+
+
+def _rows_of_examples(kinds: Sequence[Kind], bound: Value | None) -> bool:
+    """Whether norms and mask are one per example, and the bound, which comes last, is public."""
+    rows = kinds if bound is None else kinds[:-1]
+    return all(kind == ExampleKind(0) for kind in rows) and (bound is None or kinds[-1] == PUBLIC)
+
+
+def _total(terms: Sequence[Expr]) -> Expr:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class CountBelow(Op):
+    """``sum_i ([n_i <= C] - 1/2)`` over live examples, with C the value of ``bound``; ``f32[]``, exact below 2^23 rows.
+
+    Norms and live examples are those of `ClipFactor`.  One example changes the sum by 1/2, so it is a clipped sum
+    with bound 1/2.  Source: Andrew et al. (NeurIPS'21).
+    """
+
+    name: ClassVar[str] = "dp.count_below"
+    first_stage: ClassVar[Stage] = Stage.PRIVATE
+    no_vjp: ClassVar[str] = NO_VJP
+    no_onnx: ClassVar[str] = NO_ONNX
+
+    terms: tuple[Value, ...]
+    mask: Value
+    bound: Value
+    params: tuple[StateName, ...]
+
+    def infer(self) -> TensorType:
+        _check_norms(self, self.terms, self.mask, self.params)
+        _check_bound(self, self.bound)
+        return TensorType(DType.F32, ())
+
+    def evaluate(self, terms: tuple[Array, ...], mask: Array, bound: Array) -> Array:
+        with np.errstate(all="ignore"):
+            norm = np.sqrt(sum(terms, np.zeros(mask.shape)))
+        votes = np.where(norm <= np.float64(bound[0]), 0.5, -0.5)
+        return np.asarray(np.where(mask & np.isfinite(norm), votes, 0.0).sum(), np.float32)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if _rows_of_examples(kinds, self.bound):
+            return TotalKind("sum")
+        return MixedKind("norms are not per example", self)
+
+    def to_tvm(self, t: TvmEmitter, terms: tuple[Tensor, ...], mask: Tensor, bound: Tensor) -> Tensor:
+        def element(row: Expr) -> Scalar:
+            norm = t.call("sqrt", _total([term[row] for term in terms]))
+            below = norm <= t.cast(bound[0], DType.F64)
+            vote = t.select(below, t.const(0.5, DType.F32), t.const(-0.5, DType.F32))
+            return t.select(mask[row] & t.isfinite(norm), vote, t.const(0, DType.F32))
+
+        return t.reduce("sum", (), self.mask.tensor.shape, element, DType.F32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,10 +382,12 @@ class Bits(Op):
 
 @dataclass(frozen=True, eq=False)
 class NoisyMean(Op):
-    """``(total + sigma * clip * z) / lot`` with z standard normal: the only way to ``public``.
+    """``(total + sigma * clip * sqrt(groups) * z) / lot`` with z standard normal: the only way to ``public``.
 
-    ``c`` names the factors that clipped ``total``; absent where the total comes from ``lot`` state.
+    ``c`` names the factors that clipped ``total``; absent where the total comes from ``lot`` state, and for a count.
     ``lot`` is the stated lot size, a public constant, never the number of rows at hand.
+    ``groups`` is the number of clip groups: with noise sigma C_k sqrt(K) on each, all together cost what one costs.
+    With ``bound`` (f32[1], the one that clipped) C is its value at run time, and ``clip`` only where it starts.
     """
 
     name: ClassVar[str] = "dp.noisy_mean"
@@ -319,18 +403,36 @@ class NoisyMean(Op):
     clip: float
     lot: float
     param: StateName
+    groups: int = 1
+    bound: Value | None = None
 
     def infer(self) -> TensorType:
         count = self.total.tensor.numel
         if not isinstance(count, int) or self.bits.type != TensorType(DType.U32, words_shape(count)):
             raise self.fail(f"{self.bits.type} are not the keystream words of {self.total.type}")
+        _check_groups(self, self.groups)
+        _check_bound(self, self.bound)
         return self.total.tensor
 
-    def evaluate(self, total: Array, c: Array | None, bits: Array) -> Array:
-        return _noisy_mean(total, bits, self.sigma * self.clip, self.lot)
+    def evaluate(self, total: Array, c: Array | None, bits: Array, bound: Array | None) -> Array:
+        return _noisy_mean(total, bits, _std(self, bound), self.lot)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
+
+
+def _check_groups(op: Op, groups: int) -> None:
+    if groups < 1:
+        raise op.fail(f"groups is {groups}; there is at least one clip group")
+
+
+def _multiplier(op: NoisyMean | AddNoise) -> float:
+    """Standard deviation of the noise per unit of the bound."""
+    return op.sigma * math.sqrt(op.groups)
+
+
+def _std(op: NoisyMean | AddNoise, bound: Array | None) -> float:
+    return _multiplier(op) * (op.clip if bound is None else float(bound[0]))
 
 
 def _noisy_mean(total: Array, bits: Array, std: float, lot: float) -> Array:
@@ -357,31 +459,42 @@ class AddNoise(Op):
     clip: float
     lot: float
     param: StateName
+    groups: int = 1
+    bound: Value | None = None
+    domain: int = GRADIENT
 
     def infer(self) -> TensorType:
+        _check_groups(self, self.groups)
+        _check_bound(self, self.bound)
         return self.total.tensor
 
-    def evaluate(self, total: Array, c: Array | None, key: Array, draw: Array) -> Array:
-        bits = _words(key, draw, Domain.GRADIENT, self.tensor, total.size)
-        return _noisy_mean(total, bits, self.sigma * self.clip, self.lot)
+    def evaluate(self, total: Array, c: Array | None, key: Array, draw: Array, bound: Array | None) -> Array:
+        bits = _words(key, draw, Domain(self.domain), self.tensor, total.size)
+        return _noisy_mean(total, bits, _std(self, bound), self.lot)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
 
-    def to_tvm(self, t: TvmEmitter, total: Tensor, c: Tensor | None, key: Tensor, draw: Tensor) -> Tensor:
+    def to_tvm(
+        self, t: TvmEmitter, total: Tensor, c: Tensor | None, key: Tensor, draw: Tensor, bound: Tensor | None
+    ) -> Tensor:
         shape, dtype = self.total.tensor.shape, self.total.type.dtype
-        normals = t.chacha_normals(key, draw, self.tensor, GRADIENT, self.total.tensor.numel)
-        std, scale = t.const(self.sigma * self.clip, dtype), t.const(1.0 / self.lot, dtype)
+        normals = t.chacha_normals(key, draw, self.tensor, self.domain, self.total.tensor.numel)
+        scale = t.const(1.0 / self.lot, dtype)
 
         def element(*index: Expr) -> Scalar:
             flat: Any = 0
             for position, extent in zip(index, shape, strict=True):
                 flat = flat * extent + position
+            if bound is None:
+                std = t.const(_multiplier(self) * self.clip, dtype)
+            else:
+                std = t.const(_multiplier(self), dtype) * t.cast(bound[0], dtype)
             return (total[index] + std * t.cast(normals[flat], dtype)) * scale
 
         return t.compute(shape, dtype, element)
 
 
 OPS: tuple[type[Op], ...] = (
-    ScaleRows, SelectRows, RowNormSq, ClipFactor, ClippedSum, Accumulate, Bits, NoisyMean, AddNoise,
+    ScaleRows, SelectRows, RowNormSq, ClipFactor, CountBelow, ClippedSum, Accumulate, Bits, NoisyMean, AddNoise,
 )  # fmt: skip

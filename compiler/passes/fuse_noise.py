@@ -30,5 +30,8 @@ def _fused(b: OpBuilder, op: OpBase) -> Sequence[Value] | None:
     if not isinstance(op, NoisyMean) or not isinstance(op.bits.op, Bits):
         return None
     bits = op.bits.op
-    fused = AddNoise(op.total, op.c, bits.key, bits.draw, bits.tensor, op.sigma, op.clip, op.lot, op.param, loc=op.loc)
+    fused = AddNoise(
+        op.total, op.c, bits.key, bits.draw, bits.tensor, op.sigma, op.clip, op.lot, op.param,
+        op.groups, op.bound, bits.domain, loc=op.loc,
+    )  # fmt: skip
     return b.emit(fused)

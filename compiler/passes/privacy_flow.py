@@ -3,24 +3,40 @@
 Runs after every pass on private modules from stage ``private`` on.  It derives a label for every value from
 the ops alone and holds the module to privacy documentation §3b:
 
-    (i)   the sums that use a clip factor are exactly those of the parameters in its norm
+    (i)   the sums that use a clip factor are exactly those of its clip group, whose parameters are those in its norm
     (ii)  the norm has exactly one term per parameter
     (iii) each norm term reads the same values as the product it bounds, and on random rows it does bound it
     (iv)  every keystream has one reader, no two share a stream, and key, draw and mask are the runtime's
-    (v)   clip, sigma and lot are the module's
+    (v)   clip, sigma and lot are the module's, with the number of groups and the noise that its clipping asks for
     (vi)  clipped sums are not combined, except over micro-batches of one lot
+
+With quantile clipping, factors and noise read one bound, a public value of the model's state, and the count that
+moves it is a sum with a bound and a noise of its own.
 """
 
 from __future__ import annotations
 
 from ..errors import PrivacyError
+from ..ir.clipping import COUNT_BOUND, ClipGroup, clip_groups, gradient_sigma
 from ..ir.core import Function, Module, OpBase, Role, Value, users
 from ..ir.stage import Stage
 from ..ir.types import Clipped, Example, Label, Mixed, Public, Scaled
-from ..ops.dp import GRADIENT, Accumulate, AddNoise, Bits, ClipFactor, ClippedSum, NoisyMean, ScaleRows, SelectRows
+from ..ops.dp import (
+    GRADIENT,
+    QUANTILE,
+    Accumulate,
+    AddNoise,
+    Bits,
+    ClipFactor,
+    ClippedSum,
+    CountBelow,
+    NoisyMean,
+    ScaleRows,
+    SelectRows,
+)
 from ..ops.elementwise import Fill
 from ..ops.embedding import LookupGrad
-from ..ops.kinds import ExampleKind, Kind, PublicKind
+from ..ops.kinds import ExampleKind, Kind, PublicKind, TotalKind
 from ..ops.linear import MatMul
 from ..ops.reduce import Sum
 from ..ops.shape import Reshape, Transpose
@@ -63,6 +79,10 @@ class _Flow:
         self.users = users(function.ops)
         trainable = sorted(declaration.name for declaration in module.state if declaration.trainable)
         self.streams = {name: index for index, name in enumerate(trainable)}
+        self.groups = clip_groups(self.privacy, trainable)
+        self.group_of = {name: group for group in self.groups for name in group.params}
+        self.sigma = gradient_sigma(self.privacy)
+        self.quantile = self.privacy.clipping == "quantile"
 
     def check(self) -> None:
         for op in self.function.ops:
@@ -95,9 +115,14 @@ class _Flow:
                 self._factor(op, op.c)
                 return (Clipped(op.c),)
             case ClipFactor():
-                self._constant(op, "clip", op.clip, self.privacy.clip)
+                self._constant(op, "clip", op.clip, self._group_of_factor(op).clip)
+                self._constant(op, "gamma", op.gamma, self.privacy.gamma)
+                self._bound(op, op.bound)
                 self._supplied(op, op.mask, "mask")
                 return (Example(),)
+            case CountBelow():
+                self._count(op)
+                return (Clipped(op.result),)
             case NoisyMean():
                 self._noise(op)
                 return (Public(),)
@@ -110,7 +135,7 @@ class _Flow:
                 return (Public(),)
             case Accumulate():
                 label = self.labels[op.x]
-                if not isinstance(label, Clipped) or not isinstance(label.factor.op, ClipFactor):
+                if not isinstance(label, Clipped) or not isinstance(label.factor.op, ClipFactor | CountBelow):
                     raise self._refusal(op, "it adds something that is not the clipped sum of a micro-batch")
                 if self._lot_parameter(op.acc) is None:
                     raise self._refusal(op, "it adds to something that is not the sum of the lot so far")
@@ -165,7 +190,7 @@ class _Flow:
         """Labels of the mechanism are written into the module; a label that came with it must agree."""
         if value.label is not None and value.label != label:
             raise self._refusal(op, f"the module says {value.label} of a result that is {label}")
-        names_itself = isinstance(label, Clipped) and label.factor is value  # sums read from lot state
+        names_itself = isinstance(label, Clipped) and label.factor is value  # a count, and sums read from lot state
         if (isinstance(label, Scaled | Clipped) and not names_itself) or isinstance(op, NoisyMean | AddNoise):
             value.label = label
 
@@ -185,8 +210,33 @@ class _Flow:
     def _keyed(self, op: Bits | AddNoise) -> None:
         self._supplied(op, op.key, "key")
         self._supplied(op, op.draw, "draw")
-        if isinstance(op, Bits) and op.domain != GRADIENT:
+        if isinstance(op, Bits) and op.domain not in (GRADIENT, *((QUANTILE,) if self.quantile else ())):
             raise self._refusal(op, f"its keystream is of domain {op.domain}, not that of gradient noise")
+
+    def _group_of_factor(self, op: ClipFactor) -> ClipGroup:
+        group = self.group_of.get(op.params[0])
+        if group is None:
+            raise self._refusal(op, f"its norm covers {op.params[0]!r}, which is in no clip group")
+        return group
+
+    def _bound(self, op: ClipFactor | CountBelow | NoisyMean | AddNoise, bound: Value | None) -> None:
+        """The bound of quantile clipping is the public state as the function finds it, and nothing else."""
+        if not self.quantile:
+            if bound is not None:
+                raise self._refusal(op, "its bound is a value, but the module's clipping has a constant one")
+        elif bound is None or not isinstance(bound.op, Read) or bound.op.state != self.privacy.bound:
+            raise self._refusal(op, f"its bound is not the state {self.privacy.bound!r} that the module names")
+
+    def _count(self, op: CountBelow) -> None:
+        if not self.quantile:
+            raise self._refusal(op, "it counts norms, but the module's clipping is not by quantile")
+        self._supplied(op, op.mask, "mask")
+        self._bound(op, op.bound)
+        if not isinstance(self.kinds[op.result], TotalKind):
+            raise self._refusal(op, "its norms are not one per example, so one example changes it by more than 1/2")
+        factors = [f for f in self.function.ops if isinstance(f, ClipFactor)]
+        if not any((f.terms, f.params) == (op.terms, op.params) for f in factors):
+            raise self._refusal(op, "it counts other norms than the clip factor's")
 
     def _lot_parameter(self, value: Value) -> str | None:
         """The parameter whose lot sum ``value`` reads, if it does."""
@@ -206,25 +256,54 @@ class _Flow:
         expected = op.c if op.c is not None else op.total
         if label.factor is not expected:
             raise self._refusal(op, f"its sum is {label}, clipped by other factors than the ones it names")
-        if op.c is None and self._lot_parameter(op.total) != op.param:
+        counts = self.quantile and op.param == self.privacy.bound
+        if op.c is None and self._lot_parameter(op.total) != op.param and not (counts and label.factor is op.total):
             raise self._refusal(op, f"its sum is not the lot sum of {op.param!r}")
         if isinstance(op, NoisyMean) and not isinstance(op.bits.op, Bits):
             raise self._refusal(op, "its bits are not a keystream")
-        tensor = op.tensor if isinstance(op, AddNoise) else op.bits.op.tensor if isinstance(op.bits.op, Bits) else -1
-        if op.param not in self.streams or tensor != self.streams[op.param]:
-            raise self._refusal(op, f"keystream {tensor} does not belong to {op.param!r}")
-        for name in ("clip", "sigma", "lot"):
-            self._constant(op, name, getattr(op, name), getattr(self.privacy, name))
+        domain, tensor = _stream(op)
+        wanted = (QUANTILE, 0) if counts else (GRADIENT, self.streams.get(op.param))
+        if (domain, tensor) != wanted:
+            raise self._refusal(op, f"keystream {tensor} of domain {domain} does not belong to {op.param!r}")
+        if counts:
+            self._count_noise(op)
+            return
+        for name, stated in (
+            ("clip", self.group_of[op.param].clip),
+            ("sigma", self.sigma),
+            ("lot", self.privacy.lot),
+            ("groups", len(self.groups)),
+        ):
+            self._constant(op, name, getattr(op, name), stated)
+        self._bound(op, op.bound)
+
+    def _count_noise(self, op: NoisyMean | AddNoise) -> None:
+        """The noise of the count: sigma_b, as a multiple of what one example changes."""
+        if op.c is not None or not (isinstance(op.total.op, CountBelow) or self._lot_parameter(op.total) == op.param):
+            raise self._refusal(op, "its sum is not the count of norms below the bound")
+        if op.bound is not None or op.groups != 1:
+            raise self._refusal(op, "the bound of a count is 1/2")
+        self._constant(op, "clip", op.clip, COUNT_BOUND)
+        self._constant(op, "sigma", op.sigma, self.privacy.sigma_b / COUNT_BOUND)
+        self._constant(op, "lot", op.lot, self.privacy.lot)
 
     def _write(self, op: Write) -> None:
+        accumulates = any(isinstance(other, Accumulate) for other in self.function.ops)
+        if self.quantile and op.state == self.privacy.bound and accumulates:
+            raise self._refusal(op, "the clip bound changes between the micro-batches of a lot")
         kind, label = self.module.declaration(op.state).kind, self.labels[op.value]
         allowed = {
             "model": isinstance(label, Public),
-            "lot": isinstance(op.value.op, Fill | Accumulate),
+            "lot": isinstance(op.value.op, Fill) or self._continues(op),
             "diagnostic": not isinstance(label, Scaled | Clipped),
         }
         if not allowed[kind]:
             raise self._refusal(op, f"{kind} state {op.state!r} is written a value that is {label}")
+
+    def _continues(self, op: Write) -> bool:
+        """Whether lot state is written its own sum so far, with a micro-batch added."""
+        made = op.value.op
+        return isinstance(made, Accumulate) and isinstance(made.acc.op, Read) and made.acc.op.state == op.state
 
     def _streams(self) -> None:
         """(iv): a keystream read twice would cancel by subtraction."""
@@ -235,14 +314,14 @@ class _Flow:
                     raise self._refusal(op, "its keystream has not exactly one reader")
                 stream = (op.domain, op.tensor)
             elif isinstance(op, AddNoise):
-                stream = (1, op.tensor)
+                stream = (op.domain, op.tensor)
             else:
                 continue
             if seen.setdefault(stream, op) is not op:
                 raise self._refusal(op, f"two tensors share keystream {stream[1]}")
 
     def _groups(self) -> None:
-        """(i): one factor clips all parameters together, and each parameter has one sum."""
+        """(i): one factor clips all parameters of a group together, and each parameter has one sum."""
         sums: dict[str, Value] = {}
         for op in self.function.ops:
             if isinstance(op, NoisyMean | AddNoise):
@@ -254,18 +333,25 @@ class _Flow:
             if param in sums:
                 raise self._refusal(op, f"parameter {param!r} has two sums")
             sums[param] = total
-        factors = [op for op in self.function.ops if isinstance(op, ClipFactor)]
-        if len(factors) > 1:
-            raise self._refusal(factors[1], "a second clip factor: all parameters are clipped by one norm")
-        if factors:
-            self._group(factors[0], sums)
+        clipped: set[ClipGroup] = set()
+        for op in self.function.ops:
+            if isinstance(op, ClipFactor):
+                group = self._group_of_factor(op)
+                if group in clipped:
+                    raise self._refusal(op, "a second clip factor: all parameters of a group are clipped by one norm")
+                clipped.add(group)
+                self._group(op, group, {name: total for name, total in sums.items() if name in group.params})
 
-    def _group(self, factor: ClipFactor, sums: dict[str, Value]) -> None:
-        """(ii), (iii) of the clip factor."""
+    def _group(self, factor: ClipFactor, group: ClipGroup, sums: dict[str, Value]) -> None:
+        """(ii), (iii) of a clip factor."""
         if len(set(factor.params)) != len(factor.params):
             raise self._refusal(factor, "a parameter has two terms in the norm")
         if set(sums) != set(factor.params):
             raise self._refusal(factor, f"its norm covers {sorted(factor.params)}, its sums are {sorted(sums)}")
+        for name, total in sums.items():
+            label = self.labels[total]
+            if not isinstance(label, Clipped) or label.factor is not factor.result:
+                raise self._refusal(factor, f"the sum of {name!r} is {label}, clipped by another factor")
         reads = {name: product_reads(total) for name, total in sums.items()}
         every = set[Value]().union(*reads.values())
         for name, term in zip(factor.params, factor.terms, strict=True):
@@ -278,6 +364,14 @@ class _Flow:
     def _refusal(self, op: OpBase, reason: str) -> PrivacyError:
         layer = f" of `{op.loc.layer}`" if op.loc.layer else ""
         return PrivacyError(f"{op.name}{layer} in function {self.function.name}: {reason}", where=op.loc.place or None)
+
+
+def _stream(op: NoisyMean | AddNoise) -> tuple[int, int]:
+    """Domain and tensor of the keystream behind the noise."""
+    if isinstance(op, AddNoise):
+        return op.domain, op.tensor
+    bits = op.bits.op
+    return (bits.domain, bits.tensor) if isinstance(bits, Bits) else (-1, -1)
 
 
 def _selected_by(value: Value, factor: Value) -> bool:

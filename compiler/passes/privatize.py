@@ -1,15 +1,19 @@
 """privatize: contributions to parameters become clipped sums, and the sums become noisy means.
 
 For every example i the squared norms of its gradient, one per parameter, give the clip factor
-``c_i = min(1, C / |g_i|)`` over the whole concatenated gradient.  Then, per parameter, either
+``c_i = min(1, C / |g_i|)`` of each clip group, over the concatenated gradient of the group (all parameters, unless the
+module says otherwise).  Then, per parameter, either
 
 * the rows of the cotangent are scaled by ``c`` and one weight-gradient product gives ``sum_i c_i g_i``
   (book-keeping: no per-example gradient exists), where the op has an ``example_norm_sq`` rule and the
   parameter is read once; or
 * the per-example gradients are materialised, and both norm and clipped sum read them.
 
+With quantile clipping C is state: the noisy count of the examples whose norm is below it moves it towards the wanted
+quantile.
+
 Sources: Abadi et al. (CCS'16), Algorithm 1; Goodfellow (2015) for the norms of products; Bu et al. (ICML'23) for
-book-keeping.
+book-keeping; Andrew et al. (NeurIPS'21), Algorithm 1, for the quantile.
 """
 
 from __future__ import annotations
@@ -19,13 +23,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..errors import PrivacyError
-from ..ir.core import Function, Module, OpBase, Param, PrivacyConfig, Value
+from ..ir.clipping import COUNT_BOUND, clip_groups, gradient_sigma
+from ..ir.core import Function, Module, OpBase, Param, PrivacyConfig, StateName, Value
 from ..ir.stage import Stage
 from ..ir.types import DType, TensorType
 from ..ops.construct import OpBuilder
-from ..ops.dp import Bits, ClipFactor, NoisyMean
+from ..ops.dp import BOUND, QUANTILE, Bits, ClipFactor, CountBelow, NoisyMean
 from ..ops.grad import Private, Use
-from ..ops.kinds import Kind
+from ..ops.kinds import PUBLIC, Kind
+from ..ops.state import Read, Write
 from .base import Pass
 from .example_gradients import Gradient, is_contribution
 from .expand_grad import expand_uses, vjp_of_use
@@ -45,11 +51,8 @@ class Privatize(Pass):
         privacy = module.privacy
         if privacy is None:
             raise PrivacyError("the module states no privacy constants", hint="a plain module goes through expand-grad")
-        if privacy.mechanism != "gaussian" or privacy.clipping != "flat":
-            raise PrivacyError(
-                f"mechanism {privacy.mechanism!r} with clipping {privacy.clipping!r} is not supported yet",
-                hint="use mechanism='gaussian' and clipping='flat'",
-            )
+        if privacy.mechanism != "gaussian":
+            raise PrivacyError(f"mechanism {privacy.mechanism!r} is not supported yet", hint="use mechanism='gaussian'")
         functions: list[Function] = []
         for function in module.functions:
             if any(isinstance(op, Private) for op in function.ops):
@@ -79,12 +82,33 @@ class _Privatization:
         # The stream of a tensor's noise is its index among all trainable parameters, sorted by name.
         trainable = sorted(declaration.name for declaration in module.state if declaration.trainable)
         self.stream = {name: index for index, name in enumerate(trainable)}
+        self.groups = clip_groups(privacy, trainable)
+        self.bound = self._bound() if privacy.clipping == "quantile" else None
+        self.writes: list[OpBase] = []
+
+    def _bound(self) -> Value:
+        """The clip bound at the start of the step, read before anything needs it."""
+        state = self.privacy.bound
+        touching = [op for op in self.function.ops if isinstance(op, Read | Write) and op.state == state]
+        if any(isinstance(op, Write) for op in touching):
+            raise PrivacyError(
+                f"the program writes {state!r}, which holds the clip bound",
+                where=touching[-1].loc.place or None,
+                hint="only quantile clipping itself may change the bound in a step",
+            )
+        read = touching[0] if touching else Read(state, BOUND)
+        read.result.hint = read.result.hint or "clip"
+        self.b.ops.append(read)
+        self.kinds[read.result] = PUBLIC
+        return read.result
 
     def run(self) -> Function:
         requests = [op for op in self.function.ops if isinstance(op, Private)]
         replaced = _contributions(requests)
         mapping: dict[Value, Value] = {}
         for op in self.function.ops:
+            if self.bound is not None and op is self.bound.op:
+                continue
             current = op.clone(mapping) if any(v in mapping for v in op.operands) else op
             if isinstance(op, Private):
                 if op is requests[0]:  # all uses lie before the first request: the sweep is complete
@@ -98,28 +122,54 @@ class _Privatization:
             self.b.ops.append(current)
             if current is not op:
                 mapping.update(zip(op.results, current.results, strict=True))
-        return replace(self.function, ops=tuple(self.b.ops), outputs=mapped_outputs(self.function, mapping))
+        ops = (*self.b.ops, *self.writes)
+        return replace(self.function, ops=ops, outputs=mapped_outputs(self.function, mapping))
 
     def _noisy_means(self, requests: list[Private]) -> dict[Value, Value]:
-        """Norms of all parameters, one clip factor, and per parameter its clipped sum and noise."""
-        b, privacy = self.b, self.privacy
-        gradients = [Gradient(b, self.kinds, request) for request in requests]
-        terms = tuple(gradient.norm_sq() for gradient in gradients)
-        c = b(ClipFactor(terms, self.mask, privacy.clip, tuple(request.param for request in requests)), "c")
+        """Norms of all parameters, a clip factor per group, and per parameter its clipped sum and noise."""
+        b = self.b
+        gradients = {request.param: Gradient(b, self.kinds, request) for request in requests}
+        terms = {param: gradient.norm_sq() for param, gradient in gradients.items()}
+        factors: dict[str, tuple[Value, float]] = {}
+        for group in self.groups:
+            params = tuple(param for param in gradients if param in group.params)
+            if params:
+                norms = tuple(terms[param] for param in params)
+                factor = ClipFactor(norms, self.mask, group.clip, params, self.privacy.gamma, self.bound)
+                c = b(factor, "c")
+                factors |= dict.fromkeys(params, (c, group.clip))
         means: dict[Value, Value] = {}
-        for request, gradient in zip(requests, gradients, strict=True):
+        for request in requests:
             with b.at(request.loc):
-                total = gradient.clipped_sum(c)
+                c, clip = factors[request.param]
+                total = gradients[request.param].clipped_sum(c)
                 total.hint = f"s_{request.param}"
-                count = total.tensor.numel
-                if not isinstance(count, int):
-                    raise PrivacyError(f"parameter {request.param!r} of type {total.type} has no fixed size")
-                bits = b(Bits(self.key, self.draw, self.stream[request.param], count), "z")
-                means[request.result] = b(
-                    NoisyMean(total, c, bits, privacy.sigma, privacy.clip, privacy.lot, request.param),
-                    f"g_{request.param}",
-                )
+                means[request.result] = self._noisy_mean(total, c, clip, request.param)
+        if self.bound is not None:
+            with b.at(requests[0].loc):
+                self._move_bound(self.bound, CountBelow(tuple(terms.values()), self.mask, self.bound, tuple(terms)))
         return means
+
+    def _noisy_mean(self, total: Value, c: Value, clip: float, param: StateName) -> Value:
+        b, privacy = self.b, self.privacy
+        count = total.tensor.numel
+        if not isinstance(count, int):
+            raise PrivacyError(f"parameter {param!r} of type {total.type} has no fixed size")
+        bits = b(Bits(self.key, self.draw, self.stream[param], count), "z")
+        sigma = gradient_sigma(privacy)
+        noisy = NoisyMean(total, c, bits, sigma, clip, privacy.lot, param, len(self.groups), self.bound)
+        return b(noisy, f"g_{param}")
+
+    def _move_bound(self, bound: Value, below: CountBelow) -> None:
+        """``C <- clamp(C exp(-eta (share - quantile)))`` with the noisy share of norms below C."""
+        b, privacy = self.b, self.privacy
+        bits = b(Bits(self.key, self.draw, 0, 1, QUANTILE), "z")
+        sigma = privacy.sigma_b / COUNT_BOUND
+        votes = b(NoisyMean(b(below, "below"), None, bits, sigma, COUNT_BOUND, privacy.lot, privacy.bound), "votes")
+        rate = b.exp(b.scale(votes, -privacy.eta, -privacy.eta * (0.5 - privacy.quantile)))
+        moved = b.clip(b.mul(bound, b.reshape(rate, (1,))), privacy.c_min, privacy.c_max)
+        moved.hint = "clip_next"
+        self.writes.append(Write(moved, privacy.bound, loc=below.loc))
 
 
 def _contributions(requests: Sequence[Private]) -> set[OpBase]:

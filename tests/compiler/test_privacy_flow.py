@@ -169,7 +169,7 @@ def test_a_factor_for_each_tensor_is_refused(private_text: str) -> None:
     head, _, tail = text.partition("%s_b0 = ")
     cut = tail.index("dp.select_rows")
     tail = tail[:cut] + tail[cut:].replace(", %c)", ", %c1)").replace(", %c,", ", %c1,")
-    with pytest.raises(FluidcError, match="second clip factor"):
+    with pytest.raises(FluidcError, match="its norm covers"):
         check(head + "%s_b0 = " + tail)
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from fluidc.compiler.ir.core import StateName
 from fluidc.compiler.ops import dp
-from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 
 E0 = ExampleKind(0)
 W = StateName("w")
@@ -86,6 +86,30 @@ def factors(clip):
     return expect
 
 
+def automatic(clip, gamma):
+    def expect(term, mask):
+        norms = [math.sqrt(float(v)) for v in term]
+        return np.array([clip / (n + gamma) if live and math.isfinite(n) else 0 for n, live in zip(norms, mask)], "f4")
+
+    return expect
+
+
+def at_bound(*operands):
+    """Flat clipping at the value of the last operand."""
+    *rest, bound = operands
+    return factors(float(bound[0]))(*rest)
+
+
+def count_below(*operands):
+    *terms, mask, bound = operands
+    votes = 0.0
+    for i, live in enumerate(mask):
+        norm = math.sqrt(sum(float(t[i]) for t in terms))
+        if live and math.isfinite(norm):
+            votes += 0.5 if norm <= float(bound[0]) else -0.5
+    return np.array(votes, np.float32)
+
+
 def clipped_sum(g, c):
     out = np.zeros(g.shape[1:], g.dtype)
     for index in np.ndindex(*out.shape):
@@ -133,6 +157,15 @@ CASES = (
          (np.array([NAN, INF, 4.0, 1e-300]), np.ones(4, bool)), factors(2.0)),
     Case("dp.clip_factor-on-the-ball", lambda a, m: dp.ClipFactor((a,), m, 2.0, (W,)),
          (np.array([4.0, 4.0 + 1e-12, 0.0, 1e300]), np.ones(4, bool)), factors(2.0)),
+    Case("dp.clip_factor-automatic", lambda a, m: dp.ClipFactor((a,), m, 2.0, (W,), gamma=0.25),
+         (np.array([4.0, NAN, 0.0, 1e-300, 1e300]), np.ones(5, bool)), automatic(2.0, 0.25)),
+    Case("dp.clip_factor-bound", lambda a, b, m, c: dp.ClipFactor((a, b), m, 9.0, (W, StateName("b")), bound=c),
+         (N1, N2, LIVE, np.array([1.5], np.float32)), at_bound, kinds=(E0, E0, E0, PUBLIC), kind=E0),
+    Case("dp.count_below", lambda a, b, m, c: dp.CountBelow((a, b), m, c, (W, StateName("b"))),
+         (N1, N2, LIVE, np.array([0.5], np.float32)), count_below, kinds=(E0, E0, E0, PUBLIC), kind=TotalKind("sum")),
+    Case("dp.count_below-not-finite", lambda a, m, c: dp.CountBelow((a,), m, c, (W,)),
+         (np.array([NAN, INF, 4.0, 1e-300, 4.0 + 1e-12, 1.0]), np.ones(6, bool), np.array([2.0], np.float32)),
+         count_below),
     Case("dp.clipped_sum", dp.ClippedSum, (floats(4, 3, 2), C), clipped_sum, atol=1e-6),
     Case("dp.clipped_sum-dead", dp.ClippedSum, (DEAD, C), clipped_sum, atol=1e-6),
     Case("dp.accumulate", dp.Accumulate, (X, X + 1), lambda a, x: np.array([[p + q for p,
@@ -146,6 +179,23 @@ CASES = (
          cpu="fused into dp.add_noise"),
     Case("dp.noisy_mean-no-factor", lambda t, z: dp.NoisyMean(t, None, z, 2.0, 1.0, 4.0, W), (TOTAL, Z),
          lambda t, z: noisy(t, normals(z, t.size), 2.0, 4.0), rtol=1e-5, atol=1e-6, cpu="fused into dp.add_noise"),
+    Case("dp.noisy_mean-groups", lambda t, c, z: dp.NoisyMean(t, c, z, 1.25, 0.5, 8.0, W, groups=3), (TOTAL, C, Z),
+         lambda t, c, z: noisy(t, normals(z, t.size), 1.25 * 0.5 * math.sqrt(3), 8.0), rtol=1e-5, atol=1e-6,
+         cpu="fused into dp.add_noise"),
+    Case("dp.noisy_mean-bound", lambda t, c, z, v: dp.NoisyMean(t, c, z, 1.25, 9.0, 8.0, W, bound=v),
+         (TOTAL, C, Z, np.array([0.75], np.float32)),
+         lambda t, c, z, v: noisy(t, normals(z, t.size), 1.25 * 0.75, 8.0), rtol=1e-5, atol=1e-6,
+         cpu="fused into dp.add_noise"),
+    Case("dp.add_noise-groups", lambda t, c, k, d: dp.AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W, groups=2),
+         (TOTAL, C, KEY, DRAW), lambda t, c, k, d: noisy(
+             t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.5 * math.sqrt(2), 8.0),
+         rtol=1e-5, atol=1e-6),
+    Case("dp.add_noise-bound", lambda t, c, k, d, v: dp.AddNoise(t, c, k, d, 7, 1.25, 9.0, 8.0, W, bound=v),
+         (TOTAL, C, KEY, DRAW, np.array([0.75], np.float32)), lambda t, c, k, d, v: noisy(
+             t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.75, 8.0), rtol=1e-5, atol=1e-6),
+    Case("dp.add_noise-count", lambda t, k, d: dp.AddNoise(t, None, k, d, 0, 3.0, 0.5, 8.0, W, domain=2),
+         (floats(), KEY, DRAW), lambda t, k, d: noisy(t, normals(keystream(k, d, 0, 16, domain=2), 1), 1.5, 8.0),
+         rtol=1e-5, atol=1e-6),
     Case("dp.add_noise", lambda t, c, k, d: dp.AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W), (TOTAL, C, KEY, DRAW),
          lambda t, c, k, d: noisy(t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.5, 8.0),
          rtol=1e-5, atol=1e-6),
@@ -165,9 +215,17 @@ ERRORS = (
               tensor("bool[4]")), "positive"),
     ErrorCase("dp.clip_factor-names", lambda a, m: dp.ClipFactor((a,), m, 1.0, ()), (tensor("f64[4]"),
               tensor("bool[4]")), "0 parameters"),
+    ErrorCase("dp.clip_factor-gamma", lambda a, m: dp.ClipFactor((a,), m, 1.0, (W,), gamma=-1.0), (tensor("f64[4]"),
+              tensor("bool[4]")), "not negative"),
+    ErrorCase("dp.clip_factor-bound", lambda a, m, c: dp.ClipFactor((a,), m, 1.0, (W,), bound=c), (tensor("f64[4]"),
+              tensor("bool[4]"), tensor("f32[]")), "f32[1]"),
+    ErrorCase("dp.count_below-single", lambda a, m, c: dp.CountBelow((a,), m, c, (W,)), (tensor("f32[4]"),
+              tensor("bool[4]"), tensor("f32[1]")), "f64[4]"),
     ErrorCase("dp.clipped_sum-rows", dp.ClippedSum, (tensor("f32[3,2]"), tensor("f32[4]")), "one row for each"),
     ErrorCase("dp.accumulate-types", dp.Accumulate, (tensor("f32[3]"), tensor("f32[4]")), "cannot add"),
     ErrorCase("dp.bits-key", lambda k, d: dp.Bits(k, d, 0, 1), (tensor("u32[2]"), tensor("u64[]")), "u32[8]"),
     ErrorCase("dp.noisy_mean-words", lambda t, z: dp.NoisyMean(t, None, z, 1.0, 1.0, 1.0, W), (tensor("f32[3]"),
               tensor("u32[16]")), "keystream words"),
+    ErrorCase("dp.noisy_mean-groups", lambda t, z: dp.NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, groups=0),
+              (tensor("f32[3]"), tensor("u32[256]")), "at least one"),
 )  # fmt: skip
