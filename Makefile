@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 DEMO   := .venv-demo
 TEST   := .venv-test
+PEERS  := .venv-peers
 # `make check` and friends run in the present environment.
 ENV    ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/,)
 PY     := $(ENV)python
@@ -11,10 +12,10 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden bench docs types nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden bench bench-peers docs types nightly wheel clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 $(DEMO)/.done: pyproject.toml
 	$(PYTHON) -m venv --clear $(DEMO)
@@ -51,6 +52,13 @@ types: ## Links through which pyright resolves `fluidc.*`
 golden: ## Rewrite the golden files; read the diff before committing it
 	$(PY) -m pytest -q -m 'not nightly' --update-golden tests
 
+$(PEERS)/.done: Makefile
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check torch opacus jax
+	@touch $@
+
+bench-peers: $(PEERS)/.done ## Install what the private step is compared with: PyTorch, Opacus, JAX (several GB)
+
 bench: ## Benchmarks: ratios to peers in one run, as JSON in benchmarks/results
 	$(PY) benchmarks/run.py
 
@@ -67,4 +75,4 @@ wheel: ## Build the wheel into dist/
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets above made
-	rm -rf $(DEMO) $(TEST) .types build dist demo
+	rm -rf $(DEMO) $(TEST) $(PEERS) .types build dist demo

@@ -44,13 +44,13 @@ def machine() -> Machine:
     )
 
 
-def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int, calls: int) -> dict[str, float]:
-    """Seconds per call of each contestant: the best round's mean.
+def rounds_of(contestants: Mapping[str, Callable[[], object]], *, rounds: int, calls: int) -> dict[str, list[float]]:
+    """Seconds per call of each contestant: the mean of every round.
 
     Contestants take turns, with a pause between them: a thread pool spins for a while after its last call, and
     would take a core from the next one.
     """
-    best = dict.fromkeys(contestants, float("inf"))
+    means: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
             time.sleep(0.2)
@@ -58,8 +58,13 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int,
             start = time.perf_counter()
             for _ in range(calls):
                 call()
-            best[name] = min(best[name], (time.perf_counter() - start) / calls)
-    return best
+            means[name].append((time.perf_counter() - start) / calls)
+    return means
+
+
+def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int, calls: int) -> dict[str, float]:
+    """Seconds per call of each contestant: the best round's mean (`rounds_of`)."""
+    return {name: min(means) for name, means in rounds_of(contestants, rounds=rounds, calls=calls).items()}
 
 
 def save(name: str, figures: Mapping[str, float]) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0))
 # Matrix products with one thread too: on a shared machine the other cores are not always there.
-BENCHMARKS = (("compile_time", CORES), ("session_overhead", CORES), ("matmul", 1), ("matmul", CORES))
+BENCHMARKS = (
+    ("compile_time", CORES), ("session_overhead", CORES), ("matmul", 1), ("matmul", CORES),
+    ("private_cost", 1), ("private_cost", CORES),
+)  # fmt: skip
 
 
 def main() -> None:

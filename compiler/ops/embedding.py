@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -231,54 +231,65 @@ class LookupNormSq(Op):
 
     def to_tvm(self, t: TvmEmitter, ids: Tensor, ct: Tensor) -> Tensor:
         count, width = static_shape(self.ct.tensor.shape[1:])
-        f64 = DType.F64
+        rows, f64, i64 = self.ids.tensor.shape[0], DType.F64, DType.I64
+
+        def wide(n: Expr, s: Expr, d: Expr) -> Expr:
+            return t.cast(ct[n, s, d], f64)
+
+        def same(n: Expr, s: Expr, r: Expr) -> Scalar:
+            return t.select(ids[n, r].eq(ids[n, s]), t.cast(r, i64), t.const(count, i64))
+
+        def square(n: Expr, s: Expr, d: Expr) -> Scalar:
+            value: Any = wide(n, s, d)
+            return value * value
+
+        first = t.reduce("min", (rows, count), (count,), same, i64)  # where an id stands for the first time
+        squares = t.reduce("sum", (rows, count), (width,), square, f64)
 
         def body(loops: Loops, out: Tensor) -> None:
             def example(n: Expr) -> None:
-                squares, lengths, first = loops.local(f64), loops.local(f64), loops.local(DType.BOOL)
-                part, length = loops.local(f64), loops.local(f64)
-                loops.store(squares, 0, t.const(0.0, f64))
+                # By columns, so that neighbouring additions do not wait for each other.
+                sums, columns = loops.local(f64, (count, width)), loops.local(f64, (width,))
+                total, lengths = loops.local(f64), loops.local(f64)
+                loops.store(total, 0, t.const(0.0, f64))
                 loops.store(lengths, 0, t.const(0.0, f64))
+                loops.serial(width, lambda d: loops.store(columns, d, t.const(0.0, f64)))
 
                 def occurrence(s: Expr) -> None:
-                    # The first occurrence of an id sums all of them.
-                    row = ids[n, s]
-                    wanted = t.const(True, DType.BOOL) if self.padding_idx is None else row.ne(self.padding_idx)
-                    loops.store(first, 0, wanted)
-                    loops.serial(s, lambda r: loops.store(first, 0, first[0] & ids[n, r].ne(row)))
-                    loops.when(first[0], lambda: loops.serial(width, lambda d: column(s, row, d)))
-                    loops.when(wanted, lambda: measure(s))
+                    place = first[n, s]
 
-                def column(s: Expr, row: Expr, d: Expr) -> None:
-                    loops.store(part, 0, t.const(0.0, f64))
+                    def begin() -> None:
+                        loops.serial(width, lambda d: loops.store(sums, (s, d), wide(n, s, d)))
 
-                    def add(r: Expr) -> None:
-                        term = t.select(ids[n, r].eq(row), t.cast(ct[n, r, d], f64), t.const(0.0, f64))
-                        loops.store(part, 0, part[0] + term)
+                    def add() -> None:
+                        loops.serial(width, lambda d: loops.store(sums, (place, d), sums[place, d] + wide(n, s, d)))
 
-                    loops.serial(count, add)
-                    loops.store(squares, 0, squares[0] + part[0] * part[0])
+                    loops.store(lengths, 0, lengths[0] + t.call("sqrt", squares[n, s]))
+                    loops.when(place.eq(s), begin, add)
 
-                def measure(s: Expr) -> None:
-                    loops.store(length, 0, t.const(0.0, f64))
-
+                def finish(s: Expr) -> None:
                     def add(d: Expr) -> None:
-                        value = t.cast(ct[n, s, d], f64)
-                        loops.store(length, 0, length[0] + value * value)
+                        loops.store(columns, d, columns[d] + sums[s, d] * sums[s, d])
 
-                    loops.serial(width, add)
-                    loops.store(lengths, 0, lengths[0] + t.call("sqrt", length[0]))
+                    loops.when(first[n, s].eq(s), lambda: loops.serial(width, add))
 
-                loops.serial(count, occurrence)
-                norm: Any = t.call("sqrt", squares[0])
+                def kept(then: Callable[[Expr], None]) -> Callable[[Expr], None]:
+                    if self.padding_idx is None:
+                        return then
+                    return lambda s: loops.when(ids[n, s].ne(self.padding_idx or 0), lambda: then(s))
+
+                loops.serial(count, kept(occurrence))
+                loops.serial(count, kept(finish))
+                loops.serial(width, lambda d: loops.store(total, 0, total[0] + columns[d]))
+                norm: Any = t.call("sqrt", total[0])
                 bound: Any = lengths[0] * self.roundoff
                 padded = (norm + bound) * (norm + bound)
                 exact = (bound <= norm * 2.0**-12) | norm.ne(norm)
-                loops.store(out, n, t.select(exact, squares[0], padded))
+                loops.store(out, n, t.select(exact, total[0], padded))
 
-            loops.parallel(self.ids.tensor.shape[0], example)
+            loops.parallel(rows, example)
 
-        (out,) = t.loops([(self.result.tensor.shape, f64)], body)
+        (out,) = t.loops([((rows,), f64)], body)
         return out
 
 
