@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import harness
 import cost_models
+import harness
 
 from fluidc.compiler.codegen.built import BuildOptions
 from fluidc.compiler.driver import Compiled, compile_source
