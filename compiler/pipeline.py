@@ -13,6 +13,7 @@ from .passes.decompose import Decompose
 from .passes.expand_grad import ExpandGrad
 from .passes.fold import Fold
 from .passes.fuse_noise import FuseNoise
+from .passes.hoist import Hoist
 from .passes.lots import Lots
 from .passes.outputs import Outputs
 from .passes.privatize import Privatize
@@ -24,7 +25,7 @@ from .passes.update import Update
 SIMPLIFY: tuple[Pass, ...] = (Fold(), Canonicalize(), Cse(), Dce())
 
 PASSES: tuple[type[Pass], ...] = (
-    Decompose, Separate, Outputs, Backward, ExpandGrad, Privatize, Update, Lots, ToTarget,
+    Decompose, Hoist, Separate, Outputs, Backward, ExpandGrad, Privatize, Update, Lots, ToTarget,
     Fold, Canonicalize, Cse, Dce, Specialise, FuseNoise,
 )  # fmt: skip
 
@@ -39,7 +40,7 @@ def pipeline(module: Module, *, to: Stage = Stage.TARGET, batch: int = 0) -> tup
     """
     private = module.privacy is not None
     steps: dict[Stage, tuple[Pass, ...]] = {
-        Stage.CORE: (Decompose(), *((Separate(),) if private else ()), Outputs()),
+        Stage.CORE: (Decompose(), Hoist(), *((Separate(),) if private else ()), Outputs()),
         Stage.GRAD: (Backward(),),
         Stage.PRIVATE: (Privatize() if private else ExpandGrad(), Dce()),
         Stage.UPDATE: (Update(),),

@@ -8,6 +8,7 @@ A rule is a method with a fixed name, so a family file reads as a table and ``fl
     example_axis     how the example axis passes through
     example_norm_sq  per-example squared norm of a parameter's gradient, without materialising it
     example_grad     per-example gradients, where cheap (else the vjp is mapped over examples)
+    lifted           the op on values stacked over the steps of a loop
     decompose        the op in terms of core ops                     (composite ops only)
     to_tvm, to_onnx  lowering
 
@@ -85,6 +86,20 @@ class Op(OpBase):
         """``[N, *shape]``: each example's gradient for operand number ``operand``, where it is cheap to write.
 
         None: the gradients are materialised by mapping the op's own ``vjp`` over single examples.
+        """
+        return None
+
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        """The op of the same class, not appended, that does all steps of a loop at once.
+
+        Args:
+            b: Where operands are brought into shape.
+            operands: One per operand: its values of all steps on a new axis 0, or a value all steps share.
+            over: Which operands are stacked, at least one.  The others must stay operands as they are.
+
+        Returns:
+            An op with an operand for each of this one's, whose results are this one's of all steps on a new
+            axis 0; None where the class has no such rule, or it does not cover these operands.
         """
         return None
 
@@ -234,6 +249,19 @@ def normal_axis(op: Op, axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise op.fail(f"axis {axis} is outside a tensor of rank {rank}")
     return axis % rank
+
+
+def aligned(b: OpBuilder, operands: Sequence[Value], over: Sequence[bool], rank: int) -> tuple[Value, ...]:
+    """``operands`` of an op lifted over a loop, so that they broadcast from the right.
+
+    ``rank`` is that of the op's result in one step.  A stacked operand of lower rank gets axes behind the first.
+    """
+    found: list[Value] = []
+    for value, stacked in zip(operands, over, strict=True):
+        shape = value.tensor.shape
+        missing = rank + 1 - len(shape) if stacked else 0
+        found.append(b.reshape(value, (shape[0], *(1,) * missing, *shape[1:])) if missing else value)
+    return tuple(found)
 
 
 def scalar_type(dtype: DType) -> TensorType:

@@ -7,26 +7,29 @@ make loops of these ops, out of the ops in their regions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..ir.core import Region, Value
-from ..ir.types import Dim, Sym, Type, dim_div, static_shape
+from ..ir.core import OpBase, Region, Value
+from ..ir.types import Dim, DType, Sym, Type, dim_div, static_shape
 from .base import Array, Op, OpBuilder
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, first_mixed
 from .region import (
     INDEX,
     Body,
     Control,
+    Reading,
     build_region,
     empty,
     fixpoint,
     inline,
+    live_ops,
     or_zeros,
     pullback,
+    pullback_apart,
     region_kinds,
     run_region,
     shifted,
@@ -69,6 +72,19 @@ class Scan(Control):
         """The values of the body that are stacked."""
         return self.body.results[len(self.init) :]
 
+    def returning(self, outputs: Iterable[int]) -> Scan:
+        """The same loop with only some of its outputs, and without operands that its body then never reads."""
+        count = len(self.init)
+        results = (*self.body.results[:count], *(self.outputs[o] for o in outputs))
+        ops = live_ops(self.body.ops, results)
+        read = {value for op in ops for value in op.operands} | set(results)
+        index, carried, slices, whole = split(self.body.params, 1, count, len(self.stacked), len(self.whole))
+        stacked = [(p, v) for p, v in zip(slices, self.stacked, strict=True) if p in read]
+        fixed = [(p, v) for p, v in zip(whole, self.whole, strict=True) if p in read]
+        body = Region((*index, *carried, *(p for p, _ in stacked), *(p for p, _ in fixed)), ops, results)
+        kept = tuple(v for _, v in stacked), tuple(v for _, v in fixed)
+        return Scan(self.init, *kept, self.trip, body, self.reverse, loc=self.loc)
+
     def evaluate(self, init: tuple[Any, ...], stacked: tuple[Array, ...], whole: tuple[Any, ...]) -> tuple[Any, ...]:
         carried, rows = init, [empty(result.tensor) for result in self.results[len(init) :]]
         (trip,) = static_shape((self.trip,))
@@ -81,55 +97,41 @@ class Scan(Control):
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         """A scan the other way.  It carries the cotangents of the carried values and the sums for ``whole``."""
-        count, sliced = len(self.init), len(self.stacked)
+        return self.vjp_apart(b, cts, needs, ())[0]
+
+    def vjp_apart(
+        self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool], apart: Sequence[int]
+    ) -> tuple[list[Value | None], list[Reading]]:
+        """As ``vjp``, but for the operands ``whole[j]``, j in ``apart``, the single reads.
+
+        A read becomes one op over all steps, appended to ``b``, and the cotangents of its results: the reverse
+        loop stacks these, and what of the op's operands nothing outside of it holds.  Needs ``lifts(b, j)``.
+        """
         if all(ct is None for ct in cts):
-            return [None] * len(needs)
-        floats = [k for k, value in enumerate(self.init) if value.type.dtype.is_float]
-        wanted_slices = [j for j in range(sliced) if needs[count + j]]
-        wanted_whole = [j for j in range(len(self.whole)) if needs[count + sliced + j]]
-        live = [o for o, ct in enumerate(cts[count:]) if ct is not None]
+            return [None] * len(needs), []
+        return _ReverseLoop(b, self, cts, needs, apart).run()
 
-        carried = [or_zeros(b, cts[k], self.init[k]) for k in floats]
-        sums = [b.zeros_like(self.whole[j]) for j in wanted_whole]
-        history = self._history(b)
-        from_outputs = [ct for ct in cts[count:] if ct is not None]
+    def lifts(self, b: OpBuilder, j: int) -> bool:
+        """Whether every read of ``whole[j]`` in the body has a form for all steps at once; ``b`` stays as it is."""
+        params = self.body.params[1 + len(self.init) + len(self.stacked) :]
+        if not isinstance(self.trip, int) or params[j] in self.body.results:
+            return False
+        fixed = set(params)
+        for op in self.body.ops:
+            if not op.operands:
+                fixed.update(op.results)
+            elif params[j] in op.operands and not self._op_lifts(b, op, [v not in fixed for v in op.operands]):
+                return False
+        return True
 
-        def step(inner: OpBuilder, i: Value, *rest: Value) -> Sequence[Value]:
-            dcarried, dwhole, before, slices, doutputs, whole = split(
-                rest, len(floats), len(sums), count, sliced, len(live), len(self.whole)
-            )
-            ops, results = inline(inner, self.body, (i, *before, *slices, *whole))
-            seeds = [(results[k], ct) for k, ct in zip(floats, dcarried, strict=True)]
-            seeds += [(results[count + o], ct) for o, ct in zip(live, doutputs, strict=True)]
-            into = [before[k] for k in floats], [slices[j] for j in wanted_slices], [whole[j] for j in wanted_whole]
-            grads = pullback(inner, ops, seeds, [*into[0], *into[1], *into[2]])
-            dbefore, dslices, added = split(grads, len(floats), len(wanted_slices), len(wanted_whole))
-            return (
-                *(or_zeros(inner, ct, like) for ct, like in zip(dbefore, into[0], strict=True)),
-                *(total if ct is None else inner.add(total, ct) for total, ct in zip(dwhole, added, strict=True)),
-                *(or_zeros(inner, ct, like) for ct, like in zip(dslices, into[1], strict=True)),
-            )
+    def _op_lifts(self, b: OpBuilder, op: OpBase, over: Sequence[bool]) -> bool:
+        operands = [
+            Value(stacked_type(self.trip, value)) if stacked else value
+            for value, stacked in zip(op.operands, over, strict=True)
+        ]
+        return isinstance(op, Op) and any(over) and op.lifted(b.nested(), operands, over) is not None
 
-        found = scan(
-            b,
-            [*carried, *sums],
-            [*history, *self.stacked, *from_outputs],
-            self.whole,
-            self.trip,
-            step,
-            not self.reverse,
-        )
-        dinit, dwhole, dstacked = split(found, len(floats), len(sums), len(wanted_slices))
-        grads: list[Value | None] = [None] * len(needs)
-        for k, ct in zip(floats, dinit, strict=True):
-            grads[k] = ct if needs[k] else None
-        for j, ct in zip(wanted_slices, dstacked, strict=True):
-            grads[count + j] = ct
-        for j, ct in zip(wanted_whole, dwhole, strict=True):
-            grads[count + sliced + j] = ct
-        return grads
-
-    def _history(self, b: OpBuilder) -> tuple[Value, ...]:
+    def history(self, b: OpBuilder) -> tuple[Value, ...]:
         """Every carried value as it was before each step, stacked."""
         count = len(self.init)
         sources = [
@@ -170,6 +172,130 @@ class Scan(Control):
         )
         outputs = region_kinds(self.body, (PUBLIC, *carried, *slices, *whole))[len(init) :]
         return (*carried, *(shifted(kind, 1) for kind in outputs))
+
+
+class _ReverseLoop:
+    """The scan that takes the cotangents of a scan's results to those of its operands.
+
+    It computes a step of the body again, except what the scan returned, and goes through it backwards.
+    """
+
+    def __init__(
+        self, b: OpBuilder, scan: Scan, cts: Sequence[Value | None], needs: Sequence[bool], apart: Sequence[int]
+    ) -> None:
+        count, sliced = len(scan.init), len(scan.stacked)
+        self.b, self.scan, self.cts, self.needs, self.apart = b, scan, cts, needs, apart
+        self.floats = [k for k, value in enumerate(scan.init) if value.type.dtype.is_float]
+        self.slices = [j for j in range(sliced) if needs[count + j]]
+        self.sums = [j for j in range(len(scan.whole)) if needs[count + sliced + j] and j not in apart]
+        self.live = [o for o, ct in enumerate(cts[count:]) if ct is not None]
+        self.returned = scan.results[count:]
+        self.history = scan.history(b)
+        self.outside: dict[Value, Value] = {}  # values of one step -> all steps, stacked
+        self.fixed: dict[Value, Value] = {}  # values of one step that are the same in every step -> outside
+        self.readings: list[Reading] = []
+        self.dslices: tuple[Value | None, ...] = ()
+        self.kept: tuple[Value, ...] = ()
+        self.index: Value | None = None
+
+    def run(self) -> tuple[list[Value | None], list[Reading]]:
+        b, scan, count, sliced = self.b, self.scan, len(self.scan.init), len(self.scan.stacked)
+        reverse = scan_op(
+            b,
+            [
+                *(or_zeros(b, self.cts[k], scan.init[k]) for k in self.floats),
+                *(b.zeros_like(scan.whole[j]) for j in self.sums),
+            ],
+            [*self.history, *scan.stacked, *self.returned, *(ct for ct in self.cts[count:] if ct is not None)],
+            scan.whole,
+            scan.trip,
+            self._step,
+            not scan.reverse,
+        )
+        found = b.emit(reverse.returning(range(len(reverse.outputs))))
+        dinit, dwhole, dstacked, kept = split(found, len(self.floats), len(self.sums), len(self.slices), len(self.kept))
+        for value, rows in zip((*self.dslices, *self.kept), (*dstacked, *kept), strict=True):
+            if value is not None:
+                self.outside[value] = rows
+        grads: list[Value | None] = [None] * len(self.needs)
+        for k, ct in zip(self.floats, dinit, strict=True):
+            grads[k] = ct if self.needs[k] else None
+        for j, ct in zip(self.slices, dstacked, strict=True):
+            grads[count + j] = ct
+        for j, ct in zip(self.sums, dwhole, strict=True):
+            grads[count + sliced + j] = ct
+        return grads, [self._lifted(reading) for reading in self.readings]
+
+    def _step(self, inner: OpBuilder, i: Value, *rest: Value) -> Sequence[Value]:
+        scan = self.scan
+        dcarried, dwhole, before, slices, returned, doutputs, whole = split(
+            rest,
+            len(self.floats),
+            len(self.sums),
+            len(scan.init),
+            len(scan.stacked),
+            len(self.returned),
+            len(self.live),
+            len(scan.whole),
+        )
+        again = inner.nested()
+        ops, results = inline(again, scan.body, (i, *before, *slices, *whole))
+        outputs = results[len(scan.init) :]
+        seeds = [(results[k], ct) for k, ct in zip(self.floats, dcarried, strict=True)]
+        seeds += [(outputs[o], ct) for o, ct in zip(self.live, doutputs, strict=True)]
+        into = [before[k] for k in self.floats], [slices[j] for j in self.slices], [whole[j] for j in self.sums]
+        grads, self.readings = pullback_apart(
+            again, ops, seeds, [*into[0], *into[1], *into[2]], [whole[j] for j in self.apart]
+        )
+        self.fixed = dict(zip(whole, scan.whole, strict=True))
+        self.fixed |= {v: w for op in ops if not op.operands for v, w in zip(op.results, op.results, strict=True)}
+        self.outside = dict(zip(before, self.history, strict=True)) | dict(zip(slices, scan.stacked, strict=True))
+        self.outside |= {v: w for v, w in zip(outputs, self.returned, strict=True) if v.op is not None}
+        self.outside |= zip(doutputs, (ct for ct in self.cts[len(scan.init) :] if ct is not None), strict=True)
+        self.index = i
+        dbefore, dslices, added = split(grads, len(self.floats), len(self.slices), len(self.sums))
+        self.dslices = dslices
+        needed = [v for reading in self.readings for v in (*reading.op.operands, *reading.cts) if v is not None]
+        held = {i, *self.outside, *self.fixed, *dslices}
+        self.kept = tuple(v for v in dict.fromkeys(needed) if v not in held)
+        yielded = (
+            *(or_zeros(again, ct, like) for ct, like in zip(dbefore, into[0], strict=True)),
+            *(total if ct is None else again.add(total, ct) for total, ct in zip(dwhole, added, strict=True)),
+            *(or_zeros(again, ct, like) for ct, like in zip(dslices, into[1], strict=True)),
+            *self.kept,
+        )
+        mapping = {v: w for v, w in zip(outputs, returned, strict=True) if v.op is not None}
+        for op in again.ops:
+            copy = op.clone(mapping)
+            inner.ops.append(copy)
+            for old, new in zip(op.results, copy.results, strict=True):
+                mapping.setdefault(old, new)
+        return [mapping.get(value, value) for value in yielded]
+
+    def _lifted(self, reading: Reading) -> Reading:
+        """A read in one step as one op over all steps."""
+        op, b = reading.op, self.b
+        over = [value not in self.fixed for value in op.operands]
+        lifted = op.lifted(b, [self._all_steps(value) for value in op.operands], over)
+        assert lifted is not None, f"{op.name} was found to lift"
+        lifted = lifted.clone({}, op.loc)
+        b.emit(lifted, *(value.hint for value in op.results))
+        cts = tuple(None if ct is None else self.outside[ct] for ct in reading.cts)
+        return Reading(lifted, reading.operand, cts)
+
+    def _all_steps(self, value: Value) -> Value:
+        b = self.b
+        if value is self.index:
+            return b.iota((self.scan.trip,), 0, DType.I64)
+        if value not in self.fixed:
+            return self.outside[value]
+        found = self.fixed[value]
+        if found is value:  # a constant made in the body
+            assert value.op is not None
+            copy = value.op.clone({})
+            b.emit(copy)
+            return copy.results[value.index]
+        return found
 
 
 def _slice_kind(op: Op, kind: Kind) -> Kind:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.core import Value
 from ..ir.types import DType, TensorType, static_shape
-from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
+from .base import Array, Op, OpBuilder, aligned, as_array, broadcast_shapes, same_dtype
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import ExampleKind, Kind, PublicKind, TotalKind, aligned_kind, constant_rows
 from .norm_bound import broadcast_norm_sq
@@ -39,6 +39,10 @@ class Binary(Op):
     def evaluate(self, x: Array, y: Array) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(self.numpy(x, y), x.dtype)
+
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        x, y = aligned(b, operands, over, self.result.tensor.rank)
+        return type(self)(x, y)
 
     @abstractmethod
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
@@ -405,6 +409,10 @@ class Where(Op):
         dy = b.unbroadcast(b.where(self.condition, zero, ct), self.y.tensor.shape) if needs[2] else None
         return None, dx, dy
 
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        condition, x, y = aligned(b, operands, over, self.result.tensor.rank)
+        return Where(condition, x, y)
+
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return _aligned(self, kinds, linear=False)
 
@@ -436,6 +444,9 @@ class Cast(Op):
         (ct,) = cts
         differentiable = self.dtype.is_float and self.x.type.dtype.is_float
         return (b.cast(ct, self.x.type.dtype) if ct is not None and differentiable else None,)
+
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        return Cast(operands[0], self.dtype)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return _aligned(self, kinds, linear=self.dtype.is_float)

@@ -79,6 +79,10 @@ class Lookup(Op):
             return None, None
         return b(LookupGrad(self.ids, ct, self.table.tensor.shape[0], self.padding_idx)), None
 
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        table, ids = operands
+        return None if over[0] else Lookup(table, ids, self.padding_idx)
+
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         table, ids = kinds
         if isinstance(table, PublicKind) and isinstance(ids, ExampleKind):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir.core import Value
 from ..ir.types import DType, Sym, TensorType, numel
-from .base import Array, Op, OpBuilder, broadcast_shapes, same_dtype
+from .base import Array, Op, OpBuilder, aligned, broadcast_shapes, same_dtype
 from .emit import Tensor, TvmEmitter
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
 
@@ -76,6 +76,10 @@ class MatMul(Op):
             dw = b.matmul(ct, x, True, self.ta) if self.tb else b.matmul(x, ct, not self.ta, False)
             dw = b.unbroadcast(dw, w.tensor.shape)
         return dx, dw
+
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        x, w = aligned(b, operands, over, self.result.tensor.rank)
+        return MatMul(x, w, self.ta, self.tb)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         if first_mixed(kinds) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
@@ -72,10 +73,10 @@ def build_region(b: OpBuilder, types: Sequence[Type], hints: Sequence[str], body
     inner = b.nested()
     params = tuple(Value(kind, hint) for kind, hint in zip(types, hints, strict=True))
     results = tuple(body(inner, *params))
-    return Region(params, _live(inner.ops, results), results)
+    return Region(params, live_ops(inner.ops, results), results)
 
 
-def _live(ops: Sequence[OpBase], results: Sequence[Value]) -> tuple[OpBase, ...]:
+def live_ops(ops: Sequence[OpBase], results: Sequence[Value]) -> tuple[OpBase, ...]:
     """The ops that ``results`` depend on: a gradient that inlines a body seldom needs all of it."""
     needed = set(results)
     kept: list[OpBase] = []
@@ -115,6 +116,15 @@ def inline(b: OpBuilder, region: Region, arguments: Sequence[Value]) -> tuple[tu
     return tuple(b.ops[start:]), results
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One read of a value by operand number ``operand`` of ``op``, whose results have the cotangents ``cts``."""
+
+    op: Op
+    operand: int
+    cts: tuple[Value | None, ...]
+
+
 def pullback(
     b: OpBuilder, ops: Sequence[OpBase], seeds: Sequence[tuple[Value, Value]], wanted: Sequence[Value]
 ) -> list[Value | None]:
@@ -129,11 +139,23 @@ def pullback(
     Returns:
         The cotangent of every wanted value, None for zero.
     """
-    reached = set(wanted)
+    return pullback_apart(b, ops, seeds, wanted, ())[0]
+
+
+def pullback_apart(
+    b: OpBuilder,
+    ops: Sequence[OpBase],
+    seeds: Sequence[tuple[Value, Value]],
+    wanted: Sequence[Value],
+    apart: Sequence[Value],
+) -> tuple[list[Value | None], list[Reading]]:
+    """As `pullback`; what the ops contribute to the values ``apart`` is not written but returned, read by read."""
+    reached = {*wanted, *apart}
     for op in ops:
         if any(value in reached for value in op.operands):
             reached.update(value for value in op.results if value.type.dtype.is_float)
     cts: dict[Value, Value] = {}
+    readings: list[Reading] = []
 
     def add(value: Value, ct: Value) -> None:
         cts[value] = b.add(cts[value], ct) if value in cts else ct
@@ -142,14 +164,18 @@ def pullback(
         if value in reached:
             add(value, ct)
     for op in reversed(ops):
-        found = [cts.get(value) for value in op.results]
-        needs = [value in reached for value in op.operands]
-        if any(needs) and any(ct is not None for ct in found):
-            grads = cast(Op, op).vjp(b, found, needs)
+        found = tuple(cts.get(value) for value in op.results)
+        if all(ct is None for ct in found):
+            continue
+        rule = cast(Op, op)
+        readings += [Reading(rule, number, found) for number, value in enumerate(op.operands) if value in apart]
+        needs = [value in reached and value not in apart for value in op.operands]
+        if any(needs):
+            grads = rule.vjp(b, found, needs)
             for value, grad, need in zip(op.operands, grads, needs, strict=True):
                 if need and grad is not None:
                     add(value, grad)
-    return [cts.get(value) for value in wanted]
+    return [cts.get(value) for value in wanted], readings
 
 
 def kinds_of(op: OpBase, kinds: Sequence[Kind]) -> tuple[Kind, ...]:

@@ -75,6 +75,9 @@ class Reshape(Move):
     def evaluate(self, x: Array) -> Array:
         return x.reshape(static_shape(self.shape))
 
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        return Reshape(operands[0], (operands[0].tensor.shape[0], *self.shape))
+
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.reshape(ct, self.x.tensor.shape)
 
@@ -170,6 +173,9 @@ class Transpose(Move):
     def evaluate(self, x: Array) -> Array:
         return np.ascontiguousarray(np.transpose(x, self.perm)).reshape([x.shape[axis] for axis in self.perm])
 
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        return Transpose(operands[0], (0, *(axis + 1 for axis in self.perm)))
+
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.transpose(ct, [self.perm.index(axis) for axis in range(len(self.perm))])
 
@@ -254,6 +260,9 @@ class Concat(Op):
 
     def evaluate(self, xs: Sequence[Array]) -> Array:
         return np.concatenate(xs, axis=self.axis)
+
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        return Concat(tuple(operands), self.axis + 1) if all(over) else None
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
@@ -358,6 +367,9 @@ class Slice(Move):
         where = [slice(None)] * x.ndim
         where[self.axis] = slice(start, stop, self.step)
         return np.ascontiguousarray(x[tuple(where)])
+
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        return Slice(operands[0], self.axis + 1, self.start, self.stop, self.step)
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         shape = self.x.tensor.shape

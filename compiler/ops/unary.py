@@ -47,6 +47,9 @@ class Unary(Op):
         """``f'(x) * ct``."""
         raise self.missing("vjp", self.no_vjp)
 
+    def lifted(self, b: OpBuilder, operands: Sequence[Value], over: Sequence[bool]) -> Op | None:
+        return self.clone({self.x: operands[0]})
+
     @abstractmethod
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         """The result at one index."""

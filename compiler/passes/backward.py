@@ -16,6 +16,7 @@ from ..ir.core import Function, Module, OpBase, Value
 from ..ir.stage import Stage
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
+from ..ops.control import Scan
 from ..ops.grad import NO_PARAMETER, Private, StopGradient, Use
 from ..ops.grad import Backward as Request
 from ..ops.kinds import PublicKind
@@ -78,6 +79,7 @@ class _Sweep:
         self.wanted = dict.fromkeys(request.inputs)
         self.stops = set(request.stops)
         self.forward = tuple(b.ops)
+        self.fixed = frozenset[Value]() if request.private else _from_state(self.forward)
         self.reached = self._reached()
         self.cts: dict[Value, list[Value]] = {}
 
@@ -139,12 +141,41 @@ class _Sweep:
             uses = [need and self._is_parameter(v) for v, need in zip(op.operands, needs, strict=True)]
             if op.regions and not self.request.private:
                 uses = [False] * len(uses)  # one reverse loop for all operands, rather than one for each
+            apart = self._apart(op, needs)
             for operand, value in enumerate(op.operands):
-                if uses[operand]:
+                if uses[operand] and operand not in apart:
                     self._add(value, self._use(op, operand, cts))
-            rest = [need and not use for need, use in zip(needs, uses, strict=True)]
-            if any(rest):
+            rest = [
+                need and not use and operand not in apart
+                for operand, (need, use) in enumerate(zip(needs, uses, strict=True))
+            ]
+            if apart:
+                self._loop(cast(Scan, op), cts, rest, apart)
+            elif any(rest):
                 self._vjp(op, cts, rest)
+
+    def _apart(self, op: OpBase, needs: Sequence[bool]) -> list[int]:
+        """Parameters that a loop reads, whose contributions are those of the single reads in its body.
+
+        The reverse loop then stacks cotangents instead of adding weight gradients up step by step.
+        """
+        if not isinstance(op, Scan):
+            return []
+        first = len(op.init) + len(op.stacked)
+        return [
+            first + j
+            for j, value in enumerate(op.whole)
+            if needs[first + j] and (self._is_parameter(value) or value in self.fixed) and op.lifts(self.b, j)
+        ]
+
+    def _loop(self, op: Scan, cts: Sequence[Value | None], needs: Sequence[bool], apart: Sequence[int]) -> None:
+        first = len(op.init) + len(op.stacked)
+        grads, readings = op.vjp_apart(self.b, cts, needs, [operand - first for operand in apart])
+        for value, grad in zip(op.operands, grads, strict=True):
+            if grad is not None:
+                self._add(value, grad)
+        for reading in readings:
+            self._add(reading.op.operands[reading.operand], self._use(reading.op, reading.operand, reading.cts))
 
     def _is_parameter(self, value: Value) -> bool:
         return value in self.public or (value in self.wanted and isinstance(value.op, Read))
@@ -186,6 +217,15 @@ def _public_values(module: Module, function: Function, ops: Sequence[OpBase]) ->
     kinds = param_kinds(module, function)
     extend(kinds, module, ops)
     return frozenset(value for value, kind in kinds.items() if isinstance(kind, PublicKind))
+
+
+def _from_state(ops: Sequence[OpBase]) -> frozenset[Value]:
+    """Values computed from state and constants alone: like parameters, they are the same for every row."""
+    found: set[Value] = set()
+    for op in ops:
+        if all(value in found for value in op.operands):
+            found.update(op.results)
+    return frozenset(found)
 
 
 def _reads_contributions(ops: Sequence[OpBase], request: Request) -> bool:

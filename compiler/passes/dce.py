@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..ir.builder import mapped
 from ..ir.core import Function, Module, OpBase, Region, Value, fields_of
 from ..ir.stage import Stage
+from ..ops.control import Scan
 from ..ops.state import Write
 from .base import Pass
 from .rewrite import mapped_outputs
@@ -34,20 +35,38 @@ def _live(ops: tuple[OpBase, ...], results: Iterable[Value]) -> tuple[tuple[OpBa
     """The ops that ``results`` and state writes depend on, and what became of values whose op was copied."""
     needed = set(results)
     kept: list[OpBase] = []
+    mapping: dict[Value, Value] = {}
     for op in reversed(ops):
         if isinstance(op, Write) or any(v in needed for v in op.results):
+            if isinstance(op, Scan):
+                op = _lean(op, needed, mapping)
             needed.update(op.operands)
             kept.append(op)
-    mapping: dict[Value, Value] = {}
     live: list[OpBase] = []
     for op in reversed(kept):
         regions = _live_regions(op)
         if regions or any(v in mapping for v in op.operands):
             copy = op.clone(mapping, None, **regions)
-            mapping.update(zip(op.results, copy.results, strict=True))
+            renamed = dict(zip(op.results, copy.results, strict=True))
+            mapping.update({old: renamed[new] for old, new in mapping.items() if new in renamed})
+            mapping.update(renamed)
             op = copy
         live.append(op)
     return tuple(live), mapping
+
+
+def _lean(loop: Scan, needed: Container[Value], mapping: dict[Value, Value]) -> Scan:
+    """The loop without outputs that nobody reads; ``mapping`` learns its results."""
+    count = len(loop.init)
+    outputs = [o for o, value in enumerate(loop.results[count:]) if value in needed]
+    if len(outputs) == len(loop.outputs):
+        return loop
+    lean = loop.returning(outputs)
+    kept = (*loop.results[:count], *(loop.results[count + o] for o in outputs))
+    for old, new in zip(kept, lean.results, strict=True):
+        new.hint = old.hint
+        mapping[old] = new
+    return lean
 
 
 def _live_regions(op: OpBase) -> dict[str, object]:
