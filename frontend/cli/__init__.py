@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Train an artifact on a data set.",
     "predict": "Write an artifact's outputs for a data set.",
     "inspect": "Show what an artifact is and needs.",
+    "audit": "Measure the privacy of a compiled artifact.",
     "dump": "Print a program at any stage of the compiler.",
     "opt": "Run compiler passes on IR text.",
     "ops": "List the ops and their rules.",

@@ -10,8 +10,11 @@ from ...runtime.errors import ArtifactError
 
 def choose_engine(artifact: Artifact, threads: int | None) -> Engine:
     """The engine that runs ``artifact``; raises FluidcError where there is none on this machine."""
-    if artifact.manifest.target.kind != "reference":
-        return engine_for(artifact, threads)
+    return reference_engine(artifact) if artifact.manifest.target.kind == "reference" else engine_for(artifact, threads)
+
+
+def reference_engine(artifact: Artifact) -> Engine:
+    """The compiler's engine for the program text in ``artifact``; raises ArtifactError where there is none."""
     text = artifact.ir.get("target")
     if text is None:
         raise ArtifactError(
