@@ -6,17 +6,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.artifact import Artifact
 from ..runtime.manifest import Binding, Combine, FeedSpec, FunctionSpec, Manifest, OutputSpec, StateSpec
-from ..runtime.privacy import EpsilonEntry, PrivacySpec
+from ..runtime.privacy import (
+    AutomaticOptions,
+    Clipping,
+    ClippingOptions,
+    EpsilonEntry,
+    PrivacySpec,
+    QuantileOptions,
+)
 from .codegen.built import BuildOptions, Built
 from .codegen.target import build
 from .errors import PrivacyError
-from .ir.core import Function, Module, StateDecl
+from .ir.core import Function, Module, PrivacyConfig, StateDecl
 from .ir.printer import to_text
 from .ir.stage import Stage
 from .ir.types import Shape
@@ -210,8 +218,8 @@ def privacy_block(source: Source) -> PrivacySpec | None:
     given = tuple(sorted(name for name in source.initial if name not in written))
     return PrivacySpec(
         mechanism="gaussian",
-        clipping="flat",
-        clip=config.clip,
+        clipping=_clipping(config.clipping),
+        clip=config.clips if config.clipping == "per-group" else config.clip,
         lot=config.lot,
         sigma=config.sigma,
         slack=config.slack,
@@ -229,4 +237,23 @@ def privacy_block(source: Source) -> PrivacySpec | None:
         accountant_version=metadata.version("dp-accounting") if budget is not None else "",
         parameters=tuple(sorted(trainable)),
         assumed_public=given,
+        groups=tuple(tuple(map(str, group)) for group in config.groups),
+        clipping_options=_clipping_options(config),
     )
+
+
+def _clipping(name: str) -> Clipping:
+    for known in get_args(Clipping):
+        if name == known:
+            return known
+    raise PrivacyError(f"unknown clipping {name!r}", hint=f"use one of {', '.join(get_args(Clipping))}")
+
+
+def _clipping_options(config: PrivacyConfig) -> ClippingOptions | None:
+    if config.clipping == "automatic":
+        return AutomaticOptions(config.gamma)
+    if config.clipping == "quantile":
+        return QuantileOptions(
+            config.quantile, config.eta, config.sigma_b, config.c_min, config.c_max, str(config.bound)
+        )
+    return None

@@ -49,10 +49,12 @@ from .privacy import (
     Q_ONE,
     Accounting,
     Adjacency,
+    AutomaticOptions,
     Clipping,
     EpsilonEntry,
     Mechanism,
     PrivacySpec,
+    QuantileOptions,
     SamplerKind,
 )
 from .tensors import Array
@@ -105,7 +107,13 @@ _CODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.(so|onnx)")
 _IR_NAME = re.compile(r"ir/([A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.ir")
 _PRIVACY_LINE = re.compile(r"^  privacy \{(.*)\}$", re.MULTILINE)
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-_CONSTANTS = re.compile(rf"clip=(?P<clip>{_NUMBER}), lot=(?P<lot>{_NUMBER}), sigma=(?P<sigma>{_NUMBER})(?:, |$)")
+_CONSTANTS = re.compile(
+    rf"clip=(?P<clip>{_NUMBER}), lot=(?P<lot>{_NUMBER}), sigma=(?P<sigma>{_NUMBER})"
+    r'(?:, mechanism="[\w-]+")?(?:, clipping="(?P<clipping>[\w-]+)")?(?:, |$)'
+)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_OPTION = re.compile(rf"(?:^|, )(gamma|quantile|eta|sigma_b|c_min|c_max)=({_NUMBER})(?=, |$)")
+_CLIPS = re.compile(rf"(?:^|, )clips=\(((?:{_NUMBER},? ?)+)\)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, struct.error)
 _REBUILD = "copy the file again, or compile the script again"
@@ -301,13 +309,36 @@ def _check_constants(spec: PrivacySpec | None, text: str) -> None:
     found = _CONSTANTS.match(line[1])
     if found is None:
         raise _unfit(f"the constants in {line[1]!r} cannot be read", "ir/target.ir")
-    stated = {} if spec is None else {"clip": spec.clip, "lot": spec.lot, "sigma": spec.sigma}
-    for name, value in found.groupdict().items():
-        if float(value) != stated.get(name):
+    plain = _QUOTED.sub("", line[1])
+    clips = _CLIPS.search(plain)
+    compiled: dict[str, object] = {name: float(found[name]) for name in ("clip", "lot", "sigma")}
+    compiled |= {name: float(value) for name, value in _OPTION.findall(plain)}
+    compiled["clipping"] = found["clipping"] or "flat"
+    if clips is not None:
+        compiled["clips"] = [float(value) for value in clips[1].replace(",", " ").split()]
+    stated = {} if spec is None else _constants(spec)
+    for name in (*compiled, *stated):
+        if compiled.get(name) != stated.get(name):
             raise _unfit(
-                f"the program was compiled with {name} = {value}, the privacy block says {stated.get(name, 'nothing')}",
+                f"the program was compiled with {name} = {compiled.get(name, 'nothing')}, "
+                f"the privacy block says {stated.get(name, 'nothing')}",
                 "ir/target.ir",
             )
+
+
+def _constants(spec: PrivacySpec) -> dict[str, object]:
+    """What the privacy line of a program compiled under ``spec`` says."""
+    stated: dict[str, object] = {"clip": spec.joint_clip, "lot": spec.lot, "sigma": spec.sigma}
+    stated["clipping"] = spec.clipping
+    if spec.groups:
+        stated["clips"] = list(spec.clips)
+    if isinstance(spec.clipping_options, AutomaticOptions):
+        stated["gamma"] = spec.clipping_options.gamma
+    elif isinstance(spec.clipping_options, QuantileOptions):
+        options = spec.clipping_options
+        stated |= {"quantile": options.quantile, "eta": options.eta, "sigma_b": options.sigma_b}
+        stated |= {"c_min": options.c_min, "c_max": options.c_max}
+    return stated
 
 
 def _unfit(what: str, where: str) -> ArtifactError:

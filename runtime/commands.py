@@ -22,7 +22,7 @@ from .engines import engine_for
 from .errors import DataError
 from .evaluate import Evaluation, evaluate
 from .files import write_atomically
-from .privacy import SamplerKind
+from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
 from .progress import at_least, epsilon_text
 from .session import Checkpoints, Session
 from .train import RunResult
@@ -280,6 +280,16 @@ def _described_privacy(artifact: Artifact) -> Iterator[str]:
     yield "privacy"
     clips = ", ".join(f"{clip:g}" for clip in spec.clips)
     yield f"  mechanism {spec.mechanism}, clipping {spec.clipping} at {clips}, sigma {spec.sigma:.6g}, lot {spec.lot:g}"
+    if isinstance(spec.clipping_options, AutomaticOptions):
+        yield f"  gamma {spec.clipping_options.gamma:g}"
+    elif isinstance(spec.clipping_options, QuantileOptions):
+        options = spec.clipping_options
+        yield (
+            f"  bound {options.state!r} follows quantile {options.quantile:g} at rate {options.eta:g} "
+            f"within [{options.c_min:g}, {options.c_max:g}], count noise {options.sigma_b:g}"
+        )
+    for clip, group in zip(spec.clips, spec.groups):
+        yield f"  group at {clip:g}: {', '.join(group)}"
     rate = "" if spec.sample_rate is None else f", sampling rate {spec.sample_rate:.6g}"
     yield f"  sampler {spec.sampler}{rate}, adjacency {spec.adjacency}, slack {spec.slack:.3g}"
     trained = artifact.manifest.trained

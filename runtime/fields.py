@@ -116,6 +116,13 @@ class Fields:
             self.fail(key, "a list of texts is wanted")
         return texts
 
+    def text_lists(self, key: str) -> tuple[tuple[str, ...], ...]:
+        """A list of lists of strings, none of them empty."""
+        lists = tuple(tuple(self._as_list(key, items)) for items in self._as_list(key, self.take(key)))
+        if not all(items and all(isinstance(item, str) and item for item in items) for items in lists):
+            self.fail(key, "a list of lists of texts is wanted")
+        return tuple(tuple(str(item) for item in items) for items in lists)
+
     def dims(self, key: str) -> tuple[int | str, ...]:
         """A shape: each dim an integer ≥ 0 or a symbol."""
         dims: list[int | str] = []

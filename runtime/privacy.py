@@ -49,15 +49,85 @@ class EpsilonEntry:
 
 
 @dataclass(frozen=True)
+class AutomaticOptions:
+    """``c = C / (norm + gamma)``, the clip factor of automatic clipping; gamma > 0."""
+
+    gamma: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < math.inf:
+            raise _contradiction(f"gamma = {self.gamma:g} must be a positive number")
+
+    def to_json(self) -> Json:
+        """The JSON object of these options."""
+        return {"gamma": float(self.gamma)}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> AutomaticOptions:
+        """Read them. Raises ArtifactError."""
+        return cls(fields.number("gamma"))
+
+
+@dataclass(frozen=True)
+class QuantileOptions:
+    """How the bound of quantile clipping moves.
+
+    Attributes:
+        quantile: share of examples whose norm is to be below the bound, in (0, 1).
+        eta: rate of its geometric update, > 0.
+        sigma_b: standard deviation of the noise on the count of such examples, > sigma / 2.
+        c_min: the least bound, > 0.
+        c_max: the greatest bound.
+        state: name of the state variable that holds the bound, a public value.
+    """
+
+    quantile: float
+    eta: float
+    sigma_b: float
+    c_min: float
+    c_max: float
+    state: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile < 1:
+            raise _contradiction(f"quantile = {self.quantile:g} is outside (0, 1)")
+        for name, value in (("eta", self.eta), ("sigma_b", self.sigma_b), ("c_min", self.c_min)):
+            if not 0 < value < math.inf:
+                raise _contradiction(f"{name} = {value:g} must be a positive number")
+        if not self.c_min <= self.c_max < math.inf:
+            raise _contradiction(f"c_max = {self.c_max:g} is below c_min = {self.c_min:g}, or not a number")
+
+    def to_json(self) -> Json:
+        """The JSON object of these options."""
+        return {
+            "quantile": float(self.quantile),
+            "eta": float(self.eta),
+            "sigma_b": float(self.sigma_b),
+            "c_min": float(self.c_min),
+            "c_max": float(self.c_max),
+            "state": self.state,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> QuantileOptions:
+        """Read them. Raises ArtifactError."""
+        numbers = (fields.number(name) for name in ("quantile", "eta", "sigma_b", "c_min", "c_max"))
+        return cls(*numbers, fields.text("state"))
+
+
+ClippingOptions = AutomaticOptions | QuantileOptions
+
+
+@dataclass(frozen=True)
 class PrivacySpec:
     """What was promised at compile time; nothing here is ever computed from the data set.
 
     Attributes:
         mechanism: ``gaussian`` | ``discrete`` | ``paddle`` (comparison only, never accounted).
         clipping: how per-example gradients are bounded.
-        clip: bound C on the 2-norm, or one bound per entry of ``parameters``.
+        clip: bound C on the 2-norm, or one bound C_k per entry of ``groups``; for ``quantile`` where it starts.
         lot: stated lot size L, the divisor of the noisy sum.
-        sigma: noise multiplier σ; the noise has standard deviation σ·C.
+        sigma: noise multiplier σ; the noise has standard deviation σ·C, on each of K groups σ·C_k·√K.
         slack: relative slack s of the float norms; σ/(1+s) is what was accounted.
         sampler: how lots are drawn.
         adjacency: neighbouring relation of the guarantee.
@@ -74,6 +144,8 @@ class PrivacySpec:
         accountant_version: its version.
         parameters: sorted names of the trainable parameters; the position is the tensor index of the noise.
         assumed_public: state that enters the program as public: pretrained weights, frozen statistics.
+        groups: parameters of each clip group of ``per-group`` clipping; every parameter is in exactly one.
+        clipping_options: numbers of ``automatic`` and ``quantile`` clipping; None for the others.
 
     Raises ArtifactError when the fields contradict each other.
     """
@@ -98,6 +170,8 @@ class PrivacySpec:
     accountant_version: str
     parameters: tuple[str, ...]
     assumed_public: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
+    clipping_options: ClippingOptions | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("lot", self.lot), *(("clip", clip) for clip in self.clips)):
@@ -123,12 +197,30 @@ class PrivacySpec:
                 raise _contradiction(f"{name} = {bound} must be at least 1")
         if list(self.parameters) != sorted(set(self.parameters)):
             raise _contradiction("the parameters are not sorted, or one is listed twice")
-        if isinstance(self.clip, tuple) and len(self.clip) != len(self.parameters):
-            raise _contradiction(f"{len(self.clip)} clip bounds for {len(self.parameters)} parameters")
+        self._check_clipping()
         if self.accounting == "none":
             self._check_unaccounted()
         else:
             self._check_accounted()
+
+    def _check_clipping(self) -> None:
+        grouped = self.clipping == "per-group"
+        if grouped != isinstance(self.clip, tuple) or grouped != bool(self.groups):
+            raise _contradiction(f"clipping {self.clipping} with {len(self.clips)} bounds, {len(self.groups)} groups")
+        if grouped:
+            if len(self.clips) != len(self.groups):
+                raise _contradiction(f"{len(self.clips)} clip bounds for {len(self.groups)} groups")
+            if sorted(name for group in self.groups for name in group) != list(self.parameters):
+                raise _contradiction("the clip groups do not hold every parameter exactly once")
+        options = self.clipping_options
+        wanted = {"automatic": AutomaticOptions, "quantile": QuantileOptions}.get(self.clipping, type(None))
+        if not isinstance(options, wanted):
+            raise _contradiction(f"clipping {self.clipping} has the options of another mode")
+        if isinstance(options, QuantileOptions):
+            if not options.sigma_b > self.sigma / 2:
+                raise _contradiction(f"sigma_b = {options.sigma_b:g} is not above sigma / 2 = {self.sigma / 2:g}")
+            if not options.c_min <= self.clips[0] <= options.c_max:
+                raise _contradiction(f"clip = {self.clips[0]:g} is outside [c_min, c_max]")
 
     def _check_unaccounted(self) -> None:
         if not self.reason:
@@ -157,8 +249,13 @@ class PrivacySpec:
 
     @property
     def clips(self) -> tuple[float, ...]:
-        """The clip bounds as a tuple: one, or one per parameter."""
+        """The clip bounds as a tuple: one, or one per group."""
         return self.clip if isinstance(self.clip, tuple) else (self.clip,)
+
+    @property
+    def joint_clip(self) -> float:
+        """The bound on one example's gradient over all parameters: C, or sqrt(sum C_k^2)."""
+        return math.hypot(*self.clips)
 
     @property
     def sample_rate(self) -> float | None:
@@ -253,14 +350,18 @@ class PrivacySpec:
             "accountant_version": self.accountant_version,
             "parameters": self.parameters,
             "assumed_public": self.assumed_public,
+            "groups": [list(group) for group in self.groups],
+            "clipping_options": None if self.clipping_options is None else self.clipping_options.to_json(),
         }
 
     @classmethod
     def from_json(cls, fields: Fields) -> PrivacySpec:
         """Read a privacy block. Raises ArtifactError."""
+        clipping = fields.choice("clipping", get_args(Clipping))
+        read = AutomaticOptions.from_json if clipping == "automatic" else QuantileOptions.from_json
         return cls(
             mechanism=fields.choice("mechanism", get_args(Mechanism)),
-            clipping=fields.choice("clipping", get_args(Clipping)),
+            clipping=clipping,
             clip=fields.numbers("clip"),
             lot=fields.number("lot"),
             sigma=fields.number("sigma"),
@@ -279,6 +380,8 @@ class PrivacySpec:
             accountant_version=fields.text("accountant_version", empty=True),
             parameters=fields.texts("parameters"),
             assumed_public=fields.texts("assumed_public"),
+            groups=fields.text_lists("groups"),
+            clipping_options=fields.optional_record("clipping_options", read),
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from manifests import POISSON, small_artifact, small_manifest
+from manifests import AUTOMATIC, PER_GROUP, POISSON, QUANTILE, small_artifact, small_manifest
 
 from fluidc.runtime import manifest, privacy
 from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec, PrivacySpec, Trained
@@ -234,6 +234,12 @@ def test_constants_that_the_program_was_compiled_with_are_those_of_the_privacy_b
         ("clip=0.5, lot=16.0, sigma=1e-05", "compiled with clip = 0.5, the privacy block says 1.0"),
         ("clip=1.0, lot=8.0, sigma=1e-05", "compiled with lot = 8.0, the privacy block says 16.0"),
         ("clip=1.0, lot=16.0, sigma=0.0", "compiled with sigma = 0.0, the privacy block says 1e-05"),
+        (
+            'clip=1.0, lot=16.0, sigma=1e-05, clipping="automatic", gamma=0.01',
+            "compiled with gamma = 0.01, the privacy",
+        ),
+        ('clip=1.0, lot=16.0, sigma=1e-05, clipping="automatic"', "clipping = automatic, the privacy block says flat"),
+        ("clip=1.0, lot=16.0, sigma=1e-05, clips=(1.0, 0.5)", r"clips = \[1.0, 0.5\], the privacy block says nothing"),
         ("clip=1.0, sigma=1e-05", "cannot be read"),
         ("clip=one, lot=16.0, sigma=1e-05", "cannot be read"),
         ("clip=1.0, lot=16.0, sigma=1.e-.05", "cannot be read"),
@@ -242,6 +248,37 @@ def test_constants_that_the_program_was_compiled_with_are_those_of_the_privacy_b
 def test_a_privacy_block_with_other_constants_than_the_program_is_refused(line: str, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         _compiled(line)
+
+
+GROUPS = f'clip={PER_GROUP.joint_clip!r}, lot=16.0, sigma=1.1, clipping="per-group", groups=((@w,), (@b,)), clips='
+BY_QUANTILE = 'clip=1.0, lot=16.0, sigma=1.1, clipping="quantile", bound=@dp_clip_0, quantile=0.5, eta=0.2, sigma_b='
+
+
+@pytest.mark.parametrize(
+    ("line", "spec"),
+    [
+        (GROUPS + "(1.0, 0.5)", PER_GROUP),
+        ('clip=1.0, lot=16.0, sigma=1.1, clipping="automatic", gamma=0.01', AUTOMATIC),
+        (BY_QUANTILE + "0.8, c_min=0.001, c_max=1000.0", QUANTILE),
+    ],
+)
+def test_constants_of_a_clipping_mode_are_those_of_the_privacy_block(line: str, spec: PrivacySpec) -> None:
+    _compiled(line, spec)
+    with pytest.raises(ArtifactError, match=r"the privacy block says (flat|nothing)"):
+        _compiled(line, replace(POISSON, clip=spec.joint_clip))
+
+
+@pytest.mark.parametrize(
+    ("line", "spec", "message"),
+    [
+        (GROUPS + "(1.0, 1.0)", PER_GROUP, r"clips = \[1.0, 1.0\], the privacy block says \[1.0, 0.5\]"),
+        (BY_QUANTILE + "0.7, c_min=0.001, c_max=1000.0", QUANTILE, "sigma_b = 0.7, the privacy block says 0.8"),
+        (BY_QUANTILE + "0.8, c_min=0.001", QUANTILE, "c_max = nothing, the privacy block says 1000.0"),
+    ],
+)
+def test_other_numbers_of_a_clipping_mode_are_refused(line: str, spec: PrivacySpec, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        _compiled(line, spec)
 
 
 def test_a_private_program_without_its_privacy_block_is_refused() -> None:
@@ -296,6 +333,7 @@ _TYPES: dict[str, Callable[[object], bool]] = {
     "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
 }
 _KEYWORDS = {"$ref", "$defs", "type", "enum", "anyOf", "properties", "items", "minimum", "minLength"}
+_KEYWORDS |= {"exclusiveMinimum", "minItems"}
 
 
 def _schema() -> dict[str, Any]:
@@ -317,6 +355,10 @@ def _errors(value: Any, rule: dict[str, Any], root: dict[str, Any], at: str) -> 
     errors = [f"{at}: not in {rule['enum']}"] if "enum" in rule and value not in rule["enum"] else []
     if "minimum" in rule and value is not None and value < rule["minimum"]:
         errors.append(f"{at}: below {rule['minimum']}")
+    if "exclusiveMinimum" in rule and value is not None and value <= rule["exclusiveMinimum"]:
+        errors.append(f"{at}: not above {rule['exclusiveMinimum']}")
+    if isinstance(value, list) and len(value) < rule.get("minItems", 0):
+        errors.append(f"{at}: too few")
     if isinstance(value, str) and len(value) < rule.get("minLength", 0):
         errors.append(f"{at}: too short")
     if "properties" in rule and isinstance(value, dict):
@@ -334,7 +376,9 @@ def _errors(value: Any, rule: dict[str, Any], root: dict[str, Any], at: str) -> 
     [
         POISSON,
         None,
-        replace(POISSON, clip=(1.0, 2.0)),
+        PER_GROUP,
+        AUTOMATIC,
+        QUANTILE,
         replace(POISSON, accounting="none", reason="unknown: delta not stated", table=(), delta=None, q_num=None),
     ],
 )

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from manifests import POISSON, SHUFFLE
+from manifests import AUTOMATIC, PER_GROUP, POISSON, QUANTILE, SHUFFLE
 
 from fluidc.runtime.artifact import EpsilonEntry, PrivacySpec
 from fluidc.runtime.errors import ArtifactError, BudgetError
 from fluidc.runtime.fields import canonical_bytes, parse_object
+from fluidc.runtime.privacy import AutomaticOptions, QuantileOptions
+
+BY_QUANTILE = QuantileOptions(0.5, 0.2, 0.8, 1e-3, 1e3, "dp_clip_0")
+OPTIONS: dict[str, Any] = {"clipping": "quantile", "clipping_options": BY_QUANTILE}
 
 
 def _entry(count: int, delta: float) -> float:
@@ -63,7 +69,17 @@ def test_unit_is_the_step_for_poisson_and_the_epoch_otherwise() -> None:
         ({"lot": 0.0}, "lot = 0"),
         ({"clip": -1.0}, "clip = -1"),
         ({"clip": (1.0, float("inf"))}, "clip = inf"),
-        ({"clip": (1.0,)}, "1 clip bounds for 2 parameters"),
+        ({"clip": (1.0,)}, "clipping flat with 1 bounds, 0 groups"),
+        ({"groups": (("b", "w"),)}, "clipping flat with 1 bounds, 1 groups"),
+        ({"clipping": "per-group", "groups": (("b", "w"),)}, "clipping per-group with 1 bounds, 1 groups"),
+        ({"clipping": "per-group", "clip": (1.0,), "groups": (("b",), ("w",))}, "1 clip bounds for 2 groups"),
+        ({"clipping": "per-group", "clip": (1.0,), "groups": (("b",),)}, "every parameter exactly once"),
+        ({"clipping": "per-group", "clip": (1.0, 1.0), "groups": (("b",), ("w", "b"))}, "every parameter exactly once"),
+        ({"clipping": "automatic"}, "clipping automatic has the options of another mode"),
+        ({"clipping": "quantile", "clipping_options": AUTOMATIC.clipping_options}, "clipping quantile has the options"),
+        ({"clipping_options": QUANTILE.clipping_options}, "clipping flat has the options"),
+        ({**OPTIONS, "sigma": 1.6}, "sigma_b = 0.8 is not above sigma / 2"),
+        ({**OPTIONS, "clip": 1e4}, "outside"),
         ({"sigma": float("nan")}, "sigma = nan"),
         ({"slack": -0.1}, "slack"),
         ({"adjacency": "zero-out"}, "sampler poisson needs adjacency add-remove or replace-one"),
@@ -103,7 +119,28 @@ def _read(spec: PrivacySpec) -> PrivacySpec:
     return made
 
 
-@pytest.mark.parametrize("spec", [POISSON, SHUFFLE, replace(POISSON, clip=(1.0, 2.0))])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AutomaticOptions(0.0), "gamma = 0"),
+        (lambda: replace(BY_QUANTILE, quantile=1.0), "quantile = 1"),
+        (lambda: replace(BY_QUANTILE, eta=0.0), "eta = 0"),
+        (lambda: replace(BY_QUANTILE, sigma_b=float("inf")), "sigma_b = inf"),
+        (lambda: replace(BY_QUANTILE, c_min=0.0), "c_min = 0"),
+        (lambda: replace(BY_QUANTILE, c_max=1e-4), "c_max = 0.0001"),
+    ],
+)
+def test_clipping_options_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        make()
+
+
+def test_the_joint_bound_of_groups() -> None:
+    assert PER_GROUP.joint_clip == math.sqrt(1.25)
+    assert POISSON.joint_clip == POISSON.clip
+
+
+@pytest.mark.parametrize("spec", [POISSON, SHUFFLE, PER_GROUP, AUTOMATIC, QUANTILE])
 def test_json_round_trip(spec: PrivacySpec) -> None:
     assert _read(spec) == spec
     assert _read(spec).sha256() == spec.sha256()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fluidc.runtime.artifact import (
@@ -16,6 +18,7 @@ from fluidc.runtime.artifact import (
     StateSpec,
     TargetSpec,
 )
+from fluidc.runtime.privacy import AutomaticOptions, QuantileOptions
 
 POISSON = PrivacySpec(
     mechanism="gaussian",
@@ -42,6 +45,12 @@ POISSON = PrivacySpec(
     accountant_version="0.6.0",
     parameters=("b", "w"),
     assumed_public=(),
+)
+
+PER_GROUP = replace(POISSON, clipping="per-group", clip=(1.0, 0.5), groups=(("w",), ("b",)))
+AUTOMATIC = replace(POISSON, clipping="automatic", clipping_options=AutomaticOptions(0.01))
+QUANTILE = replace(
+    POISSON, clipping="quantile", clipping_options=QuantileOptions(0.5, 0.2, 0.8, 1e-3, 1e3, "dp_clip_0")
 )
 
 SHUFFLE = PrivacySpec(
