@@ -155,6 +155,13 @@ class DpsgdOptimizer(Optimizer):
                 stacklevel=2,
             )
 
+    def _no_plateau(self) -> PrivacyError:
+        return _refuse(
+            "ReduceLROnPlateau chooses the learning rate by losses, which are not private",
+            "schedules by step are public: use fluid.layers.*_decay, or set a value between steps by hand from public "
+            "information",
+        )
+
     def _gradients(
         self,
         loss: Variable,

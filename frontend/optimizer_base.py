@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from ..compiler.errors import FluidcError
 from . import trained, unique_name
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
+from .dygraph import BY_HAND, ReduceLROnPlateau
 from .errors import invalid, unsupported, wrong_type
 from .framework import Operator, OpRole, Program, default_startup_program, program_guard
 from .initializer import ConstantInitializer
@@ -32,13 +34,15 @@ class Optimizer(ABC):
 
     def __init__(
         self,
-        learning_rate: float | Variable,
+        learning_rate: float | Variable | ReduceLROnPlateau,
         parameter_list: Sequence[NameOrVariable] | None = None,
         regularization: WeightDecayRegularizer | None = None,
         grad_clip: GradientClipBase | None = None,
         name: str | None = None,
     ) -> None:
         self.type = type(self).__name__.removesuffix("Optimizer")
+        if isinstance(learning_rate, ReduceLROnPlateau):
+            raise self._no_plateau()
         if isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float | Variable):
             raise wrong_type(
                 f"{self.type}: learning_rate is {type(learning_rate).__name__}", "give a number or a Variable"
@@ -58,6 +62,10 @@ class Optimizer(ABC):
         self._name = name
         self._rates: dict[int, Variable] = {}
         self._accumulators: defaultdict[str, dict[str, Variable]] = defaultdict(dict)
+
+    def _no_plateau(self) -> FluidcError:
+        """Why a learning rate that follows a loss cannot be used."""
+        return unsupported(f"{self.type}: ReduceLROnPlateau needs imperative mode, which is not implemented", BY_HAND)
 
     @abstractmethod
     def _create_accumulators(self, param: Parameter) -> None:

@@ -126,10 +126,10 @@ class Op(OpBase):
         hint = _REMEDIES.get(rule) if reason else None
         return MissingRule(f"{layer} has no `{rule}` rule{why}", where=self.loc.place or None, hint=hint)
 
-    def fail(self, message: str) -> VerifyError:
+    def fail(self, message: str, hint: str | None = None) -> VerifyError:
         """The error of an ``infer`` rule: named as the user wrote the layer, at his line."""
         layer = f"{self.loc.layer} ({self.name})" if self.loc.layer else self.name
-        return VerifyError(f"{layer}: {message}", where=self.loc.place or None)
+        return VerifyError(f"{layer}: {message}", where=self.loc.place or None, hint=hint)
 
 
 def has_rule(cls: type[Op], rule: Rule) -> bool:

@@ -29,7 +29,7 @@ from .region import (
     split,
 )
 
-_REMEDY = "choose by value with `where`, or run a fixed number of steps and mask the rest"
+_REMEDY = "compute both and choose by a mask (a comparison, cast), or run a fixed number of trips and mask the rest"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,12 @@ class If(Control):
 
     def example_axis(self, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
         if not isinstance(kinds[0], PublicKind):
-            return (_data_dependent(self, kinds[0]),) * len(self.results)
+            return (_data_dependent(self),) * len(self.results)
         then, otherwise = region_kinds(self.then, kinds[1:]), region_kinds(self.otherwise, kinds[1:])
         return tuple(join_kinds(self, a, b) for a, b in zip(then, otherwise, strict=True))
 
 
-def _data_dependent(op: Op, kind: Kind) -> MixedKind:
-    if isinstance(kind, MixedKind):
-        return kind
+def _data_dependent(op: Op) -> MixedKind:
     return MixedKind(f"{op.name} decides for the whole batch by a value that depends on the data", op, _REMEDY)
 
 
@@ -144,7 +142,7 @@ class While(Control):
         carried = fixpoint(self, init, lambda now: region_kinds(self.body, (*now, *whole)))
         (goes_on,) = region_kinds(self.condition, (*carried, *whole))
         if not isinstance(goes_on, PublicKind):
-            return (_data_dependent(self, goes_on),) * len(self.results)
+            return (_data_dependent(self),) * len(self.results)
         return carried
 
 

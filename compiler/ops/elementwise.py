@@ -13,7 +13,18 @@ from ..ir.core import Value
 from ..ir.types import DType, TensorType, static_shape
 from .base import Array, Op, OpBuilder, aligned, as_array, broadcast_shapes, same_dtype
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
-from .kinds import ExampleKind, Kind, PublicKind, TotalKind, aligned_kind, constant_rows
+from .kinds import (
+    ONE_SUM,
+    OWN_COUNT,
+    ExampleKind,
+    Kind,
+    MixedKind,
+    PublicKind,
+    TotalKind,
+    aligned_kind,
+    constant_rows,
+    first_mixed,
+)
 from .norm_bound import broadcast_norm_sq
 
 
@@ -173,12 +184,26 @@ class Div(Binary):
         return t.select((down < 0) & (down * y).ne(x), down + 1, down)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if first_mixed(kinds) is None and isinstance(kinds[1], TotalKind):
+            return MixedKind(
+                f"{self.name} divides by a sum over the batch, which every example changes", self, OWN_COUNT
+            )
         linear = isinstance(kinds[0], TotalKind) and isinstance(kinds[1], PublicKind)
         return _aligned(self, kinds, linear=linear)
 
 
 class Extremum(Binary):
     """Base of maximum and minimum: the cotangent goes to the operand taken, to ``y`` on a tie (Paddle's rule)."""
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        if first_mixed(kinds) is None and any(isinstance(kind, TotalKind) for kind in kinds):
+            # Most often a count kept above zero, to be divided by.
+            return MixedKind(
+                f"{self.name} bounds a sum over the batch, and the result is no sum over examples",
+                self,
+                f"{ONE_SUM}; to normalise, {OWN_COUNT}",
+            )
+        return super().example_axis(kinds)
 
     def takes_x(self, b: OpBuilder) -> Value:
         """Where the cotangent goes to ``x``."""
@@ -414,7 +439,9 @@ class Where(Op):
         return Where(condition, x, y)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
-        return _aligned(self, kinds, linear=False)
+        # Of a branch on data both condition and values are mixed; the values say that it was a branch.
+        mixed = first_mixed((*kinds[1:], kinds[0]))
+        return mixed or _aligned(self, kinds, linear=False)
 
     def to_tvm(self, t: TvmEmitter, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)

@@ -60,6 +60,10 @@ class MixedKind:
 Kind: TypeAlias = PublicKind | ExampleKind | TotalKind | MixedKind
 PUBLIC = PublicKind()
 
+# Ways out that several ops offer.
+ONE_SUM = "write the loss as one mean (or one sum) over examples of per-example terms"
+OWN_COUNT = "divide by the example's own count, or by a public constant"
+
 
 def constant_rows(op: OpBase, shape: Shape) -> Kind:
     """A public value repeated to ``shape``: over the batch, every example has the same, which keeps them apart.
@@ -106,12 +110,15 @@ def aligned_kind(op: OpBase, kinds: Sequence[Kind], shapes: Sequence[Shape], out
         return PUBLIC
     if any(isinstance(kind, TotalKind) for kind in kinds):
         totals = {kind for kind in kinds if isinstance(kind, TotalKind)}
-        if linear and len(totals) == 1 and not any(isinstance(kind, ExampleKind) for kind in kinds):
+        rows = any(isinstance(kind, ExampleKind) for kind in kinds)
+        if linear and len(totals) == 1 and not rows:
             return totals.pop()
+        if linear and not rows:
+            return MixedKind(f"{op.name} adds a mean over the batch to a sum over it", op, "write both as means")
         return MixedKind(
             f"{op.name} combines a sum over the batch with other values in a way that is not a sum over examples",
             op,
-            "write the loss as one mean (or one sum) over examples of per-example terms",
+            ONE_SUM,
         )
     found: set[ExampleKind] = set()
     for kind, shape in zip(kinds, shapes, strict=True):

@@ -12,7 +12,7 @@ from ..ir.core import Value
 from ..ir.types import Dim, DType, Shape, TensorType, numel, static_shape
 from .base import Array, Op, OpBuilder
 from .emit import Expr, Loops, ReduceKind, Scalar, Tensor, TvmEmitter
-from .kinds import ExampleKind, Kind, MixedKind, TotalKind, default_kind, first_mixed
+from .kinds import OWN_COUNT, ExampleKind, Kind, MixedKind, TotalKind, default_kind, first_mixed
 from .loops import each
 
 
@@ -28,7 +28,7 @@ def batch_size_kind(op: Op, axes: Sequence[int], shape: Shape) -> MixedKind | No
     return MixedKind(
         f"{op.name} over a batch-sized axis of a value that is not per example depends on the size of the batch",
         op,
-        "divide by a constant, or by the example's own count",
+        OWN_COUNT,
     )
 
 

@@ -14,6 +14,7 @@ from ..ir.types import Dim, DType, Shape, Sym, TensorType, dim_add, dim_div, sta
 from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import (
+    OWN_COUNT,
     PUBLIC,
     ExampleKind,
     Kind,
@@ -24,6 +25,8 @@ from .kinds import (
     default_kind,
     first_mixed,
 )
+
+_ROWS = "add what is fixed to every row, along another axis: rows of the batch come from feeds alone"
 
 
 def _factors(shape: Shape) -> tuple[int, tuple[str, ...]]:
@@ -252,7 +255,7 @@ class Concat(Op):
             try:
                 total = dim_add(total, shape[self.axis])
             except ValueError as error:
-                raise self.fail(f"extents along axis {self.axis} do not add up: {error}") from None
+                raise self.fail(f"extents along axis {self.axis} do not add up: {error}", _ROWS) from None
         return TensorType(dtype, (*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]))
 
     def _others(self, shape: Shape) -> Shape:
@@ -446,7 +449,7 @@ class Pad(Move):
             try:
                 shape.append(dim_add(dim_add(spread, low), high))
             except ValueError as error:
-                raise self.fail(f"axis {axis} of {x} cannot be padded: {error}") from None
+                raise self.fail(f"axis {axis} of {x} cannot be padded: {error}", _ROWS) from None
         return x.with_shape(shape)
 
     def evaluate(self, x: Array) -> Array:
@@ -604,7 +607,7 @@ class Extent(Op):
         return MixedKind(
             "the size of the batch depends on every example",
             self,
-            "divide by a constant, or by the example's own count",
+            f"use layers.mean; or {OWN_COUNT}",
         )
 
     def to_tvm(self, t: TvmEmitter) -> Tensor:

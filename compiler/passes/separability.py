@@ -8,6 +8,7 @@ from ..errors import PrivacyError
 from ..ir.core import Function, Module, OpBase, Param, Value
 from ..ir.types import Sym, TensorType
 from ..ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind
+from ..ops.ragged import FromLengths
 from ..ops.region import kinds_of
 from ..ops.state import Read
 
@@ -24,7 +25,7 @@ def param_kinds(module: Module, function: Function, *, strict: bool = True) -> d
     kinds: dict[Value, Kind] = {}
     for param in function.params:
         try:
-            kinds[param.value] = _param_kind(module, param)
+            kinds[param.value] = _param_kind(module, function, param)
         except PrivacyError:
             if strict:
                 raise
@@ -42,16 +43,19 @@ def extend(kinds: dict[Value, Kind], module: Module, ops: Iterable[OpBase]) -> N
         kinds.update(zip(op.results, found, strict=True))
 
 
-def _param_kind(module: Module, param: Param) -> Kind:
+def _param_kind(module: Module, function: Function, param: Param) -> Kind:
     if param.role == "mask":
         return ExampleKind(0)
     if param.role != "feed":
         return PUBLIC
     declared = module.privacy.public_feeds if module.privacy is not None else ()
-    if not isinstance(param.value.type, TensorType):
+    where = _first_read(function, param.value)
+    ragged = any(isinstance(op, FromLengths) and param.value in op.operands for op in function.ops)
+    if ragged or not isinstance(param.value.type, TensorType):
         raise PrivacyError(
             f"feed {param.name!r} has rows of different lengths (LoD); in a private program one row of a feed "
             "is one example",
+            where=where,
             hint="pad it to [N, T, ...] and feed a token mask; T is static and public",
         )
     axes = [axis for axis, dim in enumerate(param.value.type.shape) if isinstance(dim, Sym)]
@@ -62,18 +66,31 @@ def _param_kind(module: Module, param: Param) -> Kind:
         raise PrivacyError(
             f"feed {param.name!r} of type {param.value.type} has no batch axis, so it cannot be told which "
             "example it belongs to",
+            where=where,
             hint=f"if it holds no private data, declare it: fluid.privacy.public({param.name})",
         )
     if len(axes) > 1 or names != {BATCH}:
         raise PrivacyError(
             f"feed {param.name!r} of type {param.value.type} has {len(axes)} axes of unknown extent; the only "
             "unknown extent of a private program is the batch",
+            where=where,
             hint="give the other axes their size; sizes are public in a private program",
         )
     (axis,) = axes
     dim = param.value.type.shape[axis]
     assert isinstance(dim, Sym)
     return ExampleKind(axis, 1, dim.scale)
+
+
+def _first_read(function: Function, value: Value) -> str | None:
+    """The user's first line that reads ``value``, where that is known."""
+    reached = {value}
+    for op in function.ops:
+        if any(operand in reached for operand in op.operands):
+            if op.loc.place:
+                return op.loc.place
+            reached.update(op.results)
+    return None
 
 
 def explain(kind: MixedKind, what: str) -> PrivacyError:

@@ -21,11 +21,14 @@ from ..ir.stage import Stage
 from ..ir.types import DType, Sym, TensorType
 from ..ops.construct import OpBuilder
 from ..ops.grad import Backward
-from ..ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
+from ..ops.kinds import ONE_SUM, PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
+from ..ops.optim_base import Update
 from ..ops.state import Write
 from .base import Pass
 from .per_example import per_example_loss, split
 from .separability import BATCH, explain, extend, param_kinds
+
+_KEEP_IT = "only privatised gradients may change what outlives a step; fetch the value and keep it yourself"
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,31 @@ class _Separation:
             return
         self.b.ops.append(current)
         extend(self.kinds, self.module, (current,))
+        if isinstance(current, Update):
+            self._public_rate(current)
         if current is not op:
             self.mapping.update(zip(op.results, current.results, strict=True))
+
+    def _public_rate(self, update: Update) -> None:
+        """The learning rate is public, as every number is that an update reads beside its gradient."""
+        for name in update.scalars:
+            value = getattr(update, name)
+            if self.kinds[value] != PUBLIC:
+                raise self._rate_refusal(value, update)
+
+    def _rate_refusal(self, value: Value, use: OpBase) -> PrivacyError:
+        # A factor of the parameter's own is multiplied in at the optimizer's line; the user's lies before.
+        while value.op is not None and value.op.loc.place == use.loc.place:
+            value = next(v for v in value.op.operands if self.kinds[v] != PUBLIC)
+        source = value.op.loc if value.op is not None else use.loc
+        what = f"`{source.layer}`" if value.op is not None else f"feed {value.hint!r}"
+        return PrivacyError(
+            f"the learning rate depends on the data, through {what}: every update would tell of it, whatever "
+            "noise the gradient has",
+            where=source.place or use.loc.place or None,
+            hint="schedules by step are public: use fluid.layers.*_decay, or set a value between steps by hand "
+            "from public information",
+        )
 
     def _backward(self, request: Backward) -> Sequence[Value]:
         """Two requests for one: the private one on per-example losses, and one on the term free of data."""
@@ -178,10 +204,15 @@ class _Separation:
             return value
         if declaration.kind == "diagnostic" and kind == TotalKind("sum"):
             return self._masked_total(value, TotalKind("sum"))
+        if declaration.role == "learning_rate":
+            raise self._rate_refusal(value, op)
         if isinstance(kind, MixedKind):
-            raise explain(kind, f"the value written to {op.state!r}")
+            refusal = explain(kind, f"the value written to {op.state!r}")
+            if kind.remedy.startswith(ONE_SUM):
+                refusal.hint = _KEEP_IT
+            raise refusal
         raise PrivacyError(
             f"{op.state!r} is written a value that depends on the data ({kind}) and is not privatised",
             where=op.loc.place or (value.op.loc.place if value.op is not None else None),
-            hint="only privatised gradients may change what outlives a step",
+            hint=_KEEP_IT,
         )

@@ -18,6 +18,7 @@ _INSTEAD = {
     "bmm": "matmul",
     "case": "Switch",
     "clamp": "clip",
+    "data_norm": "layer_norm, or scale the feeds by ranges known in advance",
     "dot": "elementwise_mul and reduce_sum",
     "dynamic_gru": "StaticRNN over padded sequences",
     "dynamic_lstm": "StaticRNN over padded sequences",

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...compiler.errors import LoweringError
+from ...compiler.errors import LoweringError, VerifyError
 from ...compiler.ir.core import Param, Role, StateDecl, StateName, StateRole, Value
 from ...compiler.ir.location import Loc
 from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
@@ -137,7 +137,11 @@ class FunctionLowering:
                 hint=_REMEDIES.get(op.type, "leave the layer out, or write it with other layers"),
             )
         with frame.b.at(Loc(op.loc.file, op.loc.line, op.loc.layer or op.type)):
-            rule(OpLowering(self, op, frame))
+            try:
+                rule(OpLowering(self, op, frame))
+            except VerifyError as error:  # the op was not yet told its line
+                error.where = error.where or op.loc.place
+                raise
 
     def read(self, name: str) -> Value | None:
         """The value of a name at this point: computed, fed, or read from state; None if there is none."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ...compiler.errors import PrivacyError
 from ...compiler.ops import indexing, loss, loss_layers, metric
+from ...compiler.ops.kinds import OWN_COUNT
 from .context import OpLowering, Rules
 
 
@@ -49,6 +51,12 @@ def _cross_entropy(o: OpLowering) -> None:
 def _sigmoid_cross_entropy(o: OpLowering) -> None:
     x, label, ignore = o.tokens("X"), o.tokens("Label"), o.attr("ignore_index", -100)
     cost = o.b(loss.SigmoidCrossEntropy(x, label, ignore))
+    if o.attr("normalize", False) and o.function.private:
+        raise PrivacyError(
+            f"{o.layer}: normalize=True divides every loss by the number of labels in the whole batch",
+            where=o.op.loc.place,
+            hint=f"leave normalize out; {OWN_COUNT}",
+        )
     if o.attr("normalize", False):
         kept = o.b.not_equal(label, o.b.fill((), label.tensor.dtype, float(ignore)))
         count = o.b.reduce_sum(o.b.cast(kept, x.tensor.dtype), range(x.tensor.rank))

@@ -36,12 +36,13 @@ def rules() -> Rules:
     return found
 
 
-def feed_types_of(var: Variable, shape: Sequence[int] | None = None) -> dict[str, TensorType]:
+def feed_types_of(var: Variable, shape: Sequence[int] | None = None, where: str | None = None) -> dict[str, TensorType]:
     """The types under which a data variable is fed: one, or for sequences their rows and their lengths.
 
     Args:
         var: A data variable; the one open extent is the batch N, of sequences their rows T.
         shape: Extents to use instead of the declared ones (-1 on axis 0 for the batch).
+        where: A line that reads it, for errors.
 
     Raises:
         LoweringError: Several extents are open, or sequences are nested.
@@ -51,10 +52,12 @@ def feed_types_of(var: Variable, shape: Sequence[int] | None = None) -> dict[str
         stated = ",".join("N" if i == 0 else str(abs(d)) for i, d in enumerate(extents))
         raise LoweringError(
             f"{var.name} has the shape {extents}: only one extent, the batch, may be open",
+            where=where,
             hint=f"state the others, such as --feed {var.name}={stated}",
         )
     if var.lod_level > 1:
-        raise LoweringError(f"{var.name} has lod_level {var.lod_level}", hint="one level of sequences can be compiled")
+        what = f"{var.name} has lod_level {var.lod_level}"
+        raise LoweringError(what, where, "one level of sequences can be compiled")
     dtype = dtype_of(var.dtype)
     if var.lod_level == 1:
         rows = TensorType(dtype, (Sym("T"), *extents[1:]))
@@ -79,7 +82,8 @@ def default_feeds(
     for name, var in block.vars.items():
         if var.is_data and name in read:
             known = {n: stated[n] for n in (name, name + LENGTHS) if n in stated} if stated else {}
-            found.update(known or feed_types_of(var))
+            reader = next((op for op in (block.ops if ops is None else ops) if name in op.input_arg_names), None)
+            found.update(known or feed_types_of(var, where=None if reader is None else reader.loc.place))
     return found
 
 
