@@ -57,7 +57,20 @@ FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
     "loss_layers": ("loss",),  # fluid's loss layers decompose into the core losses
 }
 # Modules of compiler/ops that are no family: what families share, and what sees all families.
-SHARED = {"base", "emit", "kinds", "composite", "loops", "region", "minstd", "norm_bound", "optim_base", "pool_base"}
+SHARED = {
+    "base",
+    "emit",
+    "kinds",
+    "composite",
+    "loops",
+    "region",
+    "minstd",
+    "norm_bound",
+    "optim_base",
+    "pool_base",
+    "factors",
+    "by_example",
+}
 ABOVE_FAMILIES = {"construct", "matrix"}
 
 # Where a package outside the standard library may be imported; numpy everywhere.

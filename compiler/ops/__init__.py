@@ -10,6 +10,7 @@ from . import (
     dp,
     elementwise,
     embedding,
+    example_norm,
     grad,
     indexing,
     linear,
@@ -51,6 +52,7 @@ OPS: tuple[type[Op], ...] = (
     *branching.OPS,
     *ragged.OPS,
     *dp.OPS,
+    *example_norm.OPS,
     *grad.OPS,
     *state.OPS,
 )

@@ -7,6 +7,7 @@ A rule is a method with a fixed name, so a family file reads as a table and ``fl
     vjp              cotangents of the operands
     example_axis     how the example axis passes through
     example_norm_sq  per-example squared norm of a parameter's gradient, without materialising it
+    example_factors  per-example gradients of a matrix as sums of outer products
     example_grad     per-example gradients, where cheap (else the vjp is mapped over examples)
     lifted           the op on values stacked over the steps of a loop
     decompose        the op in terms of core ops                     (composite ops only)
@@ -27,6 +28,7 @@ from ..errors import MissingRule, VerifyError
 from ..ir.core import OpBase, Region, Value
 from ..ir.stage import Stage
 from ..ir.types import Dim, DType, Shape, TensorType
+from .factors import Factors
 from .kinds import Kind, default_kind
 
 Array: TypeAlias = NDArray[Any]
@@ -86,6 +88,13 @@ class Op(OpBase):
         """``[N, *shape]``: each example's gradient for operand number ``operand``, where it is cheap to write.
 
         None: the gradients are materialised by mapping the op's own ``vjp`` over single examples.
+        """
+        return None
+
+    def example_factors(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Factors | None:
+        """Each example's gradient for operand number ``operand`` as a sum of outer products.
+
+        ``ct`` is the cotangent of the op's only result.  None where the gradient is no such sum.
         """
         return None
 

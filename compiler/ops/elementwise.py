@@ -12,6 +12,7 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import DType, TensorType, static_shape
 from .base import Array, Op, OpBuilder, aligned, as_array, broadcast_shapes, same_dtype
+from .by_example import elementwise_example_grad
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import (
     ONE_SUM,
@@ -72,6 +73,9 @@ class Binary(Op):
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return _aligned(self, kinds, linear=False)
+
+    def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        return elementwise_example_grad(b, self, operand, ct, kinds)
 
 
 class Additive(Binary):
@@ -442,6 +446,9 @@ class Where(Op):
         # Of a branch on data both condition and values are mixed; the values say that it was a branch.
         mixed = first_mixed((*kinds[1:], kinds[0]))
         return mixed or _aligned(self, kinds, linear=False)
+
+    def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        return elementwise_example_grad(b, self, operand, ct, kinds)
 
     def to_tvm(self, t: TvmEmitter, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)

@@ -13,7 +13,9 @@ from ..errors import FluidcError
 from ..ir.core import Value
 from ..ir.types import Dim, DType, TensorType, numel, static_shape
 from .base import Array, Op, OpBuilder
+from .by_example import tokens_of
 from .emit import Expr, Loops, Scalar, Tensor, TvmEmitter
+from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
 from .loops import each
 from .norm_bound import F32_ROUNDOFF
@@ -100,6 +102,17 @@ class Lookup(Op):
         ids = b.reshape(self.ids, (shape[0], inner))
         deltas = b.reshape(ct, (shape[0], inner, ct.tensor.shape[-1]))
         return b(LookupNormSq(ids, deltas, self.padding_idx))
+
+    def example_factors(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Factors | None:
+        """Every id adds its cotangent to one row of the table: the outer product with a unit vector."""
+        kind = kinds[1]
+        if operand != 0 or not isinstance(kinds[0], PublicKind) or not isinstance(kind, ExampleKind):
+            return None
+        ids, deltas = tokens_of(b, self.ids, kind, vector=False), tokens_of(b, ct, kind)
+        if ids is None or deltas is None:
+            return None
+        padding = -1 if self.padding_idx is None else self.padding_idx
+        return Factors(ids, deltas, fixed(self.table.tensor.shape[0]), padding=padding)
 
     def to_tvm(self, t: TvmEmitter, table: Tensor, ids: Tensor) -> Tensor:
         dtype = self.table.type.dtype

@@ -11,7 +11,9 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import DType, Sym, TensorType, numel
 from .base import Array, Op, OpBuilder, aligned, broadcast_shapes, same_dtype
+from .by_example import tokens_of
 from .emit import Tensor, TvmEmitter
+from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
 
 
@@ -124,6 +126,29 @@ class MatMul(Op):
             return None
         return b.mul(_row_square_sum(b, self.x), _row_square_sum(b, ct))
 
+    def example_factors(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Factors | None:
+        """Every row of ``x`` (column of ``w``) adds the outer product of itself and its row (column) of ``ct``."""
+        parameter, other = self.operands[operand], self.operands[1 - operand]
+        kind, out = self._row_kinds(operand, kinds)
+        single = all(d == 1 for d in parameter.tensor.shape[:-2])
+        if kind is None or out is None or not single or other.tensor.rank != self.result.tensor.rank:
+            return None
+        swapped = self.ta if operand else not self.tb
+        x = _tokens(b, other, kind, swapped)
+        d = _tokens(b, ct, out, operand == 0)
+        if x is None or d is None:
+            return None
+        # The parameter's own axes: [inner, columns] of w, [rows, inner] of x, the other way round when transposed.
+        left, right = (x, d) if (operand == 1) != (self.tb if operand else self.ta) else (d, x)
+        return Factors(left, right, fixed(left.tensor.shape[2]))
+
+    def _row_kinds(self, operand: int, kinds: Sequence[Kind]) -> tuple[ExampleKind | None, ExampleKind | None]:
+        """Where the other operand and the result have their examples; None unless a public parameter meets examples."""
+        other, out = kinds[1 - operand], self.example_axis(kinds)
+        if isinstance(kinds[operand], PublicKind) and isinstance(other, ExampleKind) and isinstance(out, ExampleKind):
+            return other, out
+        return None, None
+
     def to_tvm(self, t: TvmEmitter, x: Tensor, w: Tensor) -> Tensor:
         return t.matmul(x, w, self.ta, self.tb)
 
@@ -132,6 +157,16 @@ def _folded(b: OpBuilder, x: Value) -> Value:
     """``x`` with all axes but the last folded into one."""
     shape = x.tensor.shape
     return b.reshape(x, (numel(shape[:-1]), shape[-1]))
+
+
+def _tokens(b: OpBuilder, x: Value, kind: ExampleKind, swapped: bool) -> Value | None:
+    """``[N, T, last]``: the rows of ``x``, or its columns where ``swapped``, by examples."""
+    if swapped:
+        rank = x.tensor.rank
+        x = b.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
+        turned = {rank - 1: rank - 2, rank - 2: rank - 1}
+        kind = ExampleKind(turned.get(kind.axis, kind.axis), kind.pre, kind.post)
+    return tokens_of(b, x, kind)
 
 
 def _row_square_sum(b: OpBuilder, x: Value) -> Value:

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from ..ir.core import Value
 from ..ir.types import DType, Shape, dim_div
-from .base import OpBuilder
+from .base import Array, OpBuilder
+from .emit import Expr, TvmEmitter
 from .kinds import ExampleKind
 
 F32_ROUNDOFF = 2.0**-24
+F64_ROUNDOFF = 2.0**-53
+
+
+def gram_roundoff(rows: int, columns: int, terms: int) -> float:
+    """``(d + p + 2T + 8) u``: error of a float64 Gram form of T outer products, relative to ``(sum of norms)^2``."""
+    return (rows + columns + 2 * terms + 8) * F64_ROUNDOFF
+
+
+def guarded(squares: Array, lengths: Array, gram: float, terms: int) -> Array:
+    """The squared norm to state for a computed one.
+
+    Args:
+        squares: The computed squared norm of a sum of ``terms`` vectors, float64; may be below 0.
+        lengths: The sum of the vectors' norms.
+        gram: Relative roundoff of ``squares`` against ``lengths**2``; 0 where the sum itself was squared.
+        terms: The clipped sum adds that many vectors in float32; where they cancel so far that its rounding
+            could matter, the bound ``(terms + 2) u lengths`` on it is added to the norm.
+    """
+    with np.errstate(all="ignore"):
+        error = gram * np.square(lengths)
+        bounded = np.where(error <= 2.0**-11 * squares, squares, np.maximum(squares, 0.0) + error)
+        norm, rounding = np.sqrt(bounded), (terms + 2) * F32_ROUNDOFF * lengths
+        return np.where((rounding <= 2.0**-12 * norm) | np.isnan(norm), bounded, np.square(norm + rounding))
+
+
+def lower_guarded(t: TvmEmitter, squares: Expr, lengths: Expr, gram: float, terms: int) -> Expr:
+    """``guarded`` of one example."""
+    zero = t.const(0.0, DType.F64)
+    error: Any = lengths * lengths * gram
+    bounded = t.select(error <= squares * 2.0**-11, squares, t.maximum(squares, zero) + error)
+    norm: Any = t.call("sqrt", bounded)
+    rounding: Any = lengths * ((terms + 2) * F32_ROUNDOFF)
+    exact = (rounding <= norm * 2.0**-12) | norm.ne(norm)
+    return t.select(exact, bounded, (norm + rounding) * (norm + rounding))
 
 
 def direct_norm_sq(b: OpBuilder, squares: Value, lengths: Value, terms: int) -> Value:

@@ -5,22 +5,37 @@ Sources: Goodfellow (2015) for the norms of products; Bu et al. (ICML'23) for bo
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 from ..errors import PrivacyError
 from ..ir.bind import bind_op
 from ..ir.core import Value
-from ..ir.types import Sym
+from ..ir.location import UNKNOWN
+from ..ir.types import DType, Sym, dim_div
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
+from ..ops.control import Map
 from ..ops.dp import ClippedSum, RowNormSq, ScaleRows, SelectRows
 from ..ops.elementwise import Add
+from ..ops.example_norm import GramNormSq, NormSq, OuterNormSq
+from ..ops.factors import Factors
 from ..ops.grad import Private, Use
 from ..ops.kinds import ExampleKind, Kind, PublicKind
 from ..ops.shape import Reshape, Transpose
 from .expand_grad import vjp_of_use
+from .norm_cost import Cost, described, factor_costs, lookup_cost, order, stored_cost, sum_cost
 from .separability import BATCH
+
+
+@dataclass
+class _Plan:
+    """One way to take the norms, written out: ``term`` is f64[N], ``gradients`` what it stored, if anything."""
+
+    cost: Cost
+    b: OpBuilder
+    term: Value
+    gradients: Value | None = None
 
 
 class Gradient:
@@ -36,40 +51,117 @@ class Gradient:
         self.materialised: Value | None = None
 
     def norm_sq(self) -> Value:
-        """``f64[N]``: squared norms of this parameter's per-example gradients."""
-        if len(self.request.uses) == 1:
-            norm = self._norm_by_rule(self.request.uses[0])
-            if norm is not None:
-                norm.hint = f"n2_{self.request.param}"
-                return norm
-        total = self._example_grad(self.request.uses[0])
-        for use in self.request.uses[1:]:
-            # A parameter read several times has one gradient: contributions add up before the norm is taken.
-            total = self.b.add(total, self._example_grad(use))
-        self.materialised = total
-        total.hint = f"gi_{self.request.param}"
-        return self.b(RowNormSq(total), f"n2_{self.request.param}")
+        """``f64[N]``: squared norms of this parameter's per-example gradients, in the way that costs least."""
+        plans = sorted(self._plans(), key=lambda plan: order(plan.cost))
+        best, cost = plans[0], plans[0].cost
+        self.b.ops.extend(best.b.ops)
+        self.materialised = best.gradients
+        others = tuple(described(plan.cost) for plan in plans[1:])
+        term = NormSq(best.term, self.request.param, cost.rule, cost.flops, cost.bytes, others)
+        return self.b(term, f"n2_{self.request.param}")
 
     def clipped_sum(self, c: Value) -> Value:
         """``sum_i c_i g_i``."""
         if self.materialised is not None:
             return self.b(ClippedSum(self.materialised, c))
-        return self._sum_by_rule(self.request.uses[0], c)
+        total = self._sum_by_rule(self.request.uses[0], c)
+        for use in self.request.uses[1:]:
+            total = self.b.add(total, self._sum_by_rule(use, c))
+        return total
+
+    def _plans(self) -> list[_Plan]:
+        """All ways there are.  A parameter read several times has one gradient: contributions add up before the
+        norm is taken, in the Gram matrix or in the materialised gradients."""
+        plans: list[_Plan] = []
+        b = OpBuilder()
+        rule = self._norm_by_rule(b, self.request.uses[0]) if len(self.request.uses) == 1 else None
+        blocks = self._factors(OpBuilder())
+        costs = factor_costs(blocks) if blocks else {}
+        if rule is not None:
+            if not blocks:
+                plans.append(_Plan(sum_cost(self._cotangents()), b, rule))
+            elif "outer" in costs:
+                plans.append(_Plan(costs.pop("outer"), b, rule))
+            elif not blocks[0].dense:
+                plans.append(_Plan(lookup_cost(blocks[0]), b, rule))
+        plans.extend(self._by_factors(cost) for name, cost in costs.items() if name != "materialised")
+        if not blocks or "materialised" in costs:
+            plans.append(self._stored(costs.get("materialised")))
+        return plans
+
+    def _cotangents(self) -> int:
+        """Elements, per example, of the cotangents that reach the parameter."""
+        total = 0
+        for contribution in self.request.uses:
+            for use in leaves(contribution):
+                size = sum(_per_example(ct) for ct in use.cts)
+                total += size
+        return total
+
+    # Forms of sums of outer products --------------------------------------------------------------------------
+    def _factors(self, b: OpBuilder) -> list[Factors]:
+        """The blocks of the parameter's gradient, one per read; empty where it is no sum of outer products."""
+        blocks: list[Factors] = []
+        for contribution in self.request.uses:
+            found = self._factors_of(b, contribution)
+            if found is None:
+                return []
+            blocks.extend(found)
+        return blocks if len({block.matrices for block in blocks}) == 1 else []
+
+    def _factors_of(self, b: OpBuilder, contribution: Value) -> list[Factors] | None:
+        use = contribution.op
+        if isinstance(use, Add):
+            left, right = self._factors_of(b, use.x), self._factors_of(b, use.y)
+            return None if left is None or right is None else left + right
+        assert isinstance(use, Use)
+        if use.live != (0,):
+            return None
+        with b.at(use.loc):
+            if self._on_examples(use):
+                kinds = [self.kinds[v] for v in use.arguments]
+                found = _template(use).example_factors(b, use.operand, use.cts[0], kinds)
+                return None if found is None else [found]
+        if isinstance(use.of, Reshape):  # flattened by rows, the gradient stays the same
+            return self._factors_of(b, use.cts[0])
+        if not isinstance(use.of, Transpose) or use.of.perm != (1, 0):
+            return None
+        inner = self._factors_of(b, use.cts[0])
+        if inner is None or not all(block.dense and block.groups == 1 for block in inner):
+            return None
+        return [Factors(block.right, block.left, block.columns) for block in inner]
+
+    def _by_factors(self, cost: Cost) -> _Plan:
+        b = OpBuilder()
+        blocks = self._factors(b)
+        lefts, rights = tuple(block.left for block in blocks), tuple(block.right for block in blocks)
+        with b.at(self.request.uses[0].op.loc if self.request.uses[0].op is not None else UNKNOWN):
+            if cost.rule == "outer":
+                term = b.mul(_square_sum(b, lefts[0]), _square_sum(b, rights[0]))
+            elif cost.rule == "gram":
+                padding = tuple(block.padding for block in blocks)
+                term = b(GramNormSq(lefts, rights, padding if any(k >= 0 for k in padding) else ()))
+            else:
+                term = b(OuterNormSq(lefts, rights))
+            return _Plan(cost, b, _group_sum(b, term, blocks[0].groups))
 
     # By the op's norm rule: no per-example gradient exists ----------------------------------------------------
-    def _norm_by_rule(self, contribution: Value) -> Value | None:
+    def _norm_by_rule(self, b: OpBuilder, contribution: Value) -> Value | None:
         use = contribution.op
         if not isinstance(use, Use) or use.live != (0,):
             return None
-        with self.b.at(use.loc):
+        with b.at(use.loc):
             if self._on_examples(use):
                 kinds = [self.kinds[v] for v in use.arguments]
-                return _template(use).example_norm_sq(self.b, use.operand, use.cts[0], kinds)
+                return _template(use).example_norm_sq(b, use.operand, use.cts[0], kinds)
         # Moving elements around keeps the norm.
-        return self._norm_by_rule(use.cts[0]) if isinstance(use.of, Reshape | Transpose) else None
+        return self._norm_by_rule(b, use.cts[0]) if isinstance(use.of, Reshape | Transpose) else None
 
     def _sum_by_rule(self, contribution: Value, c: Value) -> Value:
-        use = cast(Use, contribution.op)
+        use = contribution.op
+        if isinstance(use, Add):
+            return self.b.add(self._sum_by_rule(use.x, c), self._sum_by_rule(use.y, c))
+        assert isinstance(use, Use)
         with self.b.at(use.loc):
             if not self._on_examples(use):
                 return vjp_of_use(self.b, replace(use, cts=(self._sum_by_rule(use.cts[0], c),)))
@@ -90,23 +182,39 @@ class Gradient:
         return self.b(ScaleRows(value, c, kind.axis, kind.pre, kind.post), f"{value.hint}_c")
 
     # Materialised ---------------------------------------------------------------------------------------------
-    def _example_grad(self, contribution: Value) -> Value:
-        """``[N, *shape]``: by the op's own rule, or by its vjp mapped over single examples."""
-        b, use = self.b, contribution.op
+    def _stored(self, cost: Cost | None) -> _Plan:
+        b = OpBuilder()
+        total = self._example_grad(b, self.request.uses[0])
+        for use in self.request.uses[1:]:
+            total = b.add(total, self._example_grad(b, use))
+        total.hint = f"gi_{self.request.param}"
+        mapped = any(isinstance(op, Map) for op in b.ops)
+        if cost is None or mapped:
+            size = total.tensor.numel
+            assert isinstance(size, Sym)
+            cost = stored_cost(self._cotangents(), size.scale, mapped)
+        return _Plan(cost, b, b(RowNormSq(total)), total)
+
+    def _example_grad(self, b: OpBuilder, contribution: Value) -> Value:
+        """``[N, *shape]``: by the op's own rule, by its factors, or by its vjp mapped over single examples."""
+        use = contribution.op
         if not isinstance(use, Use):
             assert isinstance(use, Add)
-            return b.add(self._example_grad(use.x), self._example_grad(use.y))
+            return b.add(self._example_grad(b, use.x), self._example_grad(b, use.y))
         with b.at(use.loc):
-            kinds = [self.kinds[v] for v in use.arguments]
             if self._on_examples(use):
-                if use.live == (0,):
-                    grad = _template(use).example_grad(b, use.operand, use.cts[0], kinds)
-                    if grad is not None:
-                        return grad
+                grad = self._example_grad_by_rule(b, use)
+                if grad is not None:
+                    return grad
                 cts, axes = use.cts, [self._map_axis(use, value) for value in use.cts]
             else:
                 # Rows [N, ...] become slices [1, ...]; the body drops the leading one.
-                cts, axes = tuple(self._example_grad(value) for value in use.cts), [0] * len(use.cts)
+                cts, axes = tuple(self._example_grad(b, value) for value in use.cts), [0] * len(use.cts)
+                if isinstance(use.of, Reshape):
+                    return b.reshape(cts[0], (*cts[0].tensor.shape[:1], *use.arguments[0].tensor.shape))
+                if isinstance(use.of, Transpose):
+                    back = sorted(range(len(use.of.perm)), key=use.of.perm.__getitem__)
+                    return b.transpose(cts[0], (0, *(i + 1 for i in back)))
             values = (*use.arguments, *cts)
             axes = [*(self._map_axis(use, value) for value in use.arguments), *axes]
 
@@ -115,6 +223,21 @@ class Gradient:
 
             (grad,) = b.map(values, axes, Sym(BATCH), single)
             return grad
+
+    def _example_grad_by_rule(self, b: OpBuilder, use: Use) -> Value | None:
+        if use.live != (0,):
+            return None
+        kinds, template = [self.kinds[v] for v in use.arguments], _template(use)
+        grad = template.example_grad(b, use.operand, use.cts[0], kinds)
+        if grad is not None:
+            return grad
+        block = template.example_factors(b, use.operand, use.cts[0], kinds)
+        if block is None or not block.dense:
+            return None
+        matrices = b.matmul(block.left, block.right, True, False)
+        batch = dim_div(matrices.tensor.shape[0], block.groups)
+        assert batch is not None
+        return b.reshape(matrices, (batch, *use.arguments[use.operand].tensor.shape))
 
     def _on_examples(self, use: Use) -> bool:
         """Whether the cotangents are rows of examples; False where they are contributions themselves."""
@@ -148,6 +271,35 @@ def is_contribution(value: Value) -> bool:
     """Whether ``value`` is an unexpanded contribution to a parameter, or a sum of such."""
     op = value.op
     return isinstance(op, Use) or (isinstance(op, Add) and is_contribution(op.x) and is_contribution(op.y))
+
+
+def leaves(contribution: Value) -> list[Use]:
+    """The uses on examples that a contribution is made of."""
+    op = contribution.op
+    if isinstance(op, Add):
+        return [*leaves(op.x), *leaves(op.y)]
+    assert isinstance(op, Use)
+    inner = [ct for ct in op.cts if is_contribution(ct)]
+    return [use for ct in inner for use in leaves(ct)] if inner else [op]
+
+
+def _per_example(value: Value) -> int:
+    """Elements of one example's part of ``value``."""
+    size = value.tensor.numel
+    return size.scale if isinstance(size, Sym) else size
+
+
+def _square_sum(b: OpBuilder, x: Value) -> Value:
+    """f64[N]: the squared norms of ``x``, [N, 1, d]."""
+    first, _, last = x.tensor.shape
+    return b.reduce_sum(b.square(b.cast(b.reshape(x, (first, last)), DType.F64)), (1,))
+
+
+def _group_sum(b: OpBuilder, term: Value, groups: int) -> Value:
+    """``f64[groups * N]`` added up to ``f64[N]``."""
+    batch = dim_div(term.tensor.shape[0], groups)
+    assert batch is not None
+    return term if groups == 1 else b.reduce_sum(b.reshape(term, (batch, groups)), (1,))
 
 
 def _template(use: Use) -> Op:

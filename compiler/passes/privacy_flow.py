@@ -21,6 +21,7 @@ from ..ir.clipping import COUNT_BOUND, ClipGroup, clip_groups, gradient_sigma
 from ..ir.core import Function, Module, OpBase, Role, Value, users
 from ..ir.stage import Stage
 from ..ir.types import Clipped, Example, Label, Mixed, Public, Scaled
+from ..ops.conv import Conv2dFilterGrad
 from ..ops.dp import (
     GRADIENT,
     QUANTILE,
@@ -34,7 +35,7 @@ from ..ops.dp import (
     ScaleRows,
     SelectRows,
 )
-from ..ops.elementwise import Fill
+from ..ops.elementwise import Add, Fill
 from ..ops.embedding import LookupGrad
 from ..ops.kinds import ExampleKind, Kind, PublicKind, TotalKind
 from ..ops.linear import MatMul
@@ -153,6 +154,10 @@ class _Flow:
         if clipped is not None:
             if isinstance(op, Reshape | Transpose):
                 return (clipped,)
+            # Reads of one parameter: the same factor clips their sums, and its norm has one term for them all.
+            same = isinstance(op, Add) and found == [clipped, clipped] and op.x.type == op.y.type
+            if same and isinstance(clipped.factor.op, ClipFactor):
+                return (clipped,)
             raise self._refusal(op, "a clipped sum reaches it without noise")
         if scaled is None:
             return tuple(_label_of(self.kinds[v]) for v in op.results)
@@ -175,12 +180,17 @@ class _Flow:
                 kind = self.kinds[x]
                 return isinstance(kind, ExampleKind) and kind.axis in {axis % x.tensor.rank for axis in op.axes}
             case MatMul(x=x, w=w):
-                rows = [self.kinds[v] for v in (x, w)]
-                ends = [
-                    ExampleKind(x.tensor.rank - (2 if op.ta else 1)),
-                    ExampleKind(w.tensor.rank - (1 if op.tb else 2)),
-                ]
-                return rows == ends
+                left, right = self.kinds[x], self.kinds[w]
+                ends = (x.tensor.rank - (2 if op.ta else 1), w.tensor.rank - (1 if op.tb else 2))
+                return (
+                    isinstance(left, ExampleKind)
+                    and isinstance(right, ExampleKind)
+                    and (left.axis, right.axis) == ends
+                    and (left.pre, left.post) == (right.pre, right.post)
+                )
+            case Conv2dFilterGrad(x=x, ct=ct):
+                kind = self.kinds[ct]
+                return self.kinds[x] == kind and isinstance(kind, ExampleKind) and kind.axis == 0
             case LookupGrad():
                 return True
             case _:

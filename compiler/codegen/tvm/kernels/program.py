@@ -10,20 +10,32 @@ from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, Tens
 from ..kit import Block, Buffer, Value
 from ..lower import Lowering
 from ..tvm_api import tirx
-from .compute import work
+from .compute import extent_guess, work
 
 STACK_BYTES = 16 * 1024
 
 PARALLEL_ELEMENTS = 4096
-"""Elements of the largest output from which parallel loops are run on several threads."""
+"""Elements of the largest output, or innermost iterations, from which parallel loops are run on several threads."""
 
 
 def emit_program(
     block: Block, buffers: Mapping[TensorDef, Buffer], program: Program, bound: Mapping[Node, Value], threads: bool
 ) -> None:
     """The statements of ``program``; a parallel loop runs on several threads where ``threads`` allows."""
-    made = max((work(output.shape, 1) for output in program.outputs), default=0)
+    made = max(_iterations(program.statements), *(work(output.shape, 1) for output in program.outputs))
     _Emission(block, dict(buffers), threads and made >= PARALLEL_ELEMENTS).run(program.statements, dict(bound))
+
+
+def _iterations(statements: tuple[Statement, ...]) -> int:
+    """Innermost iterations, with guesses for symbolic extents; loops whose extent is computed count once."""
+    found = 1
+    for statement in statements:
+        if isinstance(statement, Loop):
+            extent = statement.index.extent
+            found = max(found, _iterations(statement.body) * (1 if extent is None else extent_guess(extent)))
+        elif isinstance(statement, When):
+            found = max(found, _iterations(statement.then), _iterations(statement.otherwise))
+    return found
 
 
 class _Emission:
