@@ -11,7 +11,6 @@ from typing import cast
 from ..errors import PrivacyError
 from ..ir.bind import bind_op
 from ..ir.core import Value
-from ..ir.location import UNKNOWN
 from ..ir.types import DType, Sym, dim_div
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
@@ -58,7 +57,8 @@ class Gradient:
         self.materialised = best.gradients
         others = tuple(described(plan.cost) for plan in plans[1:])
         term = NormSq(best.term, self.request.param, cost.rule, cost.flops, cost.bytes, others)
-        return self.b(term, f"n2_{self.request.param}")
+        with self.b.at(leaves(self.request.uses[0])[0].loc):
+            return self.b(term, f"n2_{self.request.param}")
 
     def clipped_sum(self, c: Value) -> Value:
         """``sum_i c_i g_i``."""
@@ -135,7 +135,7 @@ class Gradient:
         b = OpBuilder()
         blocks = self._factors(b)
         lefts, rights = tuple(block.left for block in blocks), tuple(block.right for block in blocks)
-        with b.at(self.request.uses[0].op.loc if self.request.uses[0].op is not None else UNKNOWN):
+        with b.at(leaves(self.request.uses[0])[0].loc):
             if cost.rule == "outer":
                 term = b.mul(_square_sum(b, lefts[0]), _square_sum(b, rights[0]))
             elif cost.rule == "gram":
@@ -187,7 +187,8 @@ class Gradient:
         total = self._example_grad(b, self.request.uses[0])
         for use in self.request.uses[1:]:
             total = b.add(total, self._example_grad(b, use))
-        total.hint = f"gi_{self.request.param}"
+        if total.op in b.ops:
+            total.hint = f"gi_{self.request.param}"
         mapped = any(isinstance(op, Map) for op in b.ops)
         if cost is None or mapped:
             size = total.tensor.numel

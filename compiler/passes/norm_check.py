@@ -13,7 +13,7 @@ from ..ir.types import DType, TensorType, static_shape
 from ..ops.dp import ClipFactor, ClippedSum, ScaleRows, SelectRows
 from ..ops.elementwise import Fill
 from ..ops.region import Environment, evaluate_op
-from ..ops.shape import Reshape
+from ..ops.shape import Reshape, Transpose
 from ..ops.state import Read
 from .separability import BATCH
 
@@ -84,14 +84,14 @@ def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Val
 
 
 def _root(value: Value) -> Value:
-    """The value behind reshapes, which passes may compose."""
-    while isinstance(value.op, Reshape):
+    """The value behind reshapes and transposes, which passes may compose or take back."""
+    while isinstance(value.op, Reshape | Transpose):
         value = value.op.x
     return value
 
 
 def _between(results: tuple[Value, ...], leaves: Set[Value]) -> list[OpBase]:
-    """The ops that ``results`` need, in order, back to ``leaves`` (or to reshapes of them) and to parameters."""
+    """The ops that ``results`` need, in order, back to ``leaves`` and to parameters."""
     order: list[OpBase] = []
     seen: set[OpBase] = set()
 
