@@ -4,7 +4,7 @@
 artifact. ``epsilon_report`` and ``compose`` serve ``fluidc privacy``.
 """
 
-from .accounting import compose, epsilon, rdp_epsilon
+from .accounting import Run, compose, epsilon, rdp_epsilon
 from .cache import Cache
 from .mechanism import Adjacency, Mechanism, Sampler, inclusion_threshold
 from .plan import FLOAT32_SLACK, Budget, PrivacyPlan, resolve
@@ -20,6 +20,7 @@ __all__ = [
     "EpsilonTable",
     "Mechanism",
     "PrivacyPlan",
+    "Run",
     "Sampler",
     "compose",
     "epsilon",

@@ -131,7 +131,7 @@ def step_pld(mechanism: Mechanism, interval: float) -> _Pld:
         )
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def composed_pld(mechanism: Mechanism, steps: int, interval: float) -> _Pld:
     """Return the PLD of ``steps`` ≥ 1 steps."""
     if mechanism.is_gaussian:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from ..errors import PrivacyError
-from .accounting import REPORT_INTERVAL, SEARCH_INTERVAL, epsilon
+from .accounting import REPORT_INTERVAL, SEARCH_INTERVAL, Run, epsilon
 from .mechanism import Mechanism
 
 FINITE_BIT_SHARE = 0.01
@@ -33,9 +33,15 @@ Cost = Callable[[float], float]
 
 
 def sigma_for(
-    mechanism: Mechanism, steps: int, target: float, delta: float, slack: float, where: str | None = None
+    mechanism: Mechanism,
+    steps: int,
+    target: float,
+    delta: float,
+    slack: float,
+    where: str | None = None,
+    prior: Sequence[Run] = (),
 ) -> float:
-    """Return the least σ, to about 1e-4, with ε(δ) ≤ ``target`` after ``steps`` steps.
+    """Return the least σ, to about 1e-4, with ε(δ) ≤ ``target`` after ``steps`` steps, and after ``prior``.
 
     Args:
         mechanism: Sampler, rate and adjacency; its own noise is ignored.
@@ -44,30 +50,34 @@ def sigma_for(
         delta: δ of the promise.
         slack: The accountant's σ' is σ/(1+slack).
         where: The user's line, for errors.
+        prior: Earlier runs on the same data, which the target covers too.
 
     Returns:
         σ, rounded up to 6 significant digits; its finite-bit cost is below δ/100.
 
     Raises:
-        PrivacyError: No σ up to 1e6 reaches the target.
+        PrivacyError: No σ up to 1e6 reaches the target, or the earlier runs have used it up.
     """
+    _check_prior(prior, target, delta, where)
 
     def cost_at(interval: float) -> Cost:
         def cost(sigma: float) -> float:
-            return epsilon([(replace(mechanism, noise=sigma / (1.0 + slack)), steps)], delta, interval)
+            return epsilon([*prior, (replace(mechanism, noise=sigma / (1.0 + slack)), steps)], delta, interval)
 
         return cache(cost)
 
     floor = _round_up(_finite_bit_floor(mechanism, steps, delta) * (1.0 + slack))
     guess = _central_limit_noise(mechanism, steps, target, delta) * (1.0 + slack)
     coarse, fine = cost_at(_first_interval(target)), cost_at(REPORT_INTERVAL)
-    sigma = _least_noise(max(floor, _round_up(guess)), floor, target, coarse, _NEAR_COARSE)
+    growth, least_slope = (2.0, 0.02) if prior else (1.01, 1.0)
+    sigma = _least_noise(max(floor, _round_up(guess)), floor, target, coarse, _NEAR_COARSE, 1.0, growth)
     if sigma <= MAX_NOISE:
-        slope = max(1.0, math.log(coarse(sigma) / coarse(sigma * 1.01)) / math.log(1.01))
-        sigma = _least_noise(sigma, floor, target, fine, _NEAR, slope)
+        slope = max(least_slope, math.log(coarse(sigma) / coarse(sigma * 1.01)) / math.log(1.01))
+        sigma = _least_noise(sigma, floor, target, fine, _NEAR, slope, growth)
     if sigma > MAX_NOISE:
+        after = " after the earlier runs" if prior else ""
         raise PrivacyError(
-            f"epsilon={target:g} cannot be reached in max_steps={steps} at delta={delta:g}",
+            f"epsilon={target:g} cannot be reached in max_steps={steps} at delta={delta:g}{after}",
             where=where,
             hint="ask for a larger epsilon, fewer steps, or smaller lots",
         )
@@ -75,21 +85,25 @@ def sigma_for(
     return sigma
 
 
-def steps_for(mechanism: Mechanism, target: float, delta: float, where: str | None = None) -> int:
+def steps_for(
+    mechanism: Mechanism, target: float, delta: float, where: str | None = None, prior: Sequence[Run] = ()
+) -> int:
     """Return the most steps, to about 1e-4 in ε, with ε(δ) ≤ ``target`` and a finite-bit cost below δ/100.
 
-    Samplers that go by epochs get whole epochs. At most 10,000,000 steps.
+    ``prior`` are earlier runs on the same data, which the target covers too. Samplers that go by epochs get whole
+    epochs. At most 10,000,000 steps.
 
     Raises:
         PrivacyError: Not even one step (or epoch) stays within the target.
     """
+    _check_prior(prior, target, delta, where)
     unit = 1 if mechanism.sampler == "poisson" else mechanism.steps_per_epoch
     bits = mechanism.finite_bit_delta(unit)
     most = MAX_STEPS // unit if bits == 0 else min(MAX_STEPS // unit, int(FINITE_BIT_SHARE * delta / bits))
 
     def cost_at(interval: float) -> Cost:
         def cost(count: float) -> float:
-            return epsilon([(mechanism, int(count) * unit)], delta, interval)
+            return epsilon([*prior, (mechanism, int(count) * unit)], delta, interval)
 
         return cache(cost)
 
@@ -100,12 +114,13 @@ def steps_for(mechanism: Mechanism, target: float, delta: float, where: str | No
     if first > target:
         raise PrivacyError(
             f"one {'step' if mechanism.sampler == 'poisson' else 'epoch'} at this sigma costs "
-            f"epsilon={first:.4g}, more than epsilon={target:g}",
+            f"epsilon={first:.4g}{' with the earlier runs' if prior else ''}, more than epsilon={target:g}",
             where=where,
             hint="raise sigma, or leave it out and state max_steps: sigma is then calibrated",
         )
-    count = _most_counts(1, most, target, coarse, _NEAR_COARSE) if coarse(1) <= target else 1
-    count = _most_counts(count, most, target, fine, _NEAR)
+    growth = 2.0 if prior else 1.0
+    count = _most_counts(1, most, target, coarse, _NEAR_COARSE, growth) if coarse(1) <= target else 1
+    count = _most_counts(count, most, target, fine, _NEAR, growth)
     assert fine(count) <= target, (count, target)
     return count * unit
 
@@ -128,15 +143,30 @@ def finite_bit_error(mechanism: Mechanism, steps: int, delta: float, where: str 
     )
 
 
-def _least_noise(start: float, floor: float, target: float, cost: Cost, near: float, slope: float = 1.0) -> float:
+def _check_prior(prior: Sequence[Run], target: float, delta: float, where: str | None) -> None:
+    """Raise PrivacyError where the earlier runs leave nothing of ``target``."""
+    spent = epsilon(prior, delta)
+    if spent >= target:
+        raise PrivacyError(
+            f"the earlier runs alone cost epsilon={spent:.4g} at delta={delta:g}: nothing is left of "
+            f"epsilon={target:g}",
+            where=where,
+            hint="state a larger epsilon, which is then that of all runs together, or stop here",
+        )
+
+
+def _least_noise(
+    start: float, floor: float, target: float, cost: Cost, near: float, slope: float, growth: float
+) -> float:
     """Return a feasible σ ≥ ``floor`` with ε near the target; one above MAX_NOISE where there is none.
 
-    ``slope`` estimates −d log ε / d log σ, which is at least about 1.
+    ``slope`` estimates −d log ε / d log σ, which is at least about 1 where there are no earlier runs; ``growth`` is
+    the least factor of a step upwards.
     """
     feasible, infeasible = start, 0.0
     while cost(feasible) > target and feasible <= MAX_NOISE:
         infeasible = feasible
-        feasible = _round_up(feasible * _within(cost(feasible) / target, 1.01, 2.0))
+        feasible = _round_up(feasible * _within(cost(feasible) / target, growth, 2.0))
     while not infeasible and feasible > floor and cost(feasible) < target * (1.0 - near):
         step = (cost(feasible) / (target * (1.0 - near / 2))) ** (1.0 / slope)
         lower = max(floor, _round_up(feasible * _within(step, 0.5, 1.0)))
@@ -149,11 +179,14 @@ def _least_noise(start: float, floor: float, target: float, cost: Cost, near: fl
     return _close_in(feasible, infeasible, target, cost, near, _round_up) if infeasible else feasible
 
 
-def _most_counts(feasible: int, most: int, target: float, cost: Cost, near: float) -> int:
-    """Return a feasible count ≤ ``most`` with ε near the target, going up from a feasible one."""
+def _most_counts(feasible: int, most: int, target: float, cost: Cost, near: float, growth: float) -> int:
+    """Return a feasible count ≤ ``most`` with ε near the target, going up from a feasible one.
+
+    ``growth`` is the least factor of a step upwards.
+    """
     while feasible < most and cost(feasible) < target * (1.0 - near):
         # ε grows about like √T; the factor is kept within bounds where that law is far off.
-        factor = _within((target / max(cost(feasible), 1e-9)) ** 2, 1.0, 8.0)
+        factor = _within((target / max(cost(feasible), 1e-9)) ** 2, growth, 8.0)
         higher = min(most, max(feasible + 1, math.ceil(feasible * factor)))
         if cost(higher) > target:
             return int(_close_in(feasible, higher, target, cost, near, math.floor))

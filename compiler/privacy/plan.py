@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import PrivacyError
-from .accounting import check_delta
+from .accounting import Run, check_delta
 from .accounting import epsilon as epsilon_of
 from .cache import Cache, Key, Numbers, user_cache
 from .calibrate import check_finite_bits, sigma_for, steps_for
@@ -74,6 +75,7 @@ class PrivacyPlan:
         budget: The accounted promise; None when there is none.
         reason: Why there is none; empty with a budget.
         warnings: What the user should be told, one sentence each.
+        joint: ε at the same δ of all steps together with those of earlier runs; None where none were given.
     """
 
     clip: float
@@ -87,6 +89,7 @@ class PrivacyPlan:
     budget: Budget | None
     reason: str
     warnings: tuple[str, ...]
+    joint: float | None = None
 
 
 def resolve(
@@ -104,6 +107,7 @@ def resolve(
     slack: float = FLOAT32_SLACK,
     where: str | None = None,
     cache: Cache | None = None,
+    prior: Sequence[Run] = (),
 ) -> PrivacyPlan:
     """Return the plan for ``Dpsgd``'s arguments; fluid's ``batch_size`` is ``lot``.
 
@@ -125,6 +129,8 @@ def resolve(
         slack: ≥ 0; 0 for the integer mechanism.
         where: The user's line, for errors.
         cache: Where answers are kept; None is the user's cache directory.
+        prior: Earlier runs on the same data. ``epsilon`` is then that of all runs together; the budget of the plan
+            stays that of this run alone.
 
     Raises:
         PrivacyError: An argument out of range, an invalid pair of sampler and adjacency, a promise that the
@@ -189,11 +195,13 @@ def resolve(
             hint="leave sigma out and state epsilon: sigma is then calibrated",
         )
     mechanism = Mechanism(drawn, relation, plan.q_num, noise, per_epoch)
-    plan = _solve(plan, mechanism, sigma, max_steps, epsilon, delta, where, cache)
+    plan = _solve(plan, mechanism, sigma, max_steps, epsilon, delta, where, cache, tuple(prior))
     assert plan.budget is not None
-    if epsilon is not None and plan.budget.epsilon > epsilon:
+    cost = plan.budget.epsilon if plan.joint is None else plan.joint
+    if epsilon is not None and cost > epsilon:
+        together = "" if plan.joint is None else " with the earlier runs"
         raise PrivacyError(
-            f"sigma={plan.sigma:g} over max_steps={max_steps} costs epsilon={plan.budget.epsilon:.4g} "
+            f"sigma={plan.sigma:g} over max_steps={max_steps} costs epsilon={cost:.4g}{together} "
             f"at delta={delta:g}, more than epsilon={epsilon:g}",
             where=where,
             hint="leave one of the three out: it is then computed from the other two",
@@ -210,29 +218,32 @@ def _solve(
     delta: float,
     where: str | None,
     cache: Cache | None,
+    prior: tuple[Run, ...],
 ) -> PrivacyPlan:
-    """Return ``plan`` with σ, T and the budget filled in."""
+    """Return ``plan`` with σ, T, the budget and the joint cost filled in."""
 
     def compute() -> Numbers:
         solved, steps = sigma, max_steps
         if solved is None:
             assert steps is not None
             assert target is not None
-            solved = sigma_for(mechanism, steps, target, delta, plan.slack, where)
+            solved = sigma_for(mechanism, steps, target, delta, plan.slack, where, prior)
         step = replace(mechanism, noise=solved / (1.0 + plan.slack))
         if steps is None:
             assert target is not None
-            steps = steps_for(step, target, delta, where)
+            steps = steps_for(step, target, delta, where, prior)
         bits = check_finite_bits(step, steps, delta, where)
-        return [[solved, steps, epsilon_of([(step, steps)], delta), bits]]
+        joint = [epsilon_of([*prior, (step, steps)], delta)] if prior else []
+        return [[solved, steps, epsilon_of([(step, steps)], delta), bits, *joint]]
 
     given = None if sigma is not None and max_steps is not None else target
-    key: Key = ("plan", *mechanism_key(mechanism), plan.slack, sigma, max_steps, given, delta)
+    before = [part for run, count in prior for part in (*mechanism_key(run), run.noise, count)]
+    key: Key = ("plan", *mechanism_key(mechanism), plan.slack, sigma, max_steps, given, delta, *before)
     store = user_cache() if cache is None else cache
-    [[solved, steps, bound, bits]] = store.get(key, compute)
+    [[solved, steps, bound, bits, *joint]] = store.get(key, compute)
     step = replace(mechanism, noise=solved / (1.0 + plan.slack))
     budget = Budget(step, delta, int(steps), bound, bits)
-    return replace(plan, sigma=solved, max_steps=int(steps), budget=budget)
+    return replace(plan, sigma=solved, max_steps=int(steps), budget=budget, joint=joint[0] if joint else None)
 
 
 def _unaccounted(

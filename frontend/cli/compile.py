@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(min=1), help="Physical rows of a step; any number if left out.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a step; all cores if left out.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="For what the script leaves unseeded; never noise.")
-@click.option("--prior", type=click.Path(exists=True, path_type=Path), help="Ledger of earlier runs on the data.")
+@click.option(
+    "--prior", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="LEDGER",
+    help="Earlier runs on the same data: epsilon is then that of all runs together; may be repeated.",
+)  # fmt: skip
 @click.option("--dump-ir", type=click.Path(file_okay=False, path_type=Path), help="Write the IR after every pass.")
 @click.option("--print-ir-after-all", is_flag=True, help="Print the IR after every pass, to standard error.")
 @click.option("--print-ir-after", multiple=True, metavar="PASS", help="Print the IR after this pass.")
@@ -40,7 +43,7 @@ def command(
     batch: int | None,
     threads: int | None,
     seed: int | None,
-    prior: Path | None,
+    prior: tuple[Path, ...],
     dump_ir: Path | None,
     print_ir_after_all: bool,
     print_ir_after: tuple[str, ...],
@@ -59,6 +62,7 @@ def command(
     from ...compiler.codegen.target import check_target
     from ...compiler.driver import compile_source
     from .observe import Observing
+    from .privacy import runs_in
     from .source import Overrides, Request, lowered
 
     check_target(target)
@@ -66,7 +70,8 @@ def command(
     watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     path, name = script
     overrides = Overrides(**privacy)
-    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides)
+    earlier = tuple(run for ledger in prior for run in runs_in(ledger))
+    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides, earlier)
     _tell(f"running {path} up to its first training step")
     made = lowered(request)
     seconds = made.seconds
@@ -74,7 +79,6 @@ def command(
     if plan is not None:
         for warning in plan.warnings:
             _tell(f"warning: {warning}")
-    joint = None if prior is None else _with_prior(prior, plan, overrides.epsilon)
     if target == "cpu":
         _tell("importing tvm")
         seconds["import tvm"] = _import_tvm()
@@ -87,7 +91,7 @@ def command(
     artifact.write(output)
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     seconds["passes"] = sum(taken for _, taken in passes)
-    for line in _summary(request.path, made, compiled, seconds, joint):
+    for line in _summary(request.path, made, compiled, seconds):
         click.echo(line)
     if detail_wanted():
         for number, (step, taken) in enumerate(passes, start=1):
@@ -117,33 +121,7 @@ def _import_tvm() -> float:
     return time.perf_counter() - start
 
 
-def _with_prior(prior: Path, plan: PrivacyPlan | None, epsilon: float | None) -> float:
-    """ε of the earlier runs and all steps of this one together."""
-    from ...compiler.errors import PrivacyError
-    from ...compiler.privacy import compose
-    from .privacy import runs_in
-
-    if plan is None or plan.budget is None:
-        raise PrivacyError(
-            "--prior: the program to be compiled has no privacy budget that could be added",
-            where=str(prior),
-            hint="state dataset_size, delta, max_steps and sigma or epsilon in Dpsgd",
-        )
-    budget = plan.budget
-    joint = compose([*runs_in(prior), (budget.mechanism, budget.max_steps)], budget.delta)
-    if epsilon is not None and joint > epsilon:
-        raise PrivacyError(
-            f"with the earlier runs this one costs epsilon={joint:.4g} at delta={budget.delta:g}, "
-            f"more than --epsilon {epsilon:g}",
-            where=str(prior),
-            hint="state a larger sigma or fewer max_steps in Dpsgd",
-        )
-    return joint
-
-
-def _summary(
-    path: Path, made: Lowered, compiled: Compiled, seconds: dict[str, float], joint: float | None
-) -> list[str]:
+def _summary(path: Path, made: Lowered, compiled: Compiled, seconds: dict[str, float]) -> list[str]:
     """What was compiled, in lines for people."""
     manifest, source = compiled.manifest, made.source
     call = made.chosen.call
@@ -160,7 +138,7 @@ def _summary(
         ("parameters", f"{count} in {len(trainable)} variables"),
     ]
     if source.plan is not None:
-        rows += _privacy_rows(source.plan, joint)
+        rows += _privacy_rows(source.plan, made.joint)
     order = ("script", "accounting", "lowering", "passes", "codegen", "import tvm")
     times = ", ".join(f"{phase} {seconds[phase]:.2f} s" for phase in order if phase in seconds)
     return [f"{title:<12}{text}" for title, text in [*rows, ("time", times)]]
@@ -179,7 +157,7 @@ def _privacy_rows(plan: PrivacyPlan, joint: float | None) -> list[tuple[str, str
         ("", f"{constants}; {plan.sampler} lots, {plan.adjacency} neighbours"),
     ]
     if joint is not None:
-        rows.append(("", f"ε = {joint:.4f} with the earlier runs"))
+        rows.append(("", f"ε = {joint:.4f} together with the earlier runs"))
     return rows
 
 

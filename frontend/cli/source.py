@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...compiler.driver import Source
 from ...compiler.errors import PrivacyError
-from ...compiler.privacy import PrivacyPlan
+from ...compiler.privacy import Run
 from ..framework import Operator
 from ..lower import lower
 from ..lower.module import privacy_config
@@ -46,6 +46,7 @@ class Request:
         fetches: Names to return beside those that the script fetches.
         seed: Of initialisers and dropout that the script leaves unseeded.
         overrides: Privacy arguments.
+        prior: Earlier runs on the same data, which the program's epsilon covers too.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Request:
     fetches: tuple[str, ...] = ()
     seed: int | None = None
     overrides: Overrides = field(default_factory=Overrides)
+    prior: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ class Lowered:
         source: Ready for `compile_source`.
         chosen: The program.
         seconds: By phase: ``script``, ``accounting`` (private programs), ``lowering``.
+        joint: ε of this run and the earlier ones; None where none were named.
     """
 
     source: Source
     chosen: Chosen
     seconds: dict[str, float]
+    joint: float | None = None
 
 
 def lowered(request: Request) -> Lowered:
@@ -79,18 +83,25 @@ def lowered(request: Request) -> Lowered:
         FluidcError: What the script, fluid or the accountant refuses.
     """
     seconds: dict[str, float] = {}
+    joint: float | None = None
     start = time.perf_counter()
     chosen = choose(run_script(request.path, request.arguments), request.name)
     seconds["script"] = time.perf_counter() - start
     record = chosen.program.global_block().private_backward()
     if record is not None:
         start = time.perf_counter()
-        _account(record, request.overrides)
+        joint = _account(record, request.overrides, request.prior)
         seconds["accounting"] = time.perf_counter() - start
     elif stated := request.overrides.stated:
         option = "--" + next(iter(stated)).replace("_", "-")
         raise PrivacyError(
             f"{option} states privacy for a program that is not private",
+            where=str(request.path),
+            hint="train it by fluid.optimizer.Dpsgd, or name the private program: SCRIPT.py:NAME",
+        )
+    if record is None and request.prior:
+        raise PrivacyError(
+            "--prior counts earlier runs in for a program that is not private",
             where=str(request.path),
             hint="train it by fluid.optimizer.Dpsgd, or name the private program: SCRIPT.py:NAME",
         )
@@ -106,19 +117,31 @@ def lowered(request: Request) -> Lowered:
     if request.seed is not None:
         source = replace(source, seed=request.seed)
     seconds["lowering"] = time.perf_counter() - start
-    return Lowered(source, chosen, seconds)
+    return Lowered(source, chosen, seconds, joint)
 
 
-def _account(record: Operator, overrides: Overrides) -> PrivacyPlan:
+def _account(record: Operator, overrides: Overrides, prior: tuple[Run, ...]) -> float | None:
     """Put the overrides into the record, and have the accountant's answers computed and stored.
 
-    What follows then finds them, so that the time they take is told apart from the compiler's own.
+    What follows then finds them, so that the time they take is told apart from the compiler's own. With earlier runs,
+    sigma and max_steps are settled here, such that all runs together keep the stated epsilon; returned is what they
+    cost together.
     """
     spec = record.attr("privacy")
     if overrides.stated:
         spec = replace(spec, **overrides.stated)
         record.set_attr("privacy", spec)
-    _, plan = privacy_config(spec, record.loc.place)
+    _, plan = privacy_config(spec, record.loc.place, prior)
+    if prior and plan.joint is None:
+        raise PrivacyError(
+            f"--prior: this run has no epsilon that could be added to the earlier ones: {plan.reason}",
+            where=record.loc.place,
+            hint="state dataset_size, delta, max_steps and sigma or epsilon in Dpsgd",
+        )
+    if prior:
+        spec = replace(spec, sigma=plan.sigma, max_steps=plan.max_steps, epsilon=None)
+        record.set_attr("privacy", spec)
+        privacy_config(spec, record.loc.place)
     if plan.budget is not None:
         plan.budget.table()
-    return plan
+    return plan.joint

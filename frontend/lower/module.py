@@ -10,7 +10,7 @@ from ...compiler.errors import LoweringError, PrivacyError
 from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import Dim, DType, Sym, TensorType
-from ...compiler.privacy import PrivacyPlan, resolve
+from ...compiler.privacy import PrivacyPlan, Run, resolve
 from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
@@ -105,8 +105,13 @@ def privacy_spec(program: Program) -> PrivacySpec | None:
     return private[0].attr("privacy") if private else None
 
 
-def privacy_config(spec: PrivacySpec, where: str | None = None) -> tuple[PrivacyConfig, PrivacyPlan]:
-    """The compiler's constants and the accountant's plan for what a script states; may calibrate sigma (seconds)."""
+def privacy_config(
+    spec: PrivacySpec, where: str | None = None, prior: Sequence[Run] = ()
+) -> tuple[PrivacyConfig, PrivacyPlan]:
+    """The compiler's constants and the accountant's plan for what a script states; may calibrate sigma (seconds).
+
+    ``prior`` are earlier runs on the same data, which the stated epsilon covers too.
+    """
     if spec.mechanism != "gaussian" or spec.clipping != "flat":
         raise PrivacyError(
             f"Dpsgd(mechanism={spec.mechanism!r}, clipping={spec.clipping!r}) cannot be compiled yet",
@@ -125,6 +130,7 @@ def privacy_config(spec: PrivacySpec, where: str | None = None) -> tuple[Privacy
         sampler=spec.sampler,
         adjacency=spec.adjacency,
         where=where,
+        prior=prior,
     )
     config = PrivacyConfig(clip=plan.clip, lot=plan.lot, sigma=plan.sigma, slack=plan.slack)
     return config, plan

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from dp_accounting import get_epsilon_gaussian
 
 from fluidc.frontend.cli import main
 from fluidc.runtime.artifact import Artifact
@@ -242,10 +243,40 @@ def test_earlier_runs_are_added(folder: Path) -> None:
             ledger.step()
     _, said = compiled(name, "--prior", "run")
     # Eight full-batch releases instead of four.
-    assert "ε = 15.4755" in said.split("with the earlier runs")[0].splitlines()[-1]
+    assert "ε = 15.4755" in said.split("together with the earlier runs")[0].splitlines()[-1]
     said = refused("compile", name, "-o", "o.fluidc", "--target", "reference", "--prior", "run", "--epsilon", "13")
-    assert "with the earlier runs this one costs epsilon=15.48" in said
+    assert "costs epsilon=15.48 with the earlier runs" in said
+    said = refused("compile", f"{name}:plain", "-o", "o.fluidc", "--target", "reference", "--prior", "run")
+    assert "--prior counts earlier runs in for a program that is not private" in said
     assert read_ledger("run")[1].totals.steps == 4
+
+
+def test_the_noise_is_calibrated_to_the_budget_that_earlier_runs_leave(folder: Path) -> None:
+    name = script("")
+    first = compiled(name)[0].manifest.privacy
+    assert first is not None
+    for run in ("one", "two"):
+        with Ledger.open(run, first) as ledger:
+            for _ in range(2):
+                ledger.step()
+    stated = MODEL.replace("sigma=1.0,", "sigma=None, epsilon=15.0,")
+    assert stated != MODEL
+    free = script("", before=stated)
+    alone, _ = compiled(free)
+    after, said = compiled(free, "--prior", "one", "--prior", "two")
+    before, left = alone.manifest.privacy, after.manifest.privacy
+    assert before is not None
+    assert left is not None
+    assert left.sigma > before.sigma
+    assert left.max_steps == 4
+    # One Gaussian of the joint precision: 4 releases at sigma 1, and 4 at the calibrated one.
+    joint = float(re.findall(r"ε = ([\d.]+) together with the earlier runs", said)[0])
+    assert 15.0 * (1 - 2e-3) <= joint <= 15.0
+    exact = get_epsilon_gaussian((4 / first.sigma**2 + 4 / left.sigma**2) ** -0.5 / (1 + 2**-10), 1e-5)
+    assert joint == pytest.approx(exact, abs=1e-3)
+    assert left.epsilon(4, 1e-5) < 15.0
+    said = refused("compile", free, "-o", "o.fluidc", "--target", "reference", "--prior", "one", "--epsilon", "5")
+    assert "the earlier runs alone cost epsilon=" in said
 
 
 def test_batch_and_seed(folder: Path) -> None:

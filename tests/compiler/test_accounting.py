@@ -166,6 +166,50 @@ def test_sigma_is_calibrated(q: float, steps: int, target: float, sigma: float) 
     assert plan.budget.epsilon == epsilon([(plan.budget.mechanism, steps)], 1e-5)
 
 
+@pytest.mark.parametrize("spent", [50, 400])
+def test_sigma_leaves_room_for_earlier_runs(spent: int) -> None:
+    prior = [(poisson(0.01, 1.0), spent)]
+    plan = resolve(
+        clip=1.0, lot=10, sample_rate=0.01, max_steps=500, epsilon=2.0, delta=1e-5, slack=0, cache=NOWHERE, prior=prior
+    )
+    assert plan.budget is not None
+    assert plan.joint == epsilon([*prior, (plan.budget.mechanism, 500)], 1e-5)
+    assert 2.0 * (1 - 1e-3) <= plan.joint <= 2.0
+    assert plan.budget.epsilon == epsilon([(plan.budget.mechanism, 500)], 1e-5) < 2.0
+
+
+def test_steps_leave_room_for_earlier_runs() -> None:
+    def of(prior: list[tuple[Mechanism, int]]):
+        plan = resolve(
+            clip=1.0, lot=10, sample_rate=0.01, sigma=1.0, epsilon=2.0, delta=1e-5, slack=0, cache=NOWHERE, prior=prior
+        )
+        assert plan.max_steps is not None
+        return plan.max_steps, plan.joint
+
+    alone, none = of([])
+    assert none is None
+    # The same mechanism as before: what is left is the difference.
+    after, joint = of([(poisson(0.01, 1.0), 300)])
+    assert after == pytest.approx(alone - 300, rel=2e-3)
+    assert joint is not None
+    assert 2.0 * (1 - 1e-3) <= joint <= 2.0
+
+
+def test_earlier_runs_that_used_up_the_budget() -> None:
+    def given(prior: list[tuple[Mechanism, int]], sigma: float | None = None):
+        return resolve(
+            clip=1, lot=9, sample_rate=1, delta=1e-5, epsilon=9, sigma=sigma, max_steps=100, cache=NOWHERE, prior=prior
+        )
+
+    with pytest.raises(PrivacyError, match=r"earlier runs alone cost epsilon=9.99.*nothing is left of epsilon=9"):
+        given([(poisson(1, 5.0), 100)])
+    with pytest.raises(PrivacyError, match=r"costs epsilon=[\d.]+ with the earlier runs at delta=1e-05, more than"):
+        given([(poisson(1, 7.0), 100)], sigma=7.0)
+    shuffled = Mechanism("shuffle", "zero-out", inclusion_threshold(0.05), 30.0, steps_per_epoch=20)
+    with pytest.raises(PrivacyError, match="different adjacencies"):
+        given([(shuffled, 20)])
+
+
 def test_slack_is_paid_for_in_noise() -> None:
     plan = resolve(clip=1.0, lot=10, sample_rate=1, max_steps=100, epsilon=8, delta=1e-4, cache=NOWHERE)
     assert plan.budget is not None
