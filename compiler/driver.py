@@ -24,10 +24,11 @@ from ..runtime.privacy import (
 from .codegen.built import BuildOptions, Built
 from .codegen.target import build
 from .errors import PrivacyError
-from .ir.core import Function, Module, PrivacyConfig, StateDecl
+from .ir.core import Function, Module, PrivacyConfig, StateDecl, walk
 from .ir.printer import to_text
 from .ir.stage import Stage
 from .ir.types import Shape
+from .ops.dpsgd import Dpsgd
 from .ops.state import Write, state_of
 from .passes.manager import Observer, Trace, run_passes
 from .pipeline import pipeline, stage_ends
@@ -149,8 +150,19 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
         state=tuple(_state(declaration) for declaration in module.state),
         functions=tuple(_function(module, function) for function in module.functions),
         privacy=privacy_block(source),
+        caution=_caution(module),
         seed=source.seed,
     )
+
+
+def _caution(module: Module) -> str:
+    """What readers of the artifact must be told first."""
+    if any(isinstance(op, Dpsgd) for function in module.functions for op in walk(function.ops)):
+        return (
+            "NOT PRIVATE: Dpsgd(mechanism='paddle') is Paddle's own kernel, for comparison. It clips whole batch "
+            "gradients and adds one number seeded by the clock; no epsilon holds."
+        )
+    return ""
 
 
 def feed_specs(source: Source) -> tuple[FeedSpec, ...]:
@@ -182,7 +194,7 @@ def _state(declaration: StateDecl) -> StateSpec:
 def _function(module: Module, function: Function) -> FunctionSpec:
     inputs = [Binding("state", name) for name in state_of(module, function)]
     for param in function.params:
-        inputs.append(Binding("feed", param.name) if param.role == "feed" else Binding(param.role))
+        inputs.append(Binding(param.role, param.name if param.role in ("feed", "noise") else ""))
     outputs: list[OutputSpec] = []
     for out in function.outputs:
         kind = out.value.tensor
@@ -222,6 +234,7 @@ def privacy_block(source: Source) -> PrivacySpec | None:
         clip=config.clips if config.clipping == "per-group" else config.clip,
         lot=config.lot,
         sigma=config.sigma,
+        grid_bits=None,
         slack=config.slack,
         sampler=plan.sampler,
         adjacency=plan.adjacency,

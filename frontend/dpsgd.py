@@ -123,6 +123,12 @@ class DpsgdOptimizer(Optimizer):
                 f"adjacency {adjacency!r} does not go with the sampler {sampler!r}",
                 f"use one of {', '.join(ADJACENCY[sampler])}",
             )
+        if mechanism == "paddle" and (epsilon is not None or clipping != "flat"):
+            asked = f"epsilon={epsilon!r}" if epsilon is not None else f"clipping={clipping!r}"
+            raise _refuse(
+                f"{asked} is stated for mechanism='paddle', Paddle's own kernel, which is not private",
+                "leave mechanism out: the default has the noise that is accounted for",
+            )
         _check_budget(batch_size, dataset_size, sample_rate, delta, max_steps, epsilon)
         given = None if isinstance(sigma, _Documented) else sigma
         stated = [("clip", clip), ("batch_size", batch_size)]
@@ -147,6 +153,7 @@ class DpsgdOptimizer(Optimizer):
             mechanism=mechanism,
             documented_defaults=defaults,
         )
+        self._seed: int | None = None  # fluid's private attribute: seeds the kernel of mechanism="paddle"
         if mechanism == "paddle":
             warnings.warn(
                 'Dpsgd(mechanism="paddle") reproduces Paddle\'s kernel, which clips whole batch gradients and adds '
@@ -196,7 +203,8 @@ class DpsgdOptimizer(Optimizer):
             # What is private is the gradient; the update itself is plain SGD.
             return param.block.append_op("sgd", inputs, {"ParamOut": [param]})
         spec = self.privacy
-        attrs = {"clip": spec.clip, "batch_size": spec.lot, "sigma": spec.sigma or float(_SIGMA), "seed": 0}
+        sigma = float(_SIGMA) if spec.sigma is None else spec.sigma
+        attrs = {"clip": spec.clip, "batch_size": spec.lot, "sigma": sigma, "seed": self._seed or 0}
         return param.block.append_op("dpsgd", inputs, {"ParamOut": [param]}, attrs)
 
 

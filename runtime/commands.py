@@ -203,6 +203,8 @@ def _show_result(session: Session, result: RunResult) -> None:
         if value.size == 1:
             mark = "  (NOT PRIVATE)" if name in marked and session.model.private else ""
             print(f"{name} of the last step: {value.reshape(()).item():.6g}{mark}")
+    if session.model.manifest.caution:
+        print(session.model.manifest.caution)
     if result.spent is not None:
         spec = session.model.manifest.privacy
         of = f" of {spec.max_steps}" if spec is not None and spec.max_steps is not None else ""
@@ -243,6 +245,8 @@ def _described(path: Path, artifact: Artifact) -> Iterator[str]:
     machine = " ".join(part for part in (target.triple, target.cpu, *target.features) if part)
     built = f"{target.kind} ({machine})" if machine else target.kind
     yield f"{path}: compiled by fluidc {manifest.fluidc_version} for {built}"
+    if manifest.caution:
+        yield manifest.caution
     yield f"batch      {'any number of rows' if manifest.batch is None else f'{manifest.batch} rows'}"
     yield f"seed       {'a fresh one per run' if manifest.seed is None else manifest.seed}"
     yield "feeds"
@@ -275,7 +279,7 @@ def _described(path: Path, artifact: Artifact) -> Iterator[str]:
 def _described_privacy(artifact: Artifact) -> Iterator[str]:
     spec = artifact.manifest.privacy
     if spec is None:
-        yield "privacy    none: an ordinary program"
+        yield f"privacy    none: {artifact.manifest.caution or 'an ordinary program'}"
         return
     yield "privacy"
     clips = ", ".join(f"{clip:g}" for clip in spec.clips)

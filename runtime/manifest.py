@@ -22,7 +22,7 @@ TargetKind = Literal["cpu", "reference", "onnx", "cuda"]
 FeedRole = Literal["data", "public"]
 StateKind = Literal["model", "diagnostic", "lot"]
 StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator", "variable"]
-BindingKind = Literal["state", "feed", "mask", "key", "draw", "rng_key", "rng_counter"]
+BindingKind = Literal["state", "feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "clock"]
 OutputKind = Literal["fetch", "state"]
 Combine = Literal["none", "mean", "sum", "rows"]
 
@@ -40,7 +40,7 @@ _NUMPY_NAMES: dict[Dtype, str] = {
     "bool": "bool",
 }
 _INTEGERS: tuple[Dtype, ...] = ("i8", "i32", "i64", "u8", "u32", "u64")
-_ANONYMOUS: tuple[BindingKind, ...] = ("mask", "key", "draw", "rng_key", "rng_counter")
+_ANONYMOUS: tuple[BindingKind, ...] = ("mask", "key", "draw", "rng_key", "rng_counter", "clock")
 
 
 def numpy_dtype(dtype: Dtype, where: str) -> np.dtype[np.generic]:
@@ -190,9 +190,10 @@ class StateSpec:
 class Binding:
     """Where one input of a function comes from.
 
-    ``state`` and ``feed`` carry a name. The others are made by the runtime, and their name is empty:
-    ``mask`` is bool[N], true for real rows; ``key`` u32[8] is the fresh noise key and ``draw`` u64[] the
-    number of the noise draw; ``rng_key`` and ``rng_counter`` drive initialisers and dropout.
+    ``state`` and ``feed`` carry a name. The others are made by the runtime: ``mask`` is bool[N], true for real rows;
+    ``key`` u32[8] is the fresh noise key and ``draw`` u64[] the number of the noise draw; ``noise`` is integer noise
+    for the parameter that it names, i64 of its shape; ``rng_key`` and ``rng_counter`` drive initialisers and dropout;
+    ``clock`` u64[] is the time in seconds since 1970. All but ``noise`` have an empty name.
     """
 
     kind: BindingKind
@@ -336,6 +337,7 @@ class Manifest:
         functions: the compiled functions.
         privacy: public constants of a private program, else None.
         seed: seed of initialisers, shuffles and dropout, or None for a fresh one per run.
+        caution: what everybody who reads or runs the artifact is told first, or empty.
         insecure_noise_key: noise came, or comes, from a known key: no privacy guarantee.
         trained: the steps behind the values of a private program, or None for one that was not trained.
         members: files of the archive other than manifest.json.
@@ -353,6 +355,7 @@ class Manifest:
     functions: tuple[FunctionSpec, ...]
     privacy: PrivacySpec | None
     seed: int | None
+    caution: str = ""
     insecure_noise_key: bool = False
     trained: Trained | None = None
     members: tuple[Member, ...] = field(default=(), repr=False)
@@ -380,7 +383,12 @@ class Manifest:
         feeds = {feed.name for feed in self.feeds}
         states = {state.name: state for state in self.state}
         for binding in function.inputs:
-            if binding.kind in _ANONYMOUS:
+            if binding.kind == "noise":
+                if self.privacy is None or self.privacy.mechanism != "discrete":
+                    raise _contradiction(where, "integer noise, and no privacy block of the mechanism discrete")
+                if binding.name not in self.privacy.parameters or binding.name not in states:
+                    raise _contradiction(where, f"noise for {binding.name!r}, which is no trained parameter")
+            elif binding.kind in _ANONYMOUS:
                 if binding.name:
                     raise _contradiction(where, f"input {binding.kind} carries the name {binding.name!r}")
             elif binding.name not in (feeds if binding.kind == "feed" else states):
@@ -433,6 +441,7 @@ class Manifest:
             "functions": [function.to_json() for function in self.functions],
             "privacy": None if self.privacy is None else self.privacy.to_json(),
             "seed": self.seed,
+            "caution": self.caution,
             "insecure_noise_key": self.insecure_noise_key,
             "trained": None if self.trained is None else self.trained.to_json(),
             "members": [member.to_json() for member in self.members],
@@ -454,6 +463,7 @@ class Manifest:
             functions=fields.records("functions", FunctionSpec.from_json),
             privacy=fields.optional_record("privacy", PrivacySpec.from_json),
             seed=fields.optional_integer("seed", 0, (1 << 64) - 1),
+            caution=fields.text("caution", empty=True),
             insecure_noise_key=fields.truth("insecure_noise_key"),
             trained=fields.optional_record("trained", Trained.from_json),
             members=fields.records("members", Member.from_json),

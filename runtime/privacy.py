@@ -10,12 +10,16 @@ from typing import Literal, get_args
 
 from .errors import ArtifactError, BudgetError
 from .fields import Fields, Json, canonical_bytes
+from .rounded_gaussian import MAX_SCALE
 
 Mechanism = Literal["gaussian", "discrete", "paddle"]
 Clipping = Literal["flat", "per-group", "automatic", "quantile"]
 SamplerKind = Literal["poisson", "balls", "shuffle", "sequential"]
 Adjacency = Literal["add-remove", "replace-one", "zero-out"]
 Accounting = Literal["pld", "none"]
+
+MAX_GRID_BITS = 30
+"""k of the finest grid: lots of 2^32 examples still sum up in 63 bits."""
 
 Q_ONE = 1 << 32
 """The denominator of the sampling rate."""
@@ -128,6 +132,7 @@ class PrivacySpec:
         clip: bound C on the 2-norm, or one bound C_k per entry of ``groups``; for ``quantile`` where it starts.
         lot: stated lot size L, the divisor of the noisy sum.
         sigma: noise multiplier σ; the noise has standard deviation σ·C, on each of K groups σ·C_k·√K.
+        grid_bits: k of the integer grid C / 2^k that clipped gradients are cut to; None but for ``discrete``.
         slack: relative slack s of the float norms; σ/(1+s) is what was accounted.
         sampler: how lots are drawn.
         adjacency: neighbouring relation of the guarantee.
@@ -155,6 +160,7 @@ class PrivacySpec:
     clip: float | tuple[float, ...]
     lot: float
     sigma: float
+    grid_bits: int | None
     slack: float
     sampler: SamplerKind
     adjacency: Adjacency
@@ -180,6 +186,7 @@ class PrivacySpec:
         for name, value in (("sigma", self.sigma), ("slack", self.slack)):
             if not (value >= 0 and math.isfinite(value)):
                 raise _contradiction(f"{name} = {value:g} must not be negative")
+        self._check_grid()
         if self.adjacency not in ADJACENCIES[self.sampler]:
             fitting = " or ".join(ADJACENCIES[self.sampler])
             raise _contradiction(f"sampler {self.sampler} needs adjacency {fitting}, not {self.adjacency}")
@@ -222,6 +229,18 @@ class PrivacySpec:
             if not options.c_min <= self.clips[0] <= options.c_max:
                 raise _contradiction(f"clip = {self.clips[0]:g} is outside [c_min, c_max]")
 
+    def _check_grid(self) -> None:
+        if (self.grid_bits is None) != (self.mechanism != "discrete"):
+            raise _contradiction(f"mechanism {self.mechanism} with grid_bits = {self.grid_bits}")
+        if self.grid_bits is None:
+            return
+        if not 1 <= self.grid_bits <= MAX_GRID_BITS:
+            raise _contradiction(f"grid_bits = {self.grid_bits} is outside [1, {MAX_GRID_BITS}]")
+        if self.noise_scale > MAX_SCALE:
+            raise _contradiction(f"noise of {self.noise_scale:g} grid units is more than the {MAX_SCALE:g} it may be")
+        if self.slack or self.clipping != "flat":
+            raise _contradiction("mechanism discrete has no slack, and clips flat")
+
     def _check_unaccounted(self) -> None:
         if not self.reason:
             raise _contradiction("accounting is none, but no reason is given")
@@ -256,6 +275,11 @@ class PrivacySpec:
     def joint_clip(self) -> float:
         """The bound on one example's gradient over all parameters: C, or sqrt(sum C_k^2)."""
         return math.hypot(*self.clips)
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of integer noise before it is rounded, in units of the grid: σ·2^k, exact."""
+        return self.sigma * 2.0 ** (self.grid_bits or 0)
 
     @property
     def sample_rate(self) -> float | None:
@@ -335,6 +359,7 @@ class PrivacySpec:
             "clip": [float(c) for c in self.clip] if isinstance(self.clip, tuple) else float(self.clip),
             "lot": float(self.lot),
             "sigma": float(self.sigma),
+            "grid_bits": self.grid_bits,
             "slack": float(self.slack),
             "sampler": self.sampler,
             "adjacency": self.adjacency,
@@ -365,6 +390,7 @@ class PrivacySpec:
             clip=fields.numbers("clip"),
             lot=fields.number("lot"),
             sigma=fields.number("sigma"),
+            grid_bits=fields.optional_integer("grid_bits", 1, MAX_GRID_BITS),
             slack=fields.number("slack"),
             sampler=fields.choice("sampler", get_args(SamplerKind)),
             adjacency=fields.choice("adjacency", get_args(Adjacency)),

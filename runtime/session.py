@@ -55,6 +55,8 @@ class Session:
         self._fed: Ledger | None = None
         self._memory: Ledger | None = None
         self._kept: dict[Path, Ledger] = {}
+        if model.manifest.caution:
+            warnings.warn(model.manifest.caution, PrivacyWarning, stacklevel=3)
         if secret is not None:
             model.insecure = model.insecure or model.private
             if model.private:

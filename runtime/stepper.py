@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from .engine import ALIGNMENT, Array, Engine, Handle, aligned
 from .errors import ArtifactError, DataError, EngineError
 from .feeds import BATCH, FeedCheck, check_names
 from .keystream import Key, key_words
-from .manifest import FunctionSpec, Manifest, OutputSpec, numpy_dtype
+from .manifest import Binding, FunctionSpec, Manifest, OutputSpec, numpy_dtype
+from .rounded_gaussian import rounded_gaussian
 from .signals import PutOffInterrupt
 
 Feeds = Mapping[str, object]
@@ -34,8 +36,8 @@ class _Plan:
     """A function with everything that does not change from call to call.
 
     ``arguments`` holds the handles of state and of the runtime's own inputs; feeds and the mask are None.
-    ``of_lots`` says that it takes part in private steps: it reads a mask, or the key and number of a noise draw,
-    which only `Stepper.run_lot` sets.
+    ``of_lots`` says that it takes part in private steps: it reads a mask, noise, or the key and number of a noise
+    draw, which only `Stepper.run_lot` sets.
     """
 
     spec: FunctionSpec
@@ -46,6 +48,7 @@ class _Plan:
     fetches: tuple[OutputSpec, ...]
     names: tuple[str, ...]
     random: bool
+    clock: bool
     batch: int | None
 
 
@@ -74,8 +77,10 @@ class Stepper:
         self._draw, self._draw_handle = self._own((), np.dtype(np.uint64))
         self._rng_key, self._rng_key_handle = self._own((8,), np.dtype(np.uint32))
         self._rng_counter, self._rng_counter_handle = self._own((), np.dtype(np.uint64))
+        self._clock, self._clock_handle = self._own((), np.dtype(np.uint64))
         self._mask, self._mask_handle = self._own((manifest.batch or 1,), np.dtype(np.bool_))
         self._handles = self._bind_state()
+        self._noise = self._noise_buffers()
         self._plans: dict[str, _Plan] = {spec.name: self._make_plan(spec) for spec in manifest.functions}
 
     # -- model randomness ---------------------------------------------------------------------------------------
@@ -147,6 +152,7 @@ class Stepper:
         self._key[...] = key_words(key)
         self._draw[...] = draw
         try:
+            self._draw_noise(key, draw)
             if rows and rows <= batch:
                 arguments = self._padded(plan, arrays, 0, rows, batch)
                 with PutOffInterrupt():
@@ -157,6 +163,8 @@ class Stepper:
             return self._accumulated(plan, arrays, rows or 0, batch)
         finally:
             self._key[...] = 0
+            for buffer, _ in self._noise.values():
+                buffer[...] = 0
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -190,7 +198,21 @@ class Stepper:
         }
         return values | dict(zip(apply.names, last, strict=True))
 
+    def _draw_noise(self, key: Key, draw: int) -> None:
+        """Integer noise for the parameters of a program on the grid; nothing for any other."""
+        spec = self._manifest.privacy
+        for name, (buffer, _) in self._noise.items():
+            assert spec is not None
+            assert spec.grid_bits is not None
+            made = rounded_gaussian(
+                key, tensor=spec.parameters.index(name), draw=draw, scale=spec.noise_scale, count=buffer.size
+            )
+            buffer[...] = made.reshape(buffer.shape)
+            made[...] = 0
+
     def _call(self, plan: _Plan, arguments: Sequence[Handle]) -> list[Array]:
+        if plan.clock:
+            self._clock[...] = int(time.time())
         values = self._engine.call(plan.spec.name, arguments)
         if plan.random:
             self._rng_counter += np.uint64(1)
@@ -312,24 +334,38 @@ class Stepper:
             handles[spec.name] = self._engine.tensor(array)
         return handles
 
+    def _noise_buffers(self) -> dict[str, tuple[Array, Handle]]:
+        """By parameter, for every one that a function takes noise for."""
+        wanted = {b.name for f in self._manifest.functions for b in f.inputs if b.kind == "noise"}
+        integer = np.dtype(np.int64)
+        return {s.name: self._own(s.shape, integer) for s in self._manifest.state if s.name in wanted}
+
     def _make_plan(self, spec: FunctionSpec) -> _Plan:
         own: dict[str, Handle] = {
             "key": self._key_handle,
             "draw": self._draw_handle,
             "rng_key": self._rng_key_handle,
             "rng_counter": self._rng_counter_handle,
+            "clock": self._clock_handle,
         }
+
+        def made(binding: Binding) -> Handle | None:
+            if binding.kind == "state":
+                return self._handles[binding.name]
+            return self._noise[binding.name][1] if binding.kind == "noise" else own.get(binding.kind)
+
         kinds = [binding.kind for binding in spec.inputs]
         fetches = tuple(output for output in spec.outputs if output.kind == "fetch")
         return _Plan(
             spec=spec,
-            arguments=tuple(self._handles[b.name] if b.kind == "state" else own.get(b.kind) for b in spec.inputs),
+            arguments=tuple(made(binding) for binding in spec.inputs),
             slots=tuple(_Slot(i, self._checks[b.name]) for i, b in enumerate(spec.inputs) if b.kind == "feed"),
             mask=kinds.index("mask") if "mask" in kinds else None,
-            of_lots=not {"mask", "key", "draw"}.isdisjoint(kinds),
+            of_lots=not {"mask", "key", "draw", "noise"}.isdisjoint(kinds),
             fetches=fetches,
             names=tuple(output.name for output in fetches),
             random="rng_counter" in kinds and spec.name != "infer",
+            clock="clock" in kinds,
             # Training steps may have one size; evaluation takes any number of rows.
             batch=self._manifest.batch if spec.name != "infer" else None,
         )

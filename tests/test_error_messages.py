@@ -237,7 +237,8 @@ def mechanism_of_a_later_version() -> None:
 
 
 def kernel_of_paddle() -> None:
-    fluid.optimizer.Dpsgd(0.1, **but(mechanism="paddle")).minimize(classifier())
+    stated = but(sigma=None, epsilon=3.0, dataset_size=100, delta=1e-3, max_steps=10, mechanism="paddle")
+    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 

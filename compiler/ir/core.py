@@ -174,8 +174,9 @@ class Param:
     """An input of a function.
 
     ``role`` says who supplies it: ``feed`` (the caller, under ``name``), ``mask`` (bool[N], live rows of a
-    padded batch), ``key`` (u32[8]) and ``draw`` (u64[]) of the noise, ``rng_key`` (u32[8]) and
-    ``rng_counter`` (u64[]) of model randomness.
+    padded batch), ``key`` (u32[8]) and ``draw`` (u64[]) of the noise, ``noise`` (i64, of the shape of the parameter
+    called ``name``: integer noise drawn by the runtime), ``rng_key`` (u32[8]) and ``rng_counter`` (u64[]) of model
+    randomness, ``clock`` (u64[], seconds since 1970).
     """
 
     name: str
@@ -183,7 +184,7 @@ class Param:
     role: Role = "feed"
 
 
-Role = Literal["feed", "mask", "key", "draw", "rng_key", "rng_counter"]
+Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "clock"]
 Combine = Literal["last", "mean", "sum", "rows"]
 
 

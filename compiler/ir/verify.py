@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..errors import VerifyError
-from .core import Function, Module, OpBase, Region, StateDecl, StateName, Value
+from .core import Function, Module, OpBase, Param, Region, StateDecl, StateName, Value
 from .printer import op_lines
 from .stage import Stage
 from .types import Clipped, DType, RaggedType, Scaled, TensorType, Type
@@ -24,6 +24,7 @@ _ROLE_TYPES: Mapping[str, TensorType] = {
     "draw": TensorType(DType.U64, ()),
     "rng_key": TensorType(DType.U32, (8,)),
     "rng_counter": TensorType(DType.U64, ()),
+    "clock": TensorType(DType.U64, ()),
 }
 
 
@@ -74,6 +75,8 @@ class _FunctionVerifier:
                 raise self.error(f"parameter {param.name!r} is {wanted}, not {param.value.type}")
             if param.role == "mask" and (param.value.type.dtype is not DType.BOOL or param.value.tensor.rank != 1):
                 raise self.error(f"parameter {param.name!r} is bool[N], not {param.value.type}")
+            if param.role == "noise":
+                self.noise(param)
             self.define(param.value, scope, None)
         self.ops(self.function.ops, scope)
         self.state_accesses()
@@ -84,6 +87,14 @@ class _FunctionVerifier:
             seen.add(output.name)
             if output.value not in scope:
                 raise self.error(f"output {output.name!r} returns a value that the function does not define")
+
+    def noise(self, param: Param) -> None:
+        decl = self.declared.get(param.name)
+        if decl is None:
+            raise self.error(f"noise is drawn for @{param.name}, which is not declared")
+        wanted = decl.type.with_dtype(DType.I64)
+        if param.value.type != wanted:
+            raise self.error(f"the noise of @{param.name} is {wanted}, not {param.value.type}")
 
     def ops(self, ops: Iterable[OpBase], scope: set[Value]) -> None:
         for op in ops:

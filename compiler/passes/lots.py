@@ -54,7 +54,7 @@ def _accumulate(module: Module, function: Function, means: list[NoisyMean]) -> F
             acc = b(Accumulate(b(Read(name, op.total.tensor)), op.total), f"acc_{op.param}")
             writes.append(Write(acc, name, loc=op.loc))
     b.ops += writes
-    params = tuple(p for p in function.params if p.role not in ("key", "draw"))
+    params = tuple(p for p in function.params if p.role not in ("key", "draw", "noise"))
     outputs = tuple(out for out in function.outputs if out.value in kept_results and _per_batch(out))
     return Function("accumulate", params, tuple(b.ops), outputs)
 
@@ -76,7 +76,7 @@ def _apply(module: Module, function: Function, means: list[NoisyMean]) -> Functi
         b.ops.append(copy)
         mapping.update(zip(op.results, copy.results, strict=True))
     b.ops += clears
-    params = tuple(p for p in function.params if p.role in ("key", "draw"))
+    params = tuple(p for p in function.params if p.role in ("key", "draw", "noise"))
     made = {v for op in b.ops for v in op.results}
     outputs = tuple(
         Output(out.name, mapping[out.value], out.combine)

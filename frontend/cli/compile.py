@@ -137,6 +137,8 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, seconds: dict[str, f
         ("fetches", ", ".join(manifest.fetches) or "none"),
         ("parameters", f"{count} in {len(trainable)} variables"),
     ]
+    if manifest.caution:
+        rows.append(("caution", manifest.caution))
     if source.plan is not None:
         rows += _privacy_rows(source.plan, made.joint)
     order = ("script", "accounting", "lowering", "passes", "codegen", "import tvm")

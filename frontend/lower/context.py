@@ -25,11 +25,6 @@ BATCH = Sym("N")
 LENGTHS = "@lengths"
 """Suffix of the feed that holds the lengths of a LoD variable's sequences."""
 
-# Ops that cannot be compiled, where the user can do better than to leave the layer out.
-_REMEDIES: Mapping[str, str] = {
-    "dpsgd": "leave out mechanism='paddle': the default has the noise that is accounted for"
-}
-
 
 def dtype_of(kind: VarType) -> DType:
     """The IR's element type; raises LoweringError for one it does not have."""
@@ -134,7 +129,7 @@ class FunctionLowering:
             raise LoweringError(
                 f"{op.loc.layer or op.type}: the op {op.type} cannot be compiled yet",
                 where=op.loc.place,
-                hint=_REMEDIES.get(op.type, "leave the layer out, or write it with other layers"),
+                hint="leave the layer out, or write it with other layers",
             )
         with frame.b.at(Loc(op.loc.file, op.loc.line, op.loc.layer or op.type)):
             try:
@@ -196,6 +191,10 @@ class FunctionLowering:
         counter = self._param("rng_counter", TensorType(DType.U64, ()))
         self._streams += 1
         return key, counter, self._streams - 1
+
+    def clock(self) -> Value:
+        """Seconds since 1970, u64[]; asks the runtime for them."""
+        return self._param("clock", TensorType(DType.U64, ()))
 
     def _param(self, role: Role, kind: TensorType) -> Value:
         for param in self.params:

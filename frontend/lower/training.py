@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ...compiler.ir.core import OpBase, StateRole, Value
 from ...compiler.ops import optim
+from ...compiler.ops.dpsgd import Dpsgd
 from ...compiler.ops.grad import Backward
 from .context import FunctionLowering, OpLowering, Rules
 
@@ -89,6 +90,23 @@ def _sgd(o: OpLowering) -> None:
     o.set(o.b(optim.Sgd(o.x("Param"), o.x("Grad"), o.x("LearningRate"))), "ParamOut")
 
 
+def _dpsgd(o: OpLowering) -> None:
+    """Paddle's own kernel (``mechanism="paddle"``): an ordinary update of an ordinary program."""
+    _declare(o, "learning_rate", "LearningRate")
+    seed = o.attr("seed", 0)
+    update = Dpsgd(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("LearningRate"),
+        None if seed else o.function.clock(),
+        o.attr("clip", 10.0),
+        o.attr("batch_size", 16.0),
+        o.attr("sigma", 1.0),
+        seed,
+    )
+    o.set(o.b(update), "ParamOut")
+
+
 def _momentum(o: OpLowering) -> None:
     _declare(o, "learning_rate", "LearningRate")
     _declare(o, "optimizer", "Velocity")
@@ -136,6 +154,7 @@ def _results(o: OpLowering, op: OpBase, *slots: str) -> None:
 RULES: Rules = {
     "backward": _backward,
     "sgd": _sgd,
+    "dpsgd": _dpsgd,
     "momentum": _momentum,
     "adagrad": _adagrad,
     "adam": _adam,

@@ -86,6 +86,7 @@ def test_a_parameter_is_a_value_of_its_own() -> None:
         ("draw", TensorType(DType.I64, ()), "u64[], not i64[]"),
         ("rng_key", TensorType(DType.U64, (8,)), "u32[8], not u64[8]"),
         ("rng_counter", TensorType(DType.U64, (1,)), "u64[], not u64[1]"),
+        ("clock", TensorType(DType.I64, ()), "u64[], not i64[]"),
         ("mask", TensorType(DType.F32, (Sym("N"),)), "bool[N], not f32[N]"),
         ("mask", TensorType(DType.BOOL, (Sym("N"), 1)), "bool[N], not bool[N,1]"),
     ],
