@@ -152,7 +152,8 @@ from .random import (
     uniform_random,
     uniform_random_batch_size_like,
 )
-from .sequence import sequence_first_step, sequence_last_step, sequence_pool, sequence_softmax
+from .rnn import gru_unit, lstm_unit
+from .sequence import sequence_first_step, sequence_last_step, sequence_mask, sequence_pool, sequence_softmax
 from .tensor import (
     argmax,
     argmin,
@@ -247,6 +248,7 @@ __all__ = [
     "greater_equal",
     "greater_than",
     "group_norm",
+    "gru_unit",
     "hard_shrink",
     "hard_sigmoid",
     "hard_swish",
@@ -273,6 +275,7 @@ __all__ = [
     "logical_xor",
     "logsigmoid",
     "logsumexp",
+    "lstm_unit",
     "matmul",
     "mean",
     "mse_loss",
@@ -309,6 +312,7 @@ __all__ = [
     "selu",
     "sequence_first_step",
     "sequence_last_step",
+    "sequence_mask",
     "sequence_pool",
     "sequence_softmax",
     "shape",

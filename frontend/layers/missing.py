@@ -26,11 +26,9 @@ _INSTEAD = {
     "flip": "reverse",
     "full": "fill_constant",
     "full_like": "fill_constant_batch_size_like",
-    "gru_unit": "fc and elementwise layers",
     "index_select": "gather",
     "instance_norm": "group_norm with one group per channel",
     "lstm": "StaticRNN",
-    "lstm_unit": "fc and elementwise layers",
     "nonzero": "where",
     "pad2d": "pad",
     "randn": "gaussian_random",
@@ -52,16 +50,16 @@ crop crop_tensor cross ctc_greedy_decoder data_norm deformable_conv deformable_r
 detection_output diag_embed dice_loss dist distribute_fpn_proposals dot double_buffer dynamic_decode dynamic_gru
 dynamic_lstm dynamic_lstmp edit_distance elementwise_equal filter_by_instag flip fsp_matrix full full_like
 gather_tree generate_mask_labels generate_proposal_labels generate_proposals get_tensor_from_selected_rows
-grid_sampler gru_unit has_inf has_nan hash hsigmoid im2sequence image_resize image_resize_short index_sample
+grid_sampler has_inf has_nan hash hsigmoid im2sequence image_resize image_resize_short index_sample
 index_select inplace_abn instance_norm interpolate iou_similarity is_empty kron linear_chain_crf load
-locality_aware_nms lod_append lod_reset lrn lstm lstm_unit margin_rank_loss matrix_nms maxout mean_iou
+locality_aware_nms lod_append lod_reset lrn lstm margin_rank_loss matrix_nms maxout mean_iou
 merge_selected_rows meshgrid mish multi_box_head multiclass_nms multiplex nce nonzero npair_loss pad2d
 pad_constant_like pixel_shuffle polygon_box_transform pool3d prior_box prroi_pool psroi_pool py_func py_reader
 randint randn random_crop randperm rank rank_loss read_file reorder_lod_tensor_by_rank resize_bilinear
 resize_nearest resize_trilinear retinanet_detection_output retinanet_target_assign rnn roi_align
 roi_perspective_transform roi_pool roll row_conv rpn_target_assign sampled_softmax_with_cross_entropy sampling_id
 scatter_nd scatter_nd_add sequence_concat sequence_conv sequence_enumerate sequence_expand sequence_expand_as
-sequence_mask sequence_pad sequence_reshape sequence_reverse sequence_scatter sequence_slice sequence_unpad
+sequence_pad sequence_reshape sequence_reverse sequence_scatter sequence_slice sequence_unpad
 shard_index shuffle_channel sigmoid_focal_loss similarity_focus space_to_depth spectral_norm ssd_loss switch_case t
 target_assign teacher_student_sigmoid_loss temporal_shift tensor_array_to_tensor trace tril triu unfold unique
 unique_with_counts warpctc yolo_box yolov3_loss

@@ -1,11 +1,13 @@
-"""Layers on sequences of different lengths (``lod_level`` 1): rows of all sequences lie one after another."""
+"""Layers on sequences of different lengths: ``lod_level`` 1, where rows of all sequences lie one after another, or
+padded, where a mask tells tokens from padding."""
 
 from __future__ import annotations
 
-from ..errors import invalid
+from ..errors import invalid, unsupported
+from ..framework import AttrValue
 from ..layer_helper import LayerHelper, check_variable
 from ..variable import Variable
-from ..vartype import VarType
+from ..vartype import DTypeLike, VarType, convert_dtype
 
 _POOLS = ("sum", "average", "sqrt", "max", "last", "first")
 
@@ -56,4 +58,28 @@ def sequence_softmax(input: Variable, use_cudnn: bool = False, name: str | None 
         raise invalid(f"sequence_softmax: input {input.name} has shape {list(input.shape)}", "it must be [T, 1]")
     out = helper.temporary(input.dtype, input.shape, lod_level=input.lod_level)
     helper.op("sequence_softmax", {"X": [input]}, {"Out": [out]})
+    return out
+
+
+def sequence_mask(
+    x: Variable, maxlen: int | Variable | None = None, dtype: DTypeLike = "int64", name: str | None = None
+) -> Variable:
+    """``[..., maxlen]``: 1 in the first ``x[...]`` places, 0 in the others, for lengths x of padded sequences.
+
+    Raises:
+        UnsupportedError: ``maxlen`` is not a number: the mask's width would depend on the data.
+    """
+    helper = LayerHelper("sequence_mask", name)
+    check_variable("sequence_mask", "x", x)
+    helper.check_dtype("x", x, (VarType.INT64, VarType.INT32))
+    if isinstance(maxlen, bool) or not isinstance(maxlen, int):
+        raise unsupported(
+            f"sequence_mask: maxlen is {'a Variable' if isinstance(maxlen, Variable) else repr(maxlen)}",
+            "give the number of places that sequences are padded to",
+        )
+    if maxlen <= 0:
+        raise invalid(f"sequence_mask: maxlen is {maxlen}", "give a positive number of places")
+    out = helper.temporary(dtype, [*x.shape, maxlen], stop_gradient=True)
+    attrs: dict[str, AttrValue] = {"out_dtype": convert_dtype(dtype), "maxlen": maxlen}
+    helper.op("sequence_mask", {"X": [x]}, {"Y": [out]}, attrs)
     return out

@@ -10,7 +10,7 @@ from ...compiler.ir.types import TensorType
 from ...compiler.ops import branching, control, ragged
 from ...compiler.ops.construct import OpBuilder
 from ..framework import Block
-from .context import Frame, OpLowering, Rules
+from .context import Frame, OpLowering, Rules, dtype_of
 
 
 def _run(o: OpLowering, block: Block, b: OpBuilder, local: dict[str, Value]) -> dict[str, Value]:
@@ -109,7 +109,47 @@ def _sequence_softmax(o: OpLowering) -> None:
     o.set(o.b(ragged.Softmax(o.any("X"))))
 
 
+def _sequence_mask(o: OpLowering) -> None:
+    lengths, places = o.x(), int(o.attr("maxlen"))
+    at = o.b.iota((places,), 0, lengths.tensor.dtype)
+    inside = o.b.less(at, o.b.reshape(lengths, (*lengths.tensor.shape, 1)))
+    o.set(o.b.cast(inside, dtype_of(o.attr("out_dtype"))), "Y")
+
+
+def _lstm_unit(o: OpLowering) -> None:
+    b, before = o.b, o.x("C_prev")
+    width = before.tensor.shape[1]
+    assert isinstance(width, int)
+    i, f, out, new = b.split(o.x(), 1, [width] * 4)
+    kept = b.mul(b.sigmoid(b.scale(f, 1.0, float(o.attr("forget_bias", 0.0)))), before)
+    cell = b.add(kept, b.mul(b.sigmoid(i), b.tanh(new)))
+    o.set(cell, "C")
+    o.set(b.mul(b.sigmoid(out), b.tanh(cell)), "H")
+
+
+def _gru_unit(o: OpLowering) -> None:
+    b, x, before, weight = o.b, o.x("Input"), o.x("HiddenPrev"), o.x("Weight")
+    d = weight.tensor.shape[0]
+    assert isinstance(d, int)
+    flat = b.reshape(weight, (3 * d * d,))
+    for_gates = b.reshape(b.slice(flat, 0, 0, 2 * d * d), (d, 2 * d))
+    for_candidate = b.reshape(b.slice(flat, 0, 2 * d * d, 3 * d * d), (d, d))
+    if o.has("Bias"):
+        x = b.add(x, o.x("Bias"))
+    gates = b.sigmoid(b.add(b.slice(x, 1, 0, 2 * d), b.matmul(before, for_gates)))
+    update, reset = b.split(gates, 1, [d, d])
+    kept = b.mul(reset, before)
+    candidate = b.tanh(b.add(b.slice(x, 1, 2 * d, 3 * d), b.matmul(kept, for_candidate)))
+    old, new = (before, candidate) if not o.attr("origin_mode", False) else (candidate, before)
+    o.set(b.concat((gates, candidate), 1), "Gate")
+    o.set(kept, "ResetHiddenPrev")
+    o.set(b.add(old, b.mul(update, b.sub(new, old))), "Hidden")
+
+
 RULES: Rules = {
+    "sequence_mask": _sequence_mask,
+    "lstm_unit": _lstm_unit,
+    "gru_unit": _gru_unit,
     "recurrent": _recurrent,
     "while": _while,
     "conditional_block": _conditional_block,

@@ -443,6 +443,37 @@ def static_rnn_batch_ref(fluid):
     rnn()
 
 
+def cells(fluid):
+    L = fluid.layers
+    x, h, c = x_(fluid, (4,)), x_(fluid, (3,), "h"), x_(fluid, (3,), "c")
+    h, c = L.lstm_unit(x, h, c)
+    L.lstm_unit(x, h, c, forget_bias=0.7, param_attr="w", bias_attr=False, name="named")
+    gates = L.fc(x, 9)
+    h, _, _ = L.gru_unit(gates, h, 9)
+    L.gru_unit(gates, h, 9, param_attr="w9", bias_attr=False, origin_mode=True)
+
+
+def static_rnn_lstm(fluid):
+    L = fluid.layers
+    x = L.transpose(x_(fluid, (5, 4)), [1, 0, 2])
+    rnn = L.StaticRNN()
+    with rnn.step():
+        row = rnn.step_input(x)
+        h = rnn.memory(shape=[-1, 3], batch_ref=row)
+        c = rnn.memory(shape=[-1, 3], batch_ref=row)
+        new_h, new_c = L.lstm_unit(row, h, c, forget_bias=1.0)
+        rnn.update_memory(h, new_h)
+        rnn.update_memory(c, new_c)
+        rnn.step_output(new_h)
+    rnn()
+
+
+def sequence_masks(fluid):
+    n = fluid.layers.data("n", [], dtype="int64")
+    fluid.layers.sequence_mask(n, maxlen=4)
+    fluid.layers.sequence_mask(label(fluid), maxlen=3, dtype="float32")
+
+
 def while_loop_block(fluid):
     L = fluid.layers
     i = L.fill_constant([1], "int64", 0)
@@ -577,6 +608,9 @@ CASES = {
         sequences,
         static_rnn,
         static_rnn_batch_ref,
+        cells,
+        static_rnn_lstm,
+        sequence_masks,
         while_loop_block,
         while_loop_fn,
         conds,
