@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..compiler.errors import PrivacyError
 from ..compiler.ir.types import DType, Sym, TensorType
 from .errors import invalid
 from .framework import Program
@@ -17,8 +18,11 @@ LENGTHS = "@lengths"
 def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
     """The declared type of a feed; sizes that the program leaves open are the batch, or those of the array.
 
+    In a private program the only open size is the batch, on any axis: the array's sizes are not public.
+
     Raises:
         ProgramError: An array of another rank than the program declares.
+        PrivacyError: A feed of a private program with a second open size.
     """
     if name.endswith(LENGTHS):
         return TensorType(DType.I64, (Sym("N"),))
@@ -26,6 +30,8 @@ def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
     dtype = DType.of(variable.dtype.numpy)
     shape: list[int | Sym] = []
     declared = list(variable.shape)
+    if variable.lod_level == 0 and program.global_block().private_backward() is not None:
+        return TensorType(dtype, _private_shape(program, name, declared))
     for axis, extent in enumerate(declared):
         if extent >= 0:
             shape.append(extent)
@@ -39,3 +45,15 @@ def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
                 "feed an array of the declared rank",
             )
     return TensorType(dtype, tuple(shape))
+
+
+def _private_shape(program: Program, name: str, declared: list[int]) -> tuple[int | Sym, ...]:
+    if sum(extent < 0 for extent in declared) > 1:
+        reader = next((op for op in program.global_block().ops if name in op.input_arg_names), None)
+        raise PrivacyError(
+            f"feed {name!r} is declared {declared}; in a private program only the batch may be open, since a size "
+            "that follows the data at hand tells of them",
+            where=None if reader is None else reader.loc.place,
+            hint="declare the other sizes, and pad to them; they are public",
+        )
+    return tuple(Sym("N") if extent < 0 else extent for extent in declared)

@@ -77,6 +77,7 @@ class Stepper:
         self._draw, self._draw_handle = self._own((), np.dtype(np.uint64))
         self._rng_key, self._rng_key_handle = self._own((8,), np.dtype(np.uint32))
         self._rng_counter, self._rng_counter_handle = self._own((), np.dtype(np.uint64))
+        self._row, self._row_handle = self._own((), np.dtype(np.int64))
         self._clock, self._clock_handle = self._own((), np.dtype(np.uint64))
         self._mask, self._mask_handle = self._own((manifest.batch or 1,), np.dtype(np.bool_))
         self._handles = self._bind_state()
@@ -92,7 +93,11 @@ class Stepper:
 
     @property
     def rng_counter(self) -> int:
-        """Counter that the next call uses; each call of a random function other than ``infer`` adds one."""
+        """Counter that the next call uses; each call of a random function other than ``infer`` adds one.
+
+        A private step adds one, however many batches its lot is divided into: the index in the lot tells their rows
+        apart.
+        """
         return int(self._rng_counter)
 
     # -- calls --------------------------------------------------------------------------------------------------
@@ -175,23 +180,23 @@ class Stepper:
         chosen = [by_name[slot.check.spec.name] for slot in accumulate.slots]
         written = [self._state[o.name] for o in accumulate.spec.outputs if o.kind == "state"]
         before = [array.copy() for array in written] if rows else []
-        counter = self._rng_counter.copy()
         parts: list[list[Array]] = []
         sizes: list[int] = []
         applied = False
         try:
             for start in range(0, rows, batch):
                 size = min(batch, rows - start)
-                parts.append(self._call(accumulate, self._padded(accumulate, chosen, start, size, batch)))
+                arguments = self._padded(accumulate, chosen, start, size, batch)
+                parts.append(self._engine.call(accumulate.spec.name, arguments))
                 sizes.append(size)
             with PutOffInterrupt():
-                last = self._call(apply, apply.arguments)
+                last = self._engine.call(apply.spec.name, apply.arguments)
+                self._advance(step)
                 applied = True
         except BaseException:  # an interrupt too: a half-summed lot must not leak into the next one
             if not applied:
                 for array, old in zip(written, before, strict=False):
                     array[...] = old
-                self._rng_counter[...] = counter
             raise
         values = {
             spec.name: _combine(spec, [part[i] for part in parts], sizes) for i, spec in enumerate(accumulate.fetches)
@@ -214,9 +219,12 @@ class Stepper:
         if plan.clock:
             self._clock[...] = int(time.time())
         values = self._engine.call(plan.spec.name, arguments)
+        self._advance(plan)
+        return values
+
+    def _advance(self, plan: _Plan) -> None:
         if plan.random:
             self._rng_counter += np.uint64(1)
-        return values
 
     def _accept(self, plan: _Plan, feeds: Feeds, empty: bool = False) -> tuple[list[Array], int | None]:
         """The arrays of the plan's feeds, checked one by one and against each other, and their rows."""
@@ -281,6 +289,7 @@ class Stepper:
             buffer[(*before, slice(0, size))] = array[(*before, slice(start, start + size))]
             buffer[(*before, slice(size, None))] = check.filler
             arguments[slot.index] = handle
+        self._row[...] = start
         self._mask[:size] = True
         self._mask[size:] = False
         if plan.mask is not None:
@@ -346,6 +355,7 @@ class Stepper:
             "draw": self._draw_handle,
             "rng_key": self._rng_key_handle,
             "rng_counter": self._rng_counter_handle,
+            "row": self._row_handle,
             "clock": self._clock_handle,
         }
 

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
     ),
-    "frontend.feed_types": ("frontend", "compiler.ir"),
+    "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
     "frontend.executor": (
         "frontend", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler", "runtime",

@@ -176,7 +176,7 @@ class Param:
     ``role`` says who supplies it: ``feed`` (the caller, under ``name``), ``mask`` (bool[N], live rows of a
     padded batch), ``key`` (u32[8]) and ``draw`` (u64[]) of the noise, ``noise`` (i64, of the shape of the parameter
     called ``name``: integer noise drawn by the runtime), ``rng_key`` (u32[8]) and ``rng_counter`` (u64[]) of model
-    randomness, ``clock`` (u64[], seconds since 1970).
+    randomness, ``row`` (i64[]) the index in the lot of the batch's first row, ``clock`` (u64[], seconds since 1970).
     """
 
     name: str
@@ -184,7 +184,7 @@ class Param:
     role: Role = "feed"
 
 
-Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "clock"]
+Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "clock"]
 Combine = Literal["last", "mean", "sum", "rows"]
 
 

@@ -24,6 +24,7 @@ _ROLE_TYPES: Mapping[str, TensorType] = {
     "draw": TensorType(DType.U64, ()),
     "rng_key": TensorType(DType.U32, (8,)),
     "rng_counter": TensorType(DType.U64, ()),
+    "row": TensorType(DType.I64, ()),
     "clock": TensorType(DType.U64, ()),
 }
 

@@ -160,12 +160,19 @@ class TvmEmitter(Protocol):
         """Explicit loops: ``body(loops, *outputs)`` stores every element of the outputs it is given."""
         ...
 
-    def chacha_normals(self, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim) -> Tensor:
-        """``count`` standard normals of one keystream, f32[count] (privacy documentation: noise)."""
+    def chacha_normals(
+        self, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim, first: Tensor | None = None
+    ) -> Tensor:
+        """``count`` standard normals of one keystream, f32[count] (privacy documentation: noise).
+
+        ``first``, i64[], is the block they begin with, a multiple of 16; 0 if None.
+        """
         ...
 
-    def chacha_words(self, key: Tensor, draw: Tensor, tensor: int, domain: int, blocks: Dim) -> Tensor:
-        """The keystream itself, u32[16 * blocks]."""
+    def chacha_words(
+        self, key: Tensor, draw: Tensor, tensor: int, domain: int, blocks: Dim, first: Tensor | None = None
+    ) -> Tensor:
+        """The keystream itself, u32[16 * blocks], from block ``first`` i64[] on (0 if None)."""
         ...
 
 

@@ -4,10 +4,14 @@ An op draws either from the keystream of model randomness (``generator="chacha20
 and ``counter`` u64[], attribute ``stream`` < 2^24, a number of its own per op) or, for parity with seeded
 fluid programs, from Paddle's generator started anew from ``seed`` (``generator="paddle"``: no operands).
 Privacy noise is not made here: see ``dp``.
+
+In a private step an op whose result has a part for every example also reads ``row``, the index in the lot of the
+first row of the physical batch: an example then meets the same numbers however the lot is divided into batches.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...runtime import keystream
 from ..ir.core import Value
-from ..ir.types import Dim, DType, Shape, Sym, TensorType, numel, static_shape
+from ..ir.types import Dim, DType, Shape, Sym, TensorType, dim_div, numel, static_shape
 from . import minstd
 from .base import Array, Op, OpBuilder
 from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
@@ -64,16 +68,29 @@ class Drawing(Op):
 
     key: Value | None
     counter: Value | None
+    row: Value | None = field(default=None, kw_only=True)
     stream: int = field(default=0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     generator: Generator = field(default="chacha20", kw_only=True)
+    # With ``row``: the axis of the examples, of extent pre * N * post.
+    axis: int = field(default=0, kw_only=True)
+    pre: int = field(default=1, kw_only=True)
+    post: int = field(default=1, kw_only=True)
 
-    def check_source(self) -> None:
-        """Raise VerifyError when operands and attributes do not fit the generator."""
+    def check_source(self, shape: Shape) -> None:
+        """Raise VerifyError when operands and attributes do not fit the generator, or each other."""
         if self.generator == "paddle":
-            if self.key is not None or self.counter is not None:
+            if self.key is not None or self.counter is not None or self.row is not None:
                 raise self.fail("Paddle's generator takes a seed, not a key and a counter")
             return
+        if self.row is not None:
+            if self.row.type != TensorType(DType.I64, ()):
+                raise self.fail(f"the first row is i64[], not {self.row.type}")
+            axis, inside = self.axis, self.pre * self.post
+            if not 0 <= axis < len(shape) or inside < 1 or dim_div(shape[axis], inside) is None:
+                raise self.fail(f"axis {axis} is not {self.pre} * N * {self.post} long: [{', '.join(map(str, shape))}]")
+            if any(isinstance(dim, Sym) for i, dim in enumerate(shape) if i != axis):
+                raise self.fail(f"one example's part has no fixed size: [{', '.join(map(str, shape))}]")
         if self.key is None or self.counter is None:
             raise self.fail("the keystream needs a key and a counter")
         if self.key.type != TensorType(DType.U32, (8,)) or self.counter.type != TensorType(DType.U64, ()):
@@ -82,10 +99,12 @@ class Drawing(Op):
             raise self.fail(f"stream {self.stream} is outside [0, 2^24)")
 
     def row_kind(self, kinds: Sequence[Kind], shape: Shape) -> Kind:
-        """Kind of a tensor drawn here; ``kinds`` are those of key and counter."""
+        """Kind of a tensor drawn here; ``kinds`` are those of key, counter and row."""
         batch = [dim for dim in shape if isinstance(dim, Sym)]
         if not all_public(kinds):
             return default_kind(self, kinds)
+        if self.row is not None:
+            return ExampleKind(self.axis, self.pre, self.post)
         if not batch:
             return PUBLIC
         _, *others = batch
@@ -100,29 +119,122 @@ class Drawing(Op):
             )
         return constant_rows(self, shape)
 
-    def words(self, key: Array, counter: Array, count: int) -> NDArray[np.uint32]:
-        """The first ``count`` words of this op's keystream."""
+    # Where an element lies in the keystream.  Without `row` in row-major order from 0; with it every example owns
+    # `part` elements in the order of the lot, and the batch begins with those of `row`.
+    def part(self, shape: Shape) -> int:
+        """Elements of one example."""
+        others = math.prod(static_shape(tuple(dim for i, dim in enumerate(shape) if i != self.axis)))
+        return others * self.pre * self.post
+
+    def _places(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """The place of every element among those of the batch, in the tensor's shape."""
+        places = np.arange(math.prod(shape), dtype=np.int64)
+        if self.row is None:
+            return places.reshape(shape)
+        outer, rows = shape[: self.axis], shape[self.axis] // (self.pre * self.post)
+        inside = (rows, math.prod(outer), self.pre, self.post, math.prod(shape[self.axis + 1 :]))
+        return places.reshape(inside).transpose(1, 2, 0, 3, 4).reshape(shape)
+
+    def _place_tvm(self, t: TvmEmitter, index: tuple[Index, ...], shape: Shape) -> Expr:
+        """As ``_places``, for one element."""
+        if self.row is None or (self.axis == 0 and self.pre == 1):
+            return _flat(t, index, shape)
+        axis = self.axis
+        rows = dim_div(shape[axis], self.pre * self.post)
+        assert rows is not None
+        along, post = t.cast(index[axis], DType.I64), t.extent(self.post)
+        row: Expr = along // post % t.extent(rows)
+        parts: list[tuple[Index, Dim]] = [(row, rows), *zip(index[:axis], shape[:axis], strict=True)]
+        parts += [(along // (post * t.extent(rows)), self.pre), (along % post, self.post)]
+        parts += zip(index[axis + 1 :], shape[axis + 1 :], strict=True)
+        return _flat(t, tuple(i for i, _ in parts), tuple(dim for _, dim in parts))
+
+    def words(self, key: Array, counter: Array, row: Array | None, shape: tuple[int, ...]) -> NDArray[np.uint32]:
+        """The word of every element."""
+        count, per_block = math.prod(shape), keystream.BLOCK_WORDS
+        start = 0 if row is None else int(row) * self.part(shape)
+        first, over = divmod(start, per_block)
         blocks = keystream.words(
-            key, domain=_DOMAIN, tensor=self.stream, draw=int(counter), count_blocks=-(-count // keystream.BLOCK_WORDS)
-        )
-        return blocks.reshape(-1)[:count]
+            key, domain=_DOMAIN, tensor=self.stream, draw=int(counter), count_blocks=-(-(over + count) // per_block),
+            first_block=first,
+        )  # fmt: skip
+        return blocks.reshape(-1)[over + self._places(shape)]
 
-    def uniforms(self, key: Array | None, counter: Array | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def normals(self, key: Array, counter: Array, row: Array | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The standard normal of every element."""
+        count = math.prod(shape)
+        start = 0 if row is None else int(row) * self.part(shape)
+        first, over = divmod(start, keystream.NORMALS_PER_GROUP)
+        words = keystream.words(
+            key, domain=_DOMAIN, tensor=self.stream, draw=int(counter), count_blocks=keystream.blocks_for(over + count),
+            first_block=first * keystream.GROUP_BLOCKS,
+        )  # fmt: skip
+        return keystream.normals_from_words(words, over + count)[over + self._places(shape)]
+
+    def _window(
+        self, t: TvmEmitter, row: Tensor | None, shape: Shape, group: int, blocks: int
+    ) -> tuple[Tensor | None, Expr | None, Dim]:
+        """Where the batch's elements lie: the first block, what to skip behind it, and how many to make with that.
+
+        ``group`` elements take ``blocks`` blocks.  Nothing is skipped where every example's part fills groups.
+        """
+        count = numel(shape)
+        if row is None:
+            return None, None, count
+        part = self.part(shape)
+
+        def first() -> Expr:
+            return row[()] * part // group * blocks
+
+        start = t.compute((), DType.I64, first)
+        if part % group == 0:
+            return start, None, count
+        # A symbolic number of elements is at least its scale: one group more, as a share of them.
+        more = Sym(count.name, count.scale + group) if isinstance(count, Sym) else count + group - 1
+        return start, row[()] * part % group, more
+
+    def words_tvm(
+        self, t: TvmEmitter, key: Tensor, counter: Tensor, row: Tensor | None, shape: Shape
+    ) -> Callable[..., Expr]:
+        """The word at an index."""
+        first, over, count = self._window(t, row, shape, keystream.BLOCK_WORDS, 1)
+        made = t.chacha_words(key, counter, self.stream, _DOMAIN, _blocks(count), first)
+        return self._reader(t, made, over, shape)
+
+    def normals_tvm(
+        self, t: TvmEmitter, key: Tensor, counter: Tensor, row: Tensor | None, shape: Shape
+    ) -> Callable[..., Expr]:
+        """The standard normal at an index."""
+        first, over, count = self._window(t, row, shape, keystream.NORMALS_PER_GROUP, keystream.GROUP_BLOCKS)
+        made = t.chacha_normals(key, counter, self.stream, _DOMAIN, count, first)
+        return self._reader(t, made, over, shape)
+
+    def _reader(self, t: TvmEmitter, made: Tensor, over: Expr | None, shape: Shape) -> Callable[..., Expr]:
+        def read(*index: Index) -> Expr:
+            place = self._place_tvm(t, index, shape)
+            return made[place if over is None else place + over]
+
+        return read
+
+    def uniforms(
+        self, key: Array | None, counter: Array | None, row: Array | None, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         """f32 in [0, 1): multiples of 2^-24 from the keystream, of about 2^-31 from Paddle's generator."""
-        count = int(np.prod(shape, dtype=np.int64))
         if key is None or counter is None:
-            return minstd.uniforms(self.seed, count).reshape(shape)
-        high = (self.words(key, counter, count) >> np.uint32(8)).astype(np.float32)
-        return (high * np.float32(2.0**-24)).reshape(shape)
+            return minstd.uniforms(self.seed, math.prod(shape)).reshape(shape)
+        high = (self.words(key, counter, row, shape) >> np.uint32(8)).astype(np.float32)
+        return high * np.float32(2.0**-24)
 
-    def uniforms_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, shape: Shape) -> Tensor:
+    def uniforms_tvm(
+        self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, row: Tensor | None, shape: Shape
+    ) -> Tensor:
         """As ``uniforms``."""
         if key is None or counter is None:
             return self._paddle_uniforms(t, shape)
-        words = t.chacha_words(key, counter, self.stream, _DOMAIN, _blocks(numel(shape)))
+        word = self.words_tvm(t, key, counter, row, shape)
 
         def element(*index: Index) -> Scalar:
-            return t.cast(words[_flat(t, index, shape)] >> 8, DType.F32) * 2.0**-24
+            return t.cast(word(*index) >> 8, DType.F32) * 2.0**-24
 
         return t.compute(shape, DType.F32, element)
 
@@ -160,7 +272,7 @@ class Generated(Drawing):
     type: TensorType
 
     def infer(self) -> TensorType:
-        self.check_source()
+        self.check_source(self.type.shape)
         if self.type.dtype not in self.dtypes:
             raise self.fail(f"draws {' or '.join(d.value for d in self.dtypes)}, not {self.type}; cast the result")
         return self.type
@@ -181,14 +293,14 @@ class FromUniform(Generated):
     def transform_tvm(self, t: TvmEmitter, u: Expr) -> Scalar:
         """The value for one uniform."""
 
-    def evaluate(self, key: Array | None, counter: Array | None) -> Array:
-        return self.transform(self.uniforms(key, counter, static_shape(self.type.shape)))
+    def evaluate(self, key: Array | None, counter: Array | None, row: Array | None = None) -> Array:
+        return self.transform(self.uniforms(key, counter, row, static_shape(self.type.shape)))
 
-    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None) -> Tensor:
+    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, row: Tensor | None) -> Tensor:
         def element(u: Expr) -> Scalar:
             return self.transform_tvm(t, u)
 
-        return t.pointwise(element, self.uniforms_tvm(t, key, counter, self.type.shape), dtype=DType.F32)
+        return t.pointwise(element, self.uniforms_tvm(t, key, counter, row, self.type.shape), dtype=DType.F32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,21 +351,20 @@ class Normal(Generated):
     mean: float
     std: float
 
-    def evaluate(self, key: Array | None, counter: Array | None) -> Array:
+    def evaluate(self, key: Array | None, counter: Array | None, row: Array | None = None) -> Array:
         shape = static_shape(self.type.shape)
-        count = int(np.prod(shape, dtype=np.int64))
         if key is None or counter is None:
-            z = minstd.normals(self.seed, count)
+            z = minstd.normals(self.seed, math.prod(shape)).reshape(shape)
         else:
-            z = keystream.gaussian(key, domain=_DOMAIN, tensor=self.stream, draw=int(counter), count=count)
-        return (z * np.float32(self.std) + np.float32(self.mean)).reshape(shape)
+            z = self.normals(key, counter, row, shape)
+        return z * np.float32(self.std) + np.float32(self.mean)
 
-    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None) -> Tensor:
+    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, row: Tensor | None) -> Tensor:
         shape = self.type.shape
         if key is None or counter is None:
             return t.pointwise(self._scaled, self._polar(t, shape), dtype=DType.F32)
-        z = t.chacha_normals(key, counter, self.stream, _DOMAIN, numel(shape))
-        return t.compute(shape, DType.F32, lambda *index: self._scaled(z[_flat(t, index, shape)]))
+        z = self.normals_tvm(t, key, counter, row, shape)
+        return t.compute(shape, DType.F32, lambda *index: self._scaled(z(*index)))
 
     def _scaled(self, z: Expr) -> Expr:
         return z * self.std + self.mean
@@ -312,14 +423,11 @@ class Bits(Generated):
             raise self.fail("Paddle's generator has 31-bit states, not random words")
         return super().infer()
 
-    def evaluate(self, key: Array, counter: Array) -> Array:
-        shape = static_shape(self.type.shape)
-        return self.words(key, counter, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+    def evaluate(self, key: Array, counter: Array, row: Array | None = None) -> Array:
+        return self.words(key, counter, row, static_shape(self.type.shape))
 
-    def to_tvm(self, t: TvmEmitter, key: Tensor, counter: Tensor) -> Tensor:
-        shape = self.type.shape
-        words = t.chacha_words(key, counter, self.stream, _DOMAIN, _blocks(numel(shape)))
-        return t.compute(shape, DType.U32, lambda *index: words[_flat(t, index, shape)])
+    def to_tvm(self, t: TvmEmitter, key: Tensor, counter: Tensor, row: Tensor | None) -> Tensor:
+        return t.compute(self.type.shape, DType.U32, self.words_tvm(t, key, counter, row, self.type.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,8 +446,8 @@ class Dropout(Drawing):
     implementation: Literal["downgrade_in_infer", "upscale_in_train"] = "downgrade_in_infer"
 
     def infer(self) -> tuple[TensorType, TensorType]:
-        self.check_source()
         kind = self.x.tensor
+        self.check_source(kind.shape)
         if not kind.dtype.is_float:
             raise self.fail(f"drops floating-point values, not {kind}")
         if not 0 <= self.p <= 1:
@@ -355,8 +463,8 @@ class Dropout(Drawing):
         # Uniforms are below 1 in float32, too: p = 1 keeps nothing.
         return u >= np.float32(self.p)
 
-    def evaluate(self, key: Array | None, counter: Array | None, x: Array) -> tuple[Array, Array]:
-        kept = self.kept(self.uniforms(key, counter, x.shape))
+    def evaluate(self, key: Array | None, counter: Array | None, row: Array | None, x: Array) -> tuple[Array, Array]:
+        kept = self.kept(self.uniforms(key, counter, row, x.shape))
         mask = np.where(kept, np.asarray(self.factor, x.dtype), np.asarray(0, x.dtype))
         # A selection: a dropped Inf or NaN leaves nothing behind.
         return np.where(kept, x, mask) * mask, mask
@@ -381,8 +489,10 @@ class Dropout(Drawing):
             return mask, mask
         return default_kind(self, (x,)), mask
 
-    def to_tvm(self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
-        u = self.uniforms_tvm(t, key, counter, x.shape)
+    def to_tvm(
+        self, t: TvmEmitter, key: Tensor | None, counter: Tensor | None, row: Tensor | None, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        u = self.uniforms_tvm(t, key, counter, row, x.shape)
         threshold = float(np.float32(self.p))
         zero = t.const(0.0, x.dtype)
 

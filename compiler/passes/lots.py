@@ -76,7 +76,10 @@ def _apply(module: Module, function: Function, means: list[NoisyMean]) -> Functi
         b.ops.append(copy)
         mapping.update(zip(op.results, copy.results, strict=True))
     b.ops += clears
-    params = tuple(p for p in function.params if p.role in ("key", "draw", "noise"))
+    read = {v for op in b.ops for v in op.operands}
+    # Random numbers that all examples share are drawn in the update, too.
+    noise, shared = {"key", "draw", "noise"}, {"rng_key", "rng_counter"}
+    params = tuple(p for p in function.params if p.role in noise or (p.role in shared and p.value in read))
     made = {v for op in b.ops for v in op.results}
     outputs = tuple(
         Output(out.name, mapping[out.value], out.combine)

@@ -6,7 +6,8 @@ Before                                          After
 
 A loss ``mean`` over N is (1/N) sum f_i, a ``sum`` is sum f_i; both train with g_i = grad f_i, and 1/N is
 replaced by 1/L (privacy documentation §2).  Terms free of data are differentiated apart and added after the noise.
-Padded rows of a lot are masked out of everything that is fetched.
+Padded rows of a lot are masked out of everything that is fetched.  What is drawn for every example (dropout) is drawn
+for its index in the lot, ``%row`` and on, so that it does not depend on how the lot is divided into batches.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ..ops.construct import OpBuilder
 from ..ops.grad import Backward
 from ..ops.kinds import ONE_SUM, PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 from ..ops.optim_base import Update
+from ..ops.random import Drawing
+from ..ops.region import kinds_of
 from ..ops.state import Write
 from .base import Pass
 from .per_example import per_example_loss, split
@@ -84,12 +87,25 @@ class _Separation:
                 new.hint = new.hint or old.hint
                 self.kinds[new] = PUBLIC  # privatised: what it feeds is post-processing
             return
+        found = kinds_of(current, [self.kinds[value] for value in current.operands])
+        if isinstance(current, Drawing) and isinstance(found[0], ExampleKind) and current.key is not None:
+            place = found[0]
+            current = current.clone({}, row=self._row(), axis=place.axis, pre=place.pre, post=place.post)
         self.b.ops.append(current)
         extend(self.kinds, self.module, (current,))
         if isinstance(current, Update):
             self._public_rate(current)
         if current is not op:
             self.mapping.update(zip(op.results, current.results, strict=True))
+
+    def _row(self) -> Value:
+        """The parameter that says where in the lot the batch begins."""
+        row = self.function.param("row")
+        if row is None:
+            row = Value(TensorType(DType.I64, ()), "row")
+            self.function = replace(self.function, params=(*self.function.params, Param("row", row, "row")))
+            self.kinds[row] = PUBLIC
+        return row
 
     def _public_rate(self, update: Update) -> None:
         """The learning rate is public, as every number is that an update reads beside its gradient."""

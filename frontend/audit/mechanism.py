@@ -122,6 +122,7 @@ class Compiled:
             "draw": aligned((), np.dtype(np.uint64)),
             "rng_key": aligned((8,), np.dtype(np.uint32)),
             "rng_counter": aligned((), np.dtype(np.uint64)),
+            "row": aligned((), np.dtype(np.int64)),
         }
         for array in runtimes.values():
             array.fill(0)

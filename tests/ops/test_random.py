@@ -89,5 +89,5 @@ def test_streams_and_draws_differ_and_shapes_do_not_matter() -> None:
 def test_keep_rate() -> None:
     x = np.ones(200_000, np.float32)
     op = Dropout(*source("chacha20"), Value(tensor("f32[200000]")), 0.1)
-    _, mask = op.evaluate(KEY, np.array(3, np.uint64), x)
+    _, mask = op.evaluate(KEY, np.array(3, np.uint64), None, x)
     assert abs(mask.mean() - 0.9) < 5 * (0.1 * 0.9 / len(x)) ** 0.5

@@ -126,7 +126,8 @@ class LinearEngine:
 
 def _inputs(*names: str) -> tuple[Binding, ...]:
     kinds: dict[str, BindingKind] = {
-        "mask": "mask", "key": "key", "draw": "draw", "rng_key": "rng_key", "rng_counter": "rng_counter"
+        "mask": "mask", "key": "key", "draw": "draw", "rng_key": "rng_key", "rng_counter": "rng_counter",
+        "row": "row",
     }  # fmt: skip
     states = ("w", "b", "seen", "lot")
     return tuple(Binding(kinds[n]) if n in kinds else Binding("state" if n in states else "feed", n) for n in names)

@@ -260,14 +260,23 @@ class Emitter:
         program.statements = tracer.finish()
         return made
 
-    def chacha_normals(self, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim) -> Tensor:
-        return self._stream(DType.F32, key, draw, tensor, domain, count)
+    def chacha_normals(
+        self, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim, first: Tensor | None = None
+    ) -> Tensor:
+        return self._stream(DType.F32, key, draw, tensor, domain, count, first)
 
-    def chacha_words(self, key: Tensor, draw: Tensor, tensor: int, domain: int, blocks: Dim) -> Tensor:
-        return self._stream(DType.U32, key, draw, tensor, domain, dim_mul(blocks, 16))
+    def chacha_words(
+        self, key: Tensor, draw: Tensor, tensor: int, domain: int, blocks: Dim, first: Tensor | None = None
+    ) -> Tensor:
+        return self._stream(DType.U32, key, draw, tensor, domain, dim_mul(blocks, 16), first)
 
-    def _stream(self, dtype: DType, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim) -> Tensor:
-        made = Keystream(dtype, (count,), key=_tensor(key), draw=_tensor(draw), tensor=tensor, domain=domain)
+    def _stream(
+        self, dtype: DType, key: Tensor, draw: Tensor, tensor: int, domain: int, count: Dim, first: Tensor | None
+    ) -> Tensor:
+        start = None if first is None else _tensor(first)
+        made = Keystream(
+            dtype, (count,), key=_tensor(key), draw=_tensor(draw), first=start, tensor=tensor, domain=domain
+        )
         return self.define(made)
 
 

@@ -161,7 +161,7 @@ def nest_reads(nest: Nest) -> list[Load]:
 def nest_operands(nest: Nest) -> list[TensorDef]:
     """Every tensor a nest reads, perhaps several times."""
     if isinstance(nest, KeystreamNest):
-        return [nest.stream.key, nest.stream.draw]
+        return list(nest.stream.whole())
     if isinstance(nest, StructuredNest):
         return nest.program.operands()
     return [read.tensor for read in nest_reads(nest)]

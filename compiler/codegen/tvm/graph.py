@@ -209,15 +209,16 @@ class ProgramOutput(TensorDef):
 
 @dataclass(eq=False)
 class Keystream(TensorDef):
-    """Words (u32) or standard normals (f32) of one ChaCha20 stream."""
+    """Words (u32) or standard normals (f32) of one ChaCha20 stream, from block ``first`` on (0 if None)."""
 
     key: TensorDef = field(kw_only=True)
     draw: TensorDef = field(kw_only=True)
+    first: TensorDef | None = field(kw_only=True, default=None)
     tensor: int = field(kw_only=True)
     domain: int = field(kw_only=True)
 
     def whole(self) -> tuple[TensorDef, ...]:
-        return self.key, self.draw
+        return (self.key, self.draw) if self.first is None else (self.key, self.draw, self.first)
 
     def operands(self) -> Iterator[TensorDef]:
         yield from dict.fromkeys(self.whole())

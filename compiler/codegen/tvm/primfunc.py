@@ -88,7 +88,7 @@ def _stream_kernel(nest: KeystreamNest, host: Host, threads: bool) -> Kernel:
     stream, block = nest.stream, Block(host)
     (count,) = stream.shape
     nonce, length = tirx.Var("nonce", "int64"), tirx.Var("length", "int64")
-    inputs = (stream.key, stream.draw)
+    inputs = tuple(dict.fromkeys(stream.whole()))
     buffers = {tensor: _parameter(block, tensor) for tensor in inputs}
     buffers[stream] = tirx.decl_buffer((length,), TVM_NAMES[stream.dtype], name="out")
     emit_keystream(block, buffers, stream, nonce, length, threads)

@@ -9,7 +9,7 @@ from cases import Case, ErrorCase, floats, tensor
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from fluidc.compiler.ir.types import DType, TensorType
-from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 from fluidc.compiler.ops.random import Bits, Dropout, Normal, TruncatedNormal, Uniform
 
 KEY = np.arange(8, dtype=np.uint32) * np.uint32(0x01234567)
@@ -70,7 +70,24 @@ PADDLE_TRUNCATED = [
 ]  # fmt: skip
 PADDLE_KEPT = np.array([0, 1, 0, 0, 1, 1, 1, 1])
 
+
+def of_lot(
+    values: np.ndarray, shape: tuple[int, ...], row: int, axis: int = 0, pre: int = 1, post: int = 1
+) -> np.ndarray:
+    """The part of a batch that begins with example ``row``: each example owns consecutive values, in its own order."""
+    out = np.empty(shape, values.dtype)
+    rows = shape[axis] // (pre * post)
+    part = out.size // rows
+    for i in range(rows):
+        places = np.array([(u * rows + i) * post + t for u in range(pre) for t in range(post)])
+        at = (slice(None),) * axis + (places,)
+        out[at] = values[(row + i) * part : (row + i + 1) * part].reshape(out[at].shape)
+    return out
+
+
 SOURCE = (KEY, DRAW)
+ROW = (KEY, DRAW, np.array(5, np.int64))
+OF_ROWS = (PUBLIC, PUBLIC, PUBLIC)
 SHARED = (PUBLIC, PUBLIC)
 BAD = np.array([np.inf, 1, np.nan, 2, -1, -2, -3, -4], np.float32)
 
@@ -105,6 +122,35 @@ CASES = [
     Case("random.dropout-columns", lambda k, c, x: Dropout(k, c, x, 0.3, stream=STREAM), (*SOURCE, floats(3, 4)),
          lambda k, c, x: dropped(x, uniforms(12) >= 0.3, 1.0), kinds=(PUBLIC, PUBLIC, ExampleKind(1)),
          kind=(ExampleKind(1), ExampleKind(1))),
+    Case("random.dropout-of-lot", lambda k, c, r, x: Dropout(k, c, x, 0.3, row=r, stream=STREAM), (*ROW, floats(4, 5)),
+         lambda k, c, r, x: dropped(x, of_lot(uniforms(45), (4, 5), 5) >= 0.3, 1.0), (3,),
+         kinds=(*OF_ROWS, ExampleKind(0)), kind=(ExampleKind(0), ExampleKind(0))),
+    Case("random.dropout-of-lot-whole-blocks", lambda k, c, r, x: Dropout(k, c, x, 0.3, row=r, stream=STREAM),
+         (*ROW, floats(3, 32)), lambda k, c, r, x: dropped(x, of_lot(uniforms(256), (3, 32), 5) >= 0.3, 1.0)),
+    Case("random.dropout-of-lot-columns", lambda k, c, r, x: Dropout(k, c, x, 0.3, row=r, axis=1, stream=STREAM),
+         (*ROW, floats(3, 4, 2)), lambda k, c, r, x: dropped(x, of_lot(uniforms(54), (3, 4, 2), 5, 1) >= 0.3, 1.0),
+         kinds=(*OF_ROWS, ExampleKind(1)), kind=(ExampleKind(1), ExampleKind(1))),
+    Case("random.dropout-of-lot-blocks",
+         lambda k, c, r, x: Dropout(k, c, x, 0.3, row=r, pre=2, post=3, stream=STREAM), (*ROW, floats(12, 5)),
+         lambda k, c, r, x: dropped(x, of_lot(uniforms(210), (12, 5), 5, 0, 2, 3) >= 0.3, 1.0),
+         kinds=(*OF_ROWS, ExampleKind(0, 2, 3)), kind=(ExampleKind(0, 2, 3), ExampleKind(0, 2, 3))),
+    Case("random.uniform-of-lot", lambda k, c, r: Uniform(k, c, f32(3, 7), -1.0, 3.0, row=r, stream=STREAM), ROW,
+         lambda k, c, r: of_lot(uniforms(56), (3, 7), 5) * 4 - 1, kinds=OF_ROWS, kind=ExampleKind(0)),
+    Case("random.normal-of-lot", lambda k, c, r: Normal(k, c, f32(3, 67), 0.5, 2.0, row=r, stream=STREAM), ROW,
+         lambda k, c, r: of_lot(normals(536), (3, 67), 5) * 2 + 0.5, rtol=2e-6, atol=2e-6, kinds=OF_ROWS,
+         kind=ExampleKind(0)),
+    Case("random.normal-of-lot-whole-groups",
+         lambda k, c, r: Normal(k, c, f32(2, 160), 0.0, 1.0, row=r, stream=STREAM), ROW,
+         lambda k, c, r: of_lot(normals(1120), (2, 160), 5), rtol=2e-6, atol=2e-6),
+    Case("random.truncated_normal-of-lot",
+         lambda k, c, r: TruncatedNormal(k, c, f32(4, 9), 0.5, 2.0, row=r, axis=1, stream=STREAM), ROW,
+         lambda k, c, r: truncated(of_lot(uniforms(56), (4, 9), 5, 1), 0.5, 2.0), rtol=1e-6, atol=4e-6,
+         kinds=OF_ROWS, kind=ExampleKind(1)),
+    Case("random.bits-of-lot", lambda k, c, r: Bits(k, c, TensorType(DType.U32, (3, 11)), row=r, stream=STREAM), ROW,
+         lambda k, c, r: of_lot(words(88), (3, 11), 5), rtol=0, atol=0, kinds=OF_ROWS, kind=ExampleKind(0)),
+    Case("random.dropout-of-lot-mixed", lambda k, c, r, x: Dropout(k, c, x, 0.3, row=r, stream=STREAM),
+         (*ROW, floats(4, 5)), lambda k, c, r, x: dropped(x, of_lot(uniforms(45), (4, 5), 5) >= 0.3, 1.0),
+         kinds=(PUBLIC, PUBLIC, TotalKind("sum"), ExampleKind(0)), kind=("mixed", "mixed")),
     Case("random.dropout-paddle-rows", lambda x: Dropout(None, None, x, 0.3, seed=7, generator="paddle"),
          (floats(2, 4),), lambda x: dropped(x, PADDLE_KEPT, 1.0), kinds=(ExampleKind(0),), kind=("mixed", "mixed")),
     Case("random.dropout-first-stream", lambda k, c, x: Dropout(k, c, x, 0.0, stream=0), (*SOURCE, floats(2, 3)),
@@ -129,6 +175,12 @@ ERRORS = [
               "draws f32, not f64[3]; cast the result"),
     ErrorCase("random.bits-paddle", lambda: Bits(None, None, tensor("u32[3]"), generator="paddle"), (),
               "not random words"),
+    ErrorCase("random.uniform-row", lambda k, c, r: Uniform(k, c, f32(3), 0.0, 1.0, row=r),
+              (tensor("u32[8]"), tensor("u64[]"), tensor("i32[]")), "the first row is i64[], not i32[]"),
+    ErrorCase("random.uniform-axis", lambda k, c, r: Uniform(k, c, f32(3, 4), 0.0, 1.0, row=r, pre=2),
+              (tensor("u32[8]"), tensor("u64[]"), tensor("i64[]")), "axis 0 is not 2 * N * 1 long: [3, 4]"),
+    ErrorCase("random.uniform-part", lambda k, c, r: Uniform(k, c, tensor("f32[N,T]"), 0.0, 1.0, row=r),
+              (tensor("u32[8]"), tensor("u64[]"), tensor("i64[]")), "one example's part has no fixed size: [N, T]"),
     ErrorCase("random.dropout-p", lambda k, c, x: Dropout(k, c, x, 1.5),
               (tensor("u32[8]"), tensor("u64[]"), tensor("f32[3]")),
               "probability 1.5 is outside [0, 1]"),

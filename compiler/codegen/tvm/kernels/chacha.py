@@ -84,6 +84,9 @@ class _Stream:
         high = convert(U32, tirx.shift_right(number, const(32, U64)))
         nonce = [convert(U32, self.nonce), low, high]
         lane_number = convert(U32, tirx.Ramp(tirx.IntImm("int32", 0), tirx.IntImm("int32", 1), lanes))
+        if self.stream.first is not None:
+            base = convert(U32, block.read(self.buffers[self.stream.first], integer(0)))
+            first_block = wrapping("add", first_block, base, U32)
         counter = wrapping("add", broadcast(first_block, lanes), lane_number, U32)
         start: list[Value] = [const(c, U32, lanes) for c in CONSTANTS]
         start += [broadcast(block.read(key, integer(i)), lanes) for i in range(8)]
