@@ -217,3 +217,21 @@ def test_a_second_open_size_is_refused() -> None:
             executor.run(main, feed={"words": np.zeros((8, 3, 4), np.float32)}, fetch_list=[loss])
     assert (caught.value.where or "").startswith(__file__)
     assert "pad to them" in (caught.value.hint or "")
+
+
+def test_a_random_number_of_the_update_is_drawn_once() -> None:
+    """A learning rate drawn at random, public and the same in ``step`` and in ``apply``."""
+    found: list[Array] = []
+    for batch in (4, 16):
+        main, startup = Program(), Program()
+        main.random_seed = startup.random_seed = 3
+        with fluid.unique_name.guard(), fluid.program_guard(main, startup):
+            loss = L.mean(L.square(L.fc(L.data("x", [5]), 2)))
+            fluid.optimizer.Dpsgd(L.uniform_random([1], min=0.1, max=1.0), 0.2, 8.0, 0.0).minimize(loss)
+        compiled = compile_source(lower(main, startup=startup), target="reference", batch=batch)
+        session = Session.load(compiled.artifact(), compiled.built.engine())
+        for draw in range(2):
+            session.model.stepper.run_lot({"x": feeds()["x"]}, key=KEY, draw=draw)
+        assert session.model.stepper.rng_counter == 2
+        found.append(session.model.state["fc_0.w_0"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-7)
