@@ -129,7 +129,8 @@ class Executor:
             feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune: fluid's; without effect.
 
         Returns:
-            One array per fetch, a copy; ``[]`` without a fetch_list.
+            One array per fetch, a copy; ``[]`` without a fetch_list. What a private program returns of its examples,
+            such as the loss, is exact and NOT PRIVATE.
 
         Raises:
             FluidcError: A feed or fetch that does not fit, a variable without a value, or a program that cannot

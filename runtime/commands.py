@@ -20,12 +20,12 @@ from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
 from .errors import DataError
-from .evaluate import Evaluation, evaluate
+from .evaluate import evaluate
 from .files import write_atomically
 from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
-from .progress import at_least, epsilon_text
+from .progress import at_least
+from .report import run_report
 from .session import Checkpoints, Session
-from .train import RunResult
 
 EngineChoice = Callable[[Artifact, int | None], Engine]
 """Gives the engine for an artifact and a number of threads."""
@@ -42,7 +42,8 @@ class RunArguments:
 
     ``checkpoint_every`` is a number of steps, or of seconds with an ``s`` behind it; without it, checkpoints are
     written every 60 s where ``checkpoint`` names a folder, else only when the run is interrupted. ``run_dir`` and
-    ``checkpoint`` default to ``ARTIFACT.run`` and ``checkpoints`` in it.
+    ``checkpoint`` default to ``ARTIFACT.run`` and ``checkpoints`` in it. ``private_report`` leaves out of what is
+    shown, and of the page ``report``, all that depends on examples without noise.
     """
 
     artifact: Path
@@ -63,6 +64,8 @@ class RunArguments:
     insecure_noise_key: str | None = None
     seed: int | None = None
     threads: int | None = None
+    private_report: bool = False
+    report: Path | None = None
 
 
 def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
@@ -72,8 +75,15 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     """
     artifact = Artifact.read(arguments.artifact)
     policy = _policy(arguments)
-    if arguments.output is not None:
-        _check_folder(arguments.output)
+    for path in (arguments.output, arguments.report):
+        if path is not None:
+            _check_folder(path)
+    if arguments.private_report and arguments.evaluate is not None:
+        raise DataError(
+            "an evaluation is exact, and a private report leaves out what is exact",
+            "--private-report, --eval",
+            "give one of them; `fluidc run` without --private-report marks exact values",
+        )
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
     with _plain_warnings():
         session = Session.load(
@@ -101,16 +111,25 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             resume=arguments.resume,
             check_numerics=arguments.check_numerics,
             progress=True,
+            private_report=arguments.private_report,
         )
-    _show_result(session, result)
+    kept = None if result.interrupted else arguments.output
+    if kept is not None:
+        session.export(kept)  # before anything else can fail
+    found = None
+    if held_out is not None and not result.interrupted:
+        found = evaluate(session.model, held_out, None), held_out.where
+    report = run_report(arguments.artifact.name, session.model, result, found, private=arguments.private_report)
+    for line in report.lines():
+        print(line)
+    if arguments.report is not None:
+        report.write(arguments.report)
+        print(f"wrote {arguments.report}")
     if result.interrupted:
         print(f"stopped after step {result.step}; --resume goes on from {result.checkpoint}")
         return 1
-    if arguments.output is not None:
-        session.export(arguments.output)
-        print(f"wrote {arguments.output}")
-    if held_out is not None:
-        _show_evaluation(evaluate(session.model, held_out, None), held_out.where)
+    if kept is not None:
+        print(f"wrote {kept}")
     return 0
 
 
@@ -191,31 +210,6 @@ def _plain_warnings() -> Generator[None]:
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
         yield
-
-
-def _show_result(session: Session, result: RunResult) -> None:
-    speed = ""
-    if result.examples is not None and result.seconds > 0:
-        speed = f", {result.examples / result.seconds:,.0f} examples/s"
-    print(f"trained {result.taken} steps in {result.seconds:.1f} s{speed}")
-    marked = {o.name for o in session.model.manifest.function("step").outputs if o.not_private}
-    for name, value in result.fetches.items():
-        if value.size == 1:
-            mark = "  (NOT PRIVATE)" if name in marked and session.model.private else ""
-            print(f"{name} of the last step: {value.reshape(()).item():.6g}{mark}")
-    if session.model.manifest.caution:
-        print(session.model.manifest.caution)
-    if result.spent is not None:
-        spec = session.model.manifest.privacy
-        of = f" of {spec.max_steps}" if spec is not None and spec.max_steps is not None else ""
-        print(f"privacy: {epsilon_text(result.spent)}; {result.spent.steps}{of} steps counted")
-
-
-def _show_evaluation(evaluation: Evaluation, where: str) -> None:
-    mark = "  (NOT PRIVATE if any of these rows is private)" if evaluation.private else ""
-    print(f"evaluation on {where}, {evaluation.rows} rows{mark}")
-    for name, value in evaluation.values.items():
-        print(f"  {name}: {value:.6g}")
 
 
 def _check_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _LINES_EVERY = 2.0
+_LINES_EVERY_STEPS = 50
 _BAR_EVERY = 0.1
 
 
@@ -126,13 +127,18 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line of text every two seconds."""
+    """A line of text every two seconds; ``untimed``, every fifty steps: the lines then say nothing of the speed."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, untimed: bool = False) -> None:
         self._stream = stream
         self._next = 0.0
+        self._untimed = untimed
+        self._asked = 0
 
     def due(self) -> bool:
+        if self._untimed:
+            self._asked += 1
+            return self._asked % _LINES_EVERY_STEPS == 1
         return time.monotonic() >= self._next
 
     def show(self, report: StepReport) -> None:
@@ -176,17 +182,21 @@ class Bar(Silent):
         self._live.console.print(text, markup=False, highlight=False)
 
 
-def display(stream: TextIO | None = None) -> Display:
-    """A bar where ``stream`` (standard error by default) is a terminal and rich is installed, else lines."""
+def display(stream: TextIO | None = None, *, untimed: bool = False) -> Display:
+    """A bar where ``stream`` (standard error by default) is a terminal and rich is installed, else lines.
+
+    ``untimed`` shows no time and nothing that would tell one.
+    """
     target: TextIO = sys.stderr if stream is None else stream
     if not target.isatty():
-        return Lines(target)
+        return Lines(target, untimed=untimed)
     try:
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:  # rich is optional where artifacts are only run
-        return Lines(target)
+        return Lines(target, untimed=untimed)
     live = Live(console=Console(file=target), auto_refresh=False)
-    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    timed = () if untimed else (TimeRemainingColumn(),)
+    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), *timed)
     return Bar(live, Progress(*columns, console=live.console, auto_refresh=False))

@@ -140,6 +140,7 @@ class Session:
         progress: bool | Display = False,
         callback: Callback | None = None,
         allow_nonprivate: bool = False,
+        private_report: bool = False,
     ) -> RunResult:
         """Train on a data set.
 
@@ -157,6 +158,8 @@ class Session:
             progress: True shows it on standard error.
             callback: called after every step; for a private program with public values only.
             allow_nonprivate: give the callback everything, and record that epsilon does not cover what it decides.
+            private_report: show and return public values only: no exact loss or metric, and no time. Without it such
+                values are marked NOT PRIVATE.
 
         Raises DataError, SamplerError, BudgetError, LedgerError, CheckpointError, NumericsError.
         """
@@ -170,13 +173,20 @@ class Session:
         if epochs is not None and steps is not None:
             raise DataError("epochs and steps are both given", "arguments epochs, steps", "give one of them")
         dataset = self._data(data, "step")
-        show = (display() if progress else Silent()) if isinstance(progress, bool) else progress
+        if private_report and model.manifest.privacy is None:
+            raise DataError(
+                "a private report is wanted of an ordinary program, of which everything is exact",
+                "argument private_report",
+                "leave it out (--private-report), or train a program with Dpsgd",
+            )
+        chosen_display = display(untimed=private_report) if progress is True else Silent()
+        show = chosen_display if isinstance(progress, bool) else progress
         if checkpoints is not None:
             if resume:
                 self._go_on(checkpoints.directory, show)
             else:
                 check_unused(model, checkpoints.directory)
-        options = TrainOptions(0, names, checkpoints, check_numerics)
+        options = TrainOptions(0, names, checkpoints, check_numerics, private_report)
         if model.manifest.privacy is None:
             source, last = self._plain(dataset, epochs, steps, sampler, batch, resume, show)
             return run(model, source, replace(options, steps=last), show, None, callback)
@@ -188,7 +198,8 @@ class Session:
                 "name a run_dir (--run-dir)",
             )
         ledger = self._ledger(model.manifest.privacy, run_dir)
-        _compare_sizes(model.manifest.privacy, dataset, show)
+        if not private_report:
+            _compare_sizes(model.manifest.privacy, dataset, show)
         try:
             last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
             source = PrivateSteps(model, dataset, ledger, self._secret, 0 if run_dir else ledger.epochs)

@@ -70,12 +70,14 @@ class TrainOptions:
         checkpoints: their policy; None writes none, not even when interrupted.
         check_numerics: undo and refuse a step that makes a parameter NaN or infinite (and, in an ordinary
             program, a fetched value).
+        public_only: show, and return, public values only.
     """
 
     steps: int
     fetches: tuple[str, ...]
     checkpoints: Checkpoints | None = None
     check_numerics: bool = False
+    public_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,7 @@ def run(
                     spent=None if ledger is None else ledger.spent(),
                 )
                 if shown:
-                    show.show(report)
+                    show.show(_public(report) if options.public_only else report)
                 if callback is not None:
                     callback(report if ledger is None or allow_nonprivate else _public(report))
             if policy is not None and policy.is_due(model.step, now - saved):
@@ -325,7 +327,7 @@ def run(
         taken=model.step - first,
         examples=examples if ledger is None else None,
         seconds=time.monotonic() - began,
-        fetches=last,
+        fetches={n: v for n, v in last.items() if n not in marked} if options.public_only else last,
         interrupted=stopping and model.step < options.steps,
         checkpoint=written,
         spent=None if ledger is None else ledger.spent(),

@@ -26,6 +26,8 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
 @click.option("--checkpoint-every", metavar="N|SECONDSs", help="When to write one [60s where --checkpoint is given].")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Newest checkpoints kept.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
+@click.option("--report", type=NEW_FILE, metavar="FILE.html", help="Write a page with constants, epsilon and results.")
+@click.option("--private-report", is_flag=True, help="Show and write public values only: no loss, metric or time.")
 @click.option("--check-numerics", is_flag=True, help="Refuse and undo a step that gives NaN or infinity.")
 @click.option("--insecure-noise-key", metavar="HEX", help="Reproducible noise WITHOUT PRIVACY, for tests.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of initialisers, shuffles, dropout; never of noise.")

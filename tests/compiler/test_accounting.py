@@ -173,6 +173,7 @@ def test_sigma_leaves_room_for_earlier_runs(spent: int) -> None:
         clip=1.0, lot=10, sample_rate=0.01, max_steps=500, epsilon=2.0, delta=1e-5, slack=0, cache=NOWHERE, prior=prior
     )
     assert plan.budget is not None
+    assert plan.joint is not None
     assert plan.joint == epsilon([*prior, (plan.budget.mechanism, 500)], 1e-5)
     assert 2.0 * (1 - 1e-3) <= plan.joint <= 2.0
     assert plan.budget.epsilon == epsilon([(plan.budget.mechanism, 500)], 1e-5) < 2.0

@@ -1,0 +1,248 @@
+"""What a run leaves to be read: the lines at its end, and a web page that needs no other file.
+
+A private report holds public values only: constants, counts of steps and both epsilons. Losses, accuracies, speeds and
+wall times depend on single examples, and so does every text that would tell how many there are.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DataError
+from .evaluate import Evaluation
+from .files import write_atomically
+from .manifest import Manifest
+from .model import Model
+from .privacy import PrivacySpec
+from .progress import at_least, epsilon_text
+from .train import RunResult
+
+NOT_PRIVATE = "NOT PRIVATE"
+
+_GUARANTEE = "ε of the budget is the guarantee; ε so far holds only where this end was fixed in advance or a crash"
+_UNCOVERED = "decisions taken on values marked NOT PRIVATE, and the rows that were evaluated"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A finished run.
+
+    Attributes:
+        name: of the artifact.
+        headline: how far the run went.
+        caution: what everybody who runs the artifact is told first, or empty.
+        privacy: epsilon, or why there is none; empty for an ordinary program.
+        constants: name and value of what was fixed in advance.
+        remarks: one sentence each: what the numbers do and do not cover.
+        values: name, value and mark of what was computed from the data; empty in a private report.
+        curve: (count, epsilon) at the stated delta, increasing; empty without accounting.
+        spent: (count, epsilon) of the steps so far, or None.
+        unit: what ``count`` counts.
+    """
+
+    name: str
+    headline: str
+    caution: str
+    privacy: str
+    constants: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...]
+    values: tuple[tuple[str, str, str], ...]
+    curve: tuple[tuple[int, float], ...]
+    spent: tuple[int, float] | None
+    unit: str
+
+    def lines(self) -> Iterator[str]:
+        """The report for a terminal."""
+        yield self.headline
+        for name, value, mark in self.values:
+            yield f"{name}: {value}" + (f"  ({mark})" if mark else "")
+        if self.caution:
+            yield self.caution
+        if not self.privacy:
+            return
+        yield f"privacy: {self.privacy}"
+        yield "  " + ", ".join(f"{name} {value}" for name, value in self.constants)
+        for remark in self.remarks:
+            yield f"  {remark}"
+
+    def write(self, path: Path) -> None:
+        """Write the page. Raises DataError where that is not possible."""
+        try:
+            write_atomically(path, self.page().encode("utf-8"))
+        except OSError as error:
+            raise DataError(
+                f"the report cannot be written: {error.strerror}",
+                str(path),
+                "choose a folder that exists, is writable and has space",
+            ) from None
+
+    def page(self) -> str:
+        """The report as one HTML page."""
+        title = html.escape(self.name)
+        parts = [
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f"<style>{_STYLE}</style></head><body>",
+            f"<h1>{title}</h1>",
+            f"<p>{html.escape(self.headline)}</p>",
+        ]
+        if self.caution:
+            parts.append(f"<p class=verdict>{html.escape(self.caution)}</p>")
+        if self.privacy:
+            parts.append(f"<p class=verdict>{html.escape(self.privacy)}</p>")
+            parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
+        if self.curve:
+            parts.append(_plot(self.curve, self.spent, self.unit))
+        parts.append(_table(("constant", "value"), self.constants))
+        if self.values:
+            parts.append(_table(("from the data", "value", ""), self.values))
+        return "\n".join([*parts, "</body></html>\n"])
+
+
+def run_report(
+    name: str, model: Model, result: RunResult, evaluation: tuple[Evaluation, str] | None, *, private: bool
+) -> RunReport:
+    """Put a report together.
+
+    Args:
+        name: of the artifact.
+        model: what was trained.
+        result: how the run ended.
+        evaluation: means over held-out rows and what those are called, or None.
+        private: leave out everything that depends on examples without noise.
+    """
+    manifest, spec = model.manifest, model.manifest.privacy
+    values = () if private else tuple(_values(manifest, result, evaluation))
+    headline = f"trained {result.taken} steps"
+    if not private:
+        speed = ""
+        if result.examples is not None and result.seconds > 0:
+            speed = f", {result.examples / result.seconds:,.0f} examples/s"
+        headline += f" in {result.seconds:.1f} s{speed}" + (f"  ({NOT_PRIVATE}: the time)" if model.private else "")
+    if spec is None or result.spent is None:
+        constants = (("target", manifest.target.kind), ("batch", str(manifest.batch or "any")))
+        return RunReport(name, headline, manifest.caution, "", constants, (), values, (), None, "step")
+    of = f" of {spec.max_steps}" if spec.max_steps is not None else ""
+    counted = result.spent.steps if spec.unit == "step" else result.spent.epochs
+    so_far = result.spent.so_far
+    return RunReport(
+        name=name,
+        headline=headline,
+        caution=manifest.caution,
+        privacy=f"{epsilon_text(result.spent)}; {result.spent.steps}{of} steps counted",
+        constants=tuple(_constants(spec)),
+        remarks=tuple(_remarks(model, spec, result, private=private)),
+        values=values,
+        curve=_curve(spec) if so_far is not None else (),
+        spent=None if so_far is None else (counted, so_far),
+        unit=spec.unit,
+    )
+
+
+def _values(
+    manifest: Manifest, result: RunResult, evaluation: tuple[Evaluation, str] | None
+) -> Iterator[tuple[str, str, str]]:
+    marked = {o.name for o in manifest.function("step").outputs if o.not_private and manifest.privacy is not None}
+    for name, value in result.fetches.items():
+        if value.size == 1:
+            mark = NOT_PRIVATE if name in marked else ""
+            yield f"{name} of the last step", f"{value.reshape(()).item():.6g}", mark
+    if evaluation is None:
+        return
+    found, where = evaluation
+    mark = f"{NOT_PRIVATE} if any of these rows is private" if found.private else ""
+    yield f"evaluation on {where}", f"{found.rows} rows", mark
+    for name, value in found.values.items():
+        yield f"  {name}", f"{value:.6g}", mark
+
+
+def _constants(spec: PrivacySpec) -> Iterator[tuple[str, str]]:
+    yield "σ", f"{spec.sigma:.6g}"
+    yield "C", ", ".join(f"{clip:g}" for clip in spec.clips)
+    yield "L", f"{spec.lot:g}"
+    if spec.sample_rate is not None:
+        yield "q", f"{spec.sample_rate:.6g}"
+    if spec.delta is not None:
+        yield "δ", f"{spec.delta:g}"
+    if spec.max_steps is not None:
+        yield "T_max", str(spec.max_steps)
+    yield "sampler", spec.sampler
+    yield "adjacency", spec.adjacency
+    yield "clipping", spec.clipping
+    yield "mechanism", spec.mechanism
+    yield "slack", f"{spec.slack:.3g}"
+    if spec.accountant:
+        yield "accountant", f"{spec.accountant} {spec.accountant_version} ({spec.accounting})"
+
+
+def _remarks(model: Model, spec: PrivacySpec, result: RunResult, *, private: bool) -> Iterator[str]:
+    assert result.spent is not None, "asked of private runs only"
+    before = model.manifest.trained
+    effective = result.step + (0 if before is None else before.steps)
+    yield f"{result.spent.steps} steps counted, {effective} of them are in the parameters"
+    if result.spent.so_far is not None:
+        yield _GUARANTEE
+    if spec.assumed_public:
+        yield f"assumed public: {', '.join(spec.assumed_public)}"
+    feeds = [feed.name for feed in model.manifest.feeds if feed.role == "public"]
+    if feeds:
+        yield f"public feeds, protected by nothing: {', '.join(feeds)}"
+    for taint in result.spent.taints:
+        yield f"ε does not cover: {taint}"
+    if not private:
+        yield f"ε does not cover: {_UNCOVERED}"
+
+
+def _curve(spec: PrivacySpec) -> tuple[tuple[int, float], ...]:
+    return tuple(sorted((entry.count, entry.epsilon) for entry in spec.table if entry.delta == spec.delta))
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+_STYLE = """
+body { font: 14px/1.5 system-ui, sans-serif; margin: 24px; max-width: 720px; color: #222; }
+h1 { font-size: 19px; } p { margin: 6px 0; } .verdict { font-weight: 600; }
+table { border-collapse: collapse; margin: 16px 0; } td, th { border: 1px solid #ccc; padding: 3px 9px; }
+th { text-align: left; background: #f4f4f2; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
+"""
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640, 300, 56, 16, 44
+
+
+def _table(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+    titles = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f"<table><tr>{titles}</tr>\n{body}</table>"
+
+
+def _plot(curve: tuple[tuple[int, float], ...], spent: tuple[int, float] | None, unit: str) -> str:
+    """Epsilon against the count: what the artifact's table bounds it by."""
+    last, top = curve[-1][0], max(curve[-1][1] * 1.05, 1e-9)
+
+    def at(count: float, epsilon: float) -> str:
+        x = _LEFT + (_WIDTH - _LEFT - 16) * count / last
+        y = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - epsilon / top)
+        return f"{x:.1f},{y:.1f}"
+
+    corners = " ".join(at(count, epsilon) for count, epsilon in ((0, 0.0), *curve))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img">',
+        f'<polyline points="{at(0, top)} {at(0, 0)} {at(last, 0)}" fill="none" stroke="#888"/>',
+        f'<polyline points="{corners}" fill="none" stroke="#2458a6" stroke-width="2"/>',
+    ]
+    for count in sorted({0, last // 2, last}):
+        x, y = at(count, 0).split(",")
+        parts.append(f'<text x="{x}" y="{float(y) + 16:.1f}" text-anchor="middle">{count}</text>')
+    for epsilon in (curve[-1][1] / 2, curve[-1][1]):
+        x, y = at(0, epsilon).split(",")
+        parts.append(
+            f'<text x="{float(x) - 6:.1f}" y="{float(y) + 4:.1f}" text-anchor="end">{at_least(epsilon)}</text>'
+        )
+    if spent is not None:
+        x, y = at(min(spent[0], last), spent[1]).split(",")
+        parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="#b3261e"/>')
+        parts.append(f'<text x="{float(x) - 8:.1f}" y="{float(y) - 8:.1f}" text-anchor="end">so far</text>')
+    parts.append(f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">{unit}s counted</text>')
+    parts.append(f'<text x="4" y="{_TOP}">ε</text></svg>')
+    return "".join(parts)
