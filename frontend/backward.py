@@ -6,6 +6,7 @@ The record's slots and attributes:
 - ``Wrt`` and ``Grads``: variables and the names of their gradients, in parallel.
 - ``parameters``: the names in ``Wrt`` that an optimizer may update; ``no_grad_set``: names not to pass through.
 - ``privacy``: a `PrivacySpec`, or None; under it the gradients of parameters are the privatised ones.
+- ``clip_state``: the variable that holds the bound of quantile clipping; "" for the other modes.
 - ``error_clip``: ``[name, min, max]`` for variables whose own gradient is clipped on the way.
 - ``checkpoints``: names after which the forward pass may be recomputed.
 """
@@ -62,6 +63,7 @@ def _record(
     no_grad: Sequence[str],
     privacy: PrivacySpec | None,
     checkpoints: Sequence[str],
+    clip_state: str = "",
 ) -> list[Variable]:
     block = program.global_block()
     grads = [
@@ -78,6 +80,7 @@ def _record(
                 "parameters": [v.name for v in sources if isinstance(v, Parameter)],
                 "no_grad_set": list(no_grad),
                 "privacy": privacy,
+                "clip_state": clip_state,
                 "error_clip": clips,
                 "checkpoints": list(checkpoints),
             },
@@ -98,6 +101,7 @@ def append_backward(
     checkpoints: Sequence[NameOrVariable] | None = None,
     *,
     privacy: PrivacySpec | None = None,
+    clip_state: str = "",
 ) -> list[tuple[Parameter, Variable]]:
     """Ask for the gradients of ``loss`` with respect to parameters.
 
@@ -107,7 +111,8 @@ def append_backward(
         no_grad_set: Variables that no gradient passes through.
         callbacks: Not available: no gradient op exists yet when the script runs.
         checkpoints: Where the forward pass may be recomputed to save memory.
-        privacy: Set by `Dpsgd`.
+        privacy: Set by `Dpsgd` and `DpOptimizer`.
+        clip_state: Set by them: the variable that holds the bound of quantile clipping.
 
     Returns:
         ``[(parameter, its gradient)]`` in the order in which the parameters were created, or were listed.
@@ -163,6 +168,7 @@ def append_backward(
         no_grad,
         privacy,
         names_of("append_backward", "checkpoints", checkpoints),
+        clip_state,
     )
     return list(zip(sources, grads))
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ..compiler.errors import PrivacyError
 from ..runtime.errors import PrivacyWarning
-from .backward import NameOrVariable, append_backward
-from .clip import GradientClipBase, ParamsGrads
+from .backward import NameOrVariable
 from .framework import Operator
-from .optimizer_base import Optimizer
-from .privacy_spec import PrivacySpec
-from .reach import producers
-from .source import user_location
+from .private_arguments import Arguments, Clip
+from .private_optimizer import PrivateOptimizer
 from .variable import Parameter, Variable
 
 
@@ -24,51 +19,18 @@ class _Documented(float):
 
 _CLIP, _BATCH_SIZE, _SIGMA = _Documented(0.9), _Documented(0.999), _Documented(1e-08)
 
-# Which relations between data sets a sampler has a valid accounting for; the first is its own.
-ADJACENCY: Mapping[str, tuple[str, ...]] = {
-    "poisson": ("add-remove", "replace-one"),
-    "balls": ("add-remove",),
-    "shuffle": ("zero-out", "replace-one"),
-    "sequential": ("zero-out", "replace-one"),
-}
-_CLIPPING = ("flat", "per-group", "automatic", "quantile")
-_MECHANISMS = ("gaussian", "discrete", "paddle")
 
-
-def _refuse(what: str, hint: str) -> PrivacyError:
-    return PrivacyError(f"Dpsgd: {what}", where=user_location().place, hint=hint)
-
-
-def _number(name: str, value: object, *, low: float, exclusive: bool, high: float = math.inf) -> None:
-    """Refuse anything but a finite number above ``low`` (or equal to it) and up to ``high``."""
-    fits = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and (value > low if exclusive else value >= low)
-        and value <= high
-    )
-    if not fits:
-        bound = f"{'greater than' if exclusive else 'at least'} {low:g}"
-        if high < math.inf:
-            bound += f" and at most {high:g}"
-        raise _refuse(f"{name} is {value!r}", f"give a finite number {bound}")
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise _refuse(f"unknown {name} {value!r}", f"use one of {', '.join(allowed)}")
-
-
-class DpsgdOptimizer(Optimizer):
+class DpsgdOptimizer(PrivateOptimizer):
     """SGD whose gradient is private: per-example clipping, a sum over the lot, Gaussian noise.
 
     ``g = (1/L) (sum_i g_i min(1, C / |g_i|) + N(0, sigma^2 C^2 I))``; ``w -= lr * g``, where ``g_i`` is the
-    gradient of example i over all parameters together.
+    gradient of example i over all parameters together. `DpOptimizer` applies the same g by other rules.
 
     Args:
         learning_rate: A number or a Variable of shape [1].
-        clip: C, the bound on one example's gradient norm.
+        clip: C, the bound on one example's gradient norm. For ``clipping="per-group"`` a dict of parameter name, layer
+            prefix or glob to the bound of the parameters that it matches together, or a list with a bound for each
+            parameter, in the order of their creation.
         batch_size: L, the expected lot size: a public constant, whatever the size of the batch that is fed.
         sigma: Noise multiplier; counts as not given when it is None or left out, and then follows from
             ``epsilon`` and ``max_steps``.
@@ -81,7 +43,8 @@ class DpsgdOptimizer(Optimizer):
         sampler: poisson, balls, shuffle or sequential.
         adjacency: add-remove, replace-one or zero-out; None is the sampler's own.
         clipping: flat, per-group, automatic or quantile.
-        clipping_options: Numbers of that mode.
+        clipping_options: Numbers of that mode: ``gamma`` (0.01) of automatic; ``quantile`` (0.5), ``eta`` (0.2),
+            ``sigma_b`` (batch_size/20), ``c_min`` (clip/1000) and ``c_max`` (1000 clip) of quantile.
         mechanism: gaussian; discrete; or paddle, which reproduces Paddle 1.8.5's kernel and is not private.
 
     Raises:
@@ -94,7 +57,7 @@ class DpsgdOptimizer(Optimizer):
     def __init__(
         self,
         learning_rate: float | Variable = 0.001,
-        clip: float = _CLIP,
+        clip: Clip = _CLIP,
         batch_size: float = _BATCH_SIZE,
         sigma: float | None = _SIGMA,
         parameter_list: Sequence[NameOrVariable] | None = None,
@@ -111,36 +74,15 @@ class DpsgdOptimizer(Optimizer):
         mechanism: str = "gaussian",
     ) -> None:
         super().__init__(learning_rate, parameter_list)
-        _number("clip", clip, low=0, exclusive=True)
-        _number("batch_size", batch_size, low=0, exclusive=True)
-        if sigma is not None:
-            _number("sigma", sigma, low=0, exclusive=False)
-        _one_of("sampler", sampler, tuple(ADJACENCY))
-        _one_of("clipping", clipping, _CLIPPING)
-        _one_of("mechanism", mechanism, _MECHANISMS)
-        if adjacency is not None and adjacency not in ADJACENCY[sampler]:
-            raise _refuse(
-                f"adjacency {adjacency!r} does not go with the sampler {sampler!r}",
-                f"use one of {', '.join(ADJACENCY[sampler])}",
-            )
-        if mechanism == "paddle" and (epsilon is not None or clipping != "flat"):
-            asked = f"epsilon={epsilon!r}" if epsilon is not None else f"clipping={clipping!r}"
-            raise _refuse(
-                f"{asked} is stated for mechanism='paddle', Paddle's own kernel, which is not private",
-                "leave mechanism out: the default has the noise that is accounted for",
-            )
-        _check_budget(batch_size, dataset_size, sample_rate, delta, max_steps, epsilon)
         given = None if isinstance(sigma, _Documented) else sigma
         stated = [("clip", clip), ("batch_size", batch_size)]
         defaults = tuple(name for name, value in stated if isinstance(value, _Documented))
         if given is None and epsilon is None:
             defaults += ("sigma",)
-        if defaults:
-            _warn_defaults(defaults)
-        self.privacy = PrivacySpec(
-            clip=float(clip),
-            lot=float(batch_size),
-            sigma=None if given is None else float(given),
+        self.privacy = Arguments("Dpsgd").spec(
+            clip,
+            batch_size,
+            given,
             dataset_size=dataset_size,
             sample_rate=sample_rate,
             delta=delta,
@@ -149,49 +91,19 @@ class DpsgdOptimizer(Optimizer):
             sampler=sampler,
             adjacency=adjacency,
             clipping=clipping,
-            clipping_options=None if clipping_options is None else dict(clipping_options),
+            clipping_options=clipping_options,
             mechanism=mechanism,
             documented_defaults=defaults,
         )
         self._seed: int | None = None  # fluid's private attribute: seeds the kernel of mechanism="paddle"
+        if defaults:
+            _warn_defaults(defaults)
         if mechanism == "paddle":
             warnings.warn(
                 'Dpsgd(mechanism="paddle") reproduces Paddle\'s kernel, which clips whole batch gradients and adds '
                 "one scalar draw: it gives no differential privacy",
                 PrivacyWarning,
                 stacklevel=2,
-            )
-
-    def _no_plateau(self) -> PrivacyError:
-        return _refuse(
-            "ReduceLROnPlateau chooses the learning rate by losses, which are not private",
-            "schedules by step are public: use fluid.layers.*_decay, or set a value between steps by hand from public "
-            "information",
-        )
-
-    def _gradients(
-        self,
-        loss: Variable,
-        parameter_list: Sequence[NameOrVariable] | None,
-        no_grad_set: Iterable[NameOrVariable] | None,
-    ) -> ParamsGrads:
-        spec = None if self.privacy.mechanism == "paddle" else self.privacy
-        return append_backward(loss, parameter_list, no_grad_set, privacy=spec)
-
-    def _apply(self, params_grads: ParamsGrads, grad_clip: GradientClipBase | None) -> list[Operator]:
-        if self.privacy.mechanism != "paddle":
-            for param, grad in params_grads:
-                self._check_private(param, grad)
-        return super()._apply(params_grads, grad_clip)
-
-    def _check_private(self, param: Parameter, grad: Variable) -> None:
-        """Refuse a gradient that does not come from this optimizer's own backward."""
-        program = param.block.program
-        sources = [op for op in producers(program, grad.name) if op.type == "backward"]
-        if not sources or any(op.attr("privacy") is not self.privacy for op in sources):
-            raise _refuse(
-                f"the gradient {grad.name} of {param.name} does not come from Dpsgd.backward, so it is not private",
-                "pass on what this optimizer's backward() returned",
             )
 
     def _create_accumulators(self, param: Parameter) -> None:
@@ -206,29 +118,6 @@ class DpsgdOptimizer(Optimizer):
         sigma = float(_SIGMA) if spec.sigma is None else spec.sigma
         attrs = {"clip": spec.clip, "batch_size": spec.lot, "sigma": sigma, "seed": self._seed or 0}
         return param.block.append_op("dpsgd", inputs, {"ParamOut": [param]}, attrs)
-
-
-def _check_budget(
-    lot: float,
-    dataset_size: int | None,
-    sample_rate: float | None,
-    delta: float | None,
-    max_steps: int | None,
-    epsilon: float | None,
-) -> None:
-    for name, count in (("dataset_size", dataset_size), ("max_steps", max_steps)):
-        if count is not None:
-            _number(name, count, low=0, exclusive=True)
-            if count != int(count):
-                raise _refuse(f"{name} is {count!r}", "give a whole number")
-    if dataset_size is not None and lot > dataset_size:
-        raise _refuse(f"batch_size {lot:g} exceeds dataset_size {dataset_size}", "a lot is a part of the data")
-    if sample_rate is not None:
-        _number("sample_rate", sample_rate, low=0, exclusive=True, high=1)
-    if delta is not None:
-        _number("delta", delta, low=0, exclusive=True, high=1)
-    if epsilon is not None:
-        _number("epsilon", epsilon, low=0, exclusive=True)
 
 
 def _warn_defaults(names: Sequence[str]) -> None:

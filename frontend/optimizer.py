@@ -11,6 +11,7 @@ from .dpsgd import Dpsgd, DpsgdOptimizer
 from .errors import invalid, unsupported
 from .framework import Operator
 from .optimizer_base import Optimizer
+from .private_optimizer import DpOptimizer
 from .regularizer import WeightDecayRegularizer
 from .variable import Parameter, Variable
 
@@ -173,7 +174,9 @@ _HELPERS = frozenset(("ExponentialMovingAverage", "ModelAverage"))
 
 def __getattr__(name: str) -> NoReturn:
     if name.removesuffix("Optimizer") in _MISSING or name in _HELPERS:
-        raise unsupported(f"fluid.optimizer.{name} is not implemented", "use SGD, Momentum, Adagrad, Adam or Dpsgd")
+        raise unsupported(
+            f"fluid.optimizer.{name} is not implemented", "use SGD, Momentum, Adagrad, Adam, Dpsgd or DpOptimizer"
+        )
     raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
@@ -183,6 +186,7 @@ __all__ = [
     "AdagradOptimizer",
     "Adam",
     "AdamOptimizer",
+    "DpOptimizer",
     "Dpsgd",
     "DpsgdOptimizer",
     "Momentum",

@@ -75,6 +75,16 @@ class Optimizer(ABC):
     def _append_update(self, param: Parameter, grad: Variable, rate: Variable) -> Operator:
         """Record the update of one parameter."""
 
+    @property
+    def learning_rate(self) -> float | Variable:
+        """As the constructor was given it."""
+        return self._learning_rate
+
+    @property
+    def parameter_list(self) -> Sequence[NameOrVariable] | None:
+        """As the constructor was given it."""
+        return self._parameter_list
+
     def backward(
         self,
         loss: Variable,
@@ -104,6 +114,10 @@ class Optimizer(ABC):
     def apply_gradients(self, params_grads: ParamsGrads) -> list[Operator]:
         """Record clip, decay and update, the parameters in the order of their names; gives the update ops."""
         return self._apply(params_grads, self._grad_clip)
+
+    def apply_clipped(self, params_grads: ParamsGrads, grad_clip: GradientClipBase | None) -> list[Operator]:
+        """`apply_gradients` with another clip; the constructor's if None."""
+        return self._apply(params_grads, self._grad_clip if grad_clip is None else grad_clip)
 
     def apply_optimize(
         self, loss: Variable, startup_program: Program | None, params_grads: ParamsGrads

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class PrivacySpec:
-    """The arguments of `Dpsgd` (Abadi et al., CCS'16, Algorithm 1), checked one by one but not yet completed.
+    """The arguments of `Dpsgd` and `DpOptimizer`, checked one by one but not yet completed.
 
     Attributes:
-        clip: C, the bound on the L2 norm of one example's gradient over all parameters.
+        clip: C, the bound on the L2 norm of one example's gradient over all parameters; per-group: a bound per name,
+            prefix or glob, or one per parameter.
         lot: L, the public constant by which the noisy sum is divided.
         sigma: Noise multiplier; the noise has standard deviation sigma * C. None: not given, so it follows from the
             budget, or is Paddle's documented default.
@@ -23,12 +24,12 @@ class PrivacySpec:
         sampler: How lots are drawn: poisson, balls, shuffle or sequential.
         adjacency: Which data sets count as neighbours; None is the sampler's own relation.
         clipping: flat, per-group, automatic or quantile.
-        clipping_options: Options of that mode, name to number.
+        clipping_options: Options of that mode that are stated, name to number.
         mechanism: gaussian, discrete, or paddle (not private, for comparison).
         documented_defaults: Names of the arguments left at Paddle's documented defaults.
     """
 
-    clip: float
+    clip: float | tuple[float, ...] | Mapping[str, float]
     lot: float
     sigma: float | None
     dataset_size: int | None = None
@@ -39,6 +40,6 @@ class PrivacySpec:
     sampler: str = "poisson"
     adjacency: str | None = None
     clipping: str = "flat"
-    clipping_options: Mapping[str, float] | None = None
+    clipping_options: Mapping[str, float] = field(default_factory=dict[str, float])
     mechanism: str = "gaussian"
     documented_defaults: tuple[str, ...] = ()

@@ -115,8 +115,14 @@ class QuantileOptions:
     @classmethod
     def from_json(cls, fields: Fields) -> QuantileOptions:
         """Read them. Raises ArtifactError."""
-        numbers = (fields.number(name) for name in ("quantile", "eta", "sigma_b", "c_min", "c_max"))
-        return cls(*numbers, fields.text("state"))
+        return cls(
+            quantile=fields.number("quantile"),
+            eta=fields.number("eta"),
+            sigma_b=fields.number("sigma_b"),
+            c_min=fields.number("c_min"),
+            c_max=fields.number("c_max"),
+            state=fields.text("state"),
+        )
 
 
 ClippingOptions = AutomaticOptions | QuantileOptions
@@ -220,8 +226,8 @@ class PrivacySpec:
             if sorted(name for group in self.groups for name in group) != list(self.parameters):
                 raise _contradiction("the clip groups do not hold every parameter exactly once")
         options = self.clipping_options
-        wanted = {"automatic": AutomaticOptions, "quantile": QuantileOptions}.get(self.clipping, type(None))
-        if not isinstance(options, wanted):
+        automatic, quantile = isinstance(options, AutomaticOptions), isinstance(options, QuantileOptions)
+        if (automatic, quantile) != (self.clipping == "automatic", self.clipping == "quantile"):
             raise _contradiction(f"clipping {self.clipping} has the options of another mode")
         if isinstance(options, QuantileOptions):
             if not options.sigma_b > self.sigma / 2:

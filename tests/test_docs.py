@@ -22,7 +22,7 @@ from fluidc.compiler.ops import OPSET
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import PASSES, pipeline
 from fluidc.compiler.privacy import mechanism
-from fluidc.frontend import dpsgd
+from fluidc.frontend import private_arguments
 from fluidc.runtime import privacy as runtime_privacy
 
 DOCUMENTS = sorted(
@@ -253,4 +253,4 @@ def test_samplers_and_adjacencies_are_those_of_the_code(name: str) -> None:
             shown[sampler] = tuple(re.findall(r"`([\w-]+)`", adjacencies))
     code = dict(mechanism.VALID_ADJACENCIES)
     assert {sampler: shown[sampler] for sampler in code} == code
-    assert code == dict(runtime_privacy.ADJACENCIES) == dict(dpsgd.ADJACENCY)
+    assert code == dict(runtime_privacy.ADJACENCIES) == dict(private_arguments.ADJACENCY)

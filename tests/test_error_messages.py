@@ -226,9 +226,58 @@ def unknown_mechanism() -> None:
     fluid.optimizer.Dpsgd(0.1, **but(mechanism="laplace")).minimize(classifier())
 
 
-def clipping_of_a_later_version() -> None:
+def quantile_of_small_lots() -> None:
     fluid.optimizer.Dpsgd(0.1, **but(clipping="quantile")).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
+
+
+def quantile_outside_its_range() -> None:
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="quantile", clipping_options={"c_max": 0.5})).minimize(classifier())
+
+
+def option_of_another_clipping() -> None:
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="automatic", clipping_options={"eta": 0.2})).minimize(classifier())
+
+
+def one_bound_for_groups() -> None:
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="per-group")).minimize(classifier())
+
+
+def groups_that_lack_a_parameter() -> None:
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="per-group", clip={"*.w_0": 1.0})).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
+def groups_that_share_a_parameter() -> None:
+    clip = {"fc_0": 1.0, "*.b_0": 0.5}
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="per-group", clip=clip)).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
+def group_of_no_parameter() -> None:
+    clip = {"fc_0": 1.0, "fc_7": 0.5}
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="per-group", clip=clip)).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
+def too_few_bounds_for_groups() -> None:
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="per-group", clip=[1.0])).minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
+def private_optimizer_in_another() -> None:
+    inner = fluid.optimizer.Dpsgd(0.1, **but())
+    fluid.optimizer.DpOptimizer(inner, **but()).minimize(classifier())
+
+
+def private_optimizer_without_noise() -> None:
+    fluid.optimizer.DpOptimizer(fluid.optimizer.Adam(0.1), 1.0, 16.0).minimize(classifier())
+
+
+def gradients_of_another_backward() -> None:
+    loss = classifier()
+    optimizer = fluid.optimizer.DpOptimizer(fluid.optimizer.Adam(0.1), **but())
+    optimizer.apply_gradients(fluid.backward.append_backward(loss))
 
 
 def mechanism_of_a_later_version() -> None:
@@ -274,7 +323,10 @@ BUILDING: tuple[Callable[[], None], ...] = (
     unknown_fetch, fetch_that_is_no_variable, private_gradient_fetched, parameter_of_another_shape,
     op_without_gradient, batch_norm_under_dpsgd, pairs_of_examples_under_dpsgd, softmax_over_the_batch_under_dpsgd,
     loss_times_batch_size_under_dpsgd, no_batch_size, negative_clip, unknown_clipping, unknown_mechanism,
-    clipping_of_a_later_version, mechanism_of_a_later_version, kernel_of_paddle, adjacency_without_a_theorem,
+    quantile_of_small_lots, quantile_outside_its_range, option_of_another_clipping, one_bound_for_groups,
+    groups_that_lack_a_parameter, groups_that_share_a_parameter, group_of_no_parameter, too_few_bounds_for_groups,
+    private_optimizer_in_another, private_optimizer_without_noise, gradients_of_another_backward,
+    mechanism_of_a_later_version, kernel_of_paddle, adjacency_without_a_theorem,
     epsilon_that_cannot_be_kept, budget_that_does_not_add_up, unknown_target, cuda_place,
 )  # fmt: skip
 

@@ -39,6 +39,8 @@ def clip_groups(config: PrivacyConfig, trainable: Iterable[str]) -> tuple[ClipGr
     _check(config)
     if config.clipping != "per-group":
         return (ClipGroup(config.clip, names),)
+    if config.clip != joint_clip(config.clips):
+        raise _refusal(f"clip={config.clip:g}, but the bounds of the groups make {joint_clip(config.clips):g}")
     groups = tuple(ClipGroup(c, tuple(map(str, g))) for c, g in zip(config.clips, config.groups, strict=True))
     placed = [name for group in groups for name in group.params]
     for name in placed:
@@ -50,6 +52,15 @@ def clip_groups(config: PrivacyConfig, trainable: Iterable[str]) -> tuple[ClipGr
         if name not in placed:
             raise PrivacyError(f"parameter {name!r} is in no clip group", hint=_ONE_GROUP)
     return groups
+
+
+def joint_clip(bounds: Iterable[float]) -> float:
+    """The bound on one example's gradient over all groups: sqrt(sum C_k^2).
+
+    >>> joint_clip([3.0, 4.0])
+    5.0
+    """
+    return math.hypot(*bounds)
 
 
 def gradient_sigma(config: PrivacyConfig) -> float:

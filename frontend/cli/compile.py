@@ -12,6 +12,7 @@ from .script_options import ScriptName, script_options
 
 if TYPE_CHECKING:
     from ...compiler.driver import Compiled
+    from ...compiler.ir.core import PrivacyConfig
     from ...compiler.privacy import PrivacyPlan
     from .source import Lowered
 
@@ -140,14 +141,25 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, seconds: dict[str, f
     if manifest.caution:
         rows.append(("caution", manifest.caution))
     if source.plan is not None:
-        rows += _privacy_rows(source.plan, made.joint)
+        rows += _privacy_rows(source.module.privacy, source.plan, made.joint)
     order = ("script", "accounting", "lowering", "passes", "codegen", "import tvm")
     times = ", ".join(f"{phase} {seconds[phase]:.2f} s" for phase in order if phase in seconds)
     return [f"{title:<12}{text}" for title, text in [*rows, ("time", times)]]
 
 
-def _privacy_rows(plan: PrivacyPlan, joint: float | None) -> list[tuple[str, str]]:
-    constants = f"C = {plan.clip:g}, L = {plan.lot:g}, σ = {plan.sigma:.6g}"
+def _clip_text(config: PrivacyConfig | None, plan: PrivacyPlan) -> str:
+    """The clipping bound, or the bounds, and the mode where it is not flat."""
+    if config is None or config.clipping == "flat":
+        return f"C = {plan.clip:g}"
+    if config.clipping == "per-group":
+        return f"C = {', '.join(f'{clip:g}' for clip in config.clips)} ({len(config.clips)} groups)"
+    if config.clipping == "automatic":
+        return f"C = {config.clip:g} (automatic, γ = {config.gamma:g})"
+    return f"C = {config.clip:g} at first (quantile {config.quantile:g}, σ_b = {config.sigma_b:g})"
+
+
+def _privacy_rows(config: PrivacyConfig | None, plan: PrivacyPlan, joint: float | None) -> list[tuple[str, str]]:
+    constants = f"{_clip_text(config, plan)}, L = {plan.lot:g}, σ = {plan.sigma:.6g}"
     if plan.q_num is not None:
         constants += f", q = {plan.q_num / 2**32:.6g}"
     if plan.max_steps is not None:

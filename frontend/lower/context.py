@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -65,6 +65,12 @@ class Shared:
         elif trainable and not old.trainable:
             self.state[var.name] = StateDecl(var.name, kind, role=old.role, trainable=True)
         return self.state[var.name]
+
+    def freeze_all_but(self, trained: Iterable[str]) -> None:
+        """Mark only the variables named ``trained`` as trainable."""
+        names = set(trained)
+        for name, decl in self.state.items():
+            self.state[name] = replace(decl, trainable=name in names)
 
     def constant(self, name: str, array: Array) -> StateDecl:
         """A read-only variable that holds an array of the program."""

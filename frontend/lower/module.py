@@ -16,6 +16,7 @@ from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
 from ..variable import GRAD_SUFFIX, Variable
 from . import arrange, control, creation, elementwise, image, loss, training
+from .clipping import clip_of, with_clipping
 from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
 
 _FAMILIES: tuple[Rules, ...] = (
@@ -106,20 +107,30 @@ def privacy_spec(program: Program) -> PrivacySpec | None:
 
 
 def privacy_config(
-    spec: PrivacySpec, where: str | None = None, prior: Sequence[Run] = ()
+    spec: PrivacySpec,
+    parameters: Sequence[str],
+    clip_state: str = "",
+    where: str | None = None,
+    prior: Sequence[Run] = (),
 ) -> tuple[PrivacyConfig, PrivacyPlan]:
     """The compiler's constants and the accountant's plan for what a script states; may calibrate sigma (seconds).
 
-    ``prior`` are earlier runs on the same data, which the stated epsilon covers too.
+    Args:
+        spec: What the script states.
+        parameters: The trainable parameters, in the order of the program.
+        clip_state: The variable that holds the bound of quantile clipping.
+        where: The user's line, for errors.
+        prior: Earlier runs on the same data, which the stated epsilon covers too.
     """
-    if spec.mechanism != "gaussian" or spec.clipping != "flat":
+    if spec.mechanism != "gaussian":
         raise PrivacyError(
-            f"Dpsgd(mechanism={spec.mechanism!r}, clipping={spec.clipping!r}) cannot be compiled yet",
+            f"Dpsgd(mechanism={spec.mechanism!r}) cannot be compiled yet",
             where=where,
-            hint="use mechanism='gaussian' with clipping='flat'",
+            hint="use mechanism='gaussian'",
         )
+    clip, groups = clip_of(spec, parameters, where)
     plan = resolve(
-        clip=spec.clip,
+        clip=clip,
         lot=spec.lot,
         sigma=spec.sigma,
         dataset_size=spec.dataset_size,
@@ -133,7 +144,7 @@ def privacy_config(
         prior=prior,
     )
     config = PrivacyConfig(clip=plan.clip, lot=plan.lot, sigma=plan.sigma, slack=plan.slack)
-    return config, plan
+    return with_clipping(config, spec, groups, clip_state, where), plan
 
 
 def lower(
@@ -165,9 +176,15 @@ def lower(
     shared = Shared()
     spec = privacy_spec(program)
     config, plan = None, None
+    trained: list[str] = []
     if spec is not None:
         record = block.private_backward()
-        config, plan = privacy_config(spec, None if record is None else record.loc.place)
+        assert record is not None
+        trained = record.attr("parameters")
+        clip_state: str = record.attr("clip_state")
+        if clip_state:
+            shared.declare(block.var(clip_state), "optimizer")
+        config, plan = privacy_config(spec, trained, clip_state, record.loc.place, prior)
         public = sorted(name for name, var in block.vars.items() if var.is_public)
         config = replace(config, public_feeds=tuple(public))
     functions: list[Function] = []
@@ -182,6 +199,9 @@ def lower(
         kept = [op for op in ops if needed.intersection(op.output_arg_names)]
         types = default_feeds(test, kept, feed_types, infer_fetches)
         functions.append(_function("infer", shared, test, kept, types, infer_fetches))
+    if spec is not None:
+        # What gets no gradient is frozen: neither in the norm nor among the tensors that get noise.
+        shared.freeze_all_but(trained)
     return Source(
         module=Module(Stage.CAPTURED, tuple(shared.state.values()), tuple(functions), config),
         fetches=tuple(fetches),

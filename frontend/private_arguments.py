@@ -1,0 +1,194 @@
+"""The arguments that state a private training: checked one by one, at the user's line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, TypeAlias
+
+from ..compiler.errors import PrivacyError
+from .privacy_spec import PrivacySpec
+from .source import user_location
+
+Clip: TypeAlias = float | Mapping[str, float] | Sequence[float]
+
+# Which relations between data sets a sampler has a valid accounting for; the first is its own.
+ADJACENCY: Mapping[str, tuple[str, ...]] = {
+    "poisson": ("add-remove", "replace-one"),
+    "balls": ("add-remove",),
+    "shuffle": ("zero-out", "replace-one"),
+    "sequential": ("zero-out", "replace-one"),
+}
+_CLIPPING = ("flat", "per-group", "automatic", "quantile")
+_MECHANISMS = ("gaussian", "discrete", "paddle")
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "automatic": ("gamma",),
+    "quantile": ("quantile", "eta", "sigma_b", "c_min", "c_max"),
+}
+
+
+class Arguments:
+    """Checks the arguments of one optimizer, whose name begins every refusal."""
+
+    def __init__(self, optimizer: str) -> None:
+        self.optimizer = optimizer
+
+    def refusal(self, what: str, hint: str) -> PrivacyError:
+        """The error at the user's line."""
+        return PrivacyError(f"{self.optimizer}: {what}", where=user_location().place, hint=hint)
+
+    def refuse(self, what: str, hint: str) -> NoReturn:
+        """Raise PrivacyError at the user's line."""
+        raise self.refusal(what, hint)
+
+    def number(
+        self, name: str, value: object, *, low: float = 0.0, exclusive: bool = True, high: float = math.inf
+    ) -> float:
+        """``value`` as a float; refused unless it is a finite number above ``low`` (or equal to it), up to ``high``."""
+        fits = (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (value > low if exclusive else value >= low)
+            and value <= high
+        )
+        if not fits:
+            bound = f"{'greater than' if exclusive else 'at least'} {low:g}"
+            if high < math.inf:
+                bound += f" and at most {high:g}"
+            self.refuse(f"{name} is {value!r}", f"give a finite number {bound}")
+        assert isinstance(value, int | float)
+        return float(value)
+
+    def one_of(self, name: str, value: str, allowed: Sequence[str]) -> None:
+        """Refuse anything but one of ``allowed``."""
+        if value not in allowed:
+            self.refuse(f"unknown {name} {value!r}", f"use one of {', '.join(allowed)}")
+
+    def spec(
+        self,
+        clip: Clip,
+        batch_size: float,
+        sigma: float | None,
+        *,
+        dataset_size: int | None,
+        sample_rate: float | None,
+        delta: float | None,
+        max_steps: int | None,
+        epsilon: float | None,
+        sampler: str,
+        adjacency: str | None,
+        clipping: str,
+        clipping_options: Mapping[str, float] | None,
+        mechanism: str,
+        documented_defaults: tuple[str, ...] = (),
+    ) -> PrivacySpec:
+        """What the arguments state; they are those of `Dpsgd`.
+
+        Raises:
+            PrivacyError: One that cannot be part of a guarantee, or that does not go with the others.
+        """
+        self.one_of("clipping", clipping, _CLIPPING)
+        bounds = self._clip(clip, clipping)
+        lot = self.number("batch_size", batch_size)
+        if sigma is not None:
+            sigma = self.number("sigma", sigma, exclusive=False)
+        self.one_of("sampler", sampler, tuple(ADJACENCY))
+        self.one_of("mechanism", mechanism, _MECHANISMS)
+        if mechanism == "paddle" and (epsilon is not None or clipping != "flat"):
+            asked = f"epsilon={epsilon!r}" if epsilon is not None else f"clipping={clipping!r}"
+            self.refuse(
+                f"{asked} is stated for mechanism='paddle', Paddle's own kernel, which is not private",
+                "leave mechanism out: the default has the noise that is accounted for",
+            )
+        if mechanism != "gaussian" and clipping != "flat":
+            self.refuse(f"mechanism {mechanism!r} does not go with clipping {clipping!r}", "use clipping='flat'")
+        if adjacency is not None and adjacency not in ADJACENCY[sampler]:
+            self.refuse(
+                f"adjacency {adjacency!r} does not go with the sampler {sampler!r}",
+                f"use one of {', '.join(ADJACENCY[sampler])}",
+            )
+        self._budget(lot, dataset_size, sample_rate, delta, max_steps, epsilon)
+        return PrivacySpec(
+            clip=bounds,
+            lot=lot,
+            sigma=sigma,
+            dataset_size=dataset_size,
+            sample_rate=sample_rate,
+            delta=delta,
+            max_steps=max_steps,
+            epsilon=epsilon,
+            sampler=sampler,
+            adjacency=adjacency,
+            clipping=clipping,
+            clipping_options=self._options(clipping, bounds, sigma, clipping_options),
+            mechanism=mechanism,
+            documented_defaults=documented_defaults,
+        )
+
+    def _clip(self, clip: object, clipping: str) -> float | tuple[float, ...] | dict[str, float]:
+        grouped = clipping == "per-group"
+        if isinstance(clip, Mapping | list | tuple) != grouped:
+            self.refuse(
+                f"clip is {clip!r} with clipping={clipping!r}",
+                "give one number, or clipping='per-group' with a dict of name to bound, or a list of bounds",
+            )
+        if isinstance(clip, Mapping):
+            bounds = {str(name): self.number(f"clip[{name!r}]", bound) for name, bound in clip.items()}
+        elif isinstance(clip, list | tuple):
+            bounds = tuple(self.number(f"clip[{i}]", bound) for i, bound in enumerate(clip))
+        else:
+            return self.number("clip", clip)
+        if not bounds:
+            self.refuse("clip is empty", "give a bound for every parameter")
+        return bounds
+
+    def _options(
+        self, clipping: str, clip: object, sigma: float | None, given: Mapping[str, float] | None
+    ) -> dict[str, float]:
+        """The options as stated, or {}."""
+        stated = dict(given or {})
+        known = _OPTIONS.get(clipping, ())
+        for name, value in stated.items():
+            if name not in known:
+                self.refuse(
+                    f"clipping {clipping!r} has no option {name!r}",
+                    f"its options are {', '.join(known)}" if known else "leave clipping_options out",
+                )
+            if name == "quantile" and value == 1:
+                self.refuse("clipping_options quantile is 1", "give a share between 0 and 1")
+            stated[name] = self.number(f"clipping_options {name}", value, high=1 if name == "quantile" else math.inf)
+        if clipping == "quantile":
+            assert isinstance(clip, float)
+            low, high = stated.get("c_min", 0.0), stated.get("c_max", math.inf)
+            if not low <= clip <= high:
+                self.refuse(f"clip is {clip:g}, outside [{low:g}, {high:g}]", "start between c_min and c_max")
+            if sigma is not None and "sigma_b" in stated and not stated["sigma_b"] > sigma / 2:
+                self.refuse(
+                    f"clipping_options sigma_b is {stated['sigma_b']:g}, not above sigma/2 = {sigma / 2:g}",
+                    "the count's own noise must cost less than sigma promises; batch_size/20 is usual",
+                )
+        return stated
+
+    def _budget(
+        self,
+        lot: float,
+        dataset_size: int | None,
+        sample_rate: float | None,
+        delta: float | None,
+        max_steps: int | None,
+        epsilon: float | None,
+    ) -> None:
+        for name, count in (("dataset_size", dataset_size), ("max_steps", max_steps)):
+            if count is not None:
+                self.number(name, count)
+                if count != int(count):
+                    self.refuse(f"{name} is {count!r}", "give a whole number")
+        if dataset_size is not None and lot > dataset_size:
+            self.refuse(f"batch_size {lot:g} exceeds dataset_size {dataset_size}", "a lot is a part of the data")
+        if sample_rate is not None:
+            self.number("sample_rate", sample_rate, high=1)
+        if delta is not None:
+            self.number("delta", delta, high=1)
+        if epsilon is not None:
+            self.number("epsilon", epsilon)
