@@ -131,7 +131,7 @@ def _account(record: Operator, overrides: Overrides, prior: tuple[Run, ...]) -> 
     if overrides.stated:
         spec = replace(spec, **overrides.stated)
         record.set_attr("privacy", spec)
-    _, plan = privacy_config(spec, record.loc.place, prior)
+    _, plan = privacy_config(record, prior)
     if prior and plan.joint is None:
         raise PrivacyError(
             f"--prior: this run has no epsilon that could be added to the earlier ones: {plan.reason}",
@@ -141,7 +141,7 @@ def _account(record: Operator, overrides: Overrides, prior: tuple[Run, ...]) -> 
     if prior:
         spec = replace(spec, sigma=plan.sigma, max_steps=plan.max_steps, epsilon=None)
         record.set_attr("privacy", spec)
-        privacy_config(spec, record.loc.place)
+        privacy_config(record)
     if plan.budget is not None:
         plan.budget.table()
     return plan.joint

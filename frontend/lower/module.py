@@ -106,29 +106,22 @@ def privacy_spec(program: Program) -> PrivacySpec | None:
     return private[0].attr("privacy") if private else None
 
 
-def privacy_config(
-    spec: PrivacySpec,
-    parameters: Sequence[str],
-    clip_state: str = "",
-    where: str | None = None,
-    prior: Sequence[Run] = (),
-) -> tuple[PrivacyConfig, PrivacyPlan]:
-    """The compiler's constants and the accountant's plan for what a script states; may calibrate sigma (seconds).
+def privacy_config(record: Operator, prior: Sequence[Run] = ()) -> tuple[PrivacyConfig, PrivacyPlan]:
+    """The compiler's constants and the accountant's plan for a private backward; may calibrate sigma (seconds).
 
     Args:
-        spec: What the script states.
-        parameters: The trainable parameters, in the order of the program.
-        clip_state: The variable that holds the bound of quantile clipping.
-        where: The user's line, for errors.
+        record: The backward record, with what the script states.
         prior: Earlier runs on the same data, which the stated epsilon covers too.
     """
+    spec: PrivacySpec = record.attr("privacy")
+    where = record.loc.place
     if spec.mechanism != "gaussian":
         raise PrivacyError(
             f"Dpsgd(mechanism={spec.mechanism!r}) cannot be compiled yet",
             where=where,
             hint="use mechanism='gaussian'",
         )
-    clip, groups = clip_of(spec, parameters, where)
+    clip, groups = clip_of(spec, record.attr("parameters"), where)
     plan = resolve(
         clip=clip,
         lot=spec.lot,
@@ -144,7 +137,7 @@ def privacy_config(
         prior=prior,
     )
     config = PrivacyConfig(clip=plan.clip, lot=plan.lot, sigma=plan.sigma, slack=plan.slack)
-    return with_clipping(config, spec, groups, clip_state, where), plan
+    return with_clipping(config, spec, groups, record.attr("clip_state"), where), plan
 
 
 def lower(
@@ -184,7 +177,7 @@ def lower(
         clip_state: str = record.attr("clip_state")
         if clip_state:
             shared.declare(block.var(clip_state), "optimizer")
-        config, plan = privacy_config(spec, trained, clip_state, record.loc.place, prior)
+        config, plan = privacy_config(record)
         public = sorted(name for name, var in block.vars.items() if var.is_public)
         config = replace(config, public_feeds=tuple(public))
     functions: list[Function] = []
