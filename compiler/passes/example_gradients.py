@@ -211,11 +211,9 @@ class Gradient:
             else:
                 # Rows [N, ...] become slices [1, ...]; the body drops the leading one.
                 cts, axes = tuple(self._example_grad(b, value) for value in use.cts), [0] * len(use.cts)
-                if isinstance(use.of, Reshape):
-                    return b.reshape(cts[0], (*cts[0].tensor.shape[:1], *use.arguments[0].tensor.shape))
-                if isinstance(use.of, Transpose):
-                    back = sorted(range(len(use.of.perm)), key=use.of.perm.__getitem__)
-                    return b.transpose(cts[0], (0, *(i + 1 for i in back)))
+                grad = self._through_public(b, use, cts)
+                if grad is not None:
+                    return grad
             values = (*use.arguments, *cts)
             axes = [*(self._map_axis(use, value) for value in use.arguments), *axes]
 
@@ -224,6 +222,23 @@ class Gradient:
 
             (grad,) = b.map(values, axes, Sym(BATCH), single)
             return grad
+
+    def _through_public(self, b: OpBuilder, use: Use, cts: tuple[Value, ...]) -> Value | None:
+        """``[N, *shape]`` through an op on parameters alone, which does all examples at once: as if each had its own
+        copy of the operand.  None where the op has no such form."""
+        if use.live != (0,):
+            return None
+        own = use.arguments[use.operand]
+        copies = b.broadcast(own, (cts[0].tensor.shape[0], *own.tensor.shape))
+        over = [number == use.operand for number in range(len(use.arguments))]
+        operands = [copies if copied else value for value, copied in zip(use.arguments, over, strict=True)]
+        op = _template(use).lifted(b, operands, over)
+        if op is None:
+            return None
+        b.emit(op)
+        grad = op.vjp(b, cts, over)[use.operand]
+        # The rule may have put axes of extent one into the copies, to line them up with the other operands.
+        return None if grad is None else b.reshape(grad, copies.tensor.shape)
 
     def _example_grad_by_rule(self, b: OpBuilder, use: Use) -> Value | None:
         if use.live != (0,):

@@ -240,6 +240,12 @@ def test_a_private_loop_is_not_mapped_over_examples() -> None:
     assert of == {"linear.matmul", "embedding.lookup", "elementwise.add"}
 
 
+@pytest.mark.parametrize(("name", "mapped"), [(name, name == "nested") for name in NETS])
+def test_only_loops_in_loops_are_mapped_over_examples(name: str, mapped: bool) -> None:
+    target = at(NETS[name], Stage.TARGET, PrivacyConfig(1.0, 8.0, 1.0))
+    assert any(isinstance(op, control.Map) for op in walk(target.function("step").ops)) == mapped
+
+
 def test_what_cannot_be_lifted_is_a_read_of_the_loop() -> None:
     uses = at(NETS["nested"], Stage.GRAD, PrivacyConfig(1.0, 8.0, 1.0)).function("step").ops
     of = {str(op.param): op.of.name for op in uses if isinstance(op, grad.Use)}

@@ -33,7 +33,9 @@ def figure(output: str, pattern: str) -> float:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "sequence_pool.py", "demo.py"}
+    tested = {
+        "dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "lstm_private.py", "sequence_pool.py", "demo.py",
+    }  # fmt: skip
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -52,6 +54,12 @@ def test_digits(tmp_path: Path) -> None:
 def test_fit_a_line() -> None:
     output = run("fit_a_line.py")
     assert figure(output, r"test loss (\S+)") < 0.6 * figure(output, r"mean predicts with (\S+)\)")
+
+
+def test_lstm_private() -> None:
+    output = run("lstm_private.py")
+    assert figure(output, r"test accuracy (\S+)") >= 0.87
+    assert "ε = 8.00 (δ = 1e-4) after 150 of 150 steps" in output
 
 
 @pytest.mark.parametrize(("script", "pattern"), [

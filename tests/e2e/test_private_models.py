@@ -172,7 +172,7 @@ def module(name: str) -> Module:
     return run_passes(source.module, pipeline(source.module, batch=16))
 
 
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "gru_unit"])
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_nothing_is_mapped_over_examples(name: str) -> None:
     """Every parameter has a norm rule or vectorised per-example gradients."""
     step = module(name).function("step")
