@@ -34,7 +34,8 @@ def figure(output: str, pattern: str) -> float:
 
 def test_every_example_is_tested() -> None:
     tested = {
-        "dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "lstm_private.py", "sequence_pool.py", "demo.py",
+        "dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "lstm_private.py", "sequence_pool.py",
+        "demo.py",
     }  # fmt: skip
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
