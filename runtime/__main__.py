@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(_run_arguments(parsed))
         if parsed.command == "predict":
             return predict(parsed.artifact, parsed.data, parsed.output, parsed.fetch, parsed.threads)
-        return inspect(parsed.artifact)
+        return inspect(parsed.artifact, parsed.verify)
     except FluidcError as error:
         if parsed.verbose:
             traceback.print_exc()
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect_ = commands.add_parser("inspect", help="show what an artifact is and needs")
     inspect_.add_argument("artifact", type=Path)
+    inspect_.add_argument("--verify", action="store_true", help="check the privacy of a private artifact's program")
 
     for command in (run_, predict_):
         command.add_argument("--threads", type=_positive)

@@ -15,6 +15,7 @@ from typing import get_args
 
 import numpy as np
 
+from . import certificate
 from .artifact import Artifact
 from .data import load_data
 from .engine import Array, Engine
@@ -153,12 +154,22 @@ def predict(
     return 0
 
 
-def inspect(path: Path) -> int:
-    """Print what an artifact is and needs; returns 0. Raises ArtifactError for a file that is not whole."""
+def inspect(path: Path, verify: bool = False) -> int:
+    """Print what an artifact is and needs; returns 0. Raises ArtifactError for a file that is not whole.
+
+    With ``verify``, print instead what `certificate.verify` finds, and return 1 where it contradicts the artifact.
+    """
     artifact = Artifact.read(path)
-    for line in _described(path, artifact):
+    if not verify:
+        for line in _described(path, artifact):
+            print(line)
+        return 0
+    report = certificate.verify(artifact)
+    print(f"{path}: {'verified' if report.ok else 'NOT verified: the artifact contradicts its privacy block'}")
+    print(f"✓ members       {len(artifact.manifest.members)} files have the sizes and SHA-256 of the manifest")
+    for line in report.lines():
         print(line)
-    return 0
+    return 0 if report.ok else 1
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

@@ -267,16 +267,19 @@ def _label(label: Label, names: _Names) -> str:
             return str(label)
 
 
-def _location(loc: Loc) -> str:
-    if not loc:
-        return ""
+def place_text(loc: Loc) -> str:
+    """A location as it is printed between ``loc(`` and ``)``; empty for an unknown one."""
     # Only the base name of the file is shown (see Loc).
     shown, parts = Loc(loc.file.replace("\\", "/").rpartition("/")[2], loc.line, loc.layer), list[str]()
     if shown.file:
         parts.append(f"{shown.file if is_word(shown.file) else quoted(shown.file)}:{shown.line}")
     if shown.layer:
         parts.append(shown.layer if is_word(shown.layer) else quoted(shown.layer))
-    return f" loc({' '.join(parts)})"
+    return " ".join(parts)
+
+
+def _location(loc: Loc) -> str:
+    return f" loc({place_text(loc)})" if loc else ""
 
 
 def _state_name(name: str) -> str:

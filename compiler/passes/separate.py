@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from ..errors import PrivacyError
 from ..ir.core import Function, Module, OpBase, Output, Param, Value
+from ..ir.printer import place_text
 from ..ir.stage import Stage
 from ..ir.types import DType, Sym, TensorType
 from ..ops.construct import OpBuilder
@@ -147,13 +148,13 @@ class _Separation:
                 where=request.loc.place or None,
                 hint="minimise layers.mean(...) of the per-example losses",
             )
-        self._prove(loss, kind)
         b = self.b
         with b.at(request.loc):
             start = len(b.ops)
             terms = per_example_loss(b, loss, self.kinds, set(request.stops))
             extend(self.kinds, self.module, b.ops[start:])
             terms.per_example.hint = "example_loss"
+            self._prove(terms.per_example)
             private = b.emit(replace(request, targets=(terms.per_example,)))
             if terms.free is None:
                 return private
@@ -163,18 +164,19 @@ class _Separation:
         self.kinds.update((value, PUBLIC) for value in (*private, *free, *sums))
         return sums
 
-    def _prove(self, loss: Value, kind: TotalKind) -> None:
-        """The proof: the kind of every value between the feeds and the loss, in program order."""
+    def _prove(self, loss: Value) -> None:
+        """The proof: what every op between the feeds and the per-example loss does to kinds, in program order."""
         needed = {loss}
         steps: list[str] = []
         for op in reversed(self.b.ops):
             if any(v in needed for v in op.results):
                 needed.update(op.operands)
-                kinds = ", ".join(str(self.kinds[v]) for v in op.results)
-                where = f" at {op.loc}" if op.loc else ""
-                steps.append(f"{op.name}: {kinds}{where}")
-        feeds = [f"feed {p.name}: {self.kinds[p.value]}" for p in self.function.params if p.value in needed]
-        self.proof = [*feeds, *reversed(steps), f"loss: {kind}"]
+                operands, results = (", ".join(str(self.kinds[v]) for v in vs) for vs in (op.operands, op.results))
+                where = f" at {place_text(op.loc)}" if op.loc else ""
+                steps.append(f"{op.name}({operands}) -> {results}{where}")
+        params = [p for p in self.function.params if p.role == "feed" and p.value in needed]
+        feeds = [f"feed {p.name}: {self.kinds[p.value]}" for p in params]
+        self.proof = [*feeds, *reversed(steps), f"loss: {self.kinds[loss]}"]
 
     def _output(self, out: Output) -> Output:
         """A fetch with padded rows left out."""

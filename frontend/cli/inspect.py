@@ -12,7 +12,12 @@ from .options import artifact_argument
 
 @click.command("inspect", epilog="Example:  fluidc inspect mlp.fluidc")
 @artifact_argument
+@click.option("--verify", is_flag=True, help="Derive the privacy guarantee's premises again; 1 if one fails.")
 @click.pass_context
-def command(ctx: click.Context, artifact: Path) -> None:
-    """Show the feeds, functions, state, privacy constants and members of ARTIFACT; every hash is checked."""
-    ctx.exit(commands.inspect(artifact))
+def command(ctx: click.Context, artifact: Path, verify: bool) -> None:
+    """Show the feeds, functions, state, privacy constants and members of ARTIFACT; every hash is checked.
+
+    --verify reads the program's text by rules of its own, and compares what it finds with the stored proof and the
+    privacy constants.
+    """
+    ctx.exit(commands.inspect(artifact, verify))

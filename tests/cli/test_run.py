@@ -321,6 +321,29 @@ def test_inspect_shows_what_is_inside(made: Path) -> None:
     assert "none: an ordinary program" in ok("inspect", made / "plain.fluidc")
 
 
+def test_inspect_verifies(made: Path, tmp_path: Path) -> None:
+    """One line per part that holds; of a forgery the first contradiction, and exit code 1."""
+    text = ok("inspect", "--verify", made / "private.fluidc")
+    assert text.splitlines()[0].endswith("private.fluidc: verified")
+    for part in ("✓ members ", "✓ separability", "✓ clipping      1 clip group over 4 parameters", "· not checked: "):
+        assert part in text
+    artifact = Artifact.read(made / "private.fluidc")
+    proof = (artifact.proof or "").replace("unary.relu(example(axis=0)) -> example(axis=0)", "unary.relu -> public")
+    assert proof != artifact.proof
+    forged = tmp_path / "forged.fluidc"
+    replace(artifact, proof=proof).write(forged)
+    for result in (fluidc("inspect", forged, "--verify"), runtime("inspect", "--verify", forged, code=1)):
+        shown = result.stdout.splitlines()
+        assert "NOT verified" in shown[0]
+        (line,) = (line for line in shown if line.startswith("✗ [proof] line "))
+        assert "'unary.relu -> public" in line
+    assert fluidc("inspect", forged, "--verify").exit_code == 1
+    assert fluidc("inspect", forged).exit_code == 0
+    plain = fluidc("inspect", made / "plain.fluidc", "--verify")
+    assert plain.exit_code == 1
+    assert "there is nothing to verify" in plain.stderr
+
+
 def test_errors_have_three_lines_and_no_traceback_unless_asked_for(made: Path, tmp_path: Path) -> None:
     bad = make_data(tmp_path / "bad.npz", label=np.full((90, 1), 3))
     result = fluidc("run", made / "plain.fluidc", "--data", bad, "--steps", 1)

@@ -1,0 +1,489 @@
+"""Whether a squared norm bounds the gradient that is clipped by it: docs/privacy.md, sections 3b (iii) and 4.
+
+Nothing is evaluated.  A clipped sum is traced back to what one example adds to it, a norm term to what its squares
+are taken of, and both must be the same elements of the same value.  Which elements is told by *views*: a value that
+was only moved around is its root together with, per axis, the (size, stride) pairs of the root that the axis runs over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TypeAlias
+
+from .kinds import Kind, Public, Rows
+from .text import Function, Op, Shape
+
+Atom: TypeAlias = tuple[int, int]
+"""``size`` elements of the root, ``stride`` apart."""
+
+F32_ROUNDOFF = 2.0**-24
+GUARD = 2.0**-12
+_MOVES = frozenset({"shape.reshape", "shape.transpose"})
+_MARKS = frozenset({"dp.scale_rows", "dp.select_rows"})
+_OUTER = frozenset({"dp.gram_norm_sq", "dp.outer_norm_sq"})
+
+
+@dataclass(frozen=True)
+class View:
+    """A root and, per axis, the atoms of its flat index, slowest first."""
+
+    root: str
+    axes: tuple[tuple[Atom, ...], ...]
+
+
+@dataclass(frozen=True)
+class Materialised:
+    """Gradients of single examples, one per row of ``rows``."""
+
+    rows: str
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Each example adds the sum of its rows of ``view`` over ``inner`` (of ``terms`` elements each)."""
+
+    view: View
+    inner: tuple[Atom, ...]
+    terms: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Each example adds sum_t left[t] (outer) right[t] to a matrix, over ``terms`` tokens t.
+
+    With ``ids``, left[t] is the unit vector of an integer, and tokens with the integer ``padding`` count for nothing.
+    """
+
+    left: View
+    right: View
+    left_tokens: tuple[Atom, ...]
+    right_tokens: tuple[Atom, ...]
+    terms: int
+    ids: bool = False
+    padding: int = -1
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Each example adds the sum of the blocks, one per read of the parameter."""
+
+    blocks: tuple[Block, ...]
+
+
+Form: TypeAlias = Materialised | Summed | Blocks
+
+
+class Norms:
+    """The norm terms and clipped sums of one function."""
+
+    def __init__(self, function: Function, definitions: Mapping[str, Op], kinds: Mapping[str, Kind], rows: int) -> None:
+        self.function, self.definitions, self.kinds, self.rows = function, definitions, kinds, rows
+
+    def bounds(self, term: str, total: str) -> str | None:
+        """None where ``term`` (f64[N]) is at least the squared norm of what each example adds to ``total``; else why
+        it cannot be seen that it is."""
+        if self.function.types[term].dtype != "f64":
+            return f"the squares behind {term} are not summed in float64"
+        form = self.form(total)
+        if form is None:
+            return f"the sum {total} is of a form that has no norm rule"
+        if self._bounds(term, form):
+            return None
+        return f"{term} is not seen to be a squared norm of what {total} sums ({_named(form)})"
+
+    # What one example adds --------------------------------------------------------------------------------------
+    def form(self, total: str) -> Form | None:
+        """What one example adds to a clipped sum."""
+        op = self._behind(total)  # moves keep the norm
+        if op is None:
+            return None
+        match op.name:
+            case "dp.clipped_sum":
+                return Materialised(op.operands[0])
+            case "reduce.sum":
+                return self._summed(op)
+            case _:
+                blocks = self._blocks(op)
+                return None if blocks is None else Blocks(blocks)
+
+    def _blocks(self, op: Op | None) -> tuple[Block, ...] | None:
+        """The outer products that a sum consists of; those of several reads of a parameter are added."""
+        if op is None:
+            return None
+        match op.name:
+            case "elementwise.add":
+                parts = [self._blocks(self.definitions.get(name)) for name in op.operands]
+                return None if parts[0] is None or parts[1] is None else (*parts[0], *parts[1])
+            case "shape.transpose" if op.integers("perm") == (1, 0):
+                inner = self._blocks(self.definitions.get(op.operands[0]))
+                if inner is None or any(block.ids for block in inner):
+                    return None
+                return tuple(Block(b.right, b.left, b.right_tokens, b.left_tokens, b.terms) for b in inner)
+            case "linear.matmul":
+                return self._product(op)
+            case "embedding.lookup_grad":
+                return self._lookup(op)
+            case _:
+                return None
+
+    def _summed(self, op: Op) -> Form | None:
+        value = op.operands[0]
+        view, kind = self.view(value), self.kinds[value]
+        if not isinstance(kind, Rows):
+            return None
+        axes = {axis % len(view.axes) for axis in op.integers("axes")}
+        inner = [atom for axis in sorted(axes - {kind.axis}) for atom in view.axes[axis]]
+        beside = self._beside(view, kind)
+        if beside is None:
+            return None
+        return Summed(view, _joined([*inner, *beside]), prod(size for size, _ in [*inner, *beside]))
+
+    def _product(self, op: Op) -> tuple[Block, ...] | None:
+        found: list[tuple[View, tuple[Atom, ...]]] = []
+        for name in op.operands:
+            kind, view = self.kinds[name], self.view(name)
+            if len(view.axes) != 2 or not isinstance(kind, Rows):
+                return None
+            tokens = self._beside(view, kind)
+            if tokens is None:
+                return None
+            feature = view.axes[1 - kind.axis]
+            found.append((View(view.root, (tokens, feature)), tokens))
+        (left, t), (right, s) = found
+        return self._paired(left, right, t, s)
+
+    def _lookup(self, op: Op) -> tuple[Block, ...] | None:
+        ids, right = (self.view(name) for name in op.operands)
+        kinds = [self.kinds[name] for name in op.operands]
+        tokens = [
+            self._tokens(view.axes, kind) for view, kind in ((ids, kinds[0]), (View("", right.axes[:-1]), kinds[1]))
+        ]
+        if tokens[0] is None or tokens[1] is None:
+            return None
+        left, features = View(ids.root, (tokens[0], ())), View(right.root, (tokens[1], right.axes[-1]))
+        return self._paired(left, features, tokens[0], tokens[1], ids=True, padding=_padding(op))
+
+    def _tokens(self, axes: tuple[tuple[Atom, ...], ...], kind: Kind) -> tuple[Atom, ...] | None:
+        """All axes in one, without the batch."""
+        if not isinstance(kind, Rows) or kind.axis >= len(axes):
+            return None
+        parts = _split(axes[kind.axis], (kind.pre, self.rows, kind.post))
+        if parts is None:
+            return None
+        before = [atom for axis in axes[: kind.axis] for atom in axis]
+        after = [atom for axis in axes[kind.axis + 1 :] for atom in axis]
+        return _merged([*before, *parts[0], *parts[2], *after])
+
+    def _paired(
+        self, left: View, right: View, t: tuple[Atom, ...], s: tuple[Atom, ...], *, ids: bool = False, padding: int = -1
+    ) -> tuple[Block, ...] | None:
+        terms = prod(size for size, _ in t)
+        if terms != prod(size for size, _ in s):
+            return None
+        return (Block(left, right, t, s, terms, ids, padding),)
+
+    def _beside(self, view: View, kind: Rows) -> tuple[Atom, ...] | None:
+        """The atoms of the batch axis without the batch itself."""
+        parts = _split(view.axes[kind.axis], (kind.pre, self.rows, kind.post))
+        return None if parts is None else _merged([*parts[0], *parts[2]])
+
+    # Whether a term bounds it ------------------------------------------------------------------------------------
+    def _bounds(self, term: str, form: Form) -> bool:
+        op = self.definitions.get(term)
+        if op is not None and (op.name in _MOVES or op.name == "dp.norm_sq"):
+            return self._bounds(op.operands[0], form)
+        match form:
+            case Materialised(rows):
+                return op is not None and op.name == "dp.row_norm_sq" and self._same(op.operands[0], rows)
+            case Summed(view, _, 1):
+                return self._squares(term, view)
+            case Summed():
+                return self._guarded_sum(op, form)
+            case Blocks(blocks):
+                return self._blocks_bound(op, blocks)
+
+    def _blocks_bound(self, op: Op | None, blocks: tuple[Block, ...]) -> bool:
+        if op is None:
+            return False
+        (block, *more) = blocks
+        if op.name in _OUTER:
+            return self._outer(op, blocks)
+        if more:
+            return False
+        if block.ids:
+            return (
+                op.name == "embedding.lookup_norm_sq" and _padding(op) == block.padding and self._lookup(op) == blocks
+            )
+        return block.terms == 1 and self._product_bound(op, block.left, block.right)
+
+    def _outer(self, op: Op, blocks: tuple[Block, ...]) -> bool:
+        """Whether a Gram or direct form reads the very blocks, in whatever order; their guard is part of the op."""
+        lefts, rights = op.groups
+        if not isinstance(lefts, tuple) or not isinstance(rights, tuple):
+            return False
+        padding = op.integers("padding", ()) or (-1,) * len(lefts)
+        rest = list(blocks)
+        for left, right, ignored in zip(lefts, rights, padding, strict=True):
+            block = self._block_of(left, right, ignored)
+            turned = block and Block(block.right, block.left, block.right_tokens, block.left_tokens, block.terms)
+            if block in rest:
+                rest.remove(block)
+            elif len(blocks) == 1 and not block.ids and turned in rest:  # a matrix and its transpose are of one norm
+                rest.remove(turned)
+            else:
+                return False
+        return not rest
+
+    def _block_of(self, left: str, right: str, padding: int) -> Block:
+        """The block that ``[N, T, d]``, or ids ``[N, T]``, and ``[N, T, p]`` make."""
+        x, d = self.view(left), self.view(right)
+        ids = len(x.axes) == 2
+        terms = prod(size for size, _ in d.axes[1])
+        features = () if ids else x.axes[2]
+        return Block(
+            View(x.root, (x.axes[1], features)), View(d.root, (d.axes[1], d.axes[2])), x.axes[1], d.axes[1], terms,
+            ids, padding,
+        )  # fmt: skip
+
+    def _product_bound(self, op: Op | None, left: View, right: View) -> bool:
+        """``|x|^2 |delta|^2``, with constants folded or not."""
+        if op is None:
+            return False
+        if op.name == "elementwise.mul":
+            a, b = op.operands
+            return (self._squares(a, left) and self._squares(b, right)) or (
+                self._squares(b, left) and self._squares(a, right)
+            )
+        if op.name == "unary.scale" and op.number("bias", 0.0) == 0.0:
+            factor, (inner,) = op.number("factor"), op.operands
+            return any(
+                self._squares(inner, x) and self._constant_bound(factor, y) for x, y in ((left, right), (right, left))
+            )
+        return False
+
+    def _squares(self, term: str, view: View) -> bool:
+        """Whether ``term`` is, per example, the sum of the squares of all elements of ``view``."""
+        constant = self._constant(term)
+        if constant is not None:
+            return self._constant_bound(constant, view)
+        found = self._reduced(term, "unary.square")
+        return found is not None and found[0].root == view.root and not found[1] and found[2] == "sum"
+
+    def _constant_bound(self, value: float, view: View) -> bool:
+        element = self._constant(view.root)
+        if element is None:
+            return False
+        count = prod(self._shape(view.root)) // self.rows
+        return value >= count * element * element * (1 - 1e-12)
+
+    def _guarded_sum(self, op: Op | None, form: Summed) -> bool:
+        """``where(k U <= 2^-12 n, n^2, (n + k U)^2)`` with n the norm of the sums, U the sum of the norms, and
+        ``k = (T + 2) u`` at least (section 4, direct form)."""
+        if op is None or op.name != "elementwise.where":
+            return False
+        condition, exact, wide = (self.definitions.get(name) for name in op.operands)
+        if condition is None or condition.name != "elementwise.less_equal" or exact is None or wide is None:
+            return False
+        slack, limit = (self.definitions.get(name) for name in condition.operands)
+        if not (_scales(slack) and _scales(limit) and slack is not None and limit is not None):
+            return False
+        norm = self.definitions.get(limit.operands[0])
+        if norm is None or norm.name != "unary.sqrt" or norm.operands != (op.operands[1],):
+            return False
+        if wide.name != "unary.square" or limit.number("factor") > GUARD:
+            return False
+        added = self.definitions.get(wide.operands[0])
+        if added is None or added.name != "elementwise.add" or set(added.operands) != {norm.result, slack.result}:
+            return False
+        factor = slack.number("factor") * (1 + 1e-9)
+        return (
+            factor >= (form.terms + 2) * F32_ROUNDOFF
+            and self._sum_of_squares_of_sums(op.operands[1], form)
+            and self._sum_of_norms(slack.operands[0], form)
+        )
+
+    def _sum_of_squares_of_sums(self, term: str, form: Summed) -> bool:
+        found = self._reduced(term, "unary.square")
+        return found is not None and found[0].root == form.view.root and found[1] == form.inner and found[2] == "sum"
+
+    def _sum_of_norms(self, term: str, form: Summed) -> bool:
+        """``sum_t |row_t|``: a root per element of ``inner``, or per finer ones."""
+        outer = self.definitions.get(term)
+        if outer is None or outer.name != "reduce.sum" or self.kinds[term] != Rows(0):
+            return False
+        root = self.definitions.get(outer.operands[0])
+        if root is None or root.name != "unary.sqrt":
+            return False
+        squares = self.definitions.get(root.operands[0])
+        if squares is None or squares.name != "reduce.sum":
+            return False
+        square = self.definitions.get(squares.operands[0])
+        if square is None or square.name != "unary.square":
+            return False
+        view = self.view(square.operands[0])
+        taken = {axis % len(view.axes) for axis in squares.integers("axes")}
+        kind = self.kinds[square.result]
+        if not isinstance(kind, Rows) or kind.axis in taken or view.root != form.view.root:
+            return False
+        beside = self._beside(view, kind)
+        if beside is None:
+            return False
+        left = [atom for axis, atoms in enumerate(view.axes) if axis not in taken | {kind.axis} for atom in atoms]
+        return _joined([*left, *beside]) == form.inner
+
+    def _reduced(self, term: str, square: str) -> tuple[View, tuple[Atom, ...], str] | None:
+        """For ``sum(square(sum(view, inner)))`` over all but the batch: the view, ``inner``, and ``sum``."""
+        op = self.definitions.get(term)
+        while op is not None and op.name in _MOVES:
+            op = self.definitions.get(op.operands[0])
+        if op is None or op.name != "reduce.sum" or self.kinds[op.result] != Rows(0):
+            return None
+        squared = self._behind(op.operands[0])
+        if squared is None or squared.name != square:
+            return None
+        inner = self._behind(squared.operands[0])
+        if self.function.types[squared.result].dtype != "f64":
+            return None
+        if inner is None or inner.name != "reduce.sum":
+            return self.view(squared.operands[0]), (), "sum"
+        if self.function.types[inner.operands[0]].dtype != "f64":
+            return None
+        view, kind = self.view(inner.operands[0]), self.kinds[inner.operands[0]]
+        axes = {axis % len(view.axes) for axis in inner.integers("axes")}
+        if not isinstance(kind, Rows) or kind.axis in axes:
+            return None
+        return view, _joined(atom for axis in axes for atom in view.axes[axis]), "sum"
+
+    def _behind(self, name: str) -> Op | None:
+        """The op behind moves of ``name``."""
+        op = self.definitions.get(name)
+        while op is not None and op.name in _MOVES:
+            op = self.definitions.get(op.operands[0])
+        return op
+
+    # Values --------------------------------------------------------------------------------------------------------
+    def _shape(self, name: str) -> Shape:
+        return self.function.types[name].shape or ()
+
+    def _raw(self, name: str) -> str:
+        """The value before its rows were selected or scaled."""
+        op = self.definitions.get(name)
+        return op.operands[0] if op is not None and op.name in _MARKS else name
+
+    def _same(self, a: str, b: str) -> bool:
+        return a == b or self.view(a) == self.view(b)
+
+    def view(self, name: str) -> View:
+        """``name`` as elements of the value that it was moved from; casts to a wider float keep elements."""
+        op = self.definitions.get(name)
+        if op is not None:
+            source = op.operands[0] if op.operands else ""
+            if op.name in _MARKS or (op.name == "elementwise.cast" and self._widens(op)):
+                return self.view(source)
+            if op.name in _MOVES:
+                before = self.view(source)
+                if op.name == "shape.transpose":
+                    return View(before.root, tuple(before.axes[axis] for axis in op.integers("perm")))
+                parts = _split([atom for axis in before.axes for atom in axis], self._shape(name))
+                if parts is not None:
+                    return View(before.root, tuple(_merged(part) for part in parts))
+        axes: list[tuple[Atom, ...]] = []
+        stride = 1
+        for size in reversed(self._shape(name)):
+            axes.append(_merged([(size, stride)]))
+            stride *= size
+        return View(name, tuple(reversed(axes)))
+
+    def _widens(self, op: Op) -> bool:
+        types = self.function.types
+        return (types[op.operands[0]].dtype, types[op.result].dtype) in {
+            ("f32", "f64"), ("f16", "f32"), ("f16", "f64"), ("bf16", "f32"), ("bf16", "f64"), ("f64", "f64"),
+        }  # fmt: skip
+
+    def _constant(self, name: str) -> float | None:
+        """The value of all elements, where they are one constant."""
+        op = self.definitions.get(name)
+        if op is None:
+            return None
+        if op.name == "elementwise.fill":
+            return op.number("value")
+        if op.name in _MOVES or op.name in _MARKS or op.name in ("shape.broadcast", "elementwise.cast"):
+            return self._constant(op.operands[0])
+        if op.name == "unary.scale":
+            inner = self._constant(op.operands[0])
+            return None if inner is None else inner * op.number("factor") + op.number("bias", 0.0)
+        if op.name == "unary.square":
+            inner = self._constant(op.operands[0])
+            return None if inner is None else inner * inner
+        if op.name == "reduce.sum":
+            inner, shape = self._constant(op.operands[0]), self._shape(op.operands[0])
+            kept = prod(self._shape(op.result))
+            return None if inner is None or kept == 0 else inner * (prod(shape) // kept)
+        return None
+
+
+def is_rows(kind: Kind) -> bool:
+    """Whether every row, if there are any, is one example's."""
+    return isinstance(kind, Public) or kind == Rows(0)
+
+
+def _scales(op: Op | None) -> bool:
+    return op is not None and op.name == "unary.scale" and op.number("bias", 0.0) == 0.0
+
+
+def _named(form: Form) -> str:
+    match form:
+        case Materialised(rows):
+            return f"gradients {rows}"
+        case Summed(view, _, terms):
+            return f"{view.root}, {terms} per example"
+        case Blocks(blocks):
+            return ", ".join(f"{b.left.root} times {b.right.root}, {b.terms} per example" for b in blocks)
+
+
+def _padding(op: Op) -> int:
+    value = op.attributes.get("padding_idx")
+    return value if isinstance(value, int) else -1
+
+
+def _split(atoms: Iterable[Atom], sizes: Iterable[int]) -> list[list[Atom]] | None:
+    """``atoms``, slowest first, cut into consecutive parts of ``sizes`` elements; None where they do not divide."""
+    rest = [atom for atom in atoms if atom[0] != 1]
+    parts: list[list[Atom]] = []
+    for size in sizes:
+        part: list[Atom] = []
+        while size > 1:
+            if not rest:
+                return None
+            count, stride = rest.pop(0)
+            if size % count == 0:
+                part.append((count, stride))
+                size //= count
+            elif count % size == 0:
+                part.append((size, stride * (count // size)))
+                rest.insert(0, (count // size, stride))
+                size = 1
+            else:
+                return None
+        parts.append(part)
+    return None if rest else parts
+
+
+def _merged(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
+    """Neighbours that run on into each other made one; atoms of one element left out."""
+    found: list[Atom] = []
+    for size, stride in atoms:
+        if size == 1:
+            continue
+        if found and found[-1][1] == size * stride:
+            found[-1] = (found[-1][0] * size, stride)
+        else:
+            found.append((size, stride))
+    return tuple(found)
+
+
+def _joined(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
+    """The set of elements that atoms run over, whatever their order."""
+    return _merged(sorted(atoms, key=lambda atom: -atom[1]))

@@ -1,0 +1,266 @@
+"""The independent checker: real private artifacts verify, and every forgery of one is refused for its own reason.
+
+A forger repairs the hashes, so the tests do: what refuses is the checker, not the reader of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from forgeries import FORGERIES, through_file
+from private_models import MODELS
+
+import fluidc.frontend as fluid
+from fluidc.compiler.driver import Source, compile_source
+from fluidc.compiler.ir.core import PrivacyConfig
+from fluidc.compiler.privacy import resolve
+from fluidc.frontend.lower import lower
+from fluidc.runtime.artifact import Artifact, ArtifactError, EpsilonEntry
+from fluidc.runtime.certificate import Contradiction, Report, verify
+from fluidc.runtime.certificate.reader import Unreadable, read
+from fluidc.runtime.certificate.text import ROWS
+
+layers = fluid.layers
+
+
+def dpsgd(**changed: Any) -> fluid.optimizer.Optimizer:
+    arguments: dict[str, Any] = {
+        "learning_rate": 0.1, "clip": 1.0, "batch_size": 16.0, "sigma": 1.1,
+        "sample_rate": 0.25, "delta": 1e-5, "max_steps": 8, **changed,
+    }  # fmt: skip
+    return fluid.optimizer.Dpsgd(**arguments)
+
+
+def compiled(model: Callable[[], Any], optimizer: Callable[[], fluid.optimizer.Optimizer] = dpsgd) -> Artifact:
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        loss = model()
+        optimizer().minimize(loss)
+    source = lower(main, startup=startup, fetches=(loss.name,))
+    return through_file(compile_source(source, target="reference", keep_ir=True).artifact())
+
+
+def mlp() -> Any:
+    x, y = layers.data("x", [6]), layers.data("y", [1], dtype="int64")
+    logits = layers.fc(layers.fc(x, 5, act="tanh"), 3)
+    return layers.mean(layers.softmax_with_cross_entropy(logits, y))
+
+
+def conv() -> Any:
+    x, y = layers.data("x", [1, 8, 8]), layers.data("y", [1], dtype="int64")
+    hidden = layers.pool2d(layers.conv2d(x, 4, 3, act="relu"), 2, "max", 2)
+    return layers.mean(layers.softmax_with_cross_entropy(layers.fc(hidden, 3), y))
+
+
+def words() -> Any:
+    x, y = layers.data("x", [7], dtype="int64"), layers.data("y", [1], dtype="int64")
+    pooled = layers.reduce_mean(fluid.embedding(x, [11, 4]), dim=1)
+    return layers.reduce_sum(layers.softmax_with_cross_entropy(layers.fc(pooled, 3), y))
+
+
+def recurrent() -> Any:
+    x, y = layers.data("x", [5, 4]), layers.data("y", [1], dtype="int64")
+    steps = layers.transpose(x, [1, 0, 2])
+    start = layers.fill_constant_batch_size_like(x, [-1, 3], "float32", 0.0)
+    loop = layers.StaticRNN()
+    with loop.step():
+        row, before = loop.step_input(steps), loop.memory(init=start)
+        after = layers.fc([row, before], 3, act="tanh")
+        loop.update_memory(before, after)
+        loop.step_output(after)
+    last = layers.slice(cast(fluid.Variable, loop()), axes=[0], starts=[4], ends=[5])
+    logits = layers.fc(layers.reshape(last, [-1, 3]), 3)
+    return layers.mean(layers.softmax_with_cross_entropy(logits, y))
+
+
+def normed() -> Any:
+    x, y = layers.data("x", [6]), layers.data("y", [1])
+    hidden = layers.layer_norm(layers.fc(x, 8, act="relu"))
+    return layers.mean(layers.square_error_cost(layers.fc(hidden, 1), y))
+
+
+def decayed() -> fluid.optimizer.Optimizer:
+    rate = layers.exponential_decay(0.1, 10, 0.9)
+    return dpsgd(learning_rate=rate)
+
+
+PROGRAMS: dict[str, tuple[Callable[[], Any], Callable[[], fluid.optimizer.Optimizer]]] = {
+    "mlp": (mlp, dpsgd),
+    "convolution": (conv, dpsgd),
+    "embedding": (words, dpsgd),
+    "recurrent": (recurrent, dpsgd),
+    "layer_norm": (normed, dpsgd),
+    "a schedule": (mlp, decayed),
+    "whole batches": (mlp, lambda: dpsgd(sample_rate=1.0)),
+    "epochs": (mlp, lambda: dpsgd(sample_rate=None, dataset_size=64, sampler="shuffle")),
+    "without accounting": (mlp, lambda: dpsgd(sample_rate=None, delta=None, max_steps=None)),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.filterwarnings("ignore::fluidc.frontend.PrivacyWarning")
+def test_programs_verify(name: str) -> None:
+    report = verify(compiled(*PROGRAMS[name]))
+    assert report.ok, report.lines()
+    assert [check.what for check in report.checks] == [
+        "mechanism", "epsilon", "constants", "separability", "clipping", "noise", "state", "wiring",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_verify(name: str) -> None:
+    """Every way of taking norms: by rule, materialised, of parameters read twice."""
+    module = MODELS[name].module(PrivacyConfig(clip=1.0, lot=16.0, sigma=1.1))
+    source = Source(module, plan=resolve(clip=1.0, lot=16.0, sigma=1.1))
+    report = verify(through_file(compile_source(source, target="reference", keep_ir=True).artifact()))
+    assert report.ok, report.lines()
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    return compiled(mlp)
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+def test_forgery_is_refused(artifact: Artifact, what: str) -> None:
+    forgery = FORGERIES[what]
+    if "%LOT" in forgery.old + forgery.new:
+        line = next(line for line in artifact.ir["target"].split("\n") if "%acc_fc_0.b_0 = " in line)
+        lot = line.split("dp.accumulate(")[1].split(",")[0]
+        forgery = replace(forgery, old=forgery.old.replace("%LOT", lot), new=forgery.new.replace("%LOT", lot))
+    forged = forgery.of(artifact)
+    if what == "a constant key":
+        text = forged.ir["target"].replace("%c, %key, %draw {tensor=1,", "%c, %k, %draw {tensor=1,", 1)
+        forged = through_file(replace(forged, ir={**forged.ir, "target": text}))
+    found = verify(forged).contradiction
+    assert found is not None, "the forgery was not noticed"
+    assert (found.rule, forgery.says in str(found)) == (forgery.rule, True), str(found)
+
+
+def test_a_contradiction_names_op_line_and_user(artifact: Artifact) -> None:
+    forged = FORGERIES["a hidden layer is normalised over the batch"].of(artifact)
+    found = verify(forged).contradiction
+    assert isinstance(found, Contradiction)
+    assert found.member == "ir/core.ir"
+    assert "loss.softmax(%fc_0.tmp_1)" in found.op
+    assert artifact.ir["core"].split("\n")[found.line - 1].strip().startswith("%fc_0.tmp_2")
+    assert found.place.endswith(" fc")
+    assert "test_certificate.py:" in found.place
+    assert "before clipping" in str(found)
+
+
+def forged_block(artifact: Artifact, **changed: Any) -> Report:
+    privacy = artifact.manifest.privacy
+    assert privacy is not None
+    manifest = replace(artifact.manifest, privacy=replace(privacy, **changed))
+    return verify(through_file(replace(artifact, manifest=manifest)))
+
+
+def scaled_table(artifact: Artifact, factor: float) -> tuple[EpsilonEntry, ...]:
+    privacy = artifact.manifest.privacy
+    assert privacy is not None
+    return tuple(replace(entry, epsilon=entry.epsilon * factor) for entry in privacy.table)
+
+
+def test_a_forged_privacy_block_is_refused(artifact: Artifact) -> None:
+    for changed, says in (
+        ({"slack": 0.0}, "slack 0.0 is smaller"),
+        ({"slack": 2.0**-8}, "too small to be true"),
+        ({"slack": 2.0**-8, "accounting": "none", "reason": "?", "table": ()}, "slack is"),
+        ({"parameters": ("fc_0.b_0", "fc_0.w_0", "fc_1.b_0")}, "trained parameters"),
+        ({"mechanism": "discrete", "slack": 0.0}, "mechanism"),
+        ({"table": scaled_table(artifact, 0.0)}, "too small to be true"),
+        ({"table": scaled_table(artifact, 0.2)}, "too small to be true"),
+        ({"table": reversed_counts(artifact)}, "epsilon falls"),
+    ):
+        found = forged_block(artifact, **changed).contradiction
+        assert found is not None, changed
+        assert says in str(found), str(found)
+
+
+def reversed_counts(artifact: Artifact) -> tuple[EpsilonEntry, ...]:
+    """A table whose epsilons fall with the number of steps."""
+    privacy = artifact.manifest.privacy
+    assert privacy is not None
+    most = max(entry.count for entry in privacy.table)
+    return tuple(
+        replace(entry, epsilon=1000.0 - entry.epsilon) if entry.count < most else entry for entry in privacy.table
+    )
+
+
+@pytest.mark.filterwarnings("ignore::fluidc.frontend.PrivacyWarning")
+def test_epsilon_of_whole_batches_is_held_against_the_closed_form() -> None:
+    whole = compiled(mlp, lambda: dpsgd(sample_rate=1.0))
+    assert verify(whole).ok
+    found = forged_block(whole, table=scaled_table(whole, 0.97)).contradiction
+    assert found is not None
+    assert "too small to be true" in str(found)
+
+
+def test_forged_wiring_is_refused(artifact: Artifact) -> None:
+    """The runtime binds what the manifest says: it must be what the text's functions take and give."""
+    step = artifact.manifest.function("step")
+
+    def report(function: Any) -> Report:
+        functions = tuple(function if f.name == "step" else f for f in artifact.manifest.functions)
+        return verify(through_file(replace(artifact, manifest=replace(artifact.manifest, functions=functions))))
+
+    key = next(i for i, binding in enumerate(step.inputs) if binding.kind == "key")
+    inputs = list(step.inputs)
+    inputs[key] = replace(inputs[key], kind="rng_key")
+    assert "inputs of function 'step'" in str(report(replace(step, inputs=tuple(inputs))).contradiction)
+    shown = tuple(replace(out, not_private=False) for out in step.outputs)
+    assert "is not marked" in str(report(replace(step, outputs=shown)).contradiction)
+
+
+def test_a_missing_text_and_a_missing_proof_are_refused(artifact: Artifact) -> None:
+    texts = {stage: text for stage, text in artifact.ir.items() if stage != "private"}
+    found = verify(through_file(replace(artifact, ir=texts))).contradiction
+    assert found is not None
+    assert "ir/private.ir is missing" in str(found)
+    found = verify(through_file(replace(artifact, proof=None))).contradiction
+    assert found is not None
+    assert found.rule == "proof"
+    short = "\n".join((artifact.proof or "").split("\n")[:-2])
+    found = verify(through_file(replace(artifact, proof=short))).contradiction
+    assert found is not None
+    assert found.rule == "proof"
+
+
+def test_a_batch_of_one_row_is_not_verified() -> None:
+    """There, an axis of examples cannot be told from any axis of extent 1: refused, not taken on trust."""
+    module = MODELS["mlp"].module(PrivacyConfig(clip=1.0, lot=16.0, sigma=1.1))
+    source = Source(module, plan=resolve(clip=1.0, lot=16.0, sigma=1.1))
+    built = compile_source(source, target="reference", batch=1, keep_ir=True).artifact()
+    found = verify(through_file(built)).contradiction
+    assert found is not None
+    assert (found.rule, found.member) == ("batch", "ir/target.ir")
+
+
+def test_an_ordinary_program_has_nothing_to_verify() -> None:
+    plain = compiled(mlp, lambda: fluid.optimizer.SGD(0.1))
+    with pytest.raises(ArtifactError, match="ordinary program"):
+        verify(plain)
+
+
+def test_reader_reads_what_the_printer_writes(artifact: Artifact) -> None:
+    text = read(artifact.ir["private"])
+    step = text.function("step")
+    assert step is not None
+    assert [param.role for param in step.params] == ["feed", "feed", "mask", "key", "draw"]
+    assert step.types["%x"].shape == (ROWS, 6)
+    (factor,) = [op for op in step.ops if op.name == "dp.clip_factor"]
+    assert factor.texts("params") == ("fc_0.w_0", "fc_0.b_0", "fc_1.w_0", "fc_1.b_0")
+    assert factor.groups[1] == "%mask"
+    noise = next(op for op in step.ops if op.name == "dp.noisy_mean")
+    assert (noise.states, noise.number("sigma")) == (("fc_0.w_0",), 1.1)
+    assert artifact.ir["private"].split("\n")[noise.line - 1].strip().startswith("%g_fc_0.w_0 = dp.noisy_mean")
+
+
+@pytest.mark.parametrize("text", ["", "module", "module {stage = core} {", "module {stage = core} {} x", "\x00"])
+def test_reader_refuses_what_is_no_module(text: str) -> None:
+    with pytest.raises(Unreadable):
+        read(text)

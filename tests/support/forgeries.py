@@ -1,0 +1,266 @@
+"""Forged texts of one private artifact (the two-layer network of tests/runtime/test_certificate.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fluidc.runtime.artifact import Artifact
+
+TEXTS = ("core", "private", "update", "target")
+NORMS = ("private", "update", "target")
+
+
+def through_file(artifact: Artifact) -> Artifact:
+    """As it is after a file was written, with the hashes of what is in it, and read."""
+    return Artifact.from_bytes(artifact.to_bytes(), "test.fluidc")
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """``old`` becomes ``new`` in the texts of ``stages`` (and in the stored proof, where it stands there too).
+
+    ``rule`` is what must refuse it, ``says`` a part of the reason.
+    """
+
+    stages: tuple[str, ...]
+    old: str
+    new: str
+    rule: str
+    says: str
+    every: bool = False
+
+    def of(self, artifact: Artifact) -> Artifact:
+        texts = dict(artifact.ir)
+        for stage in self.stages:
+            assert self.old in texts[stage], (stage, self.old)
+            texts[stage] = texts[stage].replace(self.old, self.new, -1 if self.every else 1)
+        proof = (artifact.proof or "").replace(self.old, self.new)
+        return through_file(replace(artifact, ir=texts, proof=proof))
+
+
+NOISE = "{sigma=1.1, clip=1.0, lot=16.0} : f32[3] public"
+W0 = "%g_fc_0.w_0 = dp.noisy_mean @fc_0.w_0, %s_fc_0.w_0, %c, %z {sigma=1.1, clip=1.0, lot=16.0} : f32[6,5] public"
+
+FORGERIES: dict[str, Forgery] = {
+    # Separability, and the proof of it.
+    "a hidden layer is normalised over the batch": Forgery(
+        TEXTS, "%fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1)", "%fc_0.tmp_2 = loss.softmax(%fc_0.tmp_1) {axis=0}",
+        "3", "softmax: it works along axis 0, the batch",
+    ),
+    "a batch mean is called example": Forgery(
+        TEXTS,
+        "%fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1) : ",
+        "%m = reduce.mean(%fc_0.tmp_1) {axes=(0,)} : f32[5] %fc_0.tmp_2 = elementwise.sub(%fc_0.tmp_1, %m) : ",
+        "3", "sum over the batch enters it",
+    ),
+    "a detached batch mean": Forgery(
+        ("core",),
+        "%fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1) : ",
+        "%m = reduce.max(%fc_0.tmp_1) {axes=(0,)} : f32[5] %d = grad.stop(%m) : f32[5] "
+        "%fc_0.tmp_2 = elementwise.sub(%fc_0.tmp_1, %d) : ",
+        "3", "takes one value out of the whole batch",
+    ),
+    "scores of all pairs of examples": Forgery(
+        ("private",),
+        "%fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1) : ",
+        "%s = linear.matmul(%fc_0.tmp_1, %fc_0.tmp_1) {tb=true} : f32[N,N] "
+        "%fc_0.tmp_2 = linear.matmul(%s, %fc_0.tmp_1) : ",
+        "3", "pairs every example with every other",
+    ),
+    "the size of the batch in the loss": Forgery(
+        ("core",),
+        "%fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1) : ",
+        "%m = shape.extent() {dim=N, dtype=f32} : f32[] %fc_0.tmp_2 = elementwise.div(%fc_0.tmp_1, %m) : ",
+        "3", "size of the batch depends on every example",
+    ),
+    "an op that the checker does not know": Forgery(
+        TEXTS, "unary.tanh(%fc_0.tmp_1)", "unary.wonder(%fc_0.tmp_1)", "3", "no rule that keeps examples apart",
+    ),
+    "a loss that is not per example": Forgery(
+        ("core",), "grad.backward([%example_loss]", "grad.backward([%0]", "3", "not one value per example",
+    ),
+    "a gradient that is not private": Forgery(
+        ("core",), "[], []) {private=true}", "[], [])", "flow", "differentiates examples without privatising",
+    ),
+    "a proof line edited": Forgery(
+        TEXTS, "unary.tanh(example(axis=0)) -> example(axis=0)", "unary.tanh(example(axis=0)) -> public",
+        "proof", "line 7",
+    ),
+    "the op in a proof line edited": Forgery(
+        TEXTS, "elementwise.add(example(axis=0), public)", "elementwise.mul(example(axis=0), public)", "proof", "add",
+    ),
+    "the batch in the proof": Forgery(TEXTS, "feed y: example(axis=0)", "feed y: public", "proof", "line 2"),
+    "a feed without a batch axis": Forgery(
+        TEXTS[:3], 'feed "x" %x: f32[N,6]', 'feed "x" %x: f32[16,6]', "3", "no batch axis",
+    ),
+    "a feed declared public in the text": Forgery(
+        ("private",), "{clip=1.0, lot=16.0, sigma=1.1}", '{clip=1.0, lot=16.0, sigma=1.1, public_feeds=("x",)}',
+        "manifest", "public feeds",
+    ),
+    # Clip factor, groups, norms.
+    "another bound in the factor": Forgery(
+        ("target",), "{clip=1.0, params", "{clip=2.0, params", "3b.v", "clip is 2.0",
+    ),
+    "other constants in an earlier text": Forgery(
+        ("private",), "privacy {clip=1.0", "privacy {clip=0.5", "3b.v", "clip is 0.5",
+    ),
+    "the norm without a parameter": Forgery(
+        NORMS, "[%n2_fc_0.w_0, %n2_fc_0.b_0, ", "[%n2_fc_0.w_0, ", "3b.ii", "one norm term per parameter",
+    ),
+    "a parameter out of norm and list": Forgery(
+        ("private",),
+        "[%n2_fc_0.w_0, %n2_fc_0.b_0, %n2_fc_1.w_0, %n2_fc_1.b_0], %mask) {clip=1.0, params=(@fc_0.w_0, @fc_0.b_0, ",
+        "[%n2_fc_0.w_0, %n2_fc_1.w_0, %n2_fc_1.b_0], %mask) {clip=1.0, params=(@fc_0.w_0, ",
+        "3b.i", "its norm covers",
+    ),
+    "a parameter twice in the norm": Forgery(
+        NORMS, "params=(@fc_0.w_0, @fc_0.b_0,", "params=(@fc_0.w_0, @fc_0.w_0,", "3b.ii", "two norm terms",
+    ),
+    "the norm term of another tensor": Forgery(
+        NORMS, "[%n2_fc_0.w_0, %n2_fc_0.b_0, ", "[%n2_fc_0.w_0, %n2_fc_1.b_0, ", "3b.iii", "norm of 'fc_0.b_0'",
+    ),
+    "half the norm": Forgery(
+        ("private",),
+        "%n2_fc_0.w_0 = elementwise.mul(%20, %23) : f64[N]",
+        "%n = elementwise.mul(%20, %23) : f64[N] %n2_fc_0.w_0 = unary.scale(%n) {factor=0.5} : f64[N]",
+        "3b.iii", "norm of 'fc_0.w_0'",
+    ),
+    "squares of one factor twice": Forgery(
+        ("private",), "elementwise.mul(%20, %23) : f64[N]", "elementwise.mul(%23, %23) : f64[N]", "3b.iii", "fc_0.w_0",
+    ),
+    "squares that leave columns out": Forgery(
+        ("private",),
+        "%19 = unary.square(%18) : f64[N,6]",
+        "%t = shape.slice(%18) {axis=1, start=0, stop=5} : f64[N,5] %19 = unary.square(%t) : f64[N,5]",
+        "3b.iii", "fc_0.w_0",
+    ),
+    "squares in float32": Forgery(
+        ("private",), "%18 = elementwise.cast(%x) {dtype=f64} : f64[N,6]",
+        "%18 = elementwise.cast(%x) {dtype=f32} : f32[N,6]", "3b.iii", "fc_0.w_0",
+    ),
+    "a second clip factor": Forgery(
+        ("target",),
+        "%x_live = dp.select_rows(%x, %c)",
+        "%c2 = dp.clip_factor([%n2_fc_0.w_0], %mask) {clip=1.0, params=(@fc_0.w_0,)} : f32[16] "
+        "%x_live = dp.select_rows(%x, %c)",
+        "3b.i", "second clip factor",
+    ),
+    "a factor that is a constant": Forgery(
+        ("private",),
+        "%_c = dp.scale_rows(%17, %c)",
+        "%one = elementwise.fill() {value=1.0} : f32[N] %_c = dp.scale_rows(%17, %one)",
+        "3b.i", "does not come from a clip factor",
+    ),
+    "a mask of ones": Forgery(
+        ("private",),
+        "%c = dp.clip_factor([%n2_fc_0.w_0, %n2_fc_0.b_0, %n2_fc_1.w_0, %n2_fc_1.b_0], %mask)",
+        "%m = elementwise.fill() {value=1.0} : bool[N] "
+        "%c = dp.clip_factor([%n2_fc_0.w_0, %n2_fc_0.b_0, %n2_fc_1.w_0, %n2_fc_1.b_0], %m)",
+        "3b.iv", "mask is not the one that the runtime supplies",
+    ),
+    "raw rows beside the scaled ones": Forgery(
+        ("private",), "linear.matmul(%x_live, %_c) {ta=true}", "linear.matmul(%x, %_c) {ta=true}",
+        "3", "did not select",
+    ),
+    "rows selected and not scaled": Forgery(
+        ("private",), "%_c = dp.scale_rows(%17, %c) : f32[N,5] scaled<%c>",
+        "%_c = dp.select_rows(%17, %c) : f32[N,5]", "proof", "clipped<%c>",
+    ),
+    "rows scaled twice by their product": Forgery(
+        ("private",), "%x_live = dp.select_rows(%x, %c) : f32[N,6]",
+        "%x_live = dp.scale_rows(%x, %c) : f32[N,6] scaled<%c>", "3", "linear.matmul",
+    ),
+    # Noise.
+    "half the noise of one tensor": Forgery(
+        ("target",), "{tensor=2, sigma=1.1, ", "{tensor=2, sigma=0.55, ", "3b.v", "sigma is 0.55",
+    ),
+    "half the noise of one tensor, before fusion": Forgery(
+        ("update",), NOISE, NOISE.replace("1.1", "0.55"), "3b.v", "sigma is 0.55",
+    ),
+    "a larger divisor": Forgery(
+        ("private",), W0, W0.replace("lot=16.0", "lot=160.0"), "3b.v", "lot is 160.0",
+    ),
+    "the lot is the number of rows": Forgery(
+        ("private",), "elementwise.max(%43, %44) : f32[]", "dp.noisy_mean @fc_0.w_0, %43, %c, %z {sigma=1.1, clip=1.0, "
+        "lot=16.0} : f32[]", "3b.iv", "read twice",
+    ),
+    "two tensors share a keystream": Forgery(
+        ("target",), "{tensor=2, sigma=1.1", "{tensor=0, sigma=1.1", "3b.iv", "keystream 0 is used by two ops",
+    ),
+    "the keystream of another tensor": Forgery(
+        ("private",), "{tensor=1, count=30}", "{tensor=4, count=30}", "3b.iv", "is not that of 'fc_0.w_0'",
+    ),
+    "a keystream of another domain": Forgery(
+        ("private",), "{tensor=1, count=30}", "{tensor=1, count=30, domain=4}", "3b.iv", "not that of gradient noise",
+    ),
+    "a keystream too short": Forgery(("private",), "count=30}", "count=3}", "3b.iv", "one number per element"),
+    "bits read twice": Forgery(
+        ("private",), "@fc_0.b_0, %s_fc_0.b_0, %c, %z#1 {", "@fc_0.b_0, %s_fc_0.b_0, %c, %z {", "3b.iv", "read twice",
+    ),
+    "a fetched keystream": Forgery(
+        ("private",), 'return "mean_0.tmp_0" = %mean_0.tmp_0', 'return "z" = %z, "mean_0.tmp_0" = %mean_0.tmp_0',
+        "3b.iv", "shows the key",
+    ),
+    "a constant key": Forgery(
+        ("target",), "%fc_0.w_0 = state.read @fc_0.w_0 : f32[6,5]",
+        "%k = elementwise.fill() {value=7.0} : u32[8] %fc_0.w_0 = state.read @fc_0.w_0 : f32[6,5]",
+        "3b.iv", "key is not the one that the runtime supplies",
+    ),
+    "noise on a sum of raw rows": Forgery(
+        ("private",), "%s_fc_0.b_0 = reduce.sum(%_c#1) {axes=(0,)} : f32[5] clipped<%c>",
+        "%s_fc_0.b_0 = reduce.sum(%17) {axes=(0,)} : f32[5]", "flow", "noise is added to what is total(sum)",
+    ),
+    "the update takes the sum without noise": Forgery(
+        NORMS, "optim.sgd(%fc_0.b_0, %g_fc_0.b_0, ", "optim.sgd(%fc_0.b_0, %s_fc_0.b_0, ", "flow", "without noise",
+    ),
+    "a clipped sum added to another": Forgery(
+        ("private",), W0, "%t = elementwise.add(%s_fc_0.w_0, %s_fc_0.w_0) : f32[6,5] "
+        + W0.replace("%s_fc_0.w_0,", "%t,"), "3b.iii", "norm of 'fc_0.w_0'",
+    ),
+    "a clipped sum minus itself": Forgery(
+        ("private",), W0, "%t = elementwise.sub(%s_fc_0.w_0, %s_fc_0.w_0) : f32[6,5] " + W0, "3b.vi", "without noise",
+    ),
+    "a parameter without noise": Forgery(
+        ("target",), '%g_fc_0.b_0 = dp.add_noise @fc_0.b_0, %s_fc_0.b_0, %c, %key, %draw {tensor=0, sigma=1.1, '
+        'clip=1.0, lot=16.0} : f32[5] public', "%g_fc_0.b_0 = elementwise.fill() {value=0.0} : f32[5] public",
+        "3b.i", "its sums are",
+    ),
+    # What leaves the step.
+    "a raw gradient in model state": Forgery(
+        ("update",),
+        "state.write @fc_0.b_0, %fc_0.b_0#1",
+        "%raw = reduce.sum(%17) {axes=(0,)} : f32[5] state.write @fc_0.b_0, %raw",
+        "flow", "model state 'fc_0.b_0' is written what is total(sum)",
+    ),
+    "the loss becomes the learning rate": Forgery(
+        ("private",), 'state.write @fc_1.w_0, %fc_1.w_0#1\n    return "m',
+        'state.write @fc_1.w_0, %fc_1.w_0#1 state.write @learning_rate_0, %mean_0.tmp_0\n    return "m',
+        "flow", "'learning_rate_0' is written",
+    ),
+    "a clipped sum is fetched": Forgery(
+        ("private",), 'return "mean_0.tmp_0" = ', 'return "s" = %s_fc_0.w_0, "mean_0.tmp_0" = ',
+        "flow", "fetch 's' is clipped<%c>",
+    ),
+    # Lots.
+    "the sum of a lot of another parameter": Forgery(
+        ("target",), "@fc_0.b_0, %lot_fc_0.b_0, _,", "@fc_0.b_0, %lot_fc_1.b_0, _,", "3b.i", "lot sum of 'fc_0.b_0'",
+    ),
+    "a lot sum that is not cleared": Forgery(
+        ("target",), 'state.write @"lot/fc_0.b_0", %1 ', 'state.write @"lot/fc_0.b_0", %lot_fc_0.b_0 ',
+        "3b.vi", "neither added to nor cleared",
+    ),
+    "a batch added twice to its lot": Forgery(
+        ("target",), "%acc_fc_0.b_0 = dp.accumulate(", "%again = dp.accumulate(%LOT, %s_fc_0.b_0) : f32[5] "
+        "%acc_fc_0.b_0 = dp.accumulate(", "3b.vi", "added twice",
+    ),
+    "rows added to a lot": Forgery(
+        ("target",), "%acc_fc_0.b_0 = dp.accumulate(%LOT, %s_fc_0.b_0) : f32[5] clipped<%LOT>",
+        "%acc_fc_0.b_0 = dp.accumulate(%LOT, %fc_0.b_0) : f32[5] clipped<%LOT>", "3b.vi", "public",
+    ),
+    # Damage.
+    "a value that nothing defines": Forgery(
+        ("private",), "linear.matmul(%x_live, %_c)", "linear.matmul(%x_liv, %_c)", "text", "before anything defines it",
+    ),
+    "a value defined twice": Forgery(("private",), "%_c#1 = dp", "%_c = dp", "text", "one definition"),
+    "text that breaks off": Forgery(("update",), "state.write @fc_0.b_0,", "state.write @fc_0.b_0", "text", "expected"),
+}  # fmt: skip
