@@ -19,6 +19,7 @@ import numpy as np
 from ...runtime.keystream import fresh_key
 from .checks import Check, Effort, judged, unmeasured
 from .mechanism import Arrays, Mechanism
+from .neighbours import distance
 from .noise import Response
 from .rows import Rows
 
@@ -126,6 +127,7 @@ def least_noise(sigma: float, strength: float, trials: int) -> float:
 def _canary(mechanism: Mechanism, rows: Rows, random: np.random.Generator) -> tuple[Arrays, Arrays] | None:
     """Sums of a lot with and without the row whose clipped gradient is longest among the candidates."""
     best: tuple[float, Arrays, Arrays] | None = None
+    noisy = [group for group in mechanism.groups if group.std > 0]
     for number in range(_CANDIDATES):
         feeds = rows.draw()
         row = int(random.integers(mechanism.batch))
@@ -136,11 +138,9 @@ def _canary(mechanism: Mechanism, rows: Rows, random: np.random.Generator) -> tu
             with_it = mechanism.sums(changed, mask)
             mask[row] = False
             without = mechanism.sums(changed, mask)
-            length = math.sqrt(
-                sum(float(np.sum(np.square(with_it[n].astype(np.float64) - without[n]))) for n in with_it)
-            )
+            length = math.hypot(*(distance(with_it, without, group) / group.std for group in noisy))
             if math.isfinite(length) and (best is None or length > best[0] * 1.01):
                 best = length, with_it, without
-        if best is not None and number and best[0] > 0.999 * min(group.clip for group in mechanism.groups):
+        if best is not None and number and best[0] * mechanism.spec.sigma > 0.999:
             break
     return None if best is None else best[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -15,7 +16,8 @@ from ...runtime.feeds import BATCH, FeedCheck
 from ...runtime.keystream import key_words
 from ...runtime.manifest import FunctionSpec, Manifest, numpy_dtype
 from ...runtime.model import Model
-from ...runtime.privacy import PrivacySpec
+from ...runtime.privacy import PrivacySpec, QuantileOptions
+from ...runtime.rounded_gaussian import rounded_gaussian
 
 Arrays = dict[str, Array]
 Base = Literal["start", "zero"]
@@ -24,7 +26,10 @@ Base = Literal["start", "zero"]
 LOT = "lot/"
 """What the name of a parameter's clipped sum begins with."""
 
-_AUDITED = ("gaussian",)
+COUNT_BOUND = 0.5
+"""What one example changes in the count that moves the bound of quantile clipping."""
+
+_AUDITED = ("gaussian", "discrete")
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,20 @@ class Group:
     std: float
 
 
-def groups_of(spec: PrivacySpec) -> tuple[Group, ...]:
-    """The clip groups that the privacy block states."""
-    (clip,) = spec.clips
-    return (Group(spec.parameters, clip, spec.sigma * clip),)
+def groups_of(spec: PrivacySpec, start: Mapping[str, Array]) -> tuple[Group, ...]:
+    """The clip groups that the privacy block states, and for quantile clipping the count that moves the bound.
+
+    ``start`` holds the bound of quantile clipping. Of K groups each gets noise σ C_k √K; beside a count whose noise is
+    σ_b, gradients get C (σ⁻² − (2σ_b)⁻²)^(−1/2) (Andrew et al., NeurIPS'21).
+    """
+    options = spec.clipping_options
+    if isinstance(options, QuantileOptions):
+        sigma = 0.0 if spec.sigma == 0 else (spec.sigma**-2 - (2 * options.sigma_b) ** -2) ** -0.5
+        clip = float(start[options.state].reshape(-1)[0])
+        return (Group(spec.parameters, clip, sigma * clip), Group((options.state,), COUNT_BOUND, options.sigma_b))
+    groups = spec.groups or (spec.parameters,)
+    spread = spec.sigma * math.sqrt(len(groups))
+    return tuple(Group(tuple(names), clip, spread * clip) for names, clip in zip(groups, spec.clips, strict=True))
 
 
 class Mechanism(Protocol):
@@ -54,7 +69,7 @@ class Mechanism(Protocol):
     Attributes:
         manifest: of the artifact.
         spec: its privacy block.
-        groups: the clip groups.
+        groups: the clip groups; their parameters are the names of all sums.
         batch: physical rows of a call.
         written: model state that ``apply`` writes, with shapes.
         start: all state, as it was before the audit.
@@ -107,13 +122,15 @@ class Compiled:
         self.spec = audited_spec(manifest)
         assert manifest.batch is not None, "refused by audited_spec"
         self.batch = manifest.batch
-        self.groups = groups_of(self.spec)
         self._engine = engine
         # The audit draws no lots and keeps nothing: a fixed seed makes its start the same every time.
         self._state = Model(artifact, engine, manifest.seed or 0).state
         self.start = {name: (array if start is None else start[name]).copy() for name, array in self._state.items()}
+        self.groups = groups_of(self.spec, self.start)
         self._handles = {name: engine.tensor(array) for name, array in self._state.items()}
-        self._lots = {s.name: s for s in manifest.state if s.kind == "lot"}
+        self._lots = [LOT + name for group in self.groups for name in group.parameters]
+        # Sums of the integer mechanism count units of its grid.
+        self._unit = 1.0 if self.spec.grid_bits is None else self.spec.clips[0] / 2.0**self.spec.grid_bits
         self._zeroed = {s.name for s in manifest.state if s.kind == "model" and (s.trainable or s.role == "optimizer")}
         self._buffers = {feed.name: self._own_feed(FeedCheck(feed)) for feed in manifest.feeds}
         runtimes = {
@@ -127,6 +144,8 @@ class Compiled:
         for array in runtimes.values():
             array.fill(0)
         self._runtimes = {kind: (array, engine.tensor(array)) for kind, array in runtimes.items()}
+        noised = {b.name for f in manifest.functions for b in f.inputs if b.kind == "noise"}
+        self._noise = {s.name: self._own(s.shape, np.dtype(np.int64)) for s in manifest.state if s.name in noised}
         self._arguments = {name: self._bound(manifest.function(name)) for name in ("accumulate", "apply", "step")}
         kinds = {s.name: s for s in manifest.state if s.kind == "model"}
         self.written = {
@@ -142,7 +161,7 @@ class Compiled:
         self._reset("start")
         self._feed(feeds, mask)
         self._call("accumulate")
-        return {name: self._state[LOT + name].copy() for name in self.spec.parameters}
+        return {name[len(LOT) :]: self._exact(self._state[name]) for name in self._lots}
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
         """See `Mechanism.release`."""
@@ -168,7 +187,8 @@ class Compiled:
 
     def _apply(self, sums: Mapping[str, Array], key: bytes, draw: int) -> None:
         for name, value in sums.items():
-            self._state[LOT + name][...] = value
+            state = self._state[LOT + name]
+            state[...] = np.rint(value / self._unit) if state.dtype.kind == "i" else value
         self._key(key, draw)
         self._call("apply")
 
@@ -181,9 +201,17 @@ class Compiled:
         for name in self._lots:
             self._state[name][...] = 0
 
+    def _exact(self, sums: Array) -> Array:
+        """A copy, in the units of gradients."""
+        return sums * self._unit if sums.dtype.kind == "i" else sums.copy()
+
     def _key(self, key: bytes, draw: int) -> None:
         self._runtimes["key"][0][...] = key_words(key)
         self._runtimes["draw"][0][...] = draw
+        for name, (buffer, _) in self._noise.items():  # as `Stepper` draws it
+            tensor, scale = self.spec.parameters.index(name), self.spec.noise_scale
+            made = rounded_gaussian(key, tensor=tensor, draw=draw, scale=scale, count=buffer.size)
+            buffer[...] = made.reshape(buffer.shape)
 
     def _feed(self, feeds: Mapping[str, Array], mask: Array) -> None:
         for name, (buffer, _) in self._buffers.items():
@@ -191,9 +219,13 @@ class Compiled:
         self._runtimes["mask"][0][...] = mask
 
     def _own_feed(self, check: FeedCheck) -> tuple[Array, Handle]:
-        shape = feed_shape(check, self.batch)
-        buffer = aligned(shape, check.dtype)
+        buffer, handle = self._own(feed_shape(check, self.batch), check.dtype)
         buffer.fill(check.filler)
+        return buffer, handle
+
+    def _own(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Array, Handle]:
+        buffer = aligned(shape, dtype)
+        buffer.fill(0)
         return buffer, self._engine.tensor(buffer)
 
     def _bound(self, function: FunctionSpec) -> list[Handle]:
@@ -203,13 +235,15 @@ class Compiled:
                 arguments.append(self._handles[binding.name])
             elif binding.kind == "feed":
                 arguments.append(self._buffers[binding.name][1])
+            elif binding.kind == "noise":
+                arguments.append(self._noise[binding.name][1])
             elif binding.kind in self._runtimes:
                 arguments.append(self._runtimes[binding.kind][1])
             else:
                 raise EngineError(
                     f"{function.name} takes the input {binding.kind}, which the audit does not provide",
                     f"function {function.name!r}",
-                    "audit an artifact of mechanism gaussian",
+                    "compile the script again with this version",
                 )
         return arguments
 
@@ -254,5 +288,9 @@ def feed_shape(check: FeedCheck, batch: int) -> tuple[int, ...]:
 
 def zeros_like(mechanism: Mechanism) -> Arrays:
     """Sums of an empty lot."""
-    shapes = {s.name: (s.shape, numpy_dtype(s.dtype, s.name)) for s in mechanism.manifest.state}
-    return {name: np.zeros(*shapes[LOT + name]) for name in mechanism.spec.parameters}
+    specs = {s.name: s for s in mechanism.manifest.state}
+    made: Arrays = {}
+    for name in (name for group in mechanism.groups for name in group.parameters):
+        dtype = numpy_dtype(specs[LOT + name].dtype, name)
+        made[name] = np.zeros(specs[LOT + name].shape, np.float64 if dtype.kind == "i" else dtype)
+    return made

@@ -11,7 +11,7 @@ import importlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.keystream import fresh_key
+from ...runtime.privacy import QuantileOptions
 from .checks import Check, Effort, judged, unmeasured
 from .mechanism import Arrays, Mechanism, zeros_like
 
@@ -36,17 +37,30 @@ _GRID = 1024.0  # windows are compared on a grid: the same noise comes back thro
 
 @dataclass(frozen=True)
 class Response:
-    """State that answers to a parameter's sum: ``value = gain * (sum + noise)``."""
+    """State that answers to a parameter's sum: ``value = gain * (sum + noise)``.
+
+    The bound C of quantile clipping answers by its logarithm: ``log(value / C) = gain * (sum + noise) + shift``.
+    """
 
     parameter: str
     state: str
     gain: float
     std: float
+    bound: float = 0.0
+    shift: float = 0.0
 
     def noise(self, written: Mapping[str, NDArray[Any]], sums: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """The noise in standard deviations, flat: what was written, less the sum that was put in."""
-        value = written[self.state].astype(np.float64).reshape(-1) / self.gain
-        return (value - sums[self.parameter].reshape(-1)) / self.std
+        value = self.answer(written)
+        return ((value - self.shift) / self.gain - sums[self.parameter].reshape(-1)) / self.std
+
+    def answer(self, written: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """The state, or its logarithm, flat."""
+        value = written[self.state].astype(np.float64).reshape(-1)
+        if not self.bound:
+            return value
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(value / self.bound)
 
 
 @dataclass
@@ -96,15 +110,13 @@ def _response(
     No probe is an empty lot: what happens to one of those is for the checks of the noise to find.
     """
     best: tuple[float, Response] | None = None
-    for state, shape in mechanism.written.items():
-        if shape != probes[0][name].shape:
-            continue
+    for candidate in _candidates(name, std, mechanism, probes[0][name].size):
         gains: list[float] = []
         residual = 0.0
         for before, after in ((0, 1), (1, 2)):
-            put_in = probes[after][name].astype(np.float64) - probes[before][name]
+            put_in = (probes[after][name].astype(np.float64) - probes[before][name]).reshape(-1)
             with np.errstate(invalid="ignore", over="ignore"):
-                moved = answers[after][state].astype(np.float64) - answers[before][state]
+                moved = candidate.answer(answers[after]) - candidate.answer(answers[before])
                 gain = float(np.vdot(put_in, moved) / max(float(np.vdot(put_in, put_in)), 1e-300))
                 size = float(np.linalg.norm(moved))
                 off = float(np.linalg.norm(moved - gain * put_in))
@@ -115,8 +127,21 @@ def _response(
             continue
         residual = max(residual, abs(first - second) / abs(first))
         if residual <= _LINEAR and (best is None or residual < best[0]):
-            best = residual, Response(name, state, first, std)
+            best = residual, replace(candidate, gain=first)
     return None if best is None else best[1]
+
+
+def _candidates(name: str, std: float, mechanism: Mechanism, size: int) -> Iterator[Response]:
+    """State that may answer to the sum ``name``, with a gain still to be found."""
+    options = mechanism.spec.clipping_options
+    if isinstance(options, QuantileOptions) and name == options.state:
+        bound = float(mechanism.start[name].reshape(-1)[0])
+        # C <- C exp(-eta (1/2 + noisy count / L - quantile)), within its range
+        yield Response(name, name, 0.0, std, bound, -options.eta * (0.5 - options.quantile))
+        return
+    for state, shape in mechanism.written.items():
+        if math.prod(shape) == size:
+            yield Response(name, state, 0.0, std)
 
 
 def noise_checks(
