@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..ir.core import Value
 from ..ir.stage import Stage
-from ..ir.types import DType, Shape, TensorType, static_shape
+from ..ir.types import DType, Shape, TensorType, dim_mul, numel, static_shape
 from .base import Array, Op, OpBuilder, same_dtype
-from .emit import Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
+from .by_example import examples_first
+from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
+from .factors import Factors
 from .kinds import ExampleKind, Kind, PublicKind, default_kind
 
 
@@ -91,6 +93,33 @@ class Convolution(Op):
             )
         )
 
+    # The filter's gradient by examples ----------------------------------------------------------------
+
+    def example_filter_grad(self, b: OpBuilder, x: Value, ct: Value, w_shape: Shape, kind: Kind) -> Value | None:
+        """``[N, *w_shape]`` where each image is an example of its own; else ``filter_factors`` has to do."""
+        if kind != ExampleKind(0):
+            return None
+        return b(
+            Conv2dExampleFilterGrad(
+                x, ct, w_shape, strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups
+            )
+        )
+
+    def filter_factors(self, b: OpBuilder, x: Value, ct: Value, w_shape: Shape, kind: Kind) -> Factors | None:
+        """Every output pixel adds, per group, the outer product of its cotangents and of what the filters saw."""
+        if not isinstance(kind, ExampleKind) or kind.axis != 0:
+            return None
+        rows, pixels = ct.tensor.shape[0], numel(ct.tensor.shape[2:])
+        o, _, kh, kw = static_shape(w_shape)
+        seen = b(
+            Patches(x, (kh, kw), strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups)
+        )
+        cts = b.transpose(b.reshape(ct, (rows, self.groups, o // self.groups, pixels)), (0, 1, 3, 2))
+        left, right = _by_group(b, cts, kind), _by_group(b, seen, kind)
+        if left is None or right is None:
+            return None
+        return Factors(left, right, o // self.groups, self.groups)
+
     def row_kind(self, kinds: Sequence[Kind]) -> Kind:
         """Images of single examples under a public filter; ``kinds`` are those of images and filter."""
         images, filters = kinds
@@ -151,20 +180,14 @@ class Conv2d(Convolution):
         return self.row_kind(kinds)
 
     def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
-        # Where time was folded into the batch, several images belong to one example: left to the mapped vjp.
-        if operand != 1 or kinds[0] != ExampleKind(0):
+        if operand != 1 or not isinstance(kinds[1], PublicKind):
             return None
-        return b(
-            Conv2dExampleFilterGrad(
-                self.x,
-                ct,
-                self.w.tensor.shape,
-                strides=self.strides,
-                pads=self.pads,
-                dilations=self.dilations,
-                groups=self.groups,
-            )
-        )
+        return self.example_filter_grad(b, self.x, ct, self.w.tensor.shape, kinds[0])
+
+    def example_factors(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Factors | None:
+        if operand != 1 or not isinstance(kinds[1], PublicKind):
+            return None
+        return self.filter_factors(b, self.x, ct, self.w.tensor.shape, kinds[0])
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, w: Tensor) -> Tensor:
         return t.conv2d(x, w, self.result.tensor.shape, self)
@@ -225,6 +248,16 @@ class Conv2dInputGrad(Convolution):
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return self.row_kind((kinds[1], kinds[0]))
+
+    def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        if operand != 0 or not isinstance(kinds[0], PublicKind):
+            return None
+        return self.example_filter_grad(b, ct, self.ct, self.w.tensor.shape, kinds[1])
+
+    def example_factors(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Factors | None:
+        if operand != 0 or not isinstance(kinds[0], PublicKind):
+            return None
+        return self.filter_factors(b, ct, self.ct, self.w.tensor.shape, kinds[1])
 
     def to_tvm(self, t: TvmEmitter, w: Tensor, ct: Tensor) -> Tensor:
         return t.conv2d_input_grad(w, ct, self.x_shape, self)
@@ -302,19 +335,13 @@ class Conv2dExampleFilterGrad(Convolution):
         """One product per example and group: cotangents [O, pixels] times windows [C * KH * KW, pixels]."""
         n = ct.shape[0]
         o, per_group, kh, kw = static_shape(self.w_shape)
-        height, width = static_shape(self.x.tensor.shape[2:])
         oh, ow = static_shape(self.ct.tensor.shape[2:])
         filters, taps, pixels = o // self.groups, per_group * kh * kw, oh * ow
 
         def window(i: Index, g: Index, tap: Index, pixel: Index) -> Scalar:
             k, p = t.cast(tap, DType.I64), t.cast(pixel, DType.I64)
             channel = t.cast(g, DType.I64) * per_group + k // (kh * kw)
-            row = p // ow * self.strides[0] + k // kw % kh * self.dilations[0] - self.pads[0]
-            column = p % ow * self.strides[1] + k % kw * self.dilations[1] - self.pads[1]
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            first = t.const(0, DType.I64)
-            value = x[i, channel, t.select(inside, row, first), t.select(inside, column, first)]
-            return t.select(inside, value, t.const(0.0, x.dtype))
+            return _seen(t, x, self, (i, channel, p // ow, p % ow), (k // kw % kh, k % kw))
 
         def cotangent(i: Index, g: Index, f: Index, pixel: Index) -> Scalar:
             p = t.cast(pixel, DType.I64)
@@ -330,4 +357,82 @@ class Conv2dExampleFilterGrad(Convolution):
         return t.compute((n, *self.w_shape), x.dtype, element)
 
 
-OPS: tuple[type[Op], ...] = (Conv2d, Conv2dInputGrad, Conv2dFilterGrad, Conv2dExampleFilterGrad)
+@dataclass(frozen=True, eq=False)
+class Patches(Convolution):
+    """What the filters see at each output pixel: ``[N, groups, OH * OW, C / groups * KH * KW]``."""
+
+    name: ClassVar[str] = "conv.patches"
+    first_stage: ClassVar[Stage] = Stage.GRAD
+    no_vjp: ClassVar[str] = "made after the backward pass"
+    no_onnx: ClassVar[str] = "planned with the ONNX target"
+
+    x: Value
+    kernel: tuple[int, int]
+
+    @property
+    def filter_shape(self) -> Shape:
+        """The shape of a filter of one output channel per group."""
+        channels = self.x.tensor.shape[1]
+        assert isinstance(channels, int)
+        return (self.groups, channels // self.groups, *self.kernel)
+
+    def infer(self) -> TensorType:
+        if self.x.tensor.rank != 4:
+            raise self.fail(f"takes images [N, C, H, W], not {self.x.type}")
+        rows, groups, *image = self.out_type(self.x.tensor, self.x.tensor.with_shape(self.filter_shape)).shape
+        return self.x.tensor.with_shape((rows, groups, numel(image), numel(self.filter_shape[1:])))
+
+    @property
+    def out_image(self) -> tuple[int, int]:
+        _, _, height, width = self.out_type(self.x.tensor, self.x.tensor.with_shape(self.filter_shape)).shape
+        return static_shape((height,))[0], static_shape((width,))[0]
+
+    def evaluate(self, x: Array) -> Array:
+        out = self.out_image
+        windows = self.windows(self.padded(x), self.kernel, out)  # [N, C, KH, KW, OH, OW]
+        parts = [self.group(windows, 1, g) for g in range(self.groups)]
+        rows, _, pixels, taps = static_shape(self.result.tensor.shape)
+        shaped = [part.transpose(0, 4, 5, 1, 2, 3).reshape(rows, 1, pixels, taps) for part in parts]
+        return np.concatenate(shaped, axis=1)
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        (kind,) = kinds
+        return kind if isinstance(kind, ExampleKind) and kind.axis == 0 else default_kind(self, kinds)
+
+    def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
+        _, per_group, kh, kw = static_shape(self.filter_shape)
+        _, width = self.out_image
+
+        def element(i: Index, g: Index, pixel: Index, tap: Index) -> Scalar:
+            k, p = t.cast(tap, DType.I64), t.cast(pixel, DType.I64)
+            channel = t.cast(g, DType.I64) * per_group + k // (kh * kw)
+            return _seen(t, x, self, (i, channel, p // width, p % width), (k // kw % kh, k % kw))
+
+        return t.compute(self.result.tensor.shape, x.dtype, element)
+
+
+def _seen(t: TvmEmitter, x: Tensor, conv: Convolution, pixel: tuple[Index, ...], tap: tuple[Any, Any]) -> Expr:
+    """What a filter's ``tap`` sees of channel ``pixel[1]`` of image ``pixel[0]`` at an output pixel; 0 outside."""
+    height, width = static_shape(x.shape[2:])
+    i, channel, p, q = pixel
+    row: Any = p * conv.strides[0] + tap[0] * conv.dilations[0] - conv.pads[0]
+    column: Any = q * conv.strides[1] + tap[1] * conv.dilations[1] - conv.pads[1]
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    first = t.const(0, DType.I64)
+    value = x[i, channel, t.select(inside, row, first), t.select(inside, column, first)]
+    return t.select(inside, value, t.const(0.0, x.dtype))
+
+
+def _by_group(b: OpBuilder, x: Value, kind: ExampleKind) -> Value | None:
+    """``[rows, G, T, d]`` as ``[G * N, T', d]``: rows of one example are more tokens of it."""
+    rows = examples_first(b, x, kind)
+    if rows is None:
+        return None
+    batch, *folded, groups, tokens, width = rows.tensor.shape
+    if folded:
+        rows = b.reshape(rows, (batch, numel(folded), groups, tokens, width))
+        rows = b.transpose(rows, (0, 2, 1, 3, 4))
+    return b.reshape(rows, (dim_mul(batch, groups), numel((*folded, tokens)), width))
+
+
+OPS: tuple[type[Op], ...] = (Conv2d, Conv2dInputGrad, Conv2dFilterGrad, Conv2dExampleFilterGrad, Patches)

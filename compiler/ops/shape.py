@@ -12,6 +12,7 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import Dim, DType, Shape, Sym, TensorType, dim_add, dim_div, static_shape
 from .base import Array, Op, OpBuilder, as_array, broadcast_shapes, same_dtype
+from .by_example import example_sum
 from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import (
     OWN_COUNT,
@@ -220,6 +221,12 @@ class Broadcast(Move):
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return constant_rows(self, self.shape) if all_public(kinds) else super().example_axis(kinds)
+
+    def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
+        kind = self.example_axis(kinds)
+        if not all_public(kinds) or not isinstance(kind, ExampleKind):
+            return None
+        return example_sum(b, ct, kind, self.x.tensor.shape)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         source = self.x.tensor.shape

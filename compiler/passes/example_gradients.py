@@ -42,16 +42,17 @@ class Gradient:
 
     A contribution is a ``grad.use`` on examples; or, for a parameter that public ops changed before examples
     met it (a reshaped bias), the use of such an op whose cotangent is a contribution; or a sum of these.
+    ``preferred`` names the rule to take where there is a choice, whatever it costs.
     """
 
-    def __init__(self, b: OpBuilder, kinds: dict[Value, Kind], request: Private) -> None:
+    def __init__(self, b: OpBuilder, kinds: dict[Value, Kind], request: Private, preferred: str = "") -> None:
         self.b, self.kinds = b, kinds
-        self.request = request
+        self.request, self.preferred = request, preferred
         self.materialised: Value | None = None
 
     def norm_sq(self) -> Value:
         """``f64[N]``: squared norms of this parameter's per-example gradients, in the way that costs least."""
-        plans = sorted(self._plans(), key=lambda plan: order(plan.cost))
+        plans = sorted(self._plans(), key=lambda plan: (plan.cost.rule != self.preferred, *order(plan.cost)))
         best, cost = plans[0], plans[0].cost
         self.b.ops.extend(best.b.ops)
         self.materialised = best.gradients

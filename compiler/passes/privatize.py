@@ -41,7 +41,14 @@ from .separability import extend, param_kinds
 
 @dataclass(frozen=True)
 class Privatize(Pass):
-    """Write DP-SGD's gradient for every ``grad.private``; expand contributions of data-free terms."""
+    """Write DP-SGD's gradient for every ``grad.private``; expand contributions of data-free terms.
+
+    Args:
+        norms: A rule of the cost model (``gram``, ``materialised``, ...) that is taken wherever a parameter allows
+            it; empty leaves the choice to predicted costs.
+    """
+
+    norms: str = ""
 
     name: ClassVar[str] = "privatize"
     requires: ClassVar[Stage] = Stage.GRAD
@@ -56,7 +63,7 @@ class Privatize(Pass):
         functions: list[Function] = []
         for function in module.functions:
             if any(isinstance(op, Private) for op in function.ops):
-                function = _Privatization(module, privacy, function).run()
+                function = _Privatization(module, privacy, function, self.norms).run()
             else:
                 b, mapping = expand_uses(function.ops)
                 function = replace(function, ops=tuple(b.ops), outputs=mapped_outputs(function, mapping))
@@ -67,8 +74,8 @@ class Privatize(Pass):
 class _Privatization:
     """The rewriting of one function."""
 
-    def __init__(self, module: Module, privacy: PrivacyConfig, function: Function) -> None:
-        self.privacy = privacy
+    def __init__(self, module: Module, privacy: PrivacyConfig, function: Function, norms: str) -> None:
+        self.privacy, self.norms = privacy, norms
         self.key = Value(TensorType(DType.U32, (8,)), "key")
         self.draw = Value(TensorType(DType.U64, ()), "draw")
         params = (*function.params, Param("key", self.key, "key"), Param("draw", self.draw, "draw"))
@@ -128,7 +135,7 @@ class _Privatization:
     def _noisy_means(self, requests: list[Private]) -> dict[Value, Value]:
         """Norms of all parameters, a clip factor per group, and per parameter its clipped sum and noise."""
         b = self.b
-        gradients = {request.param: Gradient(b, self.kinds, request) for request in requests}
+        gradients = {request.param: Gradient(b, self.kinds, request, self.norms) for request in requests}
         terms = {param: gradient.norm_sq() for param, gradient in gradients.items()}
         factors: dict[str, tuple[Value, float]] = {}
         for group in self.groups:

@@ -10,7 +10,7 @@ import numpy as np
 from fluidc.compiler.ir.core import Function, Module, Output, Param, PrivacyConfig, StateDecl, StateName, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Shape, Sym, TensorType
-from fluidc.compiler.ops import control, conv, grad, loss, norm, pool, state
+from fluidc.compiler.ops import activation, control, conv, grad, loss, norm, pool, state
 from fluidc.compiler.ops.construct import OpBuilder
 
 N = Sym("N")
@@ -133,6 +133,105 @@ def _attention(b: OpBuilder, x: Values, w: Values) -> Value:
     return b.reduce_mean(b.square(gelu), (1, 2))
 
 
+def _grouped_convolution(b: OpBuilder, x: Values, w: Values) -> Value:
+    y = b(conv.Conv2d(x["x"], w["filter"], strides=(2, 1), pads=(2, 1, 0, 1), dilations=(1, 2), groups=2))
+    y = b.tanh(b.add(y, b.reshape(w["b"], (6, 1, 1))))
+    return b.reduce_sum(b.square(y), (1, 2, 3))
+
+
+def _frames(b: OpBuilder, x: Values, w: Values) -> Value:
+    """Five images to an example, folded into the batch of a convolution; with and without groups."""
+    frames = b.reshape(x["x"], (Sym("N", 5), 2, 4, 4))
+    y = b.tanh(b(conv.Conv2d(frames, w["filter"])))
+    y = b.tanh(b(conv.Conv2d(y, w["grouped"], groups=2)))
+    return b.reduce_sum(b.square(b.reshape(y, (N, 5 * 4 * 2 * 2))), (1,))
+
+
+def _deconvolution(b: OpBuilder, x: Values, w: Values) -> Value:
+    y = b.tanh(b(conv.Conv2dInputGrad(w["filter"], x["x"], (N, 2, 6, 7), strides=(2, 2), pads=(1, 0, 1, 0))))
+    return b.reduce_sum(b.square(y), (1, 2, 3))
+
+
+def _lenet(b: OpBuilder, x: Values, w: Values) -> Value:
+    y = b.add(b(conv.Conv2d(x["x"], w["c1"])), b.reshape(w["a1"], (4, 1, 1)))
+    y = b(pool.MaxPool2d(b.tanh(y), kernel=(2, 2), strides=(2, 2)))
+    y = b.add(b(conv.Conv2d(y, w["c2"])), b.reshape(w["a2"], (6, 1, 1)))
+    y = b.reshape(b(pool.MaxPool2d(b.tanh(y), kernel=(2, 2), strides=(2, 2))), (N, 24))
+    y = b.tanh(b.add(b.matmul(y, w["w1"]), w["b1"]))
+    return _classify(b, b.add(b.matmul(y, w["w2"]), w["b2"]), x["y"])
+
+
+def _language(b: OpBuilder, x: Values, w: Values) -> Value:
+    """A table read by two lookups, one with a padding id, and as output layer of every token."""
+    words = b.add(b.lookup(w["table"], x["words"], 0), b.scale(b.lookup(w["table"], x["next"]), 0.5))
+    scores = b.matmul(b.tanh(b.matmul(words, w["w"])), w["table"], tb=True)
+    losses, _ = b.emit(loss.SoftmaxCrossEntropy(scores, b.reshape(x["next"], (N, 5, 1))))
+    return b.reduce_mean(losses, (1, 2))
+
+
+def _unrolled(b: OpBuilder, x: Values, w: Values) -> Value:
+    """Four written-out steps of h = tanh(x u + h v + b)."""
+    h = b.fill((N, 3), DType.F32, 0.0)
+    for t in range(4):
+        row = b.reshape(b.slice(x["x"], 1, t, t + 1), (N, 4))
+        h = b.tanh(b.add(b.add(b.matmul(row, w["u"]), b.matmul(h, w["v"])), w["b"]))
+    return b.reduce_sum(b.square(h), (1,))
+
+
+def _auto_encoder(b: OpBuilder, x: Values, w: Values) -> Value:
+    """The decoder is the encoder's transpose, once as an op of its own and once inside the product."""
+    hidden = b.tanh(b.matmul(x["x"], w["w"]))
+    decoded = b.add(b.matmul(hidden, b.transpose(w["w"], (1, 0))), b.matmul(hidden, w["w"], tb=True))
+    return b.reduce_sum(b.square(b.sub(decoded, x["x"])), (1, 2))
+
+
+def _time_first(b: OpBuilder, x: Values, w: Values) -> Value:
+    rows = b.transpose(x["x"], (1, 0, 2))
+    hidden = b.tanh(b.add(b.matmul(rows, w["w"]), w["b"]))
+    return b.reduce_mean(b.square(b.matmul(hidden, w["v"], tb=True)), (0, 2))
+
+
+def _left(b: OpBuilder, x: Values, w: Values) -> Value:
+    """Parameters as left operands of products."""
+    y = b.tanh(b.matmul(b.reshape(w["m"], (1, 3, 5)), x["x"]))
+    y = b.tanh(b.matmul(b.reshape(w["t"], (1, 3, 2)), y, ta=True))
+    y = b.matmul(b.reshape(w["m2"], (1, 3, 4)), y, tb=True)
+    return b.reduce_sum(b.square(y), (1, 2))
+
+
+def _arithmetic(b: OpBuilder, x: Values, w: Values) -> Value:
+    """Parameters that meet examples element by element: per element, per channel, alone, and broadcast first."""
+    y = b.div(b.sub(b.mul(x["x"], w["full"]), w["channel"]), b.add(b.square(w["alone"]), b.fill((1,), DType.F32, 1.0)))
+    y = b.add(y, b.mul(b.broadcast(b.reshape(w["row"], (1, 1, 4)), (N, 5, 4)), x["x"]))
+    y = b.where(b.less(b.zeros_like(y), y), b.maximum(y, w["channel"]), b.mul(y, w["row"]))
+    return b.reduce_sum(b.square(y), (1, 2))
+
+
+def _prelu(b: OpBuilder, x: Values, w: Values) -> Value:
+    """One slope for all, one per channel, one per element."""
+    y = x["x"]
+    for name, shape in (("all", (1,)), ("channel", (3, 1, 1)), ("element", (3, 2, 2))):
+        (y,) = activation.PRelu(b.add(y, b.scale(x["x"], 0.5)), b.reshape(w[name], shape)).decompose(b)
+    return b.reduce_sum(b.square(y), (1, 2, 3))
+
+
+def _layer_norm(b: OpBuilder, x: Value, scale: Value, shift: Value) -> Value:
+    return norm.LayerNorm(x, scale, shift, x.tensor.rank - 1).decompose(b)[0]
+
+
+def _encoder(b: OpBuilder, x: Values, w: Values) -> Value:
+    """A transformer block: attention with two heads, residuals, layer_norm, gelu."""
+    heads = [b.reshape(b.matmul(x["x"], w[name]), (N, 5, 2, 2)) for name in ("q", "k", "v")]
+    q, k, v = (b.transpose(head, (0, 2, 1, 3)) for head in heads)
+    weights = b(loss.Softmax(b.scale(b.matmul(q, k, tb=True), 0.5)))
+    mixed = b.reshape(b.transpose(b.matmul(weights, v), (0, 2, 1, 3)), (N, 5, 4))
+    y = _layer_norm(b, b.add(x["x"], b.matmul(mixed, w["o"])), w["s1"], w["t1"])
+    inner = b.add(b.matmul(y, w["w1"]), w["b1"])
+    gelu = b.mul(inner, b.scale(b.erf(b.scale(inner, 0.5**0.5)), 0.5, 0.5))
+    y = _layer_norm(b, b.add(y, b.add(b.matmul(gelu, w["w2"]), w["b2"])), w["s2"], w["t2"])
+    return b.reduce_mean(b.square(b.add(y, x["x"])), (1, 2))
+
+
 MODELS: dict[str, Model] = {
     "mlp": Model({"w0": (6, 5), "b0": (5,), "w1": (5, 3), "b1": (3,)}, {"x": floats(6), "y": ids(1, high=3)}, _mlp),
     "sequence": Model({"w": (4, 3), "b": (3,)}, {"x": floats(5, 4)}, _sequence),
@@ -148,4 +247,48 @@ MODELS: dict[str, Model] = {
     ),
     "recurrent": Model({"u": (4, 3), "v": (3, 3), "b": (3,)}, {"x": floats(6, 4)}, _recurrent),
     "attention": Model({"q": (4, 4), "k": (4, 4), "v": (4, 4)}, {"x": floats(5, 4)}, _attention),
+    "grouped_convolution": Model({"filter": (6, 2, 3, 2), "b": (6,)}, {"x": floats(4, 6, 5)}, _grouped_convolution),
+    "frames": Model({"filter": (4, 2, 2, 2), "grouped": (4, 2, 2, 2)}, {"x": floats(5, 2, 4, 4)}, _frames),
+    "deconvolution": Model({"filter": (3, 2, 3, 3)}, {"x": floats(3, 3, 3)}, _deconvolution),
+    "lenet": Model(
+        {
+            "c1": (4, 1, 3, 3),
+            "a1": (4,),
+            "c2": (6, 4, 2, 2),
+            "a2": (6,),
+            "w1": (24, 8),
+            "b1": (8,),
+            "w2": (8, 3),
+            "b2": (3,),
+        },
+        {"x": floats(1, 12, 12), "y": ids(1, high=3)},
+        _lenet,
+    ),
+    "language": Model({"table": (7, 4), "w": (4, 4)}, {"words": ids(5, high=7), "next": ids(5, high=7)}, _language),
+    "unrolled": Model({"u": (4, 3), "v": (3, 3), "b": (3,)}, {"x": floats(4, 4)}, _unrolled),
+    "auto_encoder": Model({"w": (4, 3)}, {"x": floats(5, 4)}, _auto_encoder),
+    "time_first": Model({"w": (4, 3), "b": (3,), "v": (5, 3)}, {"x": floats(5, 4)}, _time_first),
+    "left": Model({"m": (3, 5), "t": (3, 2), "m2": (3, 4)}, {"x": floats(5, 4)}, _left),
+    "arithmetic": Model(
+        {"full": (5, 4), "channel": (5, 1), "alone": (1,), "row": (4,)}, {"x": floats(5, 4)}, _arithmetic
+    ),
+    "prelu": Model({"all": (1,), "channel": (3,), "element": (12,)}, {"x": floats(3, 2, 2)}, _prelu),
+    "encoder": Model(
+        {
+            "q": (4, 4),
+            "k": (4, 4),
+            "v": (4, 4),
+            "o": (4, 4),
+            "s1": (4,),
+            "t1": (4,),
+            "w1": (4, 6),
+            "b1": (6,),
+            "w2": (6, 4),
+            "b2": (4,),
+            "s2": (4,),
+            "t2": (4,),
+        },
+        {"x": floats(5, 4)},
+        _encoder,
+    ),
 }

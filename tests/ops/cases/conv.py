@@ -3,7 +3,7 @@
 import numpy as np
 from cases import Case, ErrorCase, floats, tensor
 
-from fluidc.compiler.ops.conv import Conv2d, Conv2dExampleFilterGrad, Conv2dFilterGrad, Conv2dInputGrad
+from fluidc.compiler.ops.conv import Conv2d, Conv2dExampleFilterGrad, Conv2dFilterGrad, Conv2dInputGrad, Patches
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 
 ROWS = ExampleKind(0)
@@ -50,6 +50,16 @@ def example_filter_grad(x, ct, w_shape, **geometry):
     return np.stack([filter_grad(x[i : i + 1], ct[i : i + 1], w_shape, **geometry) for i in range(len(x))])
 
 
+def patches(x, w_shape, groups=1, **geometry):
+    """[N, groups, pixels, taps of one group]: only taps inside the image are visited, the rest is padding."""
+    found = list(taps(x.shape, (groups, x.shape[1] // groups, *w_shape[2:]), groups=groups, **geometry))
+    height, width = np.max([y[2:] for y, _, _ in found], axis=0) + 1
+    out = np.zeros((x.shape[0], groups, height, width, x.shape[1] // groups, *w_shape[2:]))
+    for y, a, c in found:
+        out[y[0], y[1], y[2], y[3], c[1], c[2], c[3]] = x[a]
+    return out.reshape(x.shape[0], groups, height * width, -1)
+
+
 GEOMETRIES = {
     "": ((2, 3, 5, 4), (4, 3, 3, 2), {}),
     "-strides-pads": ((2, 2, 5, 6), (3, 2, 3, 3), {"strides": (2, 1), "pads": (1, 0, 2, 1)}),
@@ -75,6 +85,9 @@ for tag, (x_shape, w_shape, geometry) in GEOMETRIES.items():
     def build_filter_grad(x, ct, s=w_shape, g=geometry):
         return Conv2dFilterGrad(x, ct, s, **g)
 
+    def build_patches(x, s=w_shape, g=geometry):
+        return Patches(x, (s[2], s[3]), **g)
+
     def build_example_filter_grad(x, ct, s=w_shape, g=geometry):
         return Conv2dExampleFilterGrad(x, ct, s, **g)
 
@@ -90,6 +103,8 @@ for tag, (x_shape, w_shape, geometry) in GEOMETRIES.items():
         Case(f"conv.conv2d_example_filter_grad{tag}", build_example_filter_grad, (x, ct),
              lambda x, ct, s=w_shape, g=geometry: example_filter_grad(x, ct, s, **g), kinds=(ROWS, ROWS), kind=ROWS,
              rtol=1e-5, atol=1e-5),
+        Case(f"conv.patches{tag}", build_patches, (x,), lambda x, s=w_shape, g=geometry: patches(x, s, **g),
+             kinds=(ROWS,), kind=ROWS),
     ]  # fmt: skip
 
 CASES.append(
@@ -115,4 +130,6 @@ ERRORS = [
               (FILTERS, tensor("f32[2,6,6,6]")), "the cotangent is f32[2,6,6,6]"),
     ErrorCase("conv.conv2d_filter_grad-shape", lambda x, ct: Conv2dFilterGrad(x, ct, (6, 4, 2, 2)),
               (tensor("f32[2,4,8,8]"), tensor("f32[2,6,6,6]")), "the cotangent is f32[2,6,6,6]"),
+    ErrorCase("conv.patches-rank", lambda x: Patches(x, (2, 2)), (tensor("f32[N,64]"),), "takes images [N, C, H, W]"),
+    ErrorCase("conv.patches-groups", lambda x: Patches(x, (2, 2), groups=3), (IMAGES,), "do not make 3 groups"),
 ]  # fmt: skip
