@@ -11,7 +11,7 @@ from typing import cast
 from ..errors import PrivacyError
 from ..ir.bind import bind_op
 from ..ir.core import Value
-from ..ir.types import DType, Sym, dim_div
+from ..ir.types import DType, Sym, dim_div, numel
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
 from ..ops.control import Map
@@ -21,6 +21,7 @@ from ..ops.example_norm import GramNormSq, NormSq, OuterNormSq
 from ..ops.factors import Factors
 from ..ops.grad import Private, Use
 from ..ops.kinds import ExampleKind, Kind, PublicKind
+from ..ops.linear import MatMul
 from ..ops.shape import Reshape, Transpose
 from .expand_grad import vjp_of_use
 from .norm_cost import Cost, described, factor_costs, lookup_cost, order, stored_cost, sum_cost
@@ -166,9 +167,22 @@ class Gradient:
         with self.b.at(use.loc):
             if not self._on_examples(use):
                 return vjp_of_use(self.b, replace(use, cts=(self._sum_by_rule(use.cts[0], c),)))
+            if isinstance(use.of, MatMul) and not _one_product(use.of, use.operand):
+                return self._sum_by_factors(use, c)
             arguments = tuple(self._selected(v, c) for v in use.arguments)
             cts = tuple(self._scaled(v, c) for v in use.cts)
             return vjp_of_use(self.b, replace(use, arguments=arguments, cts=cts))
+
+    def _sum_by_factors(self, use: Use, c: Value) -> Value:
+        """One product of all tokens of all examples, where the op's vjp would make one for every example."""
+        b = self.b
+        kinds = [self.kinds[v] for v in use.arguments]
+        block = _template(use).example_factors(b, use.operand, use.cts[0], kinds)
+        assert block is not None, "a norm without gradients comes from factors here"
+        selected = b(SelectRows(block.left, c, 0, 1, block.groups))
+        scaled = b(ScaleRows(block.right, c, 0, 1, block.groups))
+        left, right = (b.reshape(v, (numel(v.tensor.shape[:2]), v.tensor.shape[2])) for v in (selected, scaled))
+        return b.reshape(b.matmul(left, right, True, False), use.arguments[use.operand].tensor.shape)
 
     def _selected(self, value: Value, c: Value) -> Value:
         kind = self.kinds[value]
@@ -288,6 +302,11 @@ def is_contribution(value: Value) -> bool:
     """Whether ``value`` is an unexpanded contribution to a parameter, or a sum of such."""
     op = value.op
     return isinstance(op, Use) or (isinstance(op, Add) and is_contribution(op.x) and is_contribution(op.y))
+
+
+def _one_product(op: MatMul, operand: int) -> bool:
+    """Whether the vjp of a parameter is one product over the batch, not one for every index of leading axes."""
+    return op.result.tensor.rank == 2 or (operand == 1 and op.w.tensor.rank == 2 and not op.ta)
 
 
 def leaves(contribution: Value) -> list[Use]:

@@ -411,3 +411,12 @@ def test_softmax_is_one_kernel() -> None:
     (found,) = run(compile_module(module).engine(), "f", x)
     shifted = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
     np.testing.assert_allclose(found, shifted / shifted.sum(1, keepdims=True), rtol=1e-5, atol=1e-12)
+
+
+def test_a_product_over_no_rows_is_zero() -> None:
+    """An empty batch as inner extent: the result is written all the same."""
+    module = module_of([f32(N, 23), f32(N, 10)], [f32(23, 10)], lambda t, x, g: t.matmul(x, g, True, False))
+    engine = compile_module(module).engine()
+    run(engine, "f", floats(8, 23), floats(8, 10))  # memory that is used again holds numbers
+    (found,) = run(engine, "f", floats(0, 23), floats(0, 10))
+    assert not found.any()

@@ -91,10 +91,11 @@ def with_parameters(module: Module, name: str) -> Function:
     return Function(name, tuple(params), tuple(ops), outputs)
 
 
-# Every form on the cpu target: models whose parameters allow it, with the others' choices beside it.
-CPU = [(name, "") for name in MODELS] + [
-    ("language", "gram"), ("unrolled", "gram"), ("frames", "gram"), ("deconvolution", "gram"),
-    ("encoder", "direct"), ("frames", "direct"), ("auto_encoder", "direct"), ("time_first", "direct"),
+# Every form on the cpu target: models whose parameters allow it.
+CPU = [
+    ("embedding", ""), ("language", ""), ("arithmetic", ""), ("lenet", ""), ("encoder", "direct"),
+    ("grouped_convolution", "gram"), ("frames", "direct"), ("deconvolution", "gram"), ("unrolled", "gram"),
+    ("time_first", "direct"), ("left", "gram"), ("recurrent", ""), ("normalised", ""),
 ]  # fmt: skip
 
 

@@ -135,7 +135,8 @@ class _Product:
         block, tile = self.block, self.tiling
         m, n, k = block.size(self.m), block.size(self.n), block.size(self.k)
         depth = block.size(tile.depth)
-        parts: Value = tirx.floordiv(k + depth - integer(1), depth)
+        # An empty inner extent takes one pass, too: the product is zero, and is stored.
+        parts: Value = tirx.max(tirx.floordiv(k + depth - integer(1), depth), integer(1))
         if isinstance(tile.parts, int):
             parts = integer(tile.parts)
         self.row_tiles = block.simplify(_ceil(m, tile.rows))
