@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from fluidc.compiler.ir.core import Function, Module, Output, Param, PrivacyConfig, StateDecl, StateName, Value
 from fluidc.compiler.ir.location import Loc
 from fluidc.compiler.ir.stage import Stage
@@ -16,6 +19,26 @@ PARAMETERS = {"w0": (8, 4), "b0": (4,), "w1": (4, 3)}
 def private_mlp(*, clip: float = 1.0, lot: float = 16.0, sigma: float = 1.1) -> Module:
     """The MLP under DP-SGD."""
     return _mlp(PrivacyConfig(clip, lot, sigma))
+
+
+def clipped_mlp(config: PrivacyConfig) -> Module:
+    """The MLP under the clipping of ``config``; the bound of quantile clipping starts at its ``clip``."""
+    module = _mlp(config)
+    if not config.bound:
+        return module
+    bound = StateDecl(config.bound, TensorType(DType.F32, (1,)), role="optimizer")
+    return replace(module, state=(*module.state, bound))
+
+
+PER_GROUP = PrivacyConfig(
+    math.hypot(1.0, 0.5), 16.0, 1.1, clipping="per-group",
+    groups=((StateName("b0"), StateName("w0")), (StateName("w1"),)), clips=(1.0, 0.5),
+)  # fmt: skip
+AUTOMATIC = PrivacyConfig(1.0, 16.0, 1.1, clipping="automatic", gamma=0.01)
+QUANTILE = PrivacyConfig(
+    1.0, 16.0, 1.1, clipping="quantile", bound=StateName("dp_clip_0"), quantile=0.4, eta=0.3, sigma_b=0.8,
+    c_min=0.01, c_max=100.0,
+)  # fmt: skip
 
 
 def plain_mlp() -> Module:
