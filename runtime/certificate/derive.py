@@ -146,7 +146,9 @@ REPEATED = frozenset(
 )  # fmt: skip
 """Ops that may repeat public values, or draw fresh ones, over the batch: every example then has its own."""
 
-SPECIAL = frozenset({"grad.backward", "shape.extent"})
+SPECIAL = frozenset({
+    "grad.backward", "shape.extent", "random.uniform", "random.normal", "random.truncated_normal", "random.bits",
+})  # fmt: skip
 """Ops (beside those with regions) that are not public by having public operands alone."""
 
 RULES: Mapping[str, Rule] = {

@@ -144,7 +144,7 @@ class Flow:
                 return self._feed(param)
             case "key":
                 return Mixed("the noise key", self.function.line)
-            case "draw" | "rng_key" | "rng_counter":
+            case "draw" | "rng_key" | "rng_counter" | "row":
                 return PUBLIC
             case _:
                 raise self.refusal("text", f"parameter {param.value} has the unknown role {param.role!r}")

@@ -236,6 +236,15 @@ def _random(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
     return mixed(op, "its generator depends on examples")
 
 
+def _drawn(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
+    """Numbers drawn for the rows of a lot, from the operand ``row`` on: every example has its own."""
+    if not all_public(kinds):
+        return mixed(op, "its generator depends on examples")
+    if len(op.groups) < 3 or op.groups[2] is None:
+        return PUBLIC
+    return Rows(op.integer("axis", 0), op.integer("pre", 1), op.integer("post", 1))
+
+
 def _backward(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
     """Gradients: those of per-example losses come out privatised, those of public terms are public."""
     targets, _, seeds, _ = groups_of(op, kinds)
@@ -305,6 +314,10 @@ PLAIN: Mapping[str, Rule] = {
     "pool.avg2d_grad": _images,
     "norm.standardize": _along_all("axes"),
     "random.dropout": _random,
+    "random.uniform": _drawn,
+    "random.normal": _drawn,
+    "random.truncated_normal": _drawn,
+    "random.bits": _drawn,
     "grad.stop": _reshape,
     "grad.backward": _backward,
     "dp.row_norm_sq": _first,

@@ -22,6 +22,7 @@ from fluidc.compiler.passes.privacy_flow import check_privacy_flow
 from fluidc.compiler.pipeline import pipeline
 from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import lower
+from fluidc.runtime.certificate import verify
 from fluidc.runtime.session import Checkpoints, Session
 
 L = fluid.layers
@@ -129,6 +130,14 @@ def test_every_random_op_of_a_private_step_with_a_batch_reads_the_row() -> None:
         assert len({op.stream for op in drawn}) == len(drawn) == 8
         assert [op.row is function.param("row") for op in drawn].count(True) == 7
     assert module.function("apply").param("row") is None
+
+
+def test_the_second_checker_follows_them() -> None:
+    main, startup, fetches = model()
+    source = lower(main, startup=startup, fetches=fetches)
+    report = verify(compile_source(source, target="reference", batch=4, keep_ir=True).artifact())
+    assert report.contradiction is None
+    assert "separability" in {check.what for check in report.checks}
 
 
 def test_an_empty_lot_is_a_step_too() -> None:
