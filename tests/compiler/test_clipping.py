@@ -75,7 +75,7 @@ def by_group(state: Arrays, gradients: list[Arrays]) -> Step:
         for gradient in gradients:
             for name in names:
                 sums[name] += gradient[name] * min(1.0, bound / norm(gradient, names))
-        std |= dict.fromkeys(names, SIGMA * bound * math.sqrt(2))
+        std |= {name: SIGMA * bound * math.sqrt(2) for name in names}
     return Step(sums, std, 0.0)
 
 
