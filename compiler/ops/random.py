@@ -29,6 +29,7 @@ from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, all_public, constant_rows, default_kind
 
 Generator: TypeAlias = Literal["chacha20", "paddle"]
+Implementation: TypeAlias = Literal["downgrade_in_infer", "upscale_in_train"]
 
 _DOMAIN = keystream.Domain.MODEL
 _POLAR_TRIES = 64
@@ -443,7 +444,7 @@ class Dropout(Drawing):
 
     x: Value
     p: float
-    implementation: Literal["downgrade_in_infer", "upscale_in_train"] = "downgrade_in_infer"
+    implementation: Implementation = "downgrade_in_infer"
 
     def infer(self) -> tuple[TensorType, TensorType]:
         kind = self.x.tensor

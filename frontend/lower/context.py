@@ -216,6 +216,9 @@ class FunctionLowering:
             self.b.emit(Write(self.written[name], StateName(name)))
 
 
+MaskOf: TypeAlias = Callable[[TensorType, float, str], Value]
+
+
 class Frame:
     """Where a block is lowered: its builder, and the values of the names it sees.
 
@@ -224,12 +227,18 @@ class Frame:
     """
 
     def __init__(
-        self, function: FunctionLowering, block: Block, b: OpBuilder, local: dict[str, Value] | None = None
+        self,
+        function: FunctionLowering,
+        block: Block,
+        b: OpBuilder,
+        local: dict[str, Value] | None = None,
+        mask: MaskOf | None = None,
     ) -> None:
         self.function = function
         self.block = block
         self.b = b
         self.local = local
+        self.mask = mask  # what a step of a loop reads of a dropout mask that is drawn before the loop
 
     def read(self, name: str) -> Value | None:
         """The value of a name, or None."""

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import cast
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import TensorType
-from ...compiler.ops import branching, control, ragged
+from ...compiler.ir.types import Dim, TensorType
+from ...compiler.ops import branching, control, ragged, random
 from ...compiler.ops.construct import OpBuilder
 from ..framework import Block
-from .context import Frame, OpLowering, Rules, dtype_of
+from .context import Frame, MaskOf, OpLowering, Rules, dtype_of
+from .creation import source
 
 
-def _run(o: OpLowering, block: Block, b: OpBuilder, local: dict[str, Value]) -> dict[str, Value]:
+def _run(
+    o: OpLowering, block: Block, b: OpBuilder, local: dict[str, Value], mask: MaskOf | None = None
+) -> dict[str, Value]:
     """Lower a block's ops into ``b`` on the values of ``local``, which learns what they write."""
-    frame = Frame(o.function, block, b, local)
+    frame = Frame(o.function, block, b, local, mask)
     for op in block.ops:
         o.function.lower(op, frame)
     return local
@@ -23,6 +26,22 @@ def _run(o: OpLowering, block: Block, b: OpBuilder, local: dict[str, Value]) -> 
 
 def _body(o: OpLowering) -> Block:
     return o.function.program.blocks[o.attr("sub_block")]
+
+
+def _masks(o: OpLowering, block: Block, local: dict[str, Value], trip: Dim) -> list[Value]:
+    """The masks of a step's dropouts, for all steps on axis 0, in the order in which the step asks for them."""
+    if not any(op.type == "dropout" for op in block.ops):
+        return []
+    masks: list[Value] = []
+
+    def draw(kind: TensorType, p: float, implementation: str) -> Value:
+        ones = o.b.fill((trip, *kind.shape), kind.dtype, 1.0)
+        how = cast("random.Implementation", implementation)
+        masks.append(o.b.emit(random.Dropout(x=ones, p=p, implementation=how, **source(o, 0)))[1])
+        return Value(kind)
+
+    _run(o, block, o.b.nested(), local, draw)  # what dropout is applied to is known once the step is lowered
+    return masks
 
 
 def _recurrent(o: OpLowering) -> None:
@@ -33,14 +52,19 @@ def _recurrent(o: OpLowering) -> None:
     output_names = o.op.output("outputs")
     names = [*carried_names, *o.op.input("inputs"), *o.op.input("parameters")]
 
+    trip = inputs[0].tensor.shape[0]
+    kinds = [*(v.tensor for v in init), *(v.tensor.with_shape(v.tensor.shape[1:]) for v in inputs)]
+    masks = _masks(o, block, dict(zip(names, [*map(Value, kinds), *whole], strict=True)), trip)
+
     def body(b: OpBuilder, index: Value, *values: Value) -> Sequence[Value]:
         del index
-        local = _run(o, block, b, dict(zip(names, values, strict=True)))
+        at = len(init) + len(inputs)
+        slices = iter(values[at : at + len(masks)])
+        local = dict(zip(names, (*values[:at], *values[at + len(masks) :]), strict=True))
+        local = _run(o, block, b, local, lambda *_: next(slices))
         return [local[name] for name in (*new_names, *output_names)]
 
-    results = control.scan(
-        o.b, init, inputs, whole, inputs[0].tensor.shape[0], body, reverse=bool(o.attr("reverse", False))
-    )
+    results = control.scan(o.b, init, [*inputs, *masks], whole, trip, body, reverse=bool(o.attr("reverse", False)))
     o.set_all(results[len(init) :], "outputs")
 
 

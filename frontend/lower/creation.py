@@ -115,6 +115,12 @@ def _dropout(o: OpLowering) -> None:
         o.set(o.b.scale(x, 1.0 - p) if how == "downgrade_in_infer" else x)
         return
     seed = o.attr("seed", 0) if o.attr("fix_seed", False) else 0
+    if o.frame.mask is not None and (not seed or o.function.private):
+        zero = o.b.zeros_like(x)
+        mask = o.frame.mask(x.tensor, p, how)
+        # A selection: a dropped Inf or NaN leaves nothing behind.
+        o.set(o.b.where(o.b.not_equal(mask, zero), o.b.mul(x, mask), zero))
+        return
     where = source(o, seed)
     out, _ = o.b.emit(random.Dropout(x=x, p=p, implementation=how, **where))
     o.set(out)

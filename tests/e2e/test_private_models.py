@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,3 +188,45 @@ def test_the_scanned_and_the_unrolled_net_are_one() -> None:
     for name, value in scanned.items():
         if "@GRAD" in name:
             np.testing.assert_allclose(unrolled[name], value, rtol=1e-9, atol=1e-12)
+
+
+def dropped(target: str, lot: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    """States of an RNN with dropout in its step, and its clipped sums, for one lot of 33."""
+    main, startup = fluid.Program(), fluid.Program()
+    main.random_seed = startup.random_seed = 9
+    layers: Any = fluid.layers
+    with fluid.unique_name.guard(), fluid.program_guard(main, startup), warnings.catch_warnings():
+        warnings.simplefilter("ignore", fluid.PrivacyWarning)
+        x = layers.transpose(layers.data("x", [6, 5]), [1, 0, 2])
+        rnn = layers.StaticRNN()
+        with rnn.step():
+            row = rnn.step_input(x)
+            before = rnn.memory(shape=[-1, 8], batch_ref=row)
+            after = layers.dropout(layers.fc([row, before], 8, act="tanh"), 0.5)
+            rnn.update_memory(before, after)
+            rnn.step_output(after)
+        states = layers.transpose(rnn(), [1, 0, 2])
+        loss = layers.mean(layers.reduce_sum(layers.square(layers.fc(layers.reduce_mean(states, dim=1), 2)), dim=1))
+        _, pairs = fluid.optimizer.Dpsgd(0.0, clip=0.1, batch_size=lot, sigma=0.0).minimize(loss)
+    feed = {"x": np.random.default_rng(2).normal(size=(ROWS, 6, 5)).astype(np.float32)}
+    exe = fluid.Executor(fluid.CPUPlace(), target=target)
+    with warnings.catch_warnings(), fluid.scope_guard(fluid.Scope()):
+        warnings.simplefilter("ignore", fluid.PrivacyWarning)
+        exe.run(startup)
+        with fluid.privacy.insecure_noise_key(b"dropout"):
+            found, *gradients = exe.run(main, feed=feed, fetch_list=[states, *(g for _, g in pairs)])
+    return np.asarray(found), [np.asarray(g, np.float64) * lot for g in gradients]
+
+
+def test_dropout_in_a_loop_draws_per_step_and_example() -> None:
+    states, gradients = dropped("reference", 1.0)
+    kept = (states != 0).reshape(ROWS * 6, 8)
+    assert len(np.unique(kept, axis=0)) > 100, "each step of each example has a mask of its own"
+    assert 0.4 < kept.mean() < 0.6
+    # The same whatever the physical batch and the target.
+    for target, lot in (("reference", 33.0), ("cpu", 1.0)):
+        other_states, other = dropped(target, lot)
+        np.testing.assert_allclose(other_states, states, rtol=0, atol=1e-6)
+        for a, b in zip(gradients, other, strict=True):
+            np.testing.assert_allclose(b, a, rtol=0, atol=1e-5)
+            assert np.abs(a).max() > 1e-2
