@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir.core import Module, OpBase, Value
 from ..ir.stage import Stage
-from ..ir.types import TensorType
+from ..ir.types import Sym, TensorType
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
 from ..ops.elementwise import Binary, Cast, Fill
@@ -41,6 +41,8 @@ def _folded(b: OpBuilder, op: OpBase) -> Sequence[Value] | None:
     if len(fills) != len(op.operands):
         return None
     kind = op.result.type
+    if any(isinstance(dim, Sym) and dim.scale != 1 for dim in kind.shape):
+        return None  # a fill does not say how the rows of examples lie in a folded axis; these ops do
     if isinstance(op, Reshape | Transpose | Broadcast):
         return (b.fill(kind.shape, kind.dtype, fills[0].value),)
     if isinstance(op, Binary | Cast | Unary):

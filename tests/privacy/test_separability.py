@@ -347,10 +347,9 @@ REFUSED: dict[str, Refused] = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted(name: str) -> None:
     program = Separated(ACCEPTED[name])
-    form, _, _ = program.terms
     rng = np.random.default_rng(7)
     feeds = {feed: draw(feed, rng, ROWS) for feed in program.feeds}
-    weights = np.full(ROWS, 1.0 / ROWS if form == "mean" else 1.0, np.float32)
+    weights = np.full(ROWS, 1.0 / ROWS if program.form == "mean" else 1.0, np.float32)
     ours, plain = program.run(feeds, weights), program.plain.run(feeds)
     free = ours.get("free", np.zeros(1)).astype(np.float64).sum()
     assert np.isfinite(ours["rows"]).all()

@@ -12,10 +12,12 @@ import numpy as np
 import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
+from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Sym, TensorType
 from fluidc.compiler.ops.grad import Backward
-from fluidc.compiler.passes.decompose import Decompose
+from fluidc.compiler.ops.kinds import TotalKind
 from fluidc.compiler.passes.manager import run_passes
+from fluidc.compiler.passes.separability import extend, param_kinds
 from fluidc.compiler.passes.separate import Separate
 from fluidc.compiler.pipeline import pipeline
 from fluidc.frontend.framework import Program
@@ -126,6 +128,7 @@ def batch_axis(name: str) -> int | None:
 class Separated:
     """One program twice: as plain SGD, and as private SGD taken apart into examples.
 
+    ``form`` says whether the loss is the mean or the sum of the examples'.
     Raises what `lower` and the pass ``separate`` raise.
     """
 
@@ -136,19 +139,29 @@ class Separated:
         with fluid.unique_name.guard(), fluid.program_guard(main, startup):
             loss = self.build(Fed())
             fluid.optimizer.Dpsgd(0.1, 1.0, 4.0, 1.0).minimize(loss)
-        self.module = run_passes(lower(main, startup=startup).module, (Decompose(), Separate()))
+        module = lower(main, startup=startup).module
+        passes = pipeline(module, to=Stage.CORE)
+        proving = next(number for number, step in enumerate(passes) if isinstance(step, Separate))
+        before = run_passes(module, passes[:proving])
+        self.module = run_passes(before, passes[proving:])
+        step = before.function("step")
+        kinds = param_kinds(before, step)
+        (request,) = (op for op in step.ops if isinstance(op, Backward))
+        extend(kinds, before, step.ops[: step.ops.index(request)])
+        loss = kinds[request.targets[0]]
+        assert isinstance(loss, TotalKind)
+        self.form = loss.form
 
     @cached_property
     def plain(self) -> Plain:
         return Plain(self.build)
 
     @cached_property
-    def terms(self) -> tuple[str, Value, Value | None]:
-        """Form, per-example loss and the term free of data."""
+    def terms(self) -> tuple[Value, Value | None]:
+        """The per-example loss and the term free of data."""
         (private,) = (op for op in self.step.ops if isinstance(op, Backward) and op.private)
         free = [op.targets[0] for op in self.step.ops if isinstance(op, Backward) and not op.private]
-        form = self.module.proof[-1].removeprefix("loss: total(").removesuffix(")")
-        return form, private.targets[0], free[0] if free else None
+        return private.targets[0], free[0] if free else None
 
     @property
     def feeds(self) -> list[str]:
@@ -161,7 +174,7 @@ class Separated:
     @cached_property
     def _reference(self) -> Reference:
         """The separated step with its terms as outputs, and gradients of the examples weighted by ``seed``."""
-        _, rows, free = self.terms
+        rows, free = self.terms
         seed = Value(TensorType(DType.F32, (Sym("N"),)), "seed")
         ops: list[Any] = []
         outputs = [Output("rows", rows), *([Output("free", free)] if free is not None else [])]
