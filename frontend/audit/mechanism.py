@@ -131,7 +131,13 @@ class Compiled:
         self._lots = [LOT + name for group in self.groups for name in group.parameters]
         # Sums of the integer mechanism count units of its grid.
         self._unit = 1.0 if self.spec.grid_bits is None else self.spec.clips[0] / 2.0**self.spec.grid_bits
-        self._zeroed = {s.name for s in manifest.state if s.kind == "model" and (s.trainable or s.role == "optimizer")}
+        options = self.spec.clipping_options
+        bound = options.state if isinstance(options, QuantileOptions) else ""  # without it there would be no noise
+        self._zeroed = {
+            s.name
+            for s in manifest.state
+            if s.kind == "model" and (s.trainable or s.role == "optimizer") and s.name != bound
+        }
         self._buffers = {feed.name: self._own_feed(FeedCheck(feed)) for feed in manifest.feeds}
         runtimes = {
             "mask": aligned((self.batch,), np.dtype(np.bool_)),

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...runtime.artifact import Artifact
+from ...runtime.certificate import verify
 from ...runtime.data import DataSource, load_data
 from ...runtime.engine import Engine
 from ...runtime.keystream import fresh_key
 from .canary import canary_check
-from .checks import FOR_MUTANTS, Check, Effort, judged
+from .checks import FOR_MUTANTS, Check, Effort, judged, unmeasured
 from .mechanism import Compiled, Mechanism, audited_spec, zeros_like
 from .mutants import MUTANTS, Broken, applies, name_of
 from .neighbours import UPDATE_ERROR, difference, neighbour_checks
@@ -117,7 +118,7 @@ def audit(
     def rows() -> Rows:
         return Rows(artifact.manifest, mechanism.batch, np.random.default_rng(SEED), given)
 
-    checks: list[Check] = []
+    checks: list[Check] = [_certified(artifact)]
     for check in checks_of(mechanism, rows(), effort):
         progress(check.name)
         checks.append(check)
@@ -141,6 +142,16 @@ def checks_of(mechanism: Mechanism, rows: Rows, effort: Effort) -> Iterator[Chec
     found = responses(mechanism, random)
     yield from noise_checks(mechanism, found, effort, random)
     yield from canary_check(mechanism, rows, found, effort, random)
+
+
+def _certified(artifact: Artifact) -> Check:
+    """What the second checker says of the program text."""
+    report = verify(artifact)
+    found = report.contradiction
+    if found is not None and "has no rules" in found.what:
+        return unmeasured("certificate", found.what, "no contradiction")
+    told = f"{len(report.checks)} parts derived again" if found is None else str(found).splitlines()[0]
+    return judged("certificate", told, "no contradiction", found is None, parts=len(report.checks))
 
 
 def _as_written(mechanism: Mechanism, oracle: Mechanism) -> Check:

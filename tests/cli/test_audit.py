@@ -31,7 +31,14 @@ hidden = fluid.layers.fc(x, size=8, act="tanh")
 loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(fluid.layers.fc(hidden, size=3), label))
 fluid.optimizer.{optimizer}.minimize(loss)
 """
-DPSGD = "Dpsgd(learning_rate=0.5, clip=0.7, batch_size=16.0, sigma=1.0, max_steps=12, dataset_size=90, delta=1e-3)"
+STATED = "batch_size=16.0, sigma=1.0, max_steps=12, dataset_size=90, delta=1e-3)"
+DPSGD = "Dpsgd(learning_rate=0.5, clip=0.7, " + STATED
+GROUPS = (
+    "DpOptimizer(fluid.optimizer.Momentum(0.1, 0.9), clip={'fc_0.*': 0.5, 'fc_1.*': 1.0}, clipping='per-group', "
+    + STATED
+)
+QUANTILE = "DpOptimizer(fluid.optimizer.Adam(0.01), clip=0.7, clipping='quantile', " + STATED
+ADAGRAD = "DpOptimizer(fluid.optimizer.Adagrad(0.01), clip=0.7, " + STATED
 
 pytest.importorskip("tvm")
 
@@ -72,6 +79,7 @@ def test_a_sound_artifact_passes_and_every_broken_copy_is_caught(sound: Path) ->
     assert report["passed"]
     assert not report["not_private"]
     assert set(verdicts(report).values()) == {"passed"}
+    assert next(iter(verdicts(report))) == "certificate"
     values = {check["name"]: check["values"] for check in report["checks"]}
     assert 0.999 < values["one example's change"]["largest"] <= 1 + 2**-11
     assert values["one example's change"]["at_bound"] > 20
@@ -113,6 +121,47 @@ def test_a_reference_artifact_is_audited_too(tmp_path: Path) -> None:
     assert [r and r.gain for r in found.values()] == pytest.approx([-0.5 / 16] * 4, rel=1e-5)
 
 
+def test_groups_and_the_velocity_of_momentum_are_measured(tmp_path: Path) -> None:
+    path = compiled(tmp_path, GROUPS)
+    artifact = Artifact.read(path)
+    mechanism = Compiled(artifact, choose_engine(artifact, None))
+    assert [(sorted(group.parameters), group.clip) for group in mechanism.groups] == [
+        (["fc_0.b_0", "fc_0.w_0"], 0.5), (["fc_1.b_0", "fc_1.w_0"], 1.0),
+    ]  # fmt: skip
+    assert [group.std for group in mechanism.groups] == pytest.approx([0.5 * 2**0.5, 2**0.5])
+    found = responses(mechanism, np.random.default_rng(0))
+    assert all(r is not None and "velocity" in r.state for r in found.values())
+    code, report, shown = audited(path)
+    assert code == 0, shown
+    assert set(verdicts(report).values()) <= {"passed", "not measured"}
+    assert verdicts(report)["noise variance"] == verdicts(report)["canary"] == "passed"
+
+
+def test_quantile_clipping_is_measured_with_the_noise_of_its_count(tmp_path: Path) -> None:
+    path = compiled(tmp_path, QUANTILE)
+    artifact = Artifact.read(path)
+    mechanism = Compiled(artifact, choose_engine(artifact, None))
+    gradients, count = mechanism.groups
+    assert (gradients.clip, count.clip) == (pytest.approx(0.7), 0.5)
+    # Together they cost what sigma alone would.
+    assert (gradients.clip / gradients.std) ** 2 + (count.clip / count.std) ** 2 == pytest.approx(1.0)
+    found = responses(mechanism, np.random.default_rng(0))
+    assert all(r is not None for r in found.values())
+    assert sum(r is not None and "moment1" in r.state for r in found.values()) == 4
+    code, report, shown = audited(path)
+    assert code == 0, shown
+    assert verdicts(report)["noise variance"] == verdicts(report)["canary"] == "passed"
+
+
+def test_an_optimizer_that_hides_its_noise_is_said_to(tmp_path: Path) -> None:
+    code, report, shown = audited(compiled(tmp_path, ADAGRAD))
+    assert code == 0, shown
+    assert verdicts(report)["noise variance"] == verdicts(report)["canary"] == "not measured"
+    assert verdicts(report)["apply = program text"] == "passed"
+    assert "passed; not measured: noise variance, canary" in shown
+    assert sum(bool(mutant["skipped"]) for mutant in report["mutants"]) == 7
+
+
 def test_a_plain_artifact_is_refused(tmp_path: Path) -> None:
     result = fluidc("audit", compiled(tmp_path, "SGD(learning_rate=0.1)", "reference"))
     assert result.exit_code == 1
@@ -147,7 +196,7 @@ def too_loose(patch: pytest.MonkeyPatch) -> None:
 
 
 def every_row_lives(patch: pytest.MonkeyPatch) -> None:
-    def to_tvm(op: dp.ClipFactor, t: Any, terms: Any, mask: Any) -> Any:
+    def to_tvm(op: dp.ClipFactor, t: Any, terms: Any, mask: Any, bound: Any) -> Any:
         return t.pointwise(lambda live: t.const(0.01, DType.F32), mask, dtype=DType.F32)
 
     patch.setattr(dp.ClipFactor, "to_tvm", to_tvm)
@@ -157,28 +206,51 @@ def one_key(patch: pytest.MonkeyPatch) -> None:
     """The noise follows the number of the draw alone."""
     rule = dp.AddNoise.to_tvm
 
-    def to_tvm(op: dp.AddNoise, t: Any, total: Any, c: Any, key: Any, draw: Any) -> Any:
+    def to_tvm(op: dp.AddNoise, t: Any, total: Any, c: Any, key: Any, *rest: Any) -> Any:
         known = t.compute((8,), op.key.type.dtype, lambda i: t.const(0, op.key.type.dtype))
-        return rule(op, t, total, c, known, draw)
+        return rule(op, t, total, c, known, *rest)
 
     patch.setattr(dp.AddNoise, "to_tvm", to_tvm)
 
 
+def groups_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Each of two groups gets the noise of one."""
+    rule = dp.AddNoise.to_tvm
+    patch.setattr(dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, groups=1), *args))
+
+
+def count_for_free(patch: pytest.MonkeyPatch) -> None:
+    """Gradients get sigma, as if the count of quantile clipping cost nothing."""
+    rule = dp.AddNoise.to_tvm
+    patch.setattr(
+        dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=1.0) if op.bound is not None else op, *args)
+    )
+
+
+def untold(patch: pytest.MonkeyPatch) -> None:
+    """The compiled noise is a tenth under an optimizer in whose state it cannot be measured."""
+    rule = dp.AddNoise.to_tvm
+    patch.setattr(dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=op.sigma / 10), *args))
+
+
 @pytest.mark.parametrize(
-    ("broken", "check"),
+    ("broken", "check", "optimizer"),
     [
-        (half_the_noise, "noise variance"),
-        (one_stream, "noise independence"),
-        (no_clipping, "one example's change"),
-        (too_loose, "one example's change"),
-        (every_row_lives, "masked rows"),
-        (one_key, "repeated noise"),
+        (half_the_noise, "noise variance", DPSGD),
+        (one_stream, "noise independence", DPSGD),
+        (no_clipping, "one example's change", DPSGD),
+        (too_loose, "one example's change", DPSGD),
+        (every_row_lives, "masked rows", DPSGD),
+        (one_key, "repeated noise", DPSGD),
+        (groups_forgotten, "noise variance", GROUPS),
+        (count_for_free, "noise variance", QUANTILE),
+        (untold, "apply = program text", ADAGRAD),
     ],
 )
-def test_a_broken_build_fails(broken: Patch, check: str, tmp_path: Path) -> None:
+def test_a_broken_build_fails(broken: Patch, check: str, optimizer: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         broken(patch)
-        artifact = compiled(tmp_path)
+        artifact = compiled(tmp_path, optimizer)
     code, report, shown = audited(artifact)
     assert code == 1
     assert not report["passed"]
