@@ -12,6 +12,8 @@ from ..ir.core import OpBase, Value
 from ..ir.types import DType, TensorType, static_shape
 from ..ops.dp import ClipFactor, ClippedSum, ScaleRows, SelectRows
 from ..ops.elementwise import Fill
+from ..ops.embedding import LookupGrad, LookupNormSq
+from ..ops.example_norm import GramNormSq
 from ..ops.region import Environment, evaluate_op
 from ..ops.shape import Reshape, Transpose
 from ..ops.state import Read
@@ -55,7 +57,7 @@ def varying(values: Set[Value]) -> set[Value]:
 
 
 def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Value]) -> bool:
-    """Whether ``term`` is at least the squared norm of ``total``, for a lot of one random example with factor 1.
+    """Whether ``term`` is at least the squared norm of ``total``, for lots of one random example with factor 1.
 
     Args:
         factor: The op whose result scales and selects rows behind ``total``.
@@ -63,8 +65,16 @@ def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Val
         total: The clipped sum, computed from ``rows`` and the factor.
         rows: The raw rows; they get random values, whatever computes them.
     """
-    rng = np.random.default_rng(0)
     ops = _between((term, total), {*rows, factor.result})
+    looked_up = any(value.type.dtype.is_integer for value in rows)
+    draws: list[int | None] = [*sorted(_ids_of_interest(ops)), None] if looked_up else [None]
+    return all(_bounds_drawn(factor, term, total, ops, same) for same in draws)
+
+
+def _bounds_drawn(factor: ClipFactor, term: Value, total: Value, ops: list[OpBase], same: int | None) -> bool:
+    """``norm_bounds_sum`` for one draw, in which all ids are ``same``, or random ones."""
+    rng = np.random.default_rng(0 if same is None else same + 1)
+    high = min((op.rows for op in ops if isinstance(op, LookupGrad) and isinstance(op.rows, int)), default=1)
     made = {value for op in ops for value in op.results}
     bound: dict[Value, Value] = {}
     environment: Environment = {}
@@ -72,7 +82,10 @@ def norm_bounds_sum(factor: ClipFactor, term: Value, total: Value, rows: Set[Val
         if value not in made:
             kind = value.tensor.bind({BATCH: 1})
             bound[value] = Value(kind, value.hint)
-            environment[bound[value]] = np.ones(1, np.float32) if value is factor.result else _drawn(rng, kind)
+            if value is factor.result:
+                environment[bound[value]] = np.ones(1, np.float32)
+            else:
+                environment[bound[value]] = _drawn(rng, kind, high, same)
     with np.errstate(all="ignore"):
         for op in ops:
             copy = bind_op(op, {BATCH: 1}, bound)
@@ -109,10 +122,25 @@ def _between(results: tuple[Value, ...], leaves: Set[Value]) -> list[OpBase]:
     return order
 
 
-def _drawn(rng: np.random.Generator, kind: TensorType) -> NDArray[np.generic]:
+def _ids_of_interest(ops: list[OpBase]) -> set[int]:
+    """Ids that, the same one everywhere, are hardest: cotangents add up, or are left out by one side alone."""
+    found = {0}
+    for op in ops:
+        match op:
+            case LookupGrad(padding_idx=int(padding)) | LookupNormSq(padding_idx=int(padding)):
+                found.add(padding)
+            case GramNormSq(padding=paddings):
+                found.update(padding for padding in paddings if padding >= 0)
+            case _:
+                pass
+    return found
+
+
+def _drawn(rng: np.random.Generator, kind: TensorType, high: int, same: int | None) -> NDArray[np.generic]:
     shape = static_shape(kind.shape)
     if kind.dtype.is_float:
         return rng.normal(size=shape).astype(kind.dtype.numpy)
     if kind.dtype is DType.BOOL:
         return np.ones(shape, np.bool_)
-    return np.zeros(shape, kind.dtype.numpy)  # ids: the same one everywhere is the hardest case
+    ids = rng.integers(0, high, shape) if same is None else np.full(shape, min(same, high - 1))
+    return ids.astype(kind.dtype.numpy)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from private_models import MODELS
 from small_modules import plain_mlp, private_mlp
 
 from fluidc.compiler.errors import FluidcError
+from fluidc.compiler.ir.core import PrivacyConfig
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ir.stage import Stage
@@ -13,6 +15,7 @@ from fluidc.compiler.ir.verify import verify
 from fluidc.compiler.ops import OPSET
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.passes.privacy_flow import check_privacy_flow
+from fluidc.compiler.passes.privatize import Privatize
 from fluidc.compiler.pipeline import pipeline
 
 
@@ -202,3 +205,94 @@ def test_a_fixed_batch_cannot_be_checked() -> None:
     specialised = run_passes(module, pipeline(module, batch=16))
     with pytest.raises(FluidcError, match="cannot be checked"):
         check(to_text(specialised))
+
+
+def model_text(name: str, rule: str, to: Stage = Stage.PRIVATE) -> str:
+    module = MODELS[name].module(PrivacyConfig(clip=1.0, lot=8.0, sigma=1.0))
+    passes = (Privatize(rule) if isinstance(p, Privatize) else p for p in pipeline(module, to=to))
+    return unlabelled(to_text(run_passes(module, tuple(passes))))
+
+
+@pytest.mark.parametrize("rule", ["gram", "direct"])
+def test_a_norm_over_one_of_two_reads_is_refused(rule: str) -> None:
+    """Tied reads have one norm with their cross terms: a block that is left out is seen."""
+    text = model_text("auto_encoder", rule)
+    check(text)
+    line = next(line for line in text.splitlines() if "_norm_sq([" in line)
+    groups = line.split("(", 1)[1].split(")", 1)[0]
+    lefts, rights = groups.strip("[]").split("], [")
+    shorter = ", ".join(lefts.split(", ")[:-1]), ", ".join(rights.split(", ")[:-1])
+    with pytest.raises(FluidcError, match="does not read what"):
+        check(text.replace(groups, f"[{shorter[0]}], [{shorter[1]}]"))
+
+
+@pytest.mark.parametrize("rule", ["gram", "direct"])
+def test_a_norm_of_partial_norms_is_refused(rule: str) -> None:
+    """|a|^2 + |b|^2 is not |a + b|^2."""
+    text = model_text("auto_encoder", rule)
+    line = next(line for line in text.splitlines() if "_norm_sq([" in line)
+    op, groups = line.split(" = ")[1].split("(")[0], line.split("(", 1)[1].split(")", 1)[0]
+    lefts, rights = (part.split(", ") for part in groups.strip("[]").split("], ["))
+    result, kind = line.strip().split(" = ")[0], " : f64[N]"
+    parts = [f"    %part{i} = {op}([{x}], [{d}]){kind}" for i, (x, d) in enumerate(zip(lefts, rights, strict=True))]
+    sums = [
+        f"    %sum0 = elementwise.add(%part0, %part1){kind}",
+        f"    {result} = elementwise.add(%sum0, %part2){kind}",
+    ]
+    with pytest.raises(FluidcError, match="is smaller than that of the gradient"):
+        check(text.replace(line, "\n".join([*parts, *sums])))
+
+
+def test_the_padding_of_a_norm_is_that_of_its_sum() -> None:
+    """A norm that leaves an id out which the sum counts is too small."""
+    text = model_text("language", "gram")
+    check(text)
+    line = next(line for line in text.splitlines() if "dp.gram_norm_sq" in line)
+    assert "padding=(-1, -1, 0)" in line
+    for other in ("(-1, 0, 0)", "(-1, 1, 0)"):
+        with pytest.raises(FluidcError, match="is smaller than that of the gradient"):
+            check(text.replace("padding=(-1, -1, 0)", f"padding={other}"))
+
+
+def test_a_sum_counted_twice_is_refused() -> None:
+    """Clipped sums of one factor add up over the reads of a parameter, no further."""
+    text = model_text("auto_encoder", "gram")
+    noisy = next(line for line in text.splitlines() if "dp.noisy_mean" in line)
+    twice = f"    %twice = elementwise.add(%s_w, %s_w) : f32[4,3]\n{noisy.replace('%s_w,', '%twice,')}"
+    assert "%twice," in twice
+    with pytest.raises(FluidcError, match="is smaller than that of the gradient"):
+        check(text.replace(noisy, twice))
+
+
+def test_a_lot_counted_twice_is_refused(target_text: str) -> None:
+    """In ``apply`` no norm is at hand: sums read from state are not added to each other."""
+    text = unlabelled(target_text)
+    noisy = next(line for line in text.splitlines() if "dp.add_noise @w0, %lot_w0" in line)
+    twice = f"    %twice = elementwise.add(%lot_w0, %lot_w0) : f32[8,4]\n{noisy.replace('%lot_w0', '%twice')}"
+    with pytest.raises(FluidcError, match="without noise"):
+        check(text.replace(noisy, twice))
+
+
+def test_images_paired_with_other_examples_are_refused() -> None:
+    """The filter's gradient is a sum over examples only where images and cotangents lie alike."""
+    text = model_text("frames", "gram")
+    check(text)
+    line = next(line for line in text.splitlines() if "conv.conv2d_filter_grad(" in line)
+    images, _ = line.split("(", 1)[1].split(")", 1)[0].split(", ")
+    kind = (
+        next(each for each in text.splitlines() if each.strip().startswith(f"{images} = "))
+        .split(" : ")[1]
+        .split(" ")[0]
+    )
+    rows = kind.split("[")[1].split(",")[0]
+    shape = kind.split("[")[1].rstrip("]").replace(rows, "{}")
+    split = shape.format("5,N" if rows == "5*N" else rows)
+    moved = shape.format("N,5")
+    lines = [
+        f"    %r0 = shape.reshape({images}) {{shape=({moved.replace(',', ', ')})}} : f32[{moved}]",
+        f"    %r1 = shape.transpose(%r0) {{perm=(1, 0, 2, 3, 4)}} : f32[{split}]",
+        f"    %r2 = shape.reshape(%r1) {{shape=({shape.format('5*N').replace(',', ', ')})}} : {kind}",
+        line.replace(f"({images},", "(%r2,"),
+    ]
+    with pytest.raises(FluidcError, match="not known to sum them once"):
+        check(text.replace(line, "\n".join(lines)))

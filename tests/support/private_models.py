@@ -215,6 +215,13 @@ def _prelu(b: OpBuilder, x: Values, w: Values) -> Value:
     return b.reduce_sum(b.square(y), (1, 2, 3))
 
 
+def _signed(b: OpBuilder, x: Values, w: Values) -> Value:
+    """Linear in all parameters, so that feeds are the cotangents: sums of outer products can be made to cancel."""
+    products = b.add(b.mul(b.matmul(x["x"], w["w"]), x["dx"]), b.mul(b.matmul(x["y"], w["w"]), x["dy"]))
+    words = b.mul(b.lookup(w["table"], x["words"]), x["dw"])
+    return b.reduce_sum(b.add(b.add(products, words), b.mul(w["b"], x["dw"])), (1, 2))
+
+
 def _layer_norm(b: OpBuilder, x: Value, scale: Value, shift: Value) -> Value:
     return norm.LayerNorm(x, scale, shift, x.tensor.rank - 1).decompose(b)[0]
 
@@ -273,6 +280,18 @@ MODELS: dict[str, Model] = {
         {"full": (5, 4), "channel": (5, 1), "alone": (1,), "row": (4,)}, {"x": floats(5, 4)}, _arithmetic
     ),
     "prelu": Model({"all": (1,), "channel": (3,), "element": (12,)}, {"x": floats(3, 2, 2)}, _prelu),
+    "signed": Model(
+        {"w": (4, 3), "table": (5, 3), "b": (3,)},
+        {
+            "x": floats(6, 4),
+            "dx": floats(6, 3),
+            "y": floats(6, 4),
+            "dy": floats(6, 3),
+            "words": ids(6, high=5),
+            "dw": floats(6, 3),
+        },
+        _signed,
+    ),
     "encoder": Model(
         {
             "q": (4, 4),
