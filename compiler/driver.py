@@ -18,6 +18,7 @@ from ..runtime.privacy import (
     Clipping,
     ClippingOptions,
     EpsilonEntry,
+    Mechanism,
     PrivacySpec,
     QuantileOptions,
 )
@@ -229,12 +230,12 @@ def privacy_block(source: Source) -> PrivacySpec | None:
     written = {op.state for op in startup if isinstance(op, Write)}
     given = tuple(sorted(name for name in source.initial if name not in written))
     return PrivacySpec(
-        mechanism="gaussian",
+        mechanism=_mechanism(config.mechanism),
         clipping=_clipping(config.clipping),
         clip=config.clips if config.clipping == "per-group" else config.clip,
         lot=config.lot,
         sigma=config.sigma,
-        grid_bits=None,
+        grid_bits=config.grid_bits or None,
         slack=config.slack,
         sampler=plan.sampler,
         adjacency=plan.adjacency,
@@ -253,6 +254,13 @@ def privacy_block(source: Source) -> PrivacySpec | None:
         groups=tuple(tuple(map(str, group)) for group in config.groups),
         clipping_options=_clipping_options(config),
     )
+
+
+def _mechanism(name: str) -> Mechanism:
+    for known in get_args(Mechanism):
+        if name == known:
+            return known
+    raise PrivacyError(f"unknown mechanism {name!r}", hint=f"use one of {', '.join(get_args(Mechanism))}")
 
 
 def _clipping(name: str) -> Clipping:

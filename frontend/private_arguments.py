@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
 from ..compiler.errors import PrivacyError
+from ..runtime.privacy import DEFAULT_GRID_BITS, MAX_GRID_BITS
 from .privacy_spec import PrivacySpec
 from .source import user_location
 
@@ -103,6 +104,10 @@ class Arguments:
             )
         if mechanism != "gaussian" and clipping != "flat":
             self.refuse(f"mechanism {mechanism!r} does not go with clipping {clipping!r}", "use clipping='flat'")
+        if mechanism == "discrete":
+            options = self._grid(clipping_options or {})
+        else:
+            options = self._options(clipping, bounds, sigma, clipping_options)
         if adjacency is not None and adjacency not in ADJACENCY[sampler]:
             self.refuse(
                 f"adjacency {adjacency!r} does not go with the sampler {sampler!r}",
@@ -121,7 +126,7 @@ class Arguments:
             sampler=sampler,
             adjacency=adjacency,
             clipping=clipping,
-            clipping_options=self._options(clipping, bounds, sigma, clipping_options),
+            clipping_options=options,
             mechanism=mechanism,
             documented_defaults=documented_defaults,
         )
@@ -142,6 +147,17 @@ class Arguments:
         if not bounds:
             self.refuse("clip is empty", "give a bound for every parameter")
         return bounds
+
+    def _grid(self, options: Mapping[str, float]) -> dict[str, float]:
+        """The options of the integer grid."""
+        for name in options:
+            if name != "grid_bits":
+                self.refuse(f"mechanism 'discrete' has no option {name!r}", "its only one is grid_bits")
+        bits = options.get("grid_bits", DEFAULT_GRID_BITS)
+        if isinstance(bits, bool) or bits not in range(1, MAX_GRID_BITS + 1):
+            hint = f"give a whole number from 1 to {MAX_GRID_BITS}; {DEFAULT_GRID_BITS} is the default"
+            self.refuse(f"clipping_options grid_bits is {bits!r}", hint)
+        return dict(options)
 
     def _options(
         self, clipping: str, clip: object, sigma: float | None, given: Mapping[str, float] | None

@@ -18,6 +18,7 @@ SamplerKind = Literal["poisson", "balls", "shuffle", "sequential"]
 Adjacency = Literal["add-remove", "replace-one", "zero-out"]
 Accounting = Literal["pld", "none"]
 
+DEFAULT_GRID_BITS = 20
 MAX_GRID_BITS = 30
 """k of the finest grid: lots of 2^32 examples still sum up in 63 bits."""
 

@@ -241,6 +241,7 @@ class PrivacyConfig:
         mechanism: gaussian, discrete or paddle.
         clipping: flat, per-group, automatic or quantile.
         slack: Share by which float sums may exceed C.
+        grid_bits: k of the integer grid C / 2^k of the mechanism discrete; 0 for the others.
         public_feeds: Feeds that hold no private data.
         groups: Per-group clipping: the parameters of each group; every trainable parameter is in exactly one.
         clips: Per-group clipping: C_k of each group.
@@ -269,6 +270,7 @@ class PrivacyConfig:
     sigma_b: float = 0.0
     c_min: float = 0.0
     c_max: float = 0.0
+    grid_bits: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,6 +62,17 @@ class Gradient:
         with self.b.at(leaves(self.request.uses[0])[0].loc):
             return self.b(term, f"n2_{self.request.param}")
 
+    def materialise(self) -> tuple[Value, Value]:
+        """The per-example gradients ``[N, *shape]``, and their squared norms ``f64[N]``."""
+        plan = self._stored(None)
+        assert plan.gradients is not None
+        self.b.ops.extend(plan.b.ops)
+        self.materialised = plan.gradients
+        cost = plan.cost
+        with self.b.at(leaves(self.request.uses[0])[0].loc):
+            term = NormSq(plan.term, self.request.param, cost.rule, cost.flops, cost.bytes)
+            return plan.gradients, self.b(term, f"n2_{self.request.param}")
+
     def clipped_sum(self, c: Value) -> Value:
         """``sum_i c_i g_i``."""
         if self.materialised is not None:

@@ -6,6 +6,7 @@ noise once, updates, and clears them.  ``step`` stays: it equals one accumulate 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from ..ir.core import Function, Module, OpBase, Output, StateDecl, StateName, Va
 from ..ir.stage import Stage
 from ..ops.construct import OpBuilder
 from ..ops.dp import Accumulate, NoisyMean
+from ..ops.grid import GridMean
 from ..ops.state import Read, Write
 from .base import Pass
 from .dce import Dce
@@ -33,14 +35,14 @@ class Lots(Pass):
         functions: list[Function] = []
         for function in module.functions:
             functions.append(function)
-            means = [op for op in function.ops if isinstance(op, NoisyMean)]
+            means = [op for op in function.ops if isinstance(op, NoisyMean | GridMean)]
             if means:
                 state += [StateDecl(LOT_PREFIX + op.param, op.total.tensor, "lot", "accumulator") for op in means]
                 functions += [_accumulate(module, function, means), _apply(module, function, means)]
         return Dce().run(replace(module, stage=Stage.TARGET, state=tuple(state), functions=tuple(functions)))
 
 
-def _accumulate(module: Module, function: Function, means: list[NoisyMean]) -> Function:
+def _accumulate(module: Module, function: Function, means: Sequence[NoisyMean | GridMean]) -> Function:
     b = OpBuilder()
     kept = _independent(function.ops, {op.result for op in means})
     kept_results = {v for op in kept for v in op.results} | {p.value for p in function.params}
@@ -59,7 +61,7 @@ def _accumulate(module: Module, function: Function, means: list[NoisyMean]) -> F
     return Function("accumulate", params, tuple(b.ops), outputs)
 
 
-def _apply(module: Module, function: Function, means: list[NoisyMean]) -> Function:
+def _apply(module: Module, function: Function, means: Sequence[NoisyMean | GridMean]) -> Function:
     b = OpBuilder()
     mapping: dict[Value, Value] = {}
     clears: list[OpBase] = []
@@ -68,7 +70,8 @@ def _apply(module: Module, function: Function, means: list[NoisyMean]) -> Functi
             name = StateName(LOT_PREFIX + op.param)
             total = b(Read(name, op.total.tensor), f"lot_{op.param}")
             mapping[op.total] = total
-            zero = b.fill(op.total.tensor.shape, op.total.type.dtype, 0.0)
+            kind = op.total.tensor
+            zero = b.fill(kind.shape, kind.dtype, 0 if kind.dtype.is_integer else 0.0)
             clears.append(Write(zero, name, loc=op.loc))
     noisy = set(means)
     for op in _needed(module, function, means):
@@ -105,7 +108,7 @@ def _independent(ops: tuple[OpBase, ...], roots: set[Value]) -> list[OpBase]:
     return kept
 
 
-def _needed(module: Module, function: Function, means: list[NoisyMean]) -> list[OpBase]:
+def _needed(module: Module, function: Function, means: Sequence[NoisyMean | GridMean]) -> list[OpBase]:
     """What writes of model state and public fetches depend on, behind the clipped sums."""
     stops = {op.total for op in means} | {op.c for op in means if op.c is not None}
     needed = {out.value for out in function.outputs if out.combine == "last"}

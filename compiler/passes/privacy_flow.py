@@ -10,6 +10,9 @@ the ops alone and holds the module to privacy documentation §3b:
     (v)   clip, sigma and lot are the module's, with the number of groups and the noise that its clipping asks for
     (vi)  clipped sums are not combined, except over micro-batches of one lot
 
+On the integer grid of the mechanism discrete, (iii) is a check of the program itself: ``dp.grid_live`` lets an example
+through only if the squares of the very integers that are summed, those of all parameters, add up to at most K^2.
+
 With quantile clipping, factors and noise read one bound, a public value of the model's state, and the count that
 moves it is a sum with a bound and a noise of its own.
 """
@@ -37,6 +40,7 @@ from ..ops.dp import (
 )
 from ..ops.elementwise import Add, Fill
 from ..ops.embedding import LookupGrad
+from ..ops.grid import TARGET, GridLive, GridMean, GridNormSq, GridSum
 from ..ops.kinds import ExampleKind, Kind, PublicKind, TotalKind
 from ..ops.linear import MatMul
 from ..ops.reduce import Sum
@@ -44,6 +48,9 @@ from ..ops.shape import Reshape, Transpose
 from ..ops.state import Read, Write
 from .norm_check import norm_bounds_sum, product_reads, term_reads, varying
 from .separability import LOT_PREFIX, extend, param_kinds
+
+_FLOAT_OPS = (ScaleRows, SelectRows, ClippedSum, CountBelow, NoisyMean, AddNoise, Bits)
+_GRID_OPS = (GridNormSq, GridLive, GridSum, GridMean)
 
 
 def check_privacy_flow(module: Module, *, specialised: bool = False) -> None:
@@ -84,6 +91,7 @@ class _Flow:
         self.group_of = {name: group for group in self.groups for name in group.params}
         self.sigma = gradient_sigma(self.privacy)
         self.quantile = self.privacy.clipping == "quantile"
+        self.discrete = self.privacy.mechanism == "discrete"
 
     def check(self) -> None:
         for op in self.function.ops:
@@ -94,6 +102,7 @@ class _Flow:
             for value, label in zip(op.results, self._labels(op), strict=True):
                 self.labels[value] = label
                 self._record(op, value, label)
+        self._secrets()
         for out in self.function.outputs:
             if isinstance(self.labels[out.value], Scaled | Clipped) and out.value.op is not None:
                 raise self._refusal(out.value.op, f"fetch {out.name!r} is {self.labels[out.value]}, without noise")
@@ -102,7 +111,26 @@ class _Flow:
 
     # Labels ------------------------------------------------------------------------------------------------
     def _labels(self, op: OpBase) -> tuple[Label, ...]:
+        if isinstance(op, _FLOAT_OPS if self.discrete else _GRID_OPS):
+            raise self._refusal(op, f"it does not belong to the module's mechanism {self.privacy.mechanism}")
         match op:
+            case GridNormSq():
+                self._raw(op, op.g)
+                self._factor(op, op.c)
+                self._grid(op)
+                return (Example(),)
+            case GridLive():
+                self._live(op)
+                return (Example(),)
+            case GridSum():
+                self._raw(op, op.g)
+                self._grid(op)
+                if not isinstance(op.c.op, GridLive):
+                    raise self._refusal(op, "its factor does not come from dp.grid_live")
+                return (Clipped(op.c),)
+            case GridMean():
+                self._grid_mean(op)
+                return (Public(),)
             case ScaleRows():
                 self._raw(op, op.x)
                 self._factor(op, op.c)
@@ -116,7 +144,7 @@ class _Flow:
                 self._factor(op, op.c)
                 return (Clipped(op.c),)
             case ClipFactor():
-                self._constant(op, "clip", op.clip, self._group_of_factor(op).clip)
+                self._constant(op, "clip", op.clip, self._group_of_factor(op).clip * (TARGET if self.discrete else 1))
                 self._constant(op, "gamma", op.gamma, self.privacy.gamma)
                 self._bound(op, op.bound)
                 self._supplied(op, op.mask, "mask")
@@ -136,7 +164,9 @@ class _Flow:
                 return (Public(),)
             case Accumulate():
                 label = self.labels[op.x]
-                if not isinstance(label, Clipped) or not isinstance(label.factor.op, ClipFactor | CountBelow):
+                if not isinstance(label, Clipped) or not isinstance(
+                    label.factor.op, ClipFactor | CountBelow | GridLive
+                ):
                     raise self._refusal(op, "it adds something that is not the clipped sum of a micro-batch")
                 if self._lot_parameter(op.acc) is None:
                     raise self._refusal(op, "it adds to something that is not the sum of the lot so far")
@@ -201,7 +231,9 @@ class _Flow:
         if value.label is not None and value.label != label:
             raise self._refusal(op, f"the module says {value.label} of a result that is {label}")
         names_itself = isinstance(label, Clipped) and label.factor is value  # a count, and sums read from lot state
-        if (isinstance(label, Scaled | Clipped) and not names_itself) or isinstance(op, NoisyMean | AddNoise):
+        if (isinstance(label, Scaled | Clipped) and not names_itself) or isinstance(
+            op, NoisyMean | AddNoise | GridMean
+        ):
             value.label = label
 
     # Rules -------------------------------------------------------------------------------------------------
@@ -297,6 +329,64 @@ class _Flow:
         self._constant(op, "sigma", op.sigma, self.privacy.sigma_b / COUNT_BOUND)
         self._constant(op, "lot", op.lot, self.privacy.lot)
 
+    # The integer grid --------------------------------------------------------------------------------------
+    def _grid(self, op: GridNormSq | GridSum | GridMean) -> None:
+        self._constant(op, "clip", op.clip, self.privacy.clip)
+        self._constant(op, "bits", op.bits, self.privacy.grid_bits)
+
+    def _live(self, op: GridLive) -> None:
+        """Its terms are the norms of integers under one factor, one term for each parameter."""
+        self._factor(op, op.c)
+        self._constant(op, "bits", op.bits, self.privacy.grid_bits)
+        if not all(isinstance(term.op, GridNormSq) and term.op.c is op.c for term in op.terms):
+            raise self._refusal(op, "a term is not the norm of integers that its factor gives")
+        if len(set(op.params)) != len(op.params):
+            raise self._refusal(op, "a parameter has two terms in the norm")
+
+    def _grid_mean(self, op: GridMean) -> None:
+        label = self.labels[op.total]
+        if not isinstance(label, Clipped):
+            raise self._refusal(op, f"noise is added to a value that is {label}, so its scale means nothing")
+        if label.factor is not (op.c if op.c is not None else op.total):
+            raise self._refusal(op, f"its sum is {label}, checked by another op than the one it names")
+        if op.c is None and self._lot_parameter(op.total) != op.param:
+            raise self._refusal(op, f"its sum is not the lot sum of {op.param!r}")
+        supplied = [p.value for p in self.function.params if p.role == "noise" and p.name == op.param]
+        if supplied != [op.noise]:
+            raise self._refusal(op, f"its noise is not what the runtime supplies for {op.param!r}")
+        self._grid(op)
+        self._constant(op, "lot", op.lot, self.privacy.lot)
+
+    def _integers(self, sums: dict[str, Value]) -> None:
+        """(i)-(iii): one check covers the integers of all parameters, the very ones that are summed."""
+        checks = [op for op in self.function.ops if isinstance(op, GridLive)]
+        for check in checks:
+            if len(checks) > 1:
+                raise self._refusal(check, "a second check: the integers of all parameters have one norm")
+            if set(check.params) != set(sums):
+                raise self._refusal(check, f"its norm covers {sorted(check.params)}, the sums are {sorted(sums)}")
+            for name, term in zip(check.params, check.terms, strict=True):
+                total, norm = sums[name].op, term.op
+                same = isinstance(total, GridSum) and isinstance(norm, GridNormSq) and total.g is norm.g
+                if not same or total.c is not check.result:
+                    raise self._refusal(check, f"the sum of {name!r} is not of the integers that were checked")
+
+    def _secrets(self) -> None:
+        """Keys, keystreams and noise are read by the mechanism alone: who has them can take the noise off again."""
+        for param in self.function.params:
+            if param.role not in ("key", "noise"):
+                continue
+            readers = self.users.get(param.value, [])
+            stray = next((op for op in readers if not isinstance(op, Bits | AddNoise | GridMean)), None)
+            if stray is not None:
+                raise self._refusal(stray, f"it reads the {param.role} of the step")
+            if param.role == "noise" and len(readers) > 1:
+                raise self._refusal(readers[1], f"the noise of {param.name!r} has two readers")
+        for out in self.function.outputs:
+            role = next((p.role for p in self.function.params if p.value is out.value), None)
+            if role in ("key", "noise") or isinstance(out.value.op, Bits):
+                raise PrivacyError(f"fetch {out.name!r} in function {self.function.name} is a secret of the step")
+
     def _write(self, op: Write) -> None:
         accumulates = any(isinstance(other, Accumulate) for other in self.function.ops)
         if self.quantile and op.state == self.privacy.bound and accumulates:
@@ -334,7 +424,7 @@ class _Flow:
         """(i): one factor clips all parameters of a group together, and each parameter has one sum."""
         sums: dict[str, Value] = {}
         for op in self.function.ops:
-            if isinstance(op, NoisyMean | AddNoise):
+            if isinstance(op, NoisyMean | AddNoise | GridMean):
                 param, total = str(op.param), op.total
             elif isinstance(op, Accumulate):
                 param, total = self._lot_parameter(op.acc) or "", op.x
@@ -343,6 +433,8 @@ class _Flow:
             if param in sums:
                 raise self._refusal(op, f"parameter {param!r} has two sums")
             sums[param] = total
+        if self.discrete:
+            self._integers(sums)
         clipped: set[ClipGroup] = set()
         for op in self.function.ops:
             if isinstance(op, ClipFactor):
@@ -350,7 +442,8 @@ class _Flow:
                 if group in clipped:
                     raise self._refusal(op, "a second clip factor: all parameters of a group are clipped by one norm")
                 clipped.add(group)
-                self._group(op, group, {name: total for name, total in sums.items() if name in group.params})
+                if not self.discrete:  # there the integers are checked, whatever the factor is
+                    self._group(op, group, {name: total for name, total in sums.items() if name in group.params})
 
     def _group(self, factor: ClipFactor, group: ClipGroup, sums: dict[str, Value]) -> None:
         """(ii), (iii) of a clip factor."""

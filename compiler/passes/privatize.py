@@ -33,6 +33,7 @@ from ..ops.grad import Private, Use
 from ..ops.kinds import PUBLIC, Kind
 from ..ops.state import Read, Write
 from .base import Pass
+from .discrete import check_grid, fixed_size, grid_means, noise_params
 from .example_gradients import Gradient, is_contribution
 from .expand_grad import expand_uses, vjp_of_use
 from .rewrite import mapped_outputs
@@ -58,8 +59,8 @@ class Privatize(Pass):
         privacy = module.privacy
         if privacy is None:
             raise PrivacyError("the module states no privacy constants", hint="a plain module goes through expand-grad")
-        if privacy.mechanism != "gaussian":
-            raise PrivacyError(f"mechanism {privacy.mechanism!r} is not supported yet", hint="use mechanism='gaussian'")
+        if privacy.mechanism not in ("gaussian", "discrete"):
+            raise PrivacyError(f"mechanism {privacy.mechanism!r} is not private", hint="use mechanism='gaussian'")
         functions: list[Function] = []
         for function in module.functions:
             if any(isinstance(op, Private) for op in function.ops):
@@ -78,8 +79,14 @@ class _Privatization:
         self.privacy, self.norms = privacy, norms
         self.key = Value(TensorType(DType.U32, (8,)), "key")
         self.draw = Value(TensorType(DType.U64, ()), "draw")
-        params = (*function.params, Param("key", self.key, "key"), Param("draw", self.draw, "draw"))
-        self.function = replace(function, params=params)
+        self.noise: dict[StateName, Param] = {}
+        supplied = (Param("key", self.key, "key"), Param("draw", self.draw, "draw"))
+        if privacy.mechanism == "discrete":
+            requests = [op for op in function.ops if isinstance(op, Private)]
+            check_grid(privacy, {op.param: fixed_size(op.param, op.result) for op in requests})
+            self.noise = noise_params(requests)
+            supplied = tuple(self.noise.values())
+        self.function = replace(function, params=(*function.params, *supplied))
         mask = function.param("mask")
         assert mask is not None, "separate adds the mask"
         self.mask = mask
@@ -135,6 +142,8 @@ class _Privatization:
     def _noisy_means(self, requests: list[Private]) -> dict[Value, Value]:
         """Norms of all parameters, a clip factor per group, and per parameter its clipped sum and noise."""
         b = self.b
+        if self.privacy.mechanism == "discrete":
+            return grid_means(b, self.privacy, self.kinds, self.mask, requests, self.noise)
         gradients = {request.param: Gradient(b, self.kinds, request, self.norms) for request in requests}
         terms = {param: gradient.norm_sq() for param, gradient in gradients.items()}
         factors: dict[str, tuple[Value, float]] = {}
@@ -159,9 +168,7 @@ class _Privatization:
 
     def _noisy_mean(self, total: Value, c: Value, clip: float, param: StateName) -> Value:
         b, privacy = self.b, self.privacy
-        count = total.tensor.numel
-        if not isinstance(count, int):
-            raise PrivacyError(f"parameter {param!r} of type {total.type} has no fixed size")
+        count = fixed_size(param, total)
         bits = b(Bits(self.key, self.draw, self.stream[param], count), "z")
         sigma = gradient_sigma(privacy)
         noisy = NoisyMean(total, c, bits, sigma, clip, privacy.lot, param, len(self.groups), self.bound)

@@ -232,7 +232,8 @@ def _solve(
         if steps is None:
             assert target is not None
             steps = steps_for(step, target, delta, where, prior)
-        bits = check_finite_bits(step, steps, delta, where)
+        # Without slack noise is integer, and drawn with as many bits as it takes.
+        bits = check_finite_bits(step, steps, delta, where) if plan.slack else 0.0
         joint = [epsilon_of([*prior, (step, steps)], delta)] if prior else []
         return [[solved, steps, epsilon_of([(step, steps)], delta), bits, *joint]]
 

@@ -10,7 +10,8 @@ from ...compiler.errors import LoweringError, PrivacyError
 from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import Dim, DType, Sym, TensorType
-from ...compiler.privacy import PrivacyPlan, Run, resolve
+from ...compiler.privacy import FLOAT32_SLACK, PrivacyPlan, Run, resolve
+from ...runtime.privacy import DEFAULT_GRID_BITS
 from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
@@ -115,12 +116,7 @@ def privacy_config(record: Operator, prior: Sequence[Run] = ()) -> tuple[Privacy
     """
     spec: PrivacySpec = record.attr("privacy")
     where = record.loc.place
-    if spec.mechanism != "gaussian":
-        raise PrivacyError(
-            f"Dpsgd(mechanism={spec.mechanism!r}) cannot be compiled yet",
-            where=where,
-            hint="use mechanism='gaussian'",
-        )
+    discrete = spec.mechanism == "discrete"
     clip, groups = clip_of(spec, record.attr("parameters"), where)
     plan = resolve(
         clip=clip,
@@ -133,10 +129,18 @@ def privacy_config(record: Operator, prior: Sequence[Run] = ()) -> tuple[Privacy
         epsilon=spec.epsilon,
         sampler=spec.sampler,
         adjacency=spec.adjacency,
+        slack=0.0 if discrete else FLOAT32_SLACK,
         where=where,
         prior=prior,
     )
-    config = PrivacyConfig(clip=plan.clip, lot=plan.lot, sigma=plan.sigma, slack=plan.slack)
+    config = PrivacyConfig(
+        clip=plan.clip,
+        lot=plan.lot,
+        sigma=plan.sigma,
+        mechanism=spec.mechanism,
+        slack=plan.slack,
+        grid_bits=int((spec.clipping_options or {}).get("grid_bits", DEFAULT_GRID_BITS)) if discrete else 0,
+    )
     return with_clipping(config, spec, groups, record.attr("clip_state"), where), plan
 
 
