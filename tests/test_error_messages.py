@@ -280,8 +280,9 @@ def gradients_of_another_backward() -> None:
     optimizer.apply_gradients(fluid.backward.append_backward(loss))
 
 
-def mechanism_of_a_later_version() -> None:
-    fluid.optimizer.Dpsgd(0.1, **but(mechanism="discrete")).minimize(classifier())
+def grid_finer_than_64_bits() -> None:
+    stated = but(mechanism="discrete", clipping_options={"grid_bits": 30})
+    fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
     executor().run(feed={"x": X, "y": Y})
 
 
@@ -326,7 +327,7 @@ BUILDING: tuple[Callable[[], None], ...] = (
     quantile_of_small_lots, quantile_outside_its_range, option_of_another_clipping, one_bound_for_groups,
     groups_that_lack_a_parameter, groups_that_share_a_parameter, group_of_no_parameter, too_few_bounds_for_groups,
     private_optimizer_in_another, private_optimizer_without_noise, gradients_of_another_backward,
-    mechanism_of_a_later_version, kernel_of_paddle, adjacency_without_a_theorem,
+    grid_finer_than_64_bits, kernel_of_paddle, adjacency_without_a_theorem,
     epsilon_that_cannot_be_kept, budget_that_does_not_add_up, unknown_target, cuda_place,
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
-    "frontend": ("compiler.errors", "runtime.errors"),
+    "frontend": ("compiler.errors", "runtime.errors", "runtime.privacy"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",

@@ -19,9 +19,11 @@ from ..ir.core import StateName, Value
 from ..ir.stage import Stage
 from ..ir.types import DType, TensorType
 from .base import Array, Op
-from .dp import NO_ONNX, NO_VJP
 from .emit import Expr, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
+
+NO_VJP = "the private update is not differentiated"
+NO_ONNX = "planned with the ONNX target"
 
 TARGET = 1 - 2.0**-10
 """Share of C that gradients are clipped to: float norms may be a little short, and none is to miss the grid for it."""

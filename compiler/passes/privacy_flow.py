@@ -367,8 +367,12 @@ class _Flow:
                 raise self._refusal(check, f"its norm covers {sorted(check.params)}, the sums are {sorted(sums)}")
             for name, term in zip(check.params, check.terms, strict=True):
                 total, norm = sums[name].op, term.op
-                same = isinstance(total, GridSum) and isinstance(norm, GridNormSq) and total.g is norm.g
-                if not same or total.c is not check.result:
+                if not (
+                    isinstance(total, GridSum)
+                    and isinstance(norm, GridNormSq)
+                    and total.g is norm.g
+                    and total.c is check.result
+                ):
                     raise self._refusal(check, f"the sum of {name!r} is not of the integers that were checked")
 
     def _secrets(self) -> None:

@@ -377,6 +377,7 @@ def privacy_block(table: EpsilonTable, mechanism: Mechanism, max_steps: int, del
         lot=10.0,
         sigma=mechanism.noise,
         slack=0.0,
+        grid_bits=None,
         sampler=mechanism.sampler,
         adjacency=mechanism.adjacency,
         q_num=mechanism.q_num,
