@@ -19,12 +19,13 @@ from ..ops.kinds import Kind
 from .example_gradients import Gradient
 
 
-def check_grid(privacy: PrivacyConfig, parameters: Mapping[str, int]) -> None:
+def check_grid(privacy: PrivacyConfig, parameters: Mapping[str, int], where: str | None = None) -> None:
     """Refuse a grid whose checks could overflow, and other clipping than flat.
 
     Args:
         privacy: Of the mechanism discrete.
         parameters: Size of every trained parameter.
+        where: The user's line.
 
     Raises:
         PrivacyError: with what fits.
@@ -32,6 +33,7 @@ def check_grid(privacy: PrivacyConfig, parameters: Mapping[str, int]) -> None:
     if privacy.clipping != "flat":
         raise PrivacyError(
             f"mechanism='discrete' clips all parameters by one constant bound, not with clipping={privacy.clipping!r}",
+            where=where,
             hint="leave clipping out, or use mechanism='gaussian'",
         )
     count = sum(parameters.values())
@@ -41,6 +43,7 @@ def check_grid(privacy: PrivacyConfig, parameters: Mapping[str, int]) -> None:
         raise PrivacyError(
             f"mechanism='discrete' with grid_bits={privacy.grid_bits} does not fit {count:,} trained numbers: "
             f"2*grid_bits + log2({count:,}) may be at most {MAX_BITS}, so that sums of squares fit 64 bits",
+            where=where,
             hint=f"state clipping_options={{'grid_bits': {fits}}}"
             + ("" if privacy.grid_bits > fits else " or less, at least 1"),
         )
