@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend": ("compiler.errors", "runtime.errors", "runtime.privacy"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
-        "runtime.privacy", "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
+        "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
+        "runtime.privacy",
     ),
     "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
