@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import cast
 
 from ..artifact import Artifact
 from ..errors import ArtifactError
 from ..manifest import Manifest
 from ..privacy import PrivacySpec
 from .epsilon import check_table
-from .flow import LOT, Flow, Promise
+from .flow import Flow
 from .kinds import Kind, Mixed, Public, Rows
+from .promise import Promise, check_module, differ, promise_of, rows_of
 from .reader import Unreadable, read
 from .report import Check, Contradiction, Report
 from .text import ROWS, Function, Op, Text, Type
@@ -23,7 +23,6 @@ LIMITS = (
     "that the machine code does what ir/target.ir says: their hashes bind both to this file, `fluidc audit` tests it",
     "that values given as arrays (assumed public) are public",
 )
-_SLACK = 2.0**-10
 
 
 def verify(artifact: Artifact) -> Report:
@@ -54,12 +53,13 @@ def verify(artifact: Artifact) -> Report:
 
 
 def _checks(artifact: Artifact, spec: PrivacySpec) -> Iterator[Check]:
-    yield from _mechanism(spec)
+    promise = promise_of(artifact.manifest, spec)
+    yield _mechanism(spec)
+    yield check_table(spec)
     texts = {stage: _read(artifact, stage) for stage in STAGES}
     for text in texts.values():
-        _check_module(text, artifact.manifest, spec)
+        check_module(text, artifact.manifest, spec)
     yield Check("constants", f"clip, sigma, lot and slack of {len(texts)} stages are the manifest's")
-    promise = _promise(artifact.manifest, spec)
     yield _check_separability(texts, artifact.proof, promise)
     flows: list[Flow] = []
     for stage in STAGES[1:]:
@@ -99,81 +99,8 @@ def _read(artifact: Artifact, stage: str) -> Text:
     return text
 
 
-def _differ(what: str, member: str = "manifest.json") -> Contradiction:
-    return Contradiction("manifest", what, member)
-
-
-# The privacy block ---------------------------------------------------------------------------------------------
-
-
-def _mechanism(spec: PrivacySpec) -> Iterator[Check]:
-    if spec.mechanism != "gaussian" or spec.clipping != "flat":
-        raise _differ(f"mechanism {spec.mechanism!r} with clipping {spec.clipping!r} has no rules here")
-    if spec.slack < _SLACK:
-        raise Contradiction(
-            "3b.v",
-            f"slack {spec.slack!r} is smaller than the rounding of float32 sums needs, {_SLACK!r}",
-            "manifest.json",
-        )
-    yield Check("mechanism", f"{spec.mechanism}, clipping {spec.clipping}; {spec.sampler} with {spec.adjacency}")
-    yield check_table(spec)
-
-
-def _promise(manifest: Manifest, spec: PrivacySpec) -> Promise:
-    (clip,) = spec.clips
-    axes: dict[str, tuple[int, int] | None] = {}
-    for feed in manifest.feeds:
-        found = [(axis, _post(str(dim))) for axis, dim in enumerate(feed.shape) if not isinstance(dim, int)]
-        axes[feed.name] = found[0] if len(found) == 1 else None
-    public = frozenset(feed.name for feed in manifest.feeds if feed.role == "public")
-    return Promise(clip, spec.sigma, spec.lot, spec.parameters, public, axes)
-
-
-def _post(dim: str) -> int:
-    """Rows per example of an extent: 5 of ``5*N``."""
-    count, star, _ = dim.partition("*")
-    return int(count) if star and count.isdigit() else 1
-
-
-def _check_module(text: Text, manifest: Manifest, spec: PrivacySpec) -> None:
-    """The constants and the state of one text."""
-    member = f"ir/{text.stage}.ir"
-    if text.privacy is None:
-        raise _differ("the text states no privacy constants", member)
-    found = {"slack": _SLACK, "mechanism": "gaussian", "clipping": "flat", "public_feeds": (), **text.privacy}
-    public = {feed.name for feed in manifest.feeds if feed.role == "public"}
-    stated = {
-        "clip": spec.clip,
-        "sigma": spec.sigma,
-        "lot": spec.lot,
-        "slack": spec.slack,
-        "mechanism": spec.mechanism,
-        "clipping": spec.clipping,
-    }
-    for name, value in stated.items():
-        if found.get(name) != value:
-            raise Contradiction("3b.v", f"{name} is {found.get(name)!r}, the manifest says {value!r}", member)
-    declared = found["public_feeds"]
-    if not isinstance(declared, tuple) or set(cast("tuple[object, ...]", declared)) != public:
-        raise _differ(f"public feeds are {declared!r}, the manifest says {sorted(public)!r}", member)
-    unknown = sorted(set(found) - {*stated, "public_feeds"})
-    if unknown:
-        raise _differ(f"there is no rule for the constant {unknown[0]!r}", member)
-    trained = sorted(state.name for state in text.state.values() if state.trainable)
-    if trained != list(spec.parameters):
-        raise _differ(f"the trained parameters are {trained}, the manifest says {list(spec.parameters)}", member)
-    described = {state.name: state for state in manifest.state if state.kind != "lot" or text.stage == "target"}
-    if set(described) != set(text.state):
-        odd = sorted(set(described) ^ set(text.state))[0]
-        raise _differ(f"state {odd!r} is not in both text and manifest", member)
-    for name, state in text.state.items():
-        other = described[name]
-        if (state.type.dtype, state.type.shape, state.kind, state.trainable) != (
-            other.dtype, other.shape, other.kind, other.trainable,
-        ):  # fmt: skip
-            raise _differ(f"state {name!r} is not what the manifest says", member)
-        if state.kind == "lot" and name.removeprefix(LOT) not in spec.parameters:
-            raise _differ(f"state {name!r} is no sum of a trained parameter", member)
+def _mechanism(spec: PrivacySpec) -> Check:
+    return Check("mechanism", f"{spec.mechanism}, clipping {spec.clipping}; {spec.sampler} with {spec.adjacency}")
 
 
 # Separability ----------------------------------------------------------------------------------------------------
@@ -284,7 +211,7 @@ def _check_wiring(flows: list[Flow], text: Text, manifest: Manifest) -> None:
     """The manifest binds the functions' inputs and outputs as the text has them."""
     specs = {function.name: function for function in manifest.functions}
     if set(specs) != {function.name for function in text.functions}:
-        raise _differ("the text has other functions than the manifest", "ir/target.ir")
+        raise differ("the text has other functions than the manifest", "ir/target.ir")
     for function in text.functions:
         spec = specs[function.name]
         touched = {op.states[0] for op in function.ops if op.name in ("state.read", "state.write")}
@@ -293,11 +220,11 @@ def _check_wiring(flows: list[Flow], text: Text, manifest: Manifest) -> None:
             named = param.role in ("feed",)
             inputs.append((param.role, param.name if named else ""))
         if inputs != [(binding.kind, binding.name) for binding in spec.inputs]:
-            raise _differ(f"the inputs of function {function.name!r} are not those of the text")
+            raise differ(f"the inputs of function {function.name!r} are not those of the text")
         outputs = [("fetch", out.name) for out in function.outputs]
         outputs += [("state", op.states[0]) for op in function.ops if op.name == "state.write"]
         if outputs != [(output.kind, output.name) for output in spec.outputs]:
-            raise _differ(f"the outputs of function {function.name!r} are not those of the text")
+            raise differ(f"the outputs of function {function.name!r} are not those of the text")
         _check_rows(function, manifest)
     for flow in flows:
         if flow.text.stage != "target":
@@ -305,7 +232,7 @@ def _check_wiring(flows: list[Flow], text: Text, manifest: Manifest) -> None:
         marked = {out.name: out.not_private for out in specs[flow.function.name].outputs if out.kind == "fetch"}
         for output in flow.function.outputs:
             if not isinstance(flow.kinds[output.value], Public) and not marked[output.name]:
-                raise _differ(f"fetch {output.name!r} depends on examples and is not marked as not private")
+                raise differ(f"fetch {output.name!r} depends on examples and is not marked as not private")
 
 
 def _check_rows(function: Function, manifest: Manifest) -> None:
@@ -313,11 +240,11 @@ def _check_rows(function: Function, manifest: Manifest) -> None:
     mask = function.param("mask")
     rows = manifest.batch if mask is not None and manifest.batch is not None else ROWS
     if mask is not None and function.types[mask.value].shape != (rows,):
-        raise _differ(f"the batch of function {function.name!r} is not that of the manifest")
+        raise differ(f"the batch of function {function.name!r} is not that of the manifest")
     for param in function.params:
         if param.role != "feed":
             continue
         kind, feed = function.types[param.value], feeds[param.name]
-        shape = tuple(dim if isinstance(dim, int) else _post(dim) * rows for dim in feed.shape)
+        shape = tuple(dim if isinstance(dim, int) else rows_of(dim) * rows for dim in feed.shape)
         if kind != Type(feed.dtype, shape):
-            raise _differ(f"feed {param.name!r} of function {function.name!r} is not what the manifest says")
+            raise differ(f"feed {param.name!r} of function {function.name!r} is not what the manifest says")

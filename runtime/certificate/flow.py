@@ -7,39 +7,21 @@ Labels that the text states are compared with what is derived here, and never tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .derive import RULES, kinds_of
-from .kinds import PUBLIC, Clipped, Context, Kind, Mixed, Public, Rows
+from .kinds import PUBLIC, Clipped, Context, Kind, Mixed, Public, Rows, agrees, described
 from .norms import Norms, is_rows
+from .promise import COUNT_BOUND, LOT, Promise
 from .report import Contradiction
 from .text import ROWS, Function, Op, Param, State, Text
 
-LOT = "lot/"
 _MOVES = frozenset({"shape.reshape", "shape.transpose"})
 _FACTORS = frozenset({"dp.clip_factor"})
 _NOISE = frozenset({"dp.noisy_mean", "dp.add_noise"})
 _FILTER_GRAD = "conv.conv2d_filter_grad"
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What the manifest's privacy block and state list say, in the terms of the text.
-
-    Attributes:
-        clip, sigma, lot: the constants.
-        parameters: names of the trained parameters, sorted: the position is the keystream of the noise.
-        public_feeds: feeds declared public.
-        batch_axes: feed -> its batch axis and how many rows per example lie on it; None for no batch axis.
-    """
-
-    clip: float
-    sigma: float
-    lot: float
-    parameters: tuple[str, ...]
-    public_feeds: frozenset[str]
-    batch_axes: Mapping[str, tuple[int, int] | None]
 
 
 @dataclass
@@ -61,9 +43,11 @@ class Flow:
         self.definitions: dict[str, Op] = {}
         self.readers: dict[str, int] = {}
         self.groups: dict[str, Group] = {}
-        self.streams: dict[int, Op] = {}
+        self.streams: dict[tuple[int, int], Op] = {}
+        self.counts: dict[str, Op] = {}
         self.noised: dict[str, Op] = {}
         self.written: set[str] = set()
+        self.added: set[str] = set()
         mask = function.param("mask")
         shape = function.types[mask.value].shape if mask is not None else None
         self.rows = shape[0] if shape else ROWS
@@ -73,6 +57,7 @@ class Flow:
             "dp.select_rows": self._select,
             "dp.clip_factor": self._clip_factor,
             "dp.clipped_sum": self._clipped_sum,
+            "dp.count_below": self._count_below,
             "dp.bits": self._bits,
             "dp.noisy_mean": self._noisy_mean,
             "dp.add_noise": self._add_noise,
@@ -125,9 +110,9 @@ class Flow:
         for name, kind, label in zip(op.results, found, op.labels, strict=True):
             self.kinds[name] = kind
             self.definitions[name] = op
-            if label is not None and not _agree(label.word, label.factor, kind):
+            if label is not None and not agrees(label.word, label.factor, kind):
                 stated = f"{label.word}<{label.factor}>" if label.factor else label.word
-                raise self.refusal("proof", f"the text says {stated} of {name}, which is {_described(kind)}", op)
+                raise self.refusal("proof", f"the text says {stated} of {name}, which is {described(kind)}", op)
 
     def _secrets(self) -> set[str]:
         keys = {p.value for p in self.function.params if p.role in ("key", "noise")}
@@ -178,7 +163,7 @@ class Flow:
         if isinstance(kind, Public) and self.rows != ROWS:
             return stated
         if not isinstance(kind, Rows) or kind.scaled or kind.live:
-            raise self.refusal("3", f"its operand is {_described(kind)}, not raw rows of examples", op)
+            raise self.refusal("3", f"its operand is {described(kind)}, not raw rows of examples", op)
         if kind != stated:
             raise self.refusal("3", f"its rows lie at {kind}, it says {stated}", op)
         return stated
@@ -199,15 +184,23 @@ class Flow:
 
     def _clipped_sum(self, op: Op, kinds: Sequence[Kind]) -> Kind:
         if not is_rows(kinds[0]):
-            raise self.refusal("3", f"it sums what is {_described(kinds[0])}, not one gradient per example", op)
+            raise self.refusal("3", f"it sums what is {described(kinds[0])}, not one gradient per example", op)
         return Clipped(self._factor(op, op.operands[1]))
 
     def _clip_factor(self, op: Op, kinds: Sequence[Kind]) -> Kind:
-        terms, mask = op.groups
+        terms, params = self._norm(op, kinds)
+        clip = self._clip_of(op, params)
+        self._constant(op, "clip", clip)
+        self._constant(op, "gamma", self.promise.gamma, 0.0)
+        self.groups[op.result] = Group(op, params, terms)
+        return Rows(0)
+
+    def _norm(self, op: Op, kinds: Sequence[Kind]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The norm terms of an op and their parameters: one each, per example, under the runtime's mask."""
+        terms, mask, *bound = op.groups
         supplied = self.function.param("mask")
         if supplied is None or mask != supplied.value:
             raise self.refusal("3b.iv", "its mask is not the one that the runtime supplies", op)
-        self._constant(op, "clip", self.promise.clip)
         params = op.texts("params")
         if not isinstance(terms, tuple) or len(terms) != len(params):
             raise self.refusal("3b.ii", "it has not one norm term per parameter", op)
@@ -215,13 +208,40 @@ class Flow:
             raise self.refusal("3b.ii", "a parameter has two norm terms", op)
         for name, kind in zip(terms, kinds, strict=False):
             if not is_rows(kind):
-                raise self.refusal("3", f"the norm term {name} is {_described(kind)}, not one number per example", op)
-        self.groups[op.result] = Group(op, params, terms)
-        return Rows(0)
+                raise self.refusal("3", f"the norm term {name} is {described(kind)}, not one number per example", op)
+        self._bound(op, bound[0] if bound else None)
+        return terms, params
 
-    def _constant(self, op: Op, name: str, promised: float) -> None:
-        if op.number(name) != promised:
-            raise self.refusal("3b.v", f"{name} is {op.number(name)!r}, the manifest says {promised!r}", op)
+    def _clip_of(self, op: Op, params: tuple[str, ...]) -> float:
+        """The bound of the clip group that consists of ``params``."""
+        for group in self.promise.groups:
+            if set(group.params) == set(params):
+                if any(set(other.params) == set(params) for other in self.groups.values()):
+                    raise self.refusal("3b.i", "a second clip factor: all of a group is clipped by one norm", op)
+                return group.clip
+        raise self.refusal("3b.i", f"its norm covers {sorted(params)}, which is no clip group of the manifest", op)
+
+    def _bound(self, op: Op, bound: object) -> None:
+        """The bound of quantile clipping is its state as the function finds it; other modes have a constant one."""
+        read = self.definitions.get(str(bound)) if bound is not None else None
+        if not self.promise.bound:
+            if bound is not None:
+                raise self.refusal("3b.v", "its bound is a value, the manifest has a constant", op)
+        elif read is None or read.name != "state.read" or read.states != (self.promise.bound,):
+            raise self.refusal("3b.v", f"its bound is not the state {self.promise.bound!r}", op)
+
+    def _count_below(self, op: Op, kinds: Sequence[Kind]) -> Kind:
+        """Quantile clipping: sum of [norm <= C] - 1/2 over live examples, a sum with bound 1/2."""
+        found = self._norm(op, kinds)
+        if not self.promise.bound or not any((g.terms, g.params) == found for g in self.groups.values()):
+            raise self.refusal("3b.ii", "it counts other norms than the clip factor's", op)
+        self.counts[op.result] = op
+        return Clipped(op.result)
+
+    def _constant(self, op: Op, name: str, promised: float, default: float | None = None) -> None:
+        found = op.number(name, default)
+        if not math.isclose(found, promised, rel_tol=1e-14):
+            raise self.refusal("3b.v", f"{name} is {found!r}, the manifest says {promised!r}", op)
 
     def _supplied(self, op: Op, name: str, role: str) -> None:
         param = self.function.param(role)
@@ -231,18 +251,16 @@ class Flow:
     def _keyed(self, op: Op, key: str, draw: str) -> None:
         self._supplied(op, key, "key")
         self._supplied(op, draw, "draw")
-        tensor = op.integer("tensor")
-        if self.streams.setdefault(tensor, op) is not op:
-            raise self.refusal("3b.iv", f"keystream {tensor} is used by two ops", op)
+        stream = op.integer("domain", 1), op.integer("tensor")
+        if self.streams.setdefault(stream, op) is not op:
+            raise self.refusal("3b.iv", f"keystream {stream[1]} is used by two ops", op)
 
     def _bits(self, op: Op, kinds: Sequence[Kind]) -> Kind:
         self._keyed(op, *op.operands)
-        if op.integer("domain", 1) != 1:
-            raise self.refusal("3b.iv", "its keystream is not that of gradient noise", op)
         return Mixed("the keystream of the noise", op.line)
 
     def _noisy_mean(self, op: Op, kinds: Sequence[Kind]) -> Kind:
-        total, factor, bits = op.groups
+        total, factor, bits, *bound = op.groups
         source = self.definitions.get(str(bits))
         if source is None or source.name != "dp.bits":
             raise self.refusal("3b.iv", "its noise is not a keystream", op)
@@ -250,12 +268,14 @@ class Flow:
             raise self.refusal("3b.iv", f"the keystream {bits} is read twice", op)
         if source.integer("count") != self._elements(str(total)):
             raise self.refusal("3b.iv", f"the keystream {bits} has not one number per element", op)
-        return self._noise(op, str(total), factor, source.integer("tensor"))
+        self._noise(op, str(total), factor, source, bound)
+        return PUBLIC
 
     def _add_noise(self, op: Op, kinds: Sequence[Kind]) -> Kind:
-        total, factor, key, draw = op.groups
+        total, factor, key, draw, *bound = op.groups
         self._keyed(op, str(key), str(draw))
-        return self._noise(op, str(total), factor, op.integer("tensor"))
+        self._noise(op, str(total), factor, op, bound)
+        return PUBLIC
 
     def _elements(self, name: str) -> int:
         count = 1
@@ -263,27 +283,48 @@ class Flow:
             count *= size
         return count
 
-    def _noise(self, op: Op, total: str, factor: object, tensor: int) -> Kind:
+    def _noise(self, op: Op, total: str, factor: object, stream: Op, bound: Sequence[object]) -> None:
         (param,) = op.states
-        if param not in self.promise.parameters or tensor != self.promise.parameters.index(param):
+        counts = param == self.promise.bound and param != ""
+        if not counts and param not in self.promise.parameters:
+            raise self.refusal("3b.i", f"{param!r} is no trained parameter", op)
+        wanted = (2, 0) if counts else (1, self.promise.parameters.index(param))
+        domain, tensor = stream.integer("domain", 1), stream.integer("tensor")
+        if domain != wanted[0]:
+            raise self.refusal("3b.iv", f"keystream {tensor} of domain {domain} is not that of gradient noise", op)
+        if tensor != wanted[1]:
             raise self.refusal("3b.iv", f"keystream {tensor} is not that of {param!r}", op)
         if param in self.noised:
             raise self.refusal("3b.i", f"{param!r} gets noise twice", op)
         self.noised[param] = op
-        for name in ("clip", "sigma", "lot"):
-            self._constant(op, name, getattr(self.promise, name))
+        self._scale_of_noise(op, param, counts, bound[0] if bound else None)
         kind = self.kinds[total]
         if not isinstance(kind, Clipped):
-            raise self.refusal("flow", f"noise is added to what is {_described(kind)}, so its scale means nothing", op)
+            raise self.refusal("flow", f"noise is added to what is {described(kind)}, so its scale means nothing", op)
+        if counts:
+            if factor is not None or not (total in self.counts or self._lot_of(total) == param):
+                raise self.refusal("3b.i", "its sum is not the count of norms below the bound", op)
+            return
         if factor is None:
             if self._lot_of(total) != param:
                 raise self.refusal("3b.i", f"it adds noise to what is not the lot sum of {param!r}", op)
-        elif factor != kind.factor:
+        elif factor != kind.factor or kind.factor not in self.groups:
             raise self.refusal("3b.vi", f"its sum is {kind}, it says {factor}", op)
         else:
             self.groups[kind.factor].sums[param] = (total, op)
         self._fits(op, param, total)
-        return PUBLIC
+
+    def _scale_of_noise(self, op: Op, param: str, counts: bool, bound: object) -> None:
+        """Sigma C sqrt(K) on a parameter of K clip groups; on a count, its own sigma."""
+        promise = self.promise
+        self._constant(op, "clip", COUNT_BOUND if counts else promise.group(param).clip)
+        self._constant(op, "sigma", promise.count_sigma if counts else promise.sigma)
+        self._constant(op, "lot", promise.lot)
+        self._constant(op, "groups", 1 if counts else len(promise.groups), 1)
+        if not counts:
+            self._bound(op, bound)
+        elif bound is not None:
+            raise self.refusal("3b.v", "the bound of a count is 1/2", op)
 
     def _fits(self, op: Op, param: str, total: str) -> None:
         if self.text.state[param].type.shape != self.context.shape(total):
@@ -298,12 +339,15 @@ class Flow:
     def _accumulate(self, op: Op, kinds: Sequence[Kind]) -> Kind:
         acc, total = op.operands
         param, kind = self._lot_of(acc), kinds[1]
-        if param is None or param not in self.promise.parameters:
+        if param is None or param not in self.promise.noised:
             raise self.refusal("3b.vi", f"{acc} is not the sum of the lot so far", op)
-        if not isinstance(kind, Clipped) or kind.factor not in self.groups:
-            raise self.refusal("3b.vi", f"it adds what is {_described(kind)}, not the clipped sum of a batch", op)
-        if param in self.groups[kind.factor].sums:
+        if param in self.added:
             raise self.refusal("3b.vi", f"{param!r} is added twice", op)
+        self.added.add(param)
+        if total in self.counts and param == self.promise.bound:
+            return Clipped(acc)
+        if not isinstance(kind, Clipped) or kind.factor not in self.groups or param == self.promise.bound:
+            raise self.refusal("3b.vi", f"it adds what is {described(kind)}, not the clipped sum of a batch", op)
         self.groups[kind.factor].sums[param] = (total, op)
         self._fits(op, param, total)
         return Clipped(acc)
@@ -330,7 +374,7 @@ class Flow:
         self.written.add(declared.name)
         if declared.kind == "model":
             if not isinstance(kind, Public):
-                raise self.refusal("flow", f"model state {declared.name!r} is written what is {_described(kind)}", op)
+                raise self.refusal("flow", f"model state {declared.name!r} is written what is {described(kind)}", op)
             if self.function.name == "accumulate":
                 raise self.refusal("flow", f"model state {declared.name!r} is written before the lot is complete", op)
         elif declared.kind == "lot":
@@ -341,7 +385,7 @@ class Flow:
             if not (cleared and self.function.name == "apply") and not (added and self.function.name == "accumulate"):
                 raise self.refusal("3b.vi", f"{declared.name!r} is neither added to nor cleared", op)
         elif isinstance(kind, Clipped) or (isinstance(kind, Rows) and kind.scaled) or self._secret(op.operands[0]):
-            raise self.refusal("flow", f"counter {declared.name!r} is written what is {_described(kind)}", op)
+            raise self.refusal("flow", f"counter {declared.name!r} is written what is {described(kind)}", op)
 
     def _secret(self, name: str) -> bool:
         return name in self._secrets()
@@ -411,22 +455,19 @@ class Flow:
 
     # Clip groups -----------------------------------------------------------------------------------------------------
     def _groups(self) -> None:
-        if len(self.groups) > 1:
-            second = list(self.groups.values())[1].factor
-            raise self.refusal("3b.i", "a second clip factor: flat clipping has one norm over all parameters", second)
         for group in self.groups.values():
             self._group(group)
-        trained = set(self.promise.parameters)
-        if self.groups and {name for group in self.groups.values() for name in group.params} != trained:
+        wanted = {group.params for group in self.promise.groups}
+        clipped = {tuple(sorted(group.params)) for group in self.groups.values()}
+        if self.groups and clipped != {tuple(sorted(params)) for params in wanted}:
             factor = next(iter(self.groups.values())).factor
-            raise self.refusal("3b.i", f"its parameters are not the manifest's: {', '.join(sorted(trained))}", factor)
-        adds = any(op.name == "dp.accumulate" for op in self.function.ops)
-        if (self.groups and not adds) or self.noised:
-            missing = sorted(trained - set(self.noised))
-            if missing:
-                raise self.refusal("3b.iv", f"there is no noise for {missing[0]!r}")
-        if adds and self.noised:
+            raise self.refusal("3b.i", f"the function clips {len(clipped)} of {len(wanted)} clip groups", factor)
+        if self.added and self.noised:
             raise self.refusal("3b.iv", "it adds noise to a batch of a lot; noise is drawn once per lot")
+        done = self.added or self.noised
+        missing = sorted(self.promise.noised - set(done)) if self.groups or done else []
+        if missing:
+            raise self.refusal("3b.iv", f"{missing[0]!r} gets no noise, or is not added to its lot")
 
     def _group(self, group: Group) -> None:
         if set(group.sums) != set(group.params):
@@ -439,27 +480,3 @@ class Flow:
             why = norms.bounds(term, total)
             if why is not None:
                 raise self.refusal("3b.iii", f"the norm of {param!r}: {why}", self.definitions.get(term) or op)
-
-
-def _agree(word: str, factor: str, kind: Kind) -> bool:
-    match word:
-        case "scaled":
-            return isinstance(kind, Rows) and kind.scaled == factor
-        case "clipped":
-            return isinstance(kind, Clipped) and kind.factor == factor
-        case "public":
-            return isinstance(kind, Public)
-        case "example":
-            return isinstance(kind, Rows) and not kind.scaled
-        case _:
-            return True
-
-
-def _described(kind: Kind) -> str:
-    match kind:
-        case Mixed(reason):
-            return f"mixed ({reason})"
-        case Rows(scaled=factor) if factor:
-            return f"{kind} scaled<{factor}>"
-        case _:
-            return str(kind)

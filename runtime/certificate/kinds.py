@@ -130,3 +130,29 @@ def groups_of(op: Op, kinds: Sequence[Kind]) -> list[list[Kind]]:
         groups.append(rest[:count])
         rest = rest[count:]
     return groups
+
+
+def agrees(word: str, factor: str, kind: Kind) -> bool:
+    """Whether a label of the text (``scaled<%c>``: word and factor) is that of ``kind``."""
+    match word:
+        case "scaled":
+            return isinstance(kind, Rows) and kind.scaled == factor
+        case "clipped":
+            return isinstance(kind, Clipped) and kind.factor == factor
+        case "public":
+            return isinstance(kind, Public)
+        case "example":
+            return isinstance(kind, Rows) and not kind.scaled
+        case _:
+            return True
+
+
+def described(kind: Kind) -> str:
+    """``kind`` for people, with what was done to its rows."""
+    match kind:
+        case Mixed(reason):
+            return f"mixed ({reason})"
+        case Rows(scaled=factor) if factor:
+            return f"{kind} scaled<{factor}>"
+        case _:
+            return str(kind)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from forgeries import FORGERIES, through_file
+from forgeries import FORGERIES, MODES, through_file
 from private_models import MODELS
 
 import fluidc.frontend as fluid
@@ -87,6 +87,13 @@ def decayed() -> fluid.optimizer.Optimizer:
     return dpsgd(learning_rate=rate)
 
 
+CLIPPINGS: dict[str, dict[str, Any]] = {
+    "per-group": {"clip": [0.3, 0.4, 0.5, 0.6], "clipping": "per-group"},
+    "automatic": {"clipping": "automatic"},
+    "quantile": {"clipping": "quantile", "clipping_options": {"quantile": 0.5, "sigma_b": 2.0}},
+}
+
+
 PROGRAMS: dict[str, tuple[Callable[[], Any], Callable[[], fluid.optimizer.Optimizer]]] = {
     "mlp": (mlp, dpsgd),
     "convolution": (conv, dpsgd),
@@ -94,6 +101,7 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], Callable[[], fluid.optimizer.Optimi
     "recurrent": (recurrent, dpsgd),
     "layer_norm": (normed, dpsgd),
     "a schedule": (mlp, decayed),
+    **{name: (mlp, lambda changed=changed: dpsgd(**changed)) for name, changed in CLIPPINGS.items()},
     "whole batches": (mlp, lambda: dpsgd(sample_rate=1.0)),
     "epochs": (mlp, lambda: dpsgd(sample_rate=None, dataset_size=64, sampler="shuffle")),
     "without accounting": (mlp, lambda: dpsgd(sample_rate=None, delta=None, max_steps=None)),
@@ -132,6 +140,19 @@ def test_forgery_is_refused(artifact: Artifact, what: str) -> None:
         text = forged.ir["target"].replace("%c, %key, %draw {tensor=1,", "%c, %k, %draw {tensor=1,", 1)
         forged = through_file(replace(forged, ir={**forged.ir, "target": text}))
     found = verify(forged).contradiction
+    assert found is not None, "the forgery was not noticed"
+    assert (found.rule, forgery.says in str(found)) == (forgery.rule, True), str(found)
+
+
+@pytest.fixture(scope="module")
+def by_clipping() -> dict[str, Artifact]:
+    return {name: compiled(mlp, lambda changed=changed: dpsgd(**changed)) for name, changed in CLIPPINGS.items()}
+
+
+@pytest.mark.parametrize(("mode", "what"), [(mode, what) for mode, forgeries in MODES.items() for what in forgeries])
+def test_forgery_of_a_clipping_mode_is_refused(by_clipping: dict[str, Artifact], mode: str, what: str) -> None:
+    forgery = MODES[mode][what]
+    found = verify(forgery.of(by_clipping[mode])).contradiction
     assert found is not None, "the forgery was not noticed"
     assert (found.rule, forgery.says in str(found)) == (forgery.rule, True), str(found)
 

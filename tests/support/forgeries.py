@@ -120,7 +120,7 @@ FORGERIES: dict[str, Forgery] = {
         ("private",),
         "[%n2_fc_0.w_0, %n2_fc_0.b_0, %n2_fc_1.w_0, %n2_fc_1.b_0], %mask) {clip=1.0, params=(@fc_0.w_0, @fc_0.b_0, ",
         "[%n2_fc_0.w_0, %n2_fc_1.w_0, %n2_fc_1.b_0], %mask) {clip=1.0, params=(@fc_0.w_0, ",
-        "3b.i", "its norm covers",
+        "3b.i", "no clip group",
     ),
     "a parameter twice in the norm": Forgery(
         NORMS, "params=(@fc_0.w_0, @fc_0.b_0,", "params=(@fc_0.w_0, @fc_0.w_0,", "3b.ii", "two norm terms",
@@ -153,7 +153,7 @@ FORGERIES: dict[str, Forgery] = {
         "%x_live = dp.select_rows(%x, %c)",
         "%c2 = dp.clip_factor([%n2_fc_0.w_0], %mask) {clip=1.0, params=(@fc_0.w_0,)} : f32[16] "
         "%x_live = dp.select_rows(%x, %c)",
-        "3b.i", "second clip factor",
+        "3b.i", "no clip group",
     ),
     "a factor that is a constant": Forgery(
         ("private",),
@@ -273,4 +273,57 @@ FORGERIES: dict[str, Forgery] = {
     ),
     "a value defined twice": Forgery(("private",), "%_c#1 = dp", "%_c = dp", "text", "one definition"),
     "text that breaks off": Forgery(("update",), "state.write @fc_0.b_0,", "state.write @fc_0.b_0", "text", "expected"),
+}  # fmt: skip
+
+QUANTILE_NOISE = "sigma=1.1441121284831564, clip=1.0"
+
+MODES: dict[str, dict[str, Forgery]] = {
+    "per-group": {
+        "the root of the number of groups": Forgery(("target",), ", groups=4}", "}", "3b.v", "groups is 1"),
+        "another group's bound in the noise": Forgery(
+            ("private",), "{sigma=1.1, clip=0.4,", "{sigma=1.1, clip=0.3,", "3b.v", "clip is 0.3",
+        ),
+        "another group's bound in the factor": Forgery(
+            ("update",), "{clip=0.4, params=(@fc_0.b_0,)}", "{clip=0.6, params=(@fc_0.b_0,)}", "3b.v", "clip is 0.6",
+        ),
+        "rows scaled by another group's factor": Forgery(
+            ("private",), "dp.scale_rows(%{d}, %c#1) : f32[N,5] scaled<%c#1>", "dp.scale_rows(%{d}, %c) : f32[N,5]",
+            "proof", "clipped<%c#1>",
+        ),
+        "two groups under one factor": Forgery(
+            ("private",), "[%n2_fc_0.w_0], %mask) {clip=0.3, params=(@fc_0.w_0,)}",
+            "[%n2_fc_0.w_0, %n2_fc_0.b_0], %mask) {clip=0.3, params=(@fc_0.w_0, @fc_0.b_0)}", "3b.i", "no clip group",
+        ),
+        "other groups in the text": Forgery(("core",), "(@fc_0.b_0,)", "(@fc_1.b_0,)", "3b.v", "groups is"),
+    },
+    "automatic": {
+        "no gamma": Forgery(("target",), "@fc_1.b_0), gamma=0.01}", "@fc_1.b_0)}", "3b.v", "gamma is 0.0"),
+    },
+    "quantile": {
+        "the gradient's noise without the count's share": Forgery(
+            ("target",), QUANTILE_NOISE, "sigma=1.1, clip=1.0", "3b.v", "sigma is 1.1",
+        ),
+        "less noise on the count": Forgery(("private",), "{sigma=4.0, clip=0.5", "{sigma=0.4, clip=0.5", "3b.v", "0.4"),
+        "a count without noise": Forgery(
+            ("private",), "dp.noisy_mean @dp_clip_0, %below, _, %z#4 {sigma=4.0, clip=0.5, lot=16.0} : f32[] public",
+            "shape.reshape(%below) {shape=()} : f32[]", "flow", "without noise",
+        ),
+        "a count of other norms": Forgery(
+            ("private",), "dp.count_below([%n2_fc_0.w_0, %n2_fc_0.b_0,", "dp.count_below([%n2_fc_0.b_0, %n2_fc_0.w_0,",
+            "3b.ii", "other norms",
+        ),
+        "a bound that is another state": Forgery(
+            ("private",), "state.read @dp_clip_0", "state.read @learning_rate_0", "3b.v", "not the state 'dp_clip_0'",
+        ),
+        "a constant bound": Forgery(
+            ("private",), "%mask, %clip) {clip=1.0,", "%mask) {clip=1.0,", "3b.v", "not the state",
+        ),
+        "the keystream of a gradient for the count": Forgery(
+            ("private",), ", domain=2}", "}", "3b.iv", "keystream 0 is used by two ops",
+        ),
+        "the bound moves within a lot": Forgery(
+            ("target@accumulate",), 'state.write @"lot/dp_clip_0", ', "state.write @dp_clip_0, %clip "
+            'state.write @"lot/dp_clip_0", ', "flow", "before the lot is complete",
+        ),
+    },
 }  # fmt: skip
