@@ -451,7 +451,8 @@ class Flow:
         if op.name == "embedding.lookup_grad":
             ids_are_raw = isinstance(kinds[0], Rows) and not kinds[0].scaled
             return ids_are_raw and places[0] is not None and places[0] == places[1]
-        return op.name == _FILTER_GRAD and places == [Rows(0), Rows(0)]
+        same = places[0] is not None and places[0] == places[1] and places[0].axis == 0
+        return op.name == _FILTER_GRAD and same
 
     # Clip groups -----------------------------------------------------------------------------------------------------
     def _groups(self) -> None:

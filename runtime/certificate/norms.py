@@ -7,30 +7,18 @@ was only moved around is its root together with, per axis, the (size, stride) pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
 from .kinds import Kind, Public, Rows
 from .text import Function, Op, Shape
-
-Atom: TypeAlias = tuple[int, int]
-"""``size`` elements of the root, ``stride`` apart."""
+from .views import MOVES, Atom, View, Views, joined, merged, split
 
 F32_ROUNDOFF = 2.0**-24
 GUARD = 2.0**-12
-_MOVES = frozenset({"shape.reshape", "shape.transpose"})
-_MARKS = frozenset({"dp.scale_rows", "dp.select_rows"})
 _OUTER = frozenset({"dp.gram_norm_sq", "dp.outer_norm_sq"})
-
-
-@dataclass(frozen=True)
-class View:
-    """A root and, per axis, the atoms of its flat index, slowest first."""
-
-    root: str
-    axes: tuple[tuple[Atom, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -72,14 +60,25 @@ class Blocks:
     blocks: tuple[Block, ...]
 
 
-Form: TypeAlias = Materialised | Summed | Blocks
+@dataclass(frozen=True)
+class Convolved:
+    """Each example adds, per group, the windows of ``x`` times its ``ct``, both of ``post`` images per example."""
+
+    x: str
+    ct: str
+    op: Op
+    post: int
 
 
-class Norms:
+Form: TypeAlias = Materialised | Summed | Blocks | Convolved
+
+
+class Norms(Views):
     """The norm terms and clipped sums of one function."""
 
     def __init__(self, function: Function, definitions: Mapping[str, Op], kinds: Mapping[str, Kind], rows: int) -> None:
-        self.function, self.definitions, self.kinds, self.rows = function, definitions, kinds, rows
+        super().__init__(function, definitions)
+        self.kinds, self.rows = kinds, rows
 
     def bounds(self, term: str, total: str) -> str | None:
         """None where ``term`` (f64[N]) is at least the squared norm of what each example adds to ``total``; else why
@@ -96,7 +95,7 @@ class Norms:
     # What one example adds --------------------------------------------------------------------------------------
     def form(self, total: str) -> Form | None:
         """What one example adds to a clipped sum."""
-        op = self._behind(total)  # moves keep the norm
+        op = self.behind(total)  # moves keep the norm
         if op is None:
             return None
         match op.name:
@@ -104,6 +103,10 @@ class Norms:
                 return Materialised(op.operands[0])
             case "reduce.sum":
                 return self._summed(op)
+            case "conv.conv2d_filter_grad":
+                kind = self.kinds[op.operands[0]]
+                x, ct = op.operands
+                return Convolved(x, ct, op, kind.post) if isinstance(kind, Rows) else None
             case _:
                 blocks = self._blocks(op)
                 return None if blocks is None else Blocks(blocks)
@@ -124,13 +127,13 @@ class Norms:
             case "linear.matmul":
                 return self._product(op)
             case "embedding.lookup_grad":
-                return self._lookup(op)
+                return self._lookup(op, raw=True)
             case _:
                 return None
 
     def _summed(self, op: Op) -> Form | None:
         value = op.operands[0]
-        view, kind = self.view(value), self.kinds[value]
+        view, kind = self.view(value, raw=True), self.kinds[value]
         if not isinstance(kind, Rows):
             return None
         axes = {axis % len(view.axes) for axis in op.integers("axes")}
@@ -138,12 +141,12 @@ class Norms:
         beside = self._beside(view, kind)
         if beside is None:
             return None
-        return Summed(view, _joined([*inner, *beside]), prod(size for size, _ in [*inner, *beside]))
+        return Summed(view, joined([*inner, *beside]), prod(size for size, _ in [*inner, *beside]))
 
     def _product(self, op: Op) -> tuple[Block, ...] | None:
         found: list[tuple[View, tuple[Atom, ...]]] = []
         for name in op.operands:
-            kind, view = self.kinds[name], self.view(name)
+            kind, view = self.kinds[name], self.view(name, raw=True)
             if len(view.axes) != 2 or not isinstance(kind, Rows):
                 return None
             tokens = self._beside(view, kind)
@@ -154,8 +157,8 @@ class Norms:
         (left, t), (right, s) = found
         return self._paired(left, right, t, s)
 
-    def _lookup(self, op: Op) -> tuple[Block, ...] | None:
-        ids, right = (self.view(name) for name in op.operands)
+    def _lookup(self, op: Op, raw: bool) -> tuple[Block, ...] | None:
+        ids, right = (self.view(name, raw=raw) for name in op.operands)
         kinds = [self.kinds[name] for name in op.operands]
         tokens = [
             self._tokens(view.axes, kind) for view, kind in ((ids, kinds[0]), (View("", right.axes[:-1]), kinds[1]))
@@ -169,12 +172,12 @@ class Norms:
         """All axes in one, without the batch."""
         if not isinstance(kind, Rows) or kind.axis >= len(axes):
             return None
-        parts = _split(axes[kind.axis], (kind.pre, self.rows, kind.post))
+        parts = split(axes[kind.axis], (kind.pre, self.rows, kind.post))
         if parts is None:
             return None
         before = [atom for axis in axes[: kind.axis] for atom in axis]
         after = [atom for axis in axes[kind.axis + 1 :] for atom in axis]
-        return _merged([*before, *parts[0], *parts[2], *after])
+        return merged([*before, *parts[0], *parts[2], *after])
 
     def _paired(
         self, left: View, right: View, t: tuple[Atom, ...], s: tuple[Atom, ...], *, ids: bool = False, padding: int = -1
@@ -186,23 +189,25 @@ class Norms:
 
     def _beside(self, view: View, kind: Rows) -> tuple[Atom, ...] | None:
         """The atoms of the batch axis without the batch itself."""
-        parts = _split(view.axes[kind.axis], (kind.pre, self.rows, kind.post))
-        return None if parts is None else _merged([*parts[0], *parts[2]])
+        parts = split(view.axes[kind.axis], (kind.pre, self.rows, kind.post))
+        return None if parts is None else merged([*parts[0], *parts[2]])
 
     # Whether a term bounds it ------------------------------------------------------------------------------------
     def _bounds(self, term: str, form: Form) -> bool:
         op = self.definitions.get(term)
-        if op is not None and (op.name in _MOVES or op.name == "dp.norm_sq"):
+        if op is not None and (op.name in MOVES or op.name == "dp.norm_sq"):
             return self._bounds(op.operands[0], form)
         match form:
             case Materialised(rows):
-                return op is not None and op.name == "dp.row_norm_sq" and self._same(op.operands[0], rows)
+                return op is not None and op.name == "dp.row_norm_sq" and self.same(op.operands[0], rows)
             case Summed(view, _, 1):
                 return self._squares(term, view)
             case Summed():
                 return self._guarded_sum(op, form)
             case Blocks(blocks):
                 return self._blocks_bound(op, blocks)
+            case Convolved():
+                return self._convolved(op, form)
 
     def _blocks_bound(self, op: Op | None, blocks: tuple[Block, ...]) -> bool:
         if op is None:
@@ -214,13 +219,17 @@ class Norms:
             return False
         if block.ids:
             return (
-                op.name == "embedding.lookup_norm_sq" and _padding(op) == block.padding and self._lookup(op) == blocks
+                op.name == "embedding.lookup_norm_sq"
+                and _padding(op) == block.padding
+                and self._lookup(op, raw=False) == blocks
             )
         return block.terms == 1 and self._product_bound(op, block.left, block.right)
 
     def _outer(self, op: Op, blocks: tuple[Block, ...]) -> bool:
         """Whether a Gram or direct form reads the very blocks, in whatever order; their guard is part of the op."""
         lefts, rights = op.groups
+        if self.kinds[op.result] != Rows(0):
+            return False
         if not isinstance(lefts, tuple) or not isinstance(rights, tuple):
             return False
         padding = op.integers("padding", ()) or (-1,) * len(lefts)
@@ -235,6 +244,47 @@ class Norms:
             else:
                 return False
         return not rest
+
+    def _convolved(self, op: Op | None, form: Convolved) -> bool:
+        """Whether a Gram or direct form, summed over groups, reads the windows of ``x`` and the very ``ct``."""
+        if op is not None and op.name == "reduce.sum":
+            op = self.behind(op.operands[0])  # f64[N, groups], summed to f64[N]
+        if op is None or op.name not in _OUTER or any(len(group or ()) != 1 for group in op.groups):
+            return False
+        conv, post = form.op, form.post
+        groups, (channels, _, *kernel) = conv.integer("groups", 1), conv.integers("w_shape")
+        if self.kinds[op.result] != Rows(0, 1, post=groups):
+            return False
+        views = {self.view(name).root: self.view(name) for name in op.operands}
+        windows = [name for name in views if self._is_windows(name, conv, form.x, tuple(kernel))]
+        if len(windows) != 1 or len(views) != 2:
+            return False
+        view, (other,) = views.pop(windows[0]), views.values()
+        _, _, pixels, taps = self.shape(windows[0])
+        source = split([(size, stride) for axis in self.view(form.ct, raw=True).axes for size, stride in axis],
+                        (self.rows, post, groups, channels // groups, pixels))  # fmt: skip
+        whole = prod(self.shape(windows[0]))
+        of_windows = split([(whole, 1)], (self.rows, post, groups, pixels, taps))
+        if source is None or of_windows is None or other.root != self.view(form.ct, raw=True).root:
+            return False
+        rows, images, group, feature, pixel = source
+        wanted = (merged([*rows, *group]), merged([*images, *pixel]), merged(feature))
+        rows, images, group, pixel, feature = of_windows
+        seen = (merged([*rows, *group]), merged([*images, *pixel]), merged(feature))
+        return other.axes == wanted and view.axes == seen
+
+    def _is_windows(self, name: str, conv: Op, x: str, kernel: Shape) -> bool:
+        op = self.definitions.get(name)
+        if (
+            op is None
+            or op.name != "conv.patches"
+            or op.integers("kernel") != kernel
+            or self.view(op.operands[0]) != self.view(x, raw=True)
+        ):
+            return False
+        return all(
+            op.attributes.get(key) == conv.attributes.get(key) for key in ("strides", "pads", "dilations", "groups")
+        )
 
     def _block_of(self, left: str, right: str, padding: int) -> Block:
         """The block that ``[N, T, d]``, or ids ``[N, T]``, and ``[N, T, p]`` make."""
@@ -265,17 +315,17 @@ class Norms:
 
     def _squares(self, term: str, view: View) -> bool:
         """Whether ``term`` is, per example, the sum of the squares of all elements of ``view``."""
-        constant = self._constant(term)
+        constant = self.constant(term)
         if constant is not None:
             return self._constant_bound(constant, view)
         found = self._reduced(term, "unary.square")
         return found is not None and found[0].root == view.root and not found[1] and found[2] == "sum"
 
     def _constant_bound(self, value: float, view: View) -> bool:
-        element = self._constant(view.root)
+        element = self.constant(view.root)
         if element is None:
             return False
-        count = prod(self._shape(view.root)) // self.rows
+        count = prod(self.shape(view.root)) // self.rows
         return value >= count * element * element * (1 - 1e-12)
 
     def _guarded_sum(self, op: Op | None, form: Summed) -> bool:
@@ -331,19 +381,19 @@ class Norms:
         if beside is None:
             return False
         left = [atom for axis, atoms in enumerate(view.axes) if axis not in taken | {kind.axis} for atom in atoms]
-        return _joined([*left, *beside]) == form.inner
+        return joined([*left, *beside]) == form.inner
 
     def _reduced(self, term: str, square: str) -> tuple[View, tuple[Atom, ...], str] | None:
         """For ``sum(square(sum(view, inner)))`` over all but the batch: the view, ``inner``, and ``sum``."""
         op = self.definitions.get(term)
-        while op is not None and op.name in _MOVES:
+        while op is not None and op.name in MOVES:
             op = self.definitions.get(op.operands[0])
         if op is None or op.name != "reduce.sum" or self.kinds[op.result] != Rows(0):
             return None
-        squared = self._behind(op.operands[0])
+        squared = self.behind(op.operands[0])
         if squared is None or squared.name != square:
             return None
-        inner = self._behind(squared.operands[0])
+        inner = self.behind(squared.operands[0])
         if self.function.types[squared.result].dtype != "f64":
             return None
         if inner is None or inner.name != "reduce.sum":
@@ -354,74 +404,7 @@ class Norms:
         axes = {axis % len(view.axes) for axis in inner.integers("axes")}
         if not isinstance(kind, Rows) or kind.axis in axes:
             return None
-        return view, _joined(atom for axis in axes for atom in view.axes[axis]), "sum"
-
-    def _behind(self, name: str) -> Op | None:
-        """The op behind moves of ``name``."""
-        op = self.definitions.get(name)
-        while op is not None and op.name in _MOVES:
-            op = self.definitions.get(op.operands[0])
-        return op
-
-    # Values --------------------------------------------------------------------------------------------------------
-    def _shape(self, name: str) -> Shape:
-        return self.function.types[name].shape or ()
-
-    def _raw(self, name: str) -> str:
-        """The value before its rows were selected or scaled."""
-        op = self.definitions.get(name)
-        return op.operands[0] if op is not None and op.name in _MARKS else name
-
-    def _same(self, a: str, b: str) -> bool:
-        return a == b or self.view(a) == self.view(b)
-
-    def view(self, name: str) -> View:
-        """``name`` as elements of the value that it was moved from; casts to a wider float keep elements."""
-        op = self.definitions.get(name)
-        if op is not None:
-            source = op.operands[0] if op.operands else ""
-            if op.name in _MARKS or (op.name == "elementwise.cast" and self._widens(op)):
-                return self.view(source)
-            if op.name in _MOVES:
-                before = self.view(source)
-                if op.name == "shape.transpose":
-                    return View(before.root, tuple(before.axes[axis] for axis in op.integers("perm")))
-                parts = _split([atom for axis in before.axes for atom in axis], self._shape(name))
-                if parts is not None:
-                    return View(before.root, tuple(_merged(part) for part in parts))
-        axes: list[tuple[Atom, ...]] = []
-        stride = 1
-        for size in reversed(self._shape(name)):
-            axes.append(_merged([(size, stride)]))
-            stride *= size
-        return View(name, tuple(reversed(axes)))
-
-    def _widens(self, op: Op) -> bool:
-        types = self.function.types
-        return (types[op.operands[0]].dtype, types[op.result].dtype) in {
-            ("f32", "f64"), ("f16", "f32"), ("f16", "f64"), ("bf16", "f32"), ("bf16", "f64"), ("f64", "f64"),
-        }  # fmt: skip
-
-    def _constant(self, name: str) -> float | None:
-        """The value of all elements, where they are one constant."""
-        op = self.definitions.get(name)
-        if op is None:
-            return None
-        if op.name == "elementwise.fill":
-            return op.number("value")
-        if op.name in _MOVES or op.name in _MARKS or op.name in ("shape.broadcast", "elementwise.cast"):
-            return self._constant(op.operands[0])
-        if op.name == "unary.scale":
-            inner = self._constant(op.operands[0])
-            return None if inner is None else inner * op.number("factor") + op.number("bias", 0.0)
-        if op.name == "unary.square":
-            inner = self._constant(op.operands[0])
-            return None if inner is None else inner * inner
-        if op.name == "reduce.sum":
-            inner, shape = self._constant(op.operands[0]), self._shape(op.operands[0])
-            kept = prod(self._shape(op.result))
-            return None if inner is None or kept == 0 else inner * (prod(shape) // kept)
-        return None
+        return view, joined(atom for axis in axes for atom in view.axes[axis]), "sum"
 
 
 def is_rows(kind: Kind) -> bool:
@@ -439,6 +422,8 @@ def _named(form: Form) -> str:
             return f"gradients {rows}"
         case Summed(view, _, terms):
             return f"{view.root}, {terms} per example"
+        case Convolved(x, ct, _, _):
+            return f"windows of {x} times {ct}"
         case Blocks(blocks):
             return ", ".join(f"{b.left.root} times {b.right.root}, {b.terms} per example" for b in blocks)
 
@@ -446,44 +431,3 @@ def _named(form: Form) -> str:
 def _padding(op: Op) -> int:
     value = op.attributes.get("padding_idx")
     return value if isinstance(value, int) else -1
-
-
-def _split(atoms: Iterable[Atom], sizes: Iterable[int]) -> list[list[Atom]] | None:
-    """``atoms``, slowest first, cut into consecutive parts of ``sizes`` elements; None where they do not divide."""
-    rest = [atom for atom in atoms if atom[0] != 1]
-    parts: list[list[Atom]] = []
-    for size in sizes:
-        part: list[Atom] = []
-        while size > 1:
-            if not rest:
-                return None
-            count, stride = rest.pop(0)
-            if size % count == 0:
-                part.append((count, stride))
-                size //= count
-            elif count % size == 0:
-                part.append((size, stride * (count // size)))
-                rest.insert(0, (count // size, stride))
-                size = 1
-            else:
-                return None
-        parts.append(part)
-    return None if rest else parts
-
-
-def _merged(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
-    """Neighbours that run on into each other made one; atoms of one element left out."""
-    found: list[Atom] = []
-    for size, stride in atoms:
-        if size == 1:
-            continue
-        if found and found[-1][1] == size * stride:
-            found[-1] = (found[-1][0] * size, stride)
-        else:
-            found.append((size, stride))
-    return tuple(found)
-
-
-def _joined(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
-    """The set of elements that atoms run over, whatever their order."""
-    return _merged(sorted(atoms, key=lambda atom: -atom[1]))

@@ -135,6 +135,21 @@ def _first(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
     return mixed(op, "its operands are not one row per example")
 
 
+def _windows(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
+    (kind,) = kinds
+    return kind if isinstance(kind, Rows) and kind.axis == 0 else mixed(op, "its images are not rows")
+
+
+def _blocks(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
+    """One number per matrix of an example: all operands have the same rows on axis 0."""
+    found = {kind for kind in kinds if isinstance(kind, Rows)}
+    if len(found) == 1 and all(isinstance(kind, Rows | Public) for kind in kinds):
+        kind = found.pop()
+        if kind.axis == 0 and kind.pre == 1:
+            return kind
+    return mixed(op, "its operands are not rows of the same examples")
+
+
 def _reshape(op: Op, kinds: Sequence[Kind], context: Context) -> Found:
     (kind,) = kinds
     if not isinstance(kind, Rows):
@@ -307,6 +322,7 @@ PLAIN: Mapping[str, Rule] = {
     "conv.conv2d_input_grad": _filtered,
     "conv.conv2d_filter_grad": _total_only,
     "conv.conv2d_example_filter_grad": _first,
+    "conv.patches": _windows,
     "pool.max2d": _images,
     "pool.max2d_grad": _images,
     "pool.max2d_pick": _images,
@@ -322,7 +338,7 @@ PLAIN: Mapping[str, Rule] = {
     "grad.backward": _backward,
     "dp.row_norm_sq": _first,
     "dp.norm_sq": _first,
-    "dp.gram_norm_sq": _first,
-    "dp.outer_norm_sq": _first,
+    "dp.gram_norm_sq": _blocks,
+    "dp.outer_norm_sq": _blocks,
 }
 """Op -> what it does to rows.  `derive` asks where an operand is not public."""

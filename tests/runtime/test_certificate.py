@@ -5,12 +5,13 @@ A forger repairs the hashes, so the tests do: what refuses is the checker, not t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from forgeries import FORGERIES, MODES, through_file
+from forgeries import FORGERIES, MODES, Forgery, through_file
 from private_models import MODELS
 
 import fluidc.frontend as fluid
@@ -55,6 +56,13 @@ def conv() -> Any:
     return layers.mean(layers.softmax_with_cross_entropy(layers.fc(hidden, 3), y))
 
 
+def wide_conv() -> Any:
+    """Wide enough for norms by Gram matrices of windows, group by group."""
+    x = layers.data("x", [32, 4, 4])
+    hidden = layers.conv2d(x, 256, 3, padding=1, groups=2, act="relu")
+    return layers.mean(layers.fc(layers.conv2d(hidden, 256, 3, groups=2, act="relu"), 1))
+
+
 def words() -> Any:
     x, y = layers.data("x", [7], dtype="int64"), layers.data("y", [1], dtype="int64")
     pooled = layers.reduce_mean(fluid.embedding(x, [11, 4]), dim=1)
@@ -97,6 +105,7 @@ CLIPPINGS: dict[str, dict[str, Any]] = {
 PROGRAMS: dict[str, tuple[Callable[[], Any], Callable[[], fluid.optimizer.Optimizer]]] = {
     "mlp": (mlp, dpsgd),
     "convolution": (conv, dpsgd),
+    "convolution by windows": (wide_conv, dpsgd),
     "embedding": (words, dpsgd),
     "recurrent": (recurrent, dpsgd),
     "layer_norm": (normed, dpsgd),
@@ -155,6 +164,36 @@ def test_forgery_of_a_clipping_mode_is_refused(by_clipping: dict[str, Artifact],
     found = verify(forgery.of(by_clipping[mode])).contradiction
     assert found is not None, "the forgery was not noticed"
     assert (found.rule, forgery.says in str(found)) == (forgery.rule, True), str(found)
+
+
+def test_a_norm_of_rows_that_another_group_selected_is_refused(by_clipping: dict[str, Artifact]) -> None:
+    """Rows that are dead in one group would have norm 0, and go unclipped, in the next."""
+    grouped = by_clipping["per-group"]
+    text = grouped.ir["private"]
+    found = re.search(r"%_c#1 = dp.scale_rows\((%[\w.#]+), %c#1\)", text)
+    assert found is not None
+    selected = (
+        f"%sel = dp.select_rows({found[1]}, %c) : f32[N,5] %wide = elementwise.cast(%sel) {{dtype=f64}} : f64[N,5] "
+        "%squares = unary.square(%wide) : f64[N,5] %low = reduce.sum(%squares) {axes=(1,)} : f64[N] "
+        "%c#1 = dp.clip_factor([%low]"
+    )
+    forged = text.replace("%c#1 = dp.clip_factor([%n2_fc_0.b_0]", selected)
+    assert forged != text
+    contradiction = verify(through_file(replace(grouped, ir={**grouped.ir, "private": forged}))).contradiction
+    assert contradiction is not None
+    assert (contradiction.rule, "norm of 'fc_0.b_0'" in contradiction.what) == ("3b.iii", True)
+
+
+def test_forged_windows_of_a_convolution_are_refused() -> None:
+    wide = compiled(wide_conv)
+    for old, new in (
+        ("conv.patches(%x) {pads=(1, 1, 1, 1), groups=2", "conv.patches(%x) {pads=(1, 1, 0, 0), groups=2"),
+        ("conv.patches(%conv2d_0.tmp_2)", "conv.patches(%conv2d_0.tmp_0)"),
+        ("w_shape=(256, 16, 3, 3)}", "w_shape=(256, 16, 3, 1)}"),
+    ):
+        found = verify(Forgery(("private",), old, new, "3b.iii", "").of(wide)).contradiction
+        assert found is not None, new
+        assert found.rule == "3b.iii", str(found)
 
 
 def test_a_contradiction_names_op_line_and_user(artifact: Artifact) -> None:
