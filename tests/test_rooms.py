@@ -59,6 +59,7 @@ FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
 }
 # Modules of compiler/ops that are no family: what families share, and what sees all families.
 SHARED = {
+    "apart",
     "base",
     "emit",
     "kinds",

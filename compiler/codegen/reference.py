@@ -14,6 +14,7 @@ from ..errors import TargetError
 from ..ir.bind import bind, retype
 from ..ir.core import Function, Module, Param, walk
 from ..ir.types import Dim, DType, RaggedType
+from ..ops.apart import rows_apart
 from ..ops.base import Op, has_rule
 from ..ops.ragged import RaggedArray
 from ..ops.region import Environment, evaluate_op
@@ -78,7 +79,8 @@ class Reference:
         environment: Environment = {p.value: value for p, value in zip(bound.params, given, strict=True)}
         writes: dict[str, Array] = {}
         # Compiled code says nothing of an overflow or a NaN; neither does its oracle.
-        with np.errstate(all="ignore"):
+        privacy = self.module.privacy
+        with np.errstate(all="ignore"), rows_apart(privacy is not None and privacy.mechanism == "discrete"):
             for op in bound.ops:
                 if isinstance(op, Read):
                     environment[op.result] = self._read(op, state)

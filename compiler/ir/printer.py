@@ -303,6 +303,6 @@ def _privacy(config: PrivacyConfig) -> str:
     for field in fields(config):
         value = getattr(config, field.name)
         if value != field.default:
-            numeric = isinstance(value, (int, float))
+            numeric = isinstance(value, (int, float)) and field.type != "int"
             parts.append(f"{field.name}={literal(value, float if numeric else None)}")
     return f"{{{', '.join(parts)}}}"

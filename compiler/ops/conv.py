@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..ir.core import Value
 from ..ir.stage import Stage
 from ..ir.types import DType, Shape, TensorType, dim_mul, numel, static_shape
+from .apart import contracted
 from .base import Array, Op, OpBuilder, same_dtype
 from .by_example import examples_first
 from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
@@ -163,7 +164,7 @@ class Conv2d(Convolution):
         out = static_shape(self.result.tensor.shape)
         windows = self.windows(self.padded(x), (w.shape[2], w.shape[3]), (out[2], out[3]))
         parts = [
-            np.tensordot(self.group(w, 0, g), self.group(windows, 1, g), ((1, 2, 3), (1, 2, 3)))
+            contracted(self.group(w, 0, g), self.group(windows, 1, g), ((1, 2, 3), (1, 2, 3)))
             for g in range(self.groups)
         ]
         return np.ascontiguousarray(np.concatenate(parts).transpose(1, 0, 2, 3))
@@ -230,7 +231,7 @@ class Conv2dInputGrad(Convolution):
         per_group = c // self.groups
         oh, ow = ct.shape[2:]
         for g in range(self.groups):
-            taps = np.tensordot(self.group(w, 0, g), self.group(ct, 1, g), ((0,), (1,)))  # [C, KH, KW, N, OH, OW]
+            taps = contracted(self.group(w, 0, g), self.group(ct, 1, g), ((0,), (1,)))  # [C, KH, KW, N, OH, OW]
             into = wide[:, g * per_group : (g + 1) * per_group]
             for i, j in np.ndindex(*w.shape[2:]):
                 rows = slice(i * dh, i * dh + sh * (oh - 1) + 1, sh)

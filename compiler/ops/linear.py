@@ -10,6 +10,7 @@ import numpy as np
 
 from ..ir.core import Value
 from ..ir.types import DType, Sym, TensorType, numel
+from .apart import product
 from .base import Array, Op, OpBuilder, aligned, broadcast_shapes, same_dtype
 from .by_example import tokens_of
 from .emit import Tensor, TvmEmitter
@@ -60,7 +61,7 @@ class MatMul(Op):
         dtype = self.result.type.dtype
         wide = DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
         with np.errstate(all="ignore"):
-            return np.asarray(np.matmul(x.astype(wide.numpy), w.astype(wide.numpy)), dtype.numpy)
+            return np.asarray(product(x.astype(wide.numpy), w.astype(wide.numpy)), dtype.numpy)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts

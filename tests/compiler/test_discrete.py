@@ -16,7 +16,11 @@ from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.codegen.target import BuildOptions, build
 from fluidc.compiler.errors import PrivacyError
 from fluidc.compiler.ir.core import Module, PrivacyConfig, StateName
+from fluidc.compiler.ir.parser import parse
+from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ir.types import static_shape
+from fluidc.compiler.ops import OPSET
+from fluidc.compiler.ops.apart import contracted, product, rows_apart
 from fluidc.compiler.ops.dp import ClipFactor
 from fluidc.compiler.ops.state import state_of
 from fluidc.compiler.passes.discrete import check_grid
@@ -193,6 +197,12 @@ def test_an_empty_lot_releases_noise(target: str) -> None:
         np.testing.assert_allclose(state[name], fresh()[name] - RATE * CLIP / LOT, rtol=1e-6, atol=1e-7)
 
 
+def test_the_module_reads_back_from_its_text() -> None:
+    text = to_text(target_module())
+    assert "grid_bits=20}" in text
+    assert to_text(parse(text, OPSET)) == text
+
+
 def test_both_targets_agree_to_float_precision() -> None:
     x, y = examples(BATCH)
     one, other = (sums(runner(target), [batch(x, y, np.arange(BATCH))]) for target in ("reference", "cpu"))
@@ -223,3 +233,16 @@ def test_the_clip_target_leaves_room_for_float_norms() -> None:
     factor = next(op for op in target_module().function("step").ops if isinstance(op, ClipFactor))
     assert factor.clip == CLIP * (1 - 2.0**-10)
     assert factor.params == (StateName("w0"), StateName("b0"), StateName("w1"))
+
+
+def test_products_in_numpy_do_not_depend_on_the_place_of_a_row() -> None:
+    rng = np.random.default_rng(7)
+    x, w = rng.normal(size=(61, 300)).astype(np.float32), rng.normal(size=(300, 70)).astype(np.float32)
+    images, filters = rng.normal(size=(9, 5, 11)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
+    order, few = rng.permutation(61), rng.permutation(9)[:4]
+    with rows_apart(True):
+        np.testing.assert_array_equal(product(x, w)[order], product(x[order], w))
+        seen = contracted(filters, images, ((1,), (1,)))
+        np.testing.assert_array_equal(seen[:, few], contracted(filters, images[few], ((1,), (1,))))
+    np.testing.assert_allclose(seen, contracted(filters, images, ((1,), (1,))), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(product(x, w), x.astype(float) @ w, rtol=1e-3, atol=1e-3)
