@@ -210,7 +210,12 @@ class _Separation:
             if kind.form == "mean":
                 count = b.reduce_sum(b.cast(self.mask, dtype), (0,))
                 total = b.div(total, b.maximum(count, b.fill((), dtype, 1.0)))
-            result = total if terms.free is None else b.add(total, terms.free)
+            free = terms.free
+            if free is not None and kind.form == "sum":
+                # The sums of a lot's batches are added up; what is free of data counts once.
+                row = self._row()
+                free = b.where(b.equal(row, b.fill((), row.type.dtype, 0)), free, b.fill((), dtype, 0.0))
+            result = total if free is None else b.add(total, free)
         result.hint = value.hint
         return result
 

@@ -244,3 +244,33 @@ def test_a_random_number_of_the_update_is_drawn_once() -> None:
         assert session.model.stepper.rng_counter == 2
         found.append(session.model.state["fc_0.w_0"])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def test_masks_of_a_recurrence() -> None:
+    """The masks of all steps are drawn before the loop, with the batch on axis 1."""
+    found: list[Array] = []
+    for batch in (1, 4, 16):
+        main, startup = Program(), Program()
+        main.random_seed = startup.random_seed = 3
+        with fluid.unique_name.guard(), fluid.program_guard(main, startup):
+            s = L.data("s", [3, -1, 2], append_batch_size=False)
+            rnn = L.StaticRNN()
+            with rnn.step():
+                now = rnn.step_input(s)
+                before = rnn.memory(shape=[-1, 4], batch_ref=now)
+                after = L.dropout(L.fc([now, before], 4, act="tanh"), 0.5)
+                rnn.update_memory(before, after)
+                rnn.step_output(after)
+            states = rnn()
+            assert isinstance(states, fluid.Variable)
+            rows = L.transpose(states, [1, 0, 2])
+            fluid.optimizer.Dpsgd(0.5, 0.2, 8.0, 0.0).minimize(L.mean(L.square(rows)))
+        source = lower(main, startup=startup, fetches=[rows.name])
+        compiled = compile_source(source, target="reference", batch=batch)
+        stepper = Session.load(compiled.artifact(), compiled.built.engine()).model.stepper
+        found.append(stepper.run_lot({"s": feeds()["s"]}, key=KEY, draw=0)[rows.name])
+    kept = found[0] != 0
+    assert 0.3 < kept.mean() < 0.7
+    for other in found[1:]:
+        np.testing.assert_array_equal(other != 0, kept)
+        np.testing.assert_allclose(other, found[0], rtol=1e-5, atol=1e-7)
