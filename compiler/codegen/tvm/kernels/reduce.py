@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
 
 from ....ir.types import Dim, DType, Shape
 from ..expr import Index, Node, Slot, loads, walk
-from ..graph import Reduce, TensorDef
+from ..graph import Placeholder, Reduce, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, is_nan, lanes_of, sweep
 from ..lower import Lowering
-from ..tvm_api import tirx
-from .compute import Definition, cost, extent_of, free_indices, store_all, worth_threads
+from ..tvm_api import sym, tirx
+from .compute import Definition, cost, extent_guess, extent_of, free_indices, free_of_loads, store_all, worth_threads
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
+LARGEST_STRIP = 512
+LEAST_STRIP = 64
+"""Columns that a strip of sums kept in the first-level cache has at most, and at least."""
 CHEAP = 8
 """Operations of an element up to which several accumulators are worth their code."""
 
@@ -104,32 +109,103 @@ def emit_reduce(
     threads: bool,
 ) -> None:
     """Reduce for every index not in ``bound`` and store ``definitions``, which read the result as ``result``."""
+    merged = _merged(block, reduction, definitions, bound)
+    bound = {**bound, **dict.fromkeys(merged.hidden, integer(0))}
     free = free_indices(reduction.indices, bound)
     per_element = cost(reduction.body) + 1
-    shape: Shape = tuple(extent_of(i) for i in (*free, *reduction.reduced))
+    shape: Shape = tuple(extent_of(i) for i in (*free_indices(reduction.indices, {}), *reduction.reduced))
     threads = threads and worth_threads(shape, per_element)
     columns = _lanes_run_along(block, buffers, reduction, free, bound)
     with ExitStack() as loops:
         inner: dict[Node, Value] = dict(bound)
         for index in free[:-1] if columns else free:
-            extent = extent_of(index)
+            extent = merged.extent_of(index)
             inner[index] = loops.enter_context(block.loop(extent, parallel=threads and extent != 1))
             threads = threads and extent == 1
         if not columns:
-            _row(block, buffers, reduction, result, definitions, inner)
+            _row(block, buffers, reduction, result, definitions, inner, merged)
             return
         last = free[-1]
 
         def emit(offset: Value, width: int) -> None:
-            _column(block, buffers, reduction, result, definitions, {**inner, last: offset}, last, width)
+            _column(block, buffers, reduction, result, definitions, {**inner, last: offset}, last, width, merged)
 
-        extent = extent_of(last)
+        extent = merged.extent_of(last)
+        width = _strip(extent, block.host.lanes, 2 * block.host.threads if threads else 1)
+        if width:
+            strips = -(-extent_guess(extent) // width)
+            with block.loop(strips, "strip", parallel=threads) as strip:
+                at = {**inner, last: block.simplify(strip * integer(width))}
+                _strip_of_columns(block, buffers, reduction, result, definitions, at, last, width, merged)
+            return
         lanes = block.host.lanes * _registers(extent, block.host.lanes, per_element)
         if threads and isinstance(extent, int) and extent % lanes == 0:
             with block.loop(extent // lanes, "j", parallel=True) as vector:
                 emit(vector * integer(lanes), lanes)
         else:
             sweep(block, extent, lanes, emit)
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """Trailing indices whose elements lie in one line: the last of them runs over all, the ``hidden`` stay at 0."""
+
+    hidden: frozenset[Index]
+    extents: Mapping[Index, int]
+
+    def extent_of(self, index: Index) -> Dim:
+        return self.extents.get(index, extent_of(index))
+
+
+def _merged(block: Block, reduction: Reduce, definitions: Sequence[Definition], bound: Mapping[Node, Value]) -> _Merged:
+    """What may be merged among the result's indices, and among the reduced ones."""
+    hidden: set[Index] = set()
+    extents: dict[Index, int] = {}
+    values = [definition.value for definition in definitions]
+    places = [(definition.tensor.shape, definition.where) for definition in definitions]
+    places += [(read.tensor.shape, read.children) for read in loads(reduction.body, *values)]
+    for indices in (free_indices(reduction.indices, bound), reduction.reduced):
+        for count in range(len(indices), 1, -1):
+            group = indices[-count:]
+            sizes = [extent_of(index) for index in group]
+            whole = [size for size in sizes if isinstance(size, int)]
+            if len(whole) == count and _in_line(block, [reduction.body, *values], places, group, whole):
+                hidden.update(group[:-1])
+                extents[group[-1]] = prod(whole)
+                break
+    return _Merged(frozenset(hidden), extents)
+
+
+def _in_line(
+    block: Block,
+    roots: Sequence[Node],
+    places: Sequence[tuple[Shape, tuple[Node, ...]]],
+    group: Sequence[Index],
+    sizes: Sequence[int],
+) -> bool:
+    """Whether every access depends on ``group`` as on one row-major number, and nothing else depends on it."""
+    if free_of_loads(roots) & set(group):
+        return False
+    for shape, position in places:
+        if any(loads(index) for index in position):
+            if any(part in group for index in position for part in walk(index)):
+                return False
+            continue
+        every: dict[Node, Value] = {
+            node: tirx.Var(block.names.fresh("probe"), "int64") for index in position for node in _indices_of(index)
+        }
+        flat, _ = Lowering(block, {}, every).offset(Placeholder(DType.F32, shape), position)
+        steps = sym.detect_linear_equation(flat, [every[index] for index in group if index in every])
+        if not steps:
+            return False
+        step = dict(zip([index for index in group if index in every], steps, strict=False))
+        zero = integer(0)
+        unit = step.get(group[-1], zero)
+        for number, index in enumerate(group):
+            expected = unit * integer(prod(sizes[number + 1 :]))
+            if not block.analyzer.can_prove_equal(step.get(index, zero), expected):
+                return False
+    return True
 
 
 def _registers(extent: Dim, lanes: int, per_element: int) -> int:
@@ -139,6 +215,18 @@ def _registers(extent: Dim, lanes: int, per_element: int) -> int:
         return 1
     exact = [count for count in (4, 2) if extent % (count * lanes) == 0]
     return exact[0] if exact else 4 if extent >= 64 * lanes else 1
+
+
+def _strip(extent: Dim, lanes: int, parts: int) -> int:
+    """How many columns are summed side by side in memory; 0 where too few lie next to each other.
+
+    A register's width of columns takes two cache lines of every row, from a page of its own where rows are long.
+    """
+    if not isinstance(extent, int) or extent < LEAST_STRIP:
+        return 0
+    wanted = max(min(LARGEST_STRIP, extent // parts), LEAST_STRIP)
+    whole = [width for width in range(wanted, LEAST_STRIP // 2, -1) if extent % width == 0 and width % lanes == 0]
+    return whole[0] if whole else wanted // lanes * lanes
 
 
 def _lanes_run_along(
@@ -197,10 +285,11 @@ def _row(
     result: Slot,
     definitions: Sequence[Definition],
     bound: Mapping[Node, Value],
+    merged: _Merged,
 ) -> None:
     combine = Combine(block, reduction.kind, reduction.accumulate)
-    *outer, last = reduction.reduced
-    extent = extent_of(last)
+    *outer, last = (index for index in reduction.reduced if index not in merged.hidden)
+    extent = merged.extent_of(last)
     lanes = block.host.lanes * _registers(extent, block.host.lanes, cost(reduction.body))
     if isinstance(extent, int) and extent < lanes:
         lanes = 1
@@ -265,12 +354,13 @@ def _column(
     bound: Mapping[Node, Value],
     lane: Index,
     lanes: int,
+    merged: _Merged,
 ) -> None:
     combine = Combine(block, reduction.kind, reduction.accumulate)
     total = block.register(combine.dtype, lanes, "total")
     block.put(total, combine.start(lanes))
-    first, *others = reduction.reduced
-    count = block.size(extent_of(first))
+    first, *others = (index for index in reduction.reduced if index not in merged.hidden)
+    count = block.size(merged.extent_of(first))
     with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
         start = segment * integer(SEGMENT)
         partial = block.register(combine.dtype, lanes, "part")
@@ -279,7 +369,7 @@ def _column(
             part = block.simplify(tirx.min(integer(SEGMENT), count - start))
             inner: dict[Node, Value] = {**bound, first: start + loops.enter_context(block.loop(part, "r"))}
             for index in others:
-                inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
+                inner[index] = loops.enter_context(block.loop(merged.extent_of(index), "r"))
             lowering = Lowering(block, buffers, inner, lane, lanes)
             lowering.expect(reduction.body)
             value = broadcast(combine.term(lowering.scalar_or_vector(reduction.body)), lanes)
@@ -287,3 +377,56 @@ def _column(
         block.put(total, combine.join(block.get(total), block.get(partial)))
     value = block.let(block.get(total), combine.dtype)
     _finish(block, buffers, result, combine.result(value), definitions, bound, lane, lanes)
+
+
+def _strip_of_columns(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    reduction: Reduce,
+    result: Slot,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    lane: Index,
+    width: int,
+    merged: _Merged,
+) -> None:
+    """``width`` columns from ``bound[lane]`` on, row by row: what is read lies side by side."""
+    combine = Combine(block, reduction.kind, reduction.accumulate)
+    lanes, start = block.host.lanes, bound[lane]
+    left = block.simplify(tirx.min(integer(width), block.size(merged.extent_of(lane)) - start))
+    totals = block.scratch(combine.dtype, width, "totals")
+
+    def each(buffer: Buffer, value: Callable[[Value, int], Value]) -> None:
+        sweep(block, left, lanes, lambda offset, wide: block.write(buffer, offset, value(offset, wide)), "c")
+
+    def add(offset: Value, wide: int, into: Buffer, indices: Mapping[Node, Value]) -> Value:
+        lowering = Lowering(block, buffers, {**indices, lane: start + offset}, lane, wide)
+        lowering.expect(reduction.body)
+        value = broadcast(combine.term(lowering.scalar_or_vector(reduction.body)), wide)
+        return combine.join(block.read(into, offset, wide), value)
+
+    first, *others = (index for index in reduction.reduced if index not in merged.hidden)
+    count = block.size(merged.extent_of(first))
+    each(totals, lambda _, wide: combine.start(wide))
+    with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
+        row = segment * integer(SEGMENT)
+        parts = block.scratch(combine.dtype, width, "parts")
+        each(parts, lambda _, wide: combine.start(wide))
+        with ExitStack() as loops:
+            rows = block.simplify(tirx.min(integer(SEGMENT), count - row))
+            inner: dict[Node, Value] = {**bound, first: row + loops.enter_context(block.loop(rows, "r"))}
+            for index in others:
+                inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
+            each(parts, lambda offset, wide: add(offset, wide, parts, inner))
+
+        def join(offset: Value, wide: int) -> Value:
+            return combine.join(block.read(totals, offset, wide), block.read(parts, offset, wide))
+
+        each(totals, join)
+
+    def finish(offset: Value, wide: int) -> None:
+        value = block.let(block.read(totals, offset, wide), combine.dtype)
+        indices = {**bound, lane: start + offset}
+        _finish(block, buffers, result, combine.result(value), definitions, indices, lane, wide)
+
+    sweep(block, left, lanes, finish, "c")
