@@ -22,6 +22,7 @@ from .graph import TensorDef
 from .kit import TVM_NAMES, symbol_size
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
+from .streams import fuse_streams
 from .tvm_api import pipelines, relax, tirx, tvm
 
 RelaxVar: TypeAlias = Any
@@ -105,6 +106,7 @@ def signature(module: Module, function: Function) -> Signature:
 def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Signature:
     made = FunctionScope(module, function)
     schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
+    fuse_streams(schedule)
     visible = set(made.outputs)
     for group in schedule.groups:
         visible.update(group.inputs())

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ...ir.types import Dim
-from .expr import Const, Extent, Index, Load, Node, Slot, load, loads, loop_index, rewrite, slot, substitute
+from .expr import Const, Extent, Index, Load, Node, Slot, load, loads, loop_index, rewrite, slot, substitute, walk
 from .graph import (
     Compute,
     Contract,
@@ -26,11 +26,13 @@ from .graph import (
     Program,
     ProgramOutput,
     Reduce,
+    StreamTile,
     Structured,
     StructuredOutput,
     TensorDef,
 )
 from .kernels.compute import Definition, cost, extent_guess
+from .kernels.program import trips
 
 RECOMPUTE_COST = 6
 """Extra operations per element that are accepted to save storing and loading it."""
@@ -41,10 +43,11 @@ LARGEST_EXPRESSION = 400
 
 @dataclass(eq=False)
 class ComputeNest:
-    """Elements of one shape."""
+    """Elements of one shape; ``noise`` is made along with them."""
 
     indices: tuple[Node, ...]
     definitions: list[Definition]
+    noise: StreamTile | None = None
 
     @property
     def where(self) -> tuple[Node, ...]:
@@ -72,11 +75,12 @@ class ReduceNest:
 
 @dataclass(eq=False)
 class ContractNest:
-    """A matrix product and what is fused behind it."""
+    """A matrix product and what is fused behind it, with its ``noise``."""
 
     contract: Contract
     result: Slot
     definitions: list[Definition]
+    noise: StreamTile | None = None
 
     @property
     def where(self) -> tuple[Node, ...]:
@@ -164,7 +168,12 @@ def nest_operands(nest: Nest) -> list[TensorDef]:
         return list(nest.stream.whole())
     if isinstance(nest, StructuredNest):
         return nest.program.operands()
-    return [read.tensor for read in nest_reads(nest)]
+    found = [read.tensor for read in nest_reads(nest)]
+    if isinstance(nest, ComputeNest | ContractNest) and nest.noise is not None:
+        made = nest.noise.made
+        found = [tensor for tensor in found if tensor is not made]
+        found += [nest.noise.stream.key, nest.noise.stream.draw]
+    return found
 
 
 @dataclass(eq=False)
@@ -233,6 +242,18 @@ def _behind_views(tensor: TensorDef) -> TensorDef:
     return tensor
 
 
+def _packs(contract: Contract, left: Load) -> bool:
+    """Whether the left operand may be computed while it is packed: its rows, and what they are made of, lie along
+    the lanes.  It is then computed once per element, as the right one is."""
+    if contract.batch or left.children[-1] is not contract.row:
+        return False
+    made = left.tensor
+    if not isinstance(made, Compute) or is_view(made):
+        return False
+    lane = made.indices[-1]
+    return all(read.children[-1:] == (lane,) or lane not in walk(read) for read in loads(made.body))
+
+
 def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[TensorDef]:
     stored = {tensor for tensor in needed if not isinstance(tensor, Compute)} | required
     # How often an element would be computed if the tensor were inlined.
@@ -245,7 +266,11 @@ def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set
         repeated = 1.0 if tensor in stored else uses[tensor]
         match tensor:
             case Contract():
-                stored.add(_behind_views(tensor.left.tensor))
+                assert isinstance(tensor.left, Load)
+                if _packs(tensor, tensor.left):
+                    uses[tensor.left.tensor] += 1.0
+                else:
+                    stored.add(_behind_views(tensor.left.tensor))
                 domain = _size(i.extent or 1 for i in (*tensor.batch, *tensor.inner, *tensor.columns))
                 for read in loads(tensor.right):
                     uses[read.tensor] += max(domain / _size(read.tensor.shape), 1.0)
@@ -257,8 +282,9 @@ def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set
                 for read in tensor.reads():
                     uses[read.tensor] += repeated * max(_size(tensor.shape) / _size(read.tensor.shape), 1.0)
             case ProgramOutput():
-                for read in tensor.reads():
-                    uses[read.tensor] += 4.0
+                for read, times in trips(tensor.program):
+                    # Explicit loops are scalar code.
+                    uses[read.tensor] += 2 * max(times / _size(read.tensor.shape), 1.0)
             case Keystream() | StructuredOutput():
                 stored.update(tensor.whole())
             case _:
@@ -283,11 +309,10 @@ class _Expansion:
                     body=self._node(tensor.body), name=tensor.name,
                 )  # fmt: skip
             case Contract():
-                left = self._node(tensor.left)
-                assert isinstance(left, Load)
                 return Contract(
                     tensor.dtype, tensor.shape, tensor.batch, row=tensor.row, columns=tensor.columns,
-                    inner=tensor.inner, left=left, right=self._node(tensor.right), where=tensor.where, name=tensor.name,
+                    inner=tensor.inner, left=self._node(tensor.left), right=self._node(tensor.right),
+                    where=tensor.where, name=tensor.name,
                 )  # fmt: skip
             case ProgramOutput():
                 tensor.program.rewrite(self._node)

@@ -91,15 +91,16 @@ class Contract(TensorDef):
     """A matrix product: ``self[where] = sum over inner of left * right``.
 
     ``left`` depends on (batch, row, inner), ``right`` on (batch, inner, columns); ``where`` gives the element's
-    indices in terms of (batch, row, columns).  ``left`` is a plain load.  ``right`` may be any expression: it is
-    evaluated once per element, while it is packed, with the last of ``columns`` along the lanes.
+    indices in terms of (batch, row, columns).  Both may be expressions, evaluated once per element while they are
+    packed: ``right`` with the last of ``columns`` along the lanes, ``left`` (a plain load where the rules make it)
+    with the rows.
     """
 
     batch: tuple[Index, ...] = ()
     row: Index = field(kw_only=True)
     columns: tuple[Index, ...] = field(kw_only=True)
     inner: tuple[Index, ...] = field(kw_only=True)
-    left: Load = field(kw_only=True)
+    left: Node = field(kw_only=True)
     right: Node = field(kw_only=True)
     where: tuple[Node, ...] = field(kw_only=True)
 
@@ -222,6 +223,18 @@ class Keystream(TensorDef):
 
     def operands(self) -> Iterator[TensorDef]:
         yield from dict.fromkeys(self.whole())
+
+
+@dataclass(eq=False)
+class StreamTile:
+    """Normals of a stream made where they are used, a few whole groups at a time.
+
+    ``made[i]`` is number ``first + i`` of the stream, for the elements that a task of the nest is about to store.
+    """
+
+    stream: Keystream
+    made: Placeholder
+    first: Index
 
 
 @dataclass(eq=False)

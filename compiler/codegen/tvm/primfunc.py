@@ -23,6 +23,7 @@ from .graph import Placeholder, TensorDef
 from .kernels.chacha import emit_keystream, first_nonce_word
 from .kernels.compute import emit_compute, worth_threads
 from .kernels.contract import emit_contract
+from .kernels.noisy import emit_noisy_compute
 from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
 from .kernels.structured import emit_structured
@@ -146,12 +147,14 @@ def _emit_nest(
     block: Block, buffers: dict[TensorDef, Buffer], nest: Nest, bound: Mapping[Node, Value], threads: bool
 ) -> None:
     match nest:
+        case ComputeNest() if nest.noise is not None:
+            emit_noisy_compute(block, buffers, nest.indices, nest.definitions, nest.noise, threads)
         case ComputeNest():
             emit_compute(block, buffers, nest.indices, nest.definitions, bound, threads)
         case ReduceNest():
             emit_reduce(block, buffers, nest.reduction, nest.result, nest.definitions, bound, threads)
         case ContractNest():
-            emit_contract(block, buffers, nest.contract, nest.result, nest.definitions, bound, threads)
+            emit_contract(block, buffers, nest.contract, nest.result, nest.definitions, bound, threads, nest.noise)
         case ProgramNest():
             emit_program(block, buffers, nest.program, bound, threads)
         case KeystreamNest():

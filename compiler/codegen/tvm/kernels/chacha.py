@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from ....ir.types import DType
-from ..graph import Keystream, TensorDef
+from ..graph import Keystream, StreamTile, TensorDef
 from ..kit import Block, Buffer, Value, broadcast, const, convert, integer, reinterpret, sweep, wrapping
 from ..tvm_api import tirx
 from ..vmath import log_of_fraction, sine_cosine, split
@@ -42,6 +42,29 @@ def emit_keystream(
     _Stream(block, buffers, stream, nonce).emit(count, threads)
 
 
+def emit_stream_tile(
+    block: Block,
+    buffers: Mapping[TensorDef, Buffer],
+    tile: StreamTile,
+    start: Value,
+    count: Value,
+    most: int,
+    wanted: Value,
+) -> tuple[Buffer, Value]:
+    """Make the normals numbered from ``start``, ``count`` of them, at most ``most``, in workspace, if ``wanted``.
+
+    Returns the buffer and the number of the first normal in it: whole groups are made.
+    """
+    size = integer(NORMALS_PER_GROUP)
+    first = block.simplify(tirx.floordiv(start, size))
+    groups = block.simplify(tirx.floordiv(start + count + size - integer(1), size) - first)
+    target = block.workspace(F32, (-(-most // NORMALS_PER_GROUP) + 1) * NORMALS_PER_GROUP, "normals")
+    stream = _Stream(block, buffers, tile.stream, integer(first_nonce_word(tile.stream)))
+    with block.when(wanted), block.loop(groups, "group") as group:
+        stream.group(first + group, target, group * size)
+    return target, block.simplify(first * size)
+
+
 class _Stream:
     def __init__(self, block: Block, buffers: Mapping[TensorDef, Buffer], stream: Keystream, nonce: Value) -> None:
         self.block = block
@@ -59,14 +82,7 @@ class _Stream:
         few = isinstance(groups, tirx.IntImm) and int(groups.value) < PARALLEL_GROUPS
         with block.loop(groups, "group", parallel=threads and not few) as group:
             made = block.scratch(self.stream.dtype, per_group, "made")
-            with block.loop(GROUP_BLOCKS // self.lanes, "half") as half:
-                first = block.simplify(half * integer(self.lanes))
-                words = self._words(convert(U32, group * integer(GROUP_BLOCKS) + first))
-                if normals:
-                    self._store_normals(made, words, first)
-                else:
-                    for number, word in enumerate(words):
-                        block.write(made, first * integer(16) + integer(number), word, stride=16)
+            self.group(group, made, integer(0))
             start = block.simplify(group * integer(per_group))
             rest = block.simplify(tirx.min(integer(per_group), count - start))
             target = self.buffers[self.stream]
@@ -74,6 +90,18 @@ class _Stream:
                 block, rest, block.host.lanes,
                 lambda offset, width: block.write(target, start + offset, block.read(made, offset, width)),
             )  # fmt: skip
+
+    def group(self, number: Value, made: Buffer, start: Value) -> None:
+        """Group ``number`` of 16 blocks, to ``made`` from ``start`` on."""
+        block = self.block
+        with block.loop(GROUP_BLOCKS // self.lanes, "half") as half:
+            first = block.simplify(half * integer(self.lanes))
+            words = self._words(convert(U32, number * integer(GROUP_BLOCKS) + first))
+            if self.stream.dtype is F32:
+                self._store_normals(made, words, start + first)
+            else:
+                for place, word in enumerate(words):
+                    block.write(made, start + first * integer(16) + integer(place), word, stride=16)
 
     def _words(self, first_block: Value) -> list[Value]:
         """The 16 words of ``lanes`` blocks counted from ``first_block`` (a u32 scalar): one vector per word."""

@@ -90,6 +90,11 @@ def _free_indices(roots: Sequence[Node], stop: set[Node]) -> set[Node]:
     return found
 
 
+def free_of_loads(roots: Sequence[Node]) -> set[Node]:
+    """Index variables that values depend on otherwise than through the elements they read."""
+    return _free_indices(roots, set(loads(*roots)))
+
+
 def emit_compute(
     block: Block,
     buffers: Mapping[TensorDef, Buffer],

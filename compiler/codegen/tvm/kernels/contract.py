@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from ....ir.types import Dim, DType, numel
-from ..expr import Index, Node, Slot
-from ..graph import Contract, TensorDef
+from ..expr import Index, Load, Node, Slot
+from ..graph import Contract, StreamTile, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import sym, tirx, tvm
+from .chacha import emit_stream_tile
 from .compute import Definition, extent_guess, extent_of, store_all
 from .reduce import contiguous
 
@@ -26,6 +27,8 @@ INNER_BLOCK = 512
 """Longest inner extent of one pass: a panel of 16 float32 columns then takes 32 KB, the size of an L1 cache."""
 
 ROWS_PER_TASK = 96
+NOISE_PER_TASK = 1 << 15
+"""Normals that a task makes before it multiplies: they wait in the second-level cache."""
 SERIAL_FLOPS = 2e6
 
 
@@ -71,6 +74,7 @@ def emit_contract(
     definitions: Sequence[Definition],
     bound: Mapping[Node, Value],
     threads: bool,
+    noise: StreamTile | None = None,
 ) -> None:
     """Compute a product and store ``definitions``, which read an element of it as ``result``."""
     flops = 2.0
@@ -85,7 +89,7 @@ def emit_contract(
             extent = extent_of(index)
             inner[index] = loops.enter_context(block.loop(extent, "b", parallel=batch_threads and extent != 1))
             batch_threads = batch_threads and extent == 1
-        kernel = _Product(block, buffers, contract, result, definitions, inner, threads and not over_batch)
+        kernel = _Product(block, buffers, contract, result, definitions, inner, threads and not over_batch, noise)
         kernel.emit()
 
 
@@ -108,9 +112,11 @@ class _Product:
         definitions: Sequence[Definition],
         bound: Mapping[Node, Value],
         threads: bool,
+        noise: StreamTile | None,
     ) -> None:
         self.block = block
         self.buffers = buffers
+        self.noise = noise
         self.contract = contract
         self.result = result
         self.definitions = definitions
@@ -128,7 +134,8 @@ class _Product:
         if len(contract.inner) > 1 and runs > contiguous(block, contract.right, contract.columns[-1], bound):
             # Packed along the inner index, run by run: not to be cut.
             self.tiling = replace(self.tiling, depth=self.k, parts=1, unroll=1)
-        self.packed_rows = self._left_offsets(integer(0)) is None
+        self.computed_rows = not isinstance(contract.left, Load)
+        self.packed_rows = not self.computed_rows and self._left_offsets(integer(0)) is None
 
     # Sizes --------------------------------------------------------------------------------------------
     def emit(self) -> None:
@@ -161,15 +168,41 @@ class _Product:
             per_task = max(1, ROWS_PER_TASK // tile.rows)
             if isinstance(self.m, int) and self.threads:
                 per_task = max(1, min(per_task, -(-self.m // tile.rows) // (2 * block.host.threads)))
+            if self.noise is not None:
+                per_task = self._rows_with_noise(per_task)
             tasks = block.simplify(_ceil(self.row_tiles, per_task))
-            with (
-                block.loop(tasks, "task", parallel=self.threads) as task,
-                block.loop(panels, "panel") as panel,
-                block.loop(tirx.min(integer(per_task), self.row_tiles - task * integer(per_task)), "strip") as strip,
-            ):
-                tile_row = block.simplify(task * integer(per_task) + strip)
-                last = block.simplify(tirx.EQ(part, parts - integer(1)))
-                self._tile(tile_row, panel, part, first, length, last, panels, strips)
+            last = block.simplify(tirx.EQ(part, parts - integer(1)))
+            with block.loop(tasks, "task", parallel=self.threads) as task:
+                first_tile = block.simplify(task * integer(per_task))
+                if self.computed_rows:
+                    self._compute_rows(first_tile, per_task, first, length)
+                if self.noise is not None:
+                    self._make_noise(self.noise, first_tile, per_task, last)
+                with (
+                    block.loop(panels, "panel") as panel,
+                    block.loop(tirx.min(integer(per_task), self.row_tiles - first_tile), "strip") as strip,
+                ):
+                    tile_row = block.simplify(first_tile + strip)
+                    self._tile(tile_row, panel, part, first, length, last, panels, strips)
+
+    # Noise --------------------------------------------------------------------------------------------
+    def _rows_with_noise(self, per_task: int) -> int:
+        """How many strips of rows a task takes, so that their normals stay in the second-level cache."""
+        assert isinstance(self.n, int)
+        return max(1, min(per_task, NOISE_PER_TASK // (self.n * self.tiling.rows)))
+
+    def _make_noise(self, noise: StreamTile, first_tile: Value, per_task: int, last: Value) -> None:
+        """The normals of a task's rows, which are stored with the last part."""
+        assert isinstance(self.n, int)
+        block, rows = self.block, per_task * self.tiling.rows
+        start = block.simplify(first_tile * integer(self.tiling.rows))
+        count = block.simplify(tirx.min(integer(rows), block.size(self.m) - start))
+        columns = integer(self.n)
+        made, number = emit_stream_tile(
+            block, self.buffers, noise, start * columns, count * columns, rows * self.n, last
+        )
+        self.buffers = {**self.buffers, noise.made: made}
+        self.bound = {**self.bound, noise.first: number}
 
     # Packing ------------------------------------------------------------------------------------------
     def _column_of(self, panel: Value) -> tuple[dict[Node, Value], Value]:
@@ -268,6 +301,25 @@ class _Product:
             block.write(strips, tile_row * strip_size + k * integer(tile.rows) + row, value)
         return strips
 
+    def _compute_rows(self, first_tile: Value, per_task: int, first: Value, length: Value) -> None:
+        """A task's rows of a left operand that is an expression: ``[k][row]``."""
+        block, height = self.block, per_task * self.tiling.rows
+        self.rows = block.workspace(self.dtype, block.size(self.tiling.depth) * integer(height), "rows")
+        self.first_row = block.simplify(first_tile * integer(self.tiling.rows))
+        self.row_step = integer(height)
+        count = block.simplify(tirx.min(self.row_step, block.size(self.m) - self.first_row))
+        with block.loop(length, "k") as k:
+            inner = self._unravel(self.contract.inner, first + k)
+
+            def emit(offset: Value, width: int) -> None:
+                indices = {**self.bound, **inner, self.contract.row: self.first_row + offset}
+                lowering = Lowering(block, self.buffers, indices, self.contract.row, width)
+                lowering.expect(self.contract.left)
+                value = self._widen(lowering.vector(self.contract.left))
+                block.write(self.rows, k * self.row_step + offset, value)
+
+            sweep(block, count, self.tiling.lanes, emit, "row")
+
     # The tile -----------------------------------------------------------------------------------------
     def _row(self, tile_row: Value, row: Value) -> Value:
         """Row number within the product; rows past the end repeat the last one and are not stored."""
@@ -285,6 +337,7 @@ class _Product:
             self.block.analyzer.bind(k, _span(self.block.size(self.k)))
             indices = {**self.bound, **self._unravel(contract.inner, k), contract.row: row}
         read = contract.left
+        assert isinstance(read, Load)
         flat, _ = Lowering(self.block, self.buffers, indices).offset(read.tensor, read.children)
         if flat is None:
             return None
@@ -349,11 +402,15 @@ class _Product:
         if strips is not None:
             strip_size = block.simplify(block.size(tile.depth) * integer(tile.rows))
             return strips, block.simplify(tile_row * strip_size + integer(number)), integer(tile.rows)
+        if self.computed_rows:
+            return self.rows, block.simplify(self._row(tile_row, row) - self.first_row), self.row_step
         line = self._left_offsets(self._row(tile_row, row))
+        left = self.contract.left
         assert line is not None
+        assert isinstance(left, Load)
         start, stride = line
         offset = block.let(block.simplify(start + first * stride), DType.I64, "row")
-        return self.buffers[self.contract.left.tensor], offset, stride
+        return self.buffers[left.tensor], offset, stride
 
     def _add_partial(self, tile_buffer: Buffer, corner: Value, part: Value, last: Value) -> None:
         """Add what earlier passes left, and leave the sum for the next one."""

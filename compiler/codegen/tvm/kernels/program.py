@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ....ir.types import DType, static_shape
-from ..expr import Node
+from ..expr import Load, Node, loads
 from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, TensorDef, When
 from ..kit import Block, Buffer, Value
 from ..lower import Lowering
@@ -13,6 +13,9 @@ from ..tvm_api import tirx
 from .compute import extent_guess, work
 
 STACK_BYTES = 16 * 1024
+
+FEW_TRIPS = 4
+"""Trips that a loop of computed length is assumed to make."""
 
 PARALLEL_ELEMENTS = 4096
 """Elements of the largest output, or innermost iterations, from which parallel loops are run on several threads."""
@@ -36,6 +39,30 @@ def _iterations(statements: tuple[Statement, ...]) -> int:
         elif isinstance(statement, When):
             found = max(found, _iterations(statement.then), _iterations(statement.otherwise))
     return found
+
+
+def trips(program: Program) -> list[tuple[Load, float]]:
+    """The reads of what the program does not make itself, each with how often it runs."""
+    found: list[tuple[Load, float]] = []
+
+    def visit(statements: tuple[Statement, ...], times: float) -> None:
+        for statement in statements:
+            match statement:
+                case Store():
+                    found.extend((read, times) for read in loads(statement.value, *statement.indices))
+                case Loop():
+                    found.extend((read, times) for read in loads(statement.extent))
+                    extent = statement.index.extent
+                    visit(statement.body, times * (FEW_TRIPS if extent is None else extent_guess(extent)))
+                case When():
+                    found.extend((read, times) for read in loads(statement.condition))
+                    visit(statement.then + statement.otherwise, times)
+                case Allocate():
+                    pass
+
+    visit(program.statements, 1.0)
+    outer = set(program.reads())
+    return [(read, times) for read, times in found if read in outer]
 
 
 class _Emission:
