@@ -90,8 +90,8 @@ def _pairs(blocks: Sequence[Factors]) -> int:
 
 
 def lookup_cost(block: Factors) -> Cost:
-    """The direct form of a lookup: cotangents are added up by id, each id compared with all others."""
-    flops = block.tokens**2 * block.columns + 2 * block.tokens * block.columns
+    """The direct form of a lookup: every id is compared with all others, then cotangents are added up by id."""
+    flops = block.tokens**2 + 6 * block.tokens * block.columns
     memory = 3 * 4 * block.tokens * block.columns
     return Cost("direct", flops, memory, flops / F64_DIRECT + memory / MEMORY)
 
