@@ -333,29 +333,7 @@ class Conv2dExampleFilterGrad(Convolution):
         return default_kind(self, kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
-        """One product per example and group: cotangents [O, pixels] times windows [C * KH * KW, pixels]."""
-        n = ct.shape[0]
-        o, per_group, kh, kw = static_shape(self.w_shape)
-        oh, ow = static_shape(self.ct.tensor.shape[2:])
-        filters, taps, pixels = o // self.groups, per_group * kh * kw, oh * ow
-
-        def window(i: Index, g: Index, tap: Index, pixel: Index) -> Scalar:
-            k, p = t.cast(tap, DType.I64), t.cast(pixel, DType.I64)
-            channel = t.cast(g, DType.I64) * per_group + k // (kh * kw)
-            return _seen(t, x, self, (i, channel, p // ow, p % ow), (k // kw % kh, k % kw))
-
-        def cotangent(i: Index, g: Index, f: Index, pixel: Index) -> Scalar:
-            p = t.cast(pixel, DType.I64)
-            return ct[i, t.cast(g, DType.I64) * filters + t.cast(f, DType.I64), p // ow, p % ow]
-
-        def element(i: Index, f: Index, c: Index, row: Index, column: Index) -> Scalar:
-            k, tap = t.cast(f, DType.I64), (t.cast(c, DType.I64) * kh + t.cast(row, DType.I64)) * kw
-            return products[i, k // filters, k % filters, tap + t.cast(column, DType.I64)]
-
-        windows = t.compute((n, self.groups, taps, pixels), x.dtype, window)
-        cts = t.compute((n, self.groups, filters, pixels), x.dtype, cotangent)
-        products = t.matmul(cts, windows, False, True)
-        return t.compute((n, *self.w_shape), x.dtype, element)
+        return t.conv2d_example_filter_grad(x, ct, self.w_shape, self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,6 +151,9 @@ class TvmEmitter(Protocol):
 
     def conv2d_input_grad(self, w: Tensor, ct: Tensor, x_shape: Shape, geometry: ConvGeometry) -> Tensor: ...
     def conv2d_filter_grad(self, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor: ...
+    def conv2d_example_filter_grad(self, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
+        """The filter gradient of every example, ``[N, *w_shape]``."""
+        ...
 
     def loops(
         self,

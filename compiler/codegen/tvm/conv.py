@@ -56,6 +56,28 @@ def input_grad(t: Emitter, w: Tensor, ct: Tensor, x_shape: Shape, geometry: Conv
 
 def filter_grad(t: Emitter, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
     """The cotangent of ``w``: one product per example, added up."""
+    kh, kw = static_shape(w_shape)[2:]
+    partial = _products(t, x, ct, w_shape, geometry)
+
+    def term(o: Expr, c: Expr, i: Expr, j: Expr, r: Expr) -> Expr:
+        return partial[r, o, (c * kh + i) * kw + j]
+
+    return t.reduce("sum", w_shape, (x.shape[0],), term, ct.dtype)
+
+
+def example_filter_grad(t: Emitter, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
+    """The cotangent of ``w`` of every example, [N, *w_shape]."""
+    kh, kw = static_shape(w_shape)[2:]
+    partial = _products(t, x, ct, w_shape, geometry)
+
+    def element(n: Expr, o: Expr, c: Expr, i: Expr, j: Expr) -> Expr:
+        return partial[n, o, (c * kh + i) * kw + j]
+
+    return t.compute((x.shape[0], *w_shape), ct.dtype, element)
+
+
+def _products(t: Emitter, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
+    """Cotangents times windows, example by example: [N, O, C / groups * KH * KW]."""
     outputs, inputs, kh, kw = static_shape(w_shape)
     groups = geometry.groups
     per_group, window = outputs // groups, inputs * kh * kw
@@ -71,17 +93,11 @@ def filter_grad(t: Emitter, x: Tensor, ct: Tensor, w_shape: Shape, geometry: Con
     right = padded[expr(n), expr(channel), expr(y), expr(z)]
     zero = const(0, DType.I64)
     where = (n, g * per_group + (row if per_group != 1 else zero), q if window != 1 else zero)
-    partial = t.define(
-        Contract(
-            ct.dtype, (x.shape[0], outputs, window), _loops(n, g), row=row, columns=(q,), inner=(oh, ow),
-            left=cast("Load", left), right=cast("Node", right), where=where,
-        )
+    product = Contract(
+        ct.dtype, (x.shape[0], outputs, window), _loops(n, g), row=row, columns=(q,), inner=(oh, ow),
+        left=cast("Load", left), right=cast("Node", right), where=where,
     )  # fmt: skip
-
-    def term(o: Expr, c: Expr, i: Expr, j: Expr, r: Expr) -> Expr:
-        return partial[r, o, (c * kh + i) * kw + j]
-
-    return t.reduce("sum", w_shape, (x.shape[0],), term, ct.dtype)
+    return cast("Tensor", t.define(product))
 
 
 def _correlate(

@@ -251,6 +251,9 @@ class Emitter:
     def conv2d_filter_grad(self, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
         return conv.filter_grad(self, x, ct, w_shape, geometry)
 
+    def conv2d_example_filter_grad(self, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvGeometry) -> Tensor:
+        return conv.example_filter_grad(self, x, ct, w_shape, geometry)
+
     def loops(self, outputs: Sequence[tuple[Shape, DType]], body: Callable[..., None]) -> tuple[Tensor, ...]:
         program = Program()
         made = tuple(self.define(ProgramOutput(dtype, shape, program=program)) for shape, dtype in outputs)
