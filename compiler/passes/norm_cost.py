@@ -17,12 +17,15 @@ Rule = Literal["outer", "gram", "direct", "sum", "materialised", "mapped"]
 example, added up and squared, nothing stored.  ``sum``: of a parameter that is broadcast.  ``materialised``: one
 gradient per example is stored.  ``mapped``: the same, by the op's vjp on one example at a time."""
 
-# Measured on the cpu target, two threads, for matrices of 64 … 1024 rows and 16 … 256 tokens.
-F32_PRODUCT = 50e9  # flop/s of single-precision products over the whole batch
-F32_SMALL = 25e9  # flop/s of one single-precision product per example
-F64_GRAM = 6e9  # flop/s of float64 Gram matrices
-F64_DIRECT = 4e9  # flop/s of the direct form
+# From kernels of the cpu target, 32 examples, 16 … 256 tokens, matrices of 64 … 1024 rows: on two loaded cores they ran
+# at 20, 26, 12 and 8 Gflop/s in this order.  Only ratios count.
+F32_PRODUCT = 40e9  # flop/s of single-precision products over the batch, rows scaled and selected first
+F32_SMALL = 50e9  # flop/s of one single-precision product per example
+F64_GRAM = 25e9  # flop/s of float64 Gram matrices
+F64_DIRECT = 18e9  # flop/s of the direct form
 MEMORY = 8e9  # byte/s
+CACHED = 20e9  # byte/s of gradients that the last-level cache holds for a few dozen examples
+CACHED_LIMIT = 256 << 10  # their bytes per example
 STORED_LIMIT = 1 << 20
 """Bytes per example above which gradients are materialised only where there is no other way."""
 MAPPED = 20.0  # how much slower the vjp of one example at a time is
@@ -63,7 +66,7 @@ def factor_costs(blocks: Sequence[Factors]) -> dict[Rule, Cost]:
     vectors = 4 * groups * (dense * d + tokens * p)
     # The book-keeping product; a lookup's adds one row per token.
     product = 2 * groups * (dense * d * p + (tokens - dense) * p)
-    product_seconds = product / F32_PRODUCT + 2 * vectors / MEMORY
+    product_seconds = product / F32_PRODUCT + 4 * vectors / MEMORY
     if tokens == dense == groups == 1:
         flops = 2 * (d + p)
         return {"outer": Cost("outer", flops + product, 3 * vectors, flops / F64_GRAM + product_seconds)}
@@ -75,7 +78,7 @@ def factor_costs(blocks: Sequence[Factors]) -> dict[Rule, Cost]:
         seconds = product / F64_DIRECT + vectors / MEMORY + product_seconds
         found["direct"] = Cost("direct", 2 * product, 3 * vectors, seconds)
         stored = 4 * groups * d * p
-        seconds = product / F32_SMALL + (vectors + 3 * stored) / MEMORY
+        seconds = product / F32_SMALL + vectors / MEMORY + 3 * stored / _rate(stored)
         found["materialised"] = Cost("materialised", product + stored, vectors + 3 * stored, seconds, stored)
     return found
 
@@ -97,16 +100,20 @@ def lookup_cost(block: Factors) -> Cost:
 
 
 def sum_cost(size: int) -> Cost:
-    """A parameter that is added to ``size`` elements of an example, by its norm rule."""
-    return Cost("sum", 4 * size, 3 * 4 * size, 3 * 4 * size / MEMORY)
+    """A parameter that is added to ``size`` elements of an example, by its norm rule: norm and sum read them."""
+    return Cost("sum", 4 * size, 2 * 4 * size, 2 * 4 * size / MEMORY)
 
 
 def stored_cost(size: int, parameter: int, mapped: bool) -> Cost:
     """Gradients of ``parameter`` elements each, stored, from ``size`` elements of cotangents."""
     stored = 4 * parameter
     flops, memory = size + 4 * parameter, 4 * size + 3 * stored
-    seconds = memory / MEMORY
+    seconds = 4 * size / MEMORY + 3 * stored / _rate(stored)
     return Cost("mapped" if mapped else "materialised", flops, memory, MAPPED * seconds if mapped else seconds, stored)
+
+
+def _rate(stored: int) -> float:
+    return CACHED if stored <= CACHED_LIMIT else MEMORY
 
 
 def described(cost: Cost) -> str:
