@@ -58,8 +58,8 @@ def conv() -> Any:
 
 def wide_conv() -> Any:
     """Wide enough for norms by Gram matrices of windows, group by group."""
-    x = layers.data("x", [32, 4, 4])
-    hidden = layers.conv2d(x, 256, 3, padding=1, groups=2, act="relu")
+    x = layers.data("x", [64, 4, 4])
+    hidden = layers.conv2d(x, 512, 3, padding=1, groups=2, act="relu")
     return layers.mean(layers.fc(layers.conv2d(hidden, 256, 3, groups=2, act="relu"), 1))
 
 
@@ -189,7 +189,7 @@ def test_forged_windows_of_a_convolution_are_refused() -> None:
     for old, new in (
         ("conv.patches(%x) {pads=(1, 1, 1, 1), groups=2", "conv.patches(%x) {pads=(1, 1, 0, 0), groups=2"),
         ("conv.patches(%conv2d_0.tmp_2)", "conv.patches(%conv2d_0.tmp_0)"),
-        ("w_shape=(256, 16, 3, 3)}", "w_shape=(256, 16, 3, 1)}"),
+        ("w_shape=(512, 32, 3, 3)}", "w_shape=(512, 32, 3, 1)}"),
     ):
         found = verify(Forgery(("private",), old, new, "3b.iii", "").of(wide)).contradiction
         assert found is not None, new
