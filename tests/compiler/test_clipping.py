@@ -94,7 +94,7 @@ def by_quantile(state: Arrays, gradients: list[Arrays]) -> Step:
     for gradient, length in zip(gradients, norms, strict=True):
         for name in sums:
             sums[name] += gradient[name] * min(1.0, bound / length)
-    sigma = (SIGMA**-2 - (2 * 0.8) ** -2) ** -0.5
+    sigma: float = (SIGMA**-2 - (2 * 0.8) ** -2) ** -0.5
     return Step(sums, dict.fromkeys(sums, sigma * bound), sum(0.5 if n <= bound else -0.5 for n in norms))
 
 
