@@ -53,10 +53,10 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        pairs: pairs of neighbouring lots.
+        pairs: most pairs of neighbouring lots.
         values: noise values wanted of every tensor.
         draws: most noise draws, whatever the tensors' sizes.
-        seconds: most seconds of one measurement of noise.
+        seconds: after so many, a measurement of pairs or of noise ends with a smaller number of them.
         trials: releases with, and as many without the canary.
         alpha: false alarm rate of every test of the noise.
     """
@@ -71,4 +71,4 @@ class Effort:
 
 QUICK = Effort(pairs=100, values=100_000, draws=2_000, seconds=5.0, trials=2_000)
 FULL = Effort(pairs=500, values=1_000_000, draws=50_000, seconds=120.0, trials=20_000)
-FOR_MUTANTS = Effort(pairs=20, values=20_000, draws=500, seconds=2.0, trials=1_000)
+FOR_MUTANTS = Effort(pairs=24, values=20_000, draws=500, seconds=2.0, trials=1_000)

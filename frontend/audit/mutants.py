@@ -51,21 +51,25 @@ class Broken:
         }
 
 
-class NoNoise(Broken):
+class BrokenNoise(Broken):
+    """A mechanism whose sums are sound: its noise is looked at first, which is quicker."""
+
+
+class NoNoise(BrokenNoise):
     """no noise"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
         return self.with_noise_times(super().release(sums, key, draw, base), 0.0, key, draw)
 
 
-class HalfNoise(Broken):
+class HalfNoise(BrokenNoise):
     """half the noise"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
         return self.with_noise_times(super().release(sums, key, draw, base), 0.5, key, draw)
 
 
-class QuietEmptyLot(Broken):
+class QuietEmptyLot(BrokenNoise):
     """no noise on an empty lot"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
@@ -74,7 +78,7 @@ class QuietEmptyLot(Broken):
         return self.with_noise_times(written, 0.0, key, draw) if empty else written
 
 
-class QuietFullLot(Broken):
+class QuietFullLot(BrokenNoise):
     """half the noise on a lot that is not empty"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
@@ -83,14 +87,14 @@ class QuietFullLot(Broken):
         return written if empty else self.with_noise_times(written, 0.5, key, draw)
 
 
-class ReusedKey(Broken):
+class ReusedKey(BrokenNoise):
     """one key for all steps"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
         return super().release(sums, bytes(32), draw, base)
 
 
-class ScalarNoise(Broken):
+class ScalarNoise(BrokenNoise):
     """one noise value for a whole tensor"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
@@ -101,7 +105,7 @@ class ScalarNoise(Broken):
         }
 
 
-class SharedStream(Broken):
+class SharedStream(BrokenNoise):
     """the same noise in all tensors"""
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
@@ -221,7 +225,6 @@ def applies(mutant: type[Broken], mechanism: Mechanism, measured: int) -> str:
         return "there is one tensor"
     if mutant is ScalarNoise and max(sizes, default=0) < 2:
         return "every tensor has one entry"
-    of_noise = (NoNoise, HalfNoise, QuietEmptyLot, QuietFullLot, ReusedKey, ScalarNoise, SharedStream)
-    if mutant in of_noise and not measured:
+    if issubclass(mutant, BrokenNoise) and not measured:
         return "the optimizer hides its noise"
     return ""

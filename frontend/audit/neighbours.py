@@ -7,6 +7,7 @@ Two lots differ in one bit of the mask; everything else, feeds of the masked row
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -55,7 +56,11 @@ def _pairs(mechanism: Mechanism, rows: Rows, effort: Effort, random: np.random.G
     worst = ""
     feeds: Arrays = {}
     nobody = zeros_like(mechanism)
+    end, done = time.monotonic() + effort.seconds, 0
     for number in range(effort.pairs):
+        if number >= len(FACTORS) and time.monotonic() > end:
+            break
+        done = number + 1
         if number % 8 == 0:
             feeds = rows.draw()
         factor = FACTORS[number % len(FACTORS)]
@@ -91,12 +96,12 @@ def _pairs(mechanism: Mechanism, rows: Rows, effort: Effort, random: np.random.G
         return
     yield judged(
         name,
-        f"{largest:.7g} C at most, {effort.pairs} pairs, {clipped} at the bound",
+        f"{largest:.7g} C at most, {done} pairs, {clipped} at the bound",
         text,
         largest <= bound,
         largest=largest,
         bound=bound,
-        pairs=effort.pairs,
+        pairs=done,
         at_bound=clipped,
         worst_factor=worst,
     )

@@ -15,7 +15,7 @@ from ...runtime.keystream import fresh_key
 from .canary import canary_check
 from .checks import FOR_MUTANTS, Check, Effort, judged, unmeasured
 from .mechanism import Compiled, Mechanism, audited_spec, zeros_like
-from .mutants import MUTANTS, Broken, applies, name_of
+from .mutants import MUTANTS, Broken, BrokenNoise, applies, name_of
 from .neighbours import UPDATE_ERROR, difference, neighbour_checks
 from .noise import noise_checks, probe, responses
 from .rows import Rows
@@ -135,13 +135,16 @@ def audit(
     return AuditReport(artifact.sha256(), effort, tuple(checks), tuple(mutants), given is not None)
 
 
-def checks_of(mechanism: Mechanism, rows: Rows, effort: Effort) -> Iterator[Check]:
-    """All checks, each when it is done."""
+def checks_of(mechanism: Mechanism, rows: Rows, effort: Effort, *, sums_last: bool = False) -> Iterator[Check]:
+    """All checks, each when it is done; ``sums_last`` begins with the noise."""
     random = np.random.default_rng(SEED)
-    yield from neighbour_checks(mechanism, rows, effort, random)
+    if not sums_last:
+        yield from neighbour_checks(mechanism, rows, effort, random)
     found = responses(mechanism, random)
     yield from noise_checks(mechanism, found, effort, random)
     yield from canary_check(mechanism, rows, found, effort, random)
+    if sums_last:
+        yield from neighbour_checks(mechanism, rows, effort, random)
 
 
 def _certified(artifact: Artifact) -> Check:
@@ -176,4 +179,5 @@ def _as_written(mechanism: Mechanism, oracle: Mechanism) -> Check:
 
 def killed_by(mutant: Broken, rows: Rows) -> str:
     """Name of the first check that a broken copy fails; empty where it passes all."""
-    return next((check.name for check in checks_of(mutant, rows, FOR_MUTANTS) if check.verdict == "failed"), "")
+    checks = checks_of(mutant, rows, FOR_MUTANTS, sums_last=isinstance(mutant, BrokenNoise))
+    return next((check.name for check in checks if check.verdict == "failed"), "")
