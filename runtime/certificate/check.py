@@ -10,6 +10,7 @@ from ..manifest import Manifest
 from ..privacy import PrivacySpec
 from .epsilon import check_table
 from .flow import Flow
+from .grid import GridFlow
 from .kinds import Kind, Mixed, Public, Rows
 from .promise import Promise, check_module, differ, promise_of, rows_of
 from .reader import Unreadable, read
@@ -64,7 +65,7 @@ def _checks(artifact: Artifact, spec: PrivacySpec) -> Iterator[Check]:
     flows: list[Flow] = []
     for stage in STAGES[1:]:
         for function in texts[stage].functions:
-            flows.append(Flow(texts[stage], function, promise))
+            flows.append((GridFlow if promise.grid_bits else Flow)(texts[stage], function, promise))
             flows[-1].check()
     _check_functions(texts)
     groups = max(len(flow.groups) for flow in flows)
@@ -73,7 +74,7 @@ def _checks(artifact: Artifact, spec: PrivacySpec) -> Iterator[Check]:
         "clipping",
         f"{_count(groups, 'clip group')} over {_count(len(spec.parameters), 'parameter')}, a bounding norm each",
     )
-    yield Check("noise", f"{_count(noise, 'keystream')}, each read once under the step's own key")
+    yield Check("noise", f"{_count(noise, 'tensor')}, each once per step, from the stream of its own")
     yield Check("state", "model state is written public values only; sums of a lot are added to, noised, cleared")
     _check_wiring(flows, texts["target"], artifact.manifest)
     yield Check("wiring", f"inputs and outputs of {len(artifact.manifest.functions)} functions are those of the text")
@@ -199,7 +200,7 @@ def _check_functions(texts: Mapping[str, Text]) -> None:
         for name in wanted:
             function = text.function(name)
             names = {op.name for op in function.ops} if function is not None else set[str]()
-            noisy = bool(names & {"dp.noisy_mean", "dp.add_noise"})
+            noisy = bool(names & {"dp.noisy_mean", "dp.add_noise", "dp.grid_mean"})
             clips = "dp.clip_factor" in names
             if (noisy, clips) != (name != "accumulate", name != "apply"):
                 raise Contradiction(
@@ -217,7 +218,7 @@ def _check_wiring(flows: list[Flow], text: Text, manifest: Manifest) -> None:
         touched = {op.states[0] for op in function.ops if op.name in ("state.read", "state.write")}
         inputs = [("state", name) for name in text.state if name in touched]
         for param in function.params:
-            named = param.role in ("feed",)
+            named = param.role in ("feed", "noise")
             inputs.append((param.role, param.name if named else ""))
         if inputs != [(binding.kind, binding.name) for binding in spec.inputs]:
             raise differ(f"the inputs of function {function.name!r} are not those of the text")

@@ -31,7 +31,9 @@ class Promise:
     """The constants and names that every function of the program must keep to.
 
     Attributes:
-        groups: the clip groups.
+        clip: C of the privacy block, the joint one of clip groups.
+        groups: the clip groups, and what their factors clip to.
+        grid_bits: of the discrete mechanism's grid, else 0.
         sigma: noise multiplier of the gradient, per unit of a group's bound times the root of their number.
         lot: the divisor.
         gamma: of automatic clipping, else 0.
@@ -42,7 +44,9 @@ class Promise:
         batch_axes: feed -> its batch axis and how many rows per example lie on it; None for no batch axis.
     """
 
+    clip: float
     groups: tuple[ClipGroup, ...]
+    grid_bits: int
     sigma: float
     lot: float
     gamma: float
@@ -67,9 +71,10 @@ class Promise:
 
 def promise_of(manifest: Manifest, spec: PrivacySpec) -> Promise:
     """The promise of a private artifact. Raises Contradiction for a mechanism that has no rules here."""
-    if spec.mechanism != "gaussian":
+    if spec.mechanism not in ("gaussian", "discrete"):
         raise differ(f"mechanism {spec.mechanism!r} has no rules here")
-    if spec.slack < FLOAT32_SLACK:
+    discrete = spec.mechanism == "discrete"
+    if spec.slack < FLOAT32_SLACK and not discrete:
         raise Contradiction(
             "3b.v",
             f"slack {spec.slack!r} is smaller than the rounding of float32 sums needs, {FLOAT32_SLACK!r}",
@@ -84,8 +89,12 @@ def promise_of(manifest: Manifest, spec: PrivacySpec) -> Promise:
     for feed in manifest.feeds:
         found = [(axis, rows_of(dim)) for axis, dim in enumerate(feed.shape) if not isinstance(dim, int)]
         axes[feed.name] = found[0] if len(found) == 1 else None
+    # On the grid floats are clipped a little closer, so that none misses it for their rounding.
+    flat = ClipGroup(spec.clips[0] * (1 - FLOAT32_SLACK if discrete else 1), spec.parameters)
     return Promise(
-        groups=groups or (ClipGroup(spec.clips[0], spec.parameters),),
+        clip=math.sqrt(sum(clip * clip for clip in spec.clips)) if groups else spec.clips[0],
+        groups=groups or (flat,),
+        grid_bits=spec.grid_bits or 0,
         sigma=sigma,
         lot=spec.lot,
         gamma=options.gamma if isinstance(options, AutomaticOptions) else 0.0,
@@ -125,7 +134,7 @@ def check_module(text: Text, manifest: Manifest, spec: PrivacySpec) -> None:
 
 _DEFAULTS: Mapping[str, object] = {
     "slack": FLOAT32_SLACK, "mechanism": "gaussian", "clipping": "flat", "groups": (), "clips": (), "gamma": 0.0,
-    "bound": "", "quantile": 0.0, "eta": 0.0, "sigma_b": 0.0, "c_min": 0.0, "c_max": 0.0,
+    "grid_bits": 0, "bound": "", "quantile": 0.0, "eta": 0.0, "sigma_b": 0.0, "c_min": 0.0, "c_max": 0.0,
 }  # fmt: skip
 
 
@@ -134,7 +143,7 @@ def _stated(spec: PrivacySpec) -> Iterator[tuple[str, object]]:
     grouped, options = spec.clipping == "per-group", spec.clipping_options
     yield "clip", math.sqrt(sum(clip * clip for clip in spec.clips)) if grouped else spec.clips[0]
     yield from (("lot", spec.lot), ("sigma", spec.sigma), ("slack", spec.slack))
-    yield from (("mechanism", spec.mechanism), ("clipping", spec.clipping))
+    yield from (("mechanism", spec.mechanism), ("clipping", spec.clipping), ("grid_bits", spec.grid_bits or 0))
     yield from (("groups", spec.groups), ("clips", spec.clips if grouped else ()))
     yield "gamma", options.gamma if isinstance(options, AutomaticOptions) else 0.0
     quantile = options if isinstance(options, QuantileOptions) else None

@@ -99,6 +99,7 @@ CLIPPINGS: dict[str, dict[str, Any]] = {
     "per-group": {"clip": [0.3, 0.4, 0.5, 0.6], "clipping": "per-group"},
     "automatic": {"clipping": "automatic"},
     "quantile": {"clipping": "quantile", "clipping_options": {"quantile": 0.5, "sigma_b": 2.0}},
+    "discrete": {"mechanism": "discrete"},
 }
 
 
@@ -227,7 +228,7 @@ def test_a_forged_privacy_block_is_refused(artifact: Artifact) -> None:
         ({"slack": 2.0**-8}, "too small to be true"),
         ({"slack": 2.0**-8, "accounting": "none", "reason": "?", "table": ()}, "slack is"),
         ({"parameters": ("fc_0.b_0", "fc_0.w_0", "fc_1.b_0")}, "trained parameters"),
-        ({"mechanism": "discrete", "slack": 0.0, "grid_bits": 20}, "mechanism"),
+        ({"mechanism": "discrete", "slack": 0.0, "grid_bits": 20}, "slack is"),
         ({"table": scaled_table(artifact, 0.0)}, "too small to be true"),
         ({"table": scaled_table(artifact, 0.2)}, "too small to be true"),
         ({"table": reversed_counts(artifact)}, "epsilon falls"),

@@ -209,7 +209,8 @@ FORGERIES: dict[str, Forgery] = {
     ),
     "a fetched keystream": Forgery(
         ("private",), 'return "mean_0.tmp_0" = %mean_0.tmp_0', 'return "z" = %z, "mean_0.tmp_0" = %mean_0.tmp_0',
-        "3b.iv", "shows the key",
+       
+            "3b.iv", "shows the key",
     ),
     "a constant key": Forgery(
         ("target",), "%fc_0.w_0 = state.read @fc_0.w_0 : f32[6,5]",
@@ -324,6 +325,38 @@ MODES: dict[str, dict[str, Forgery]] = {
         "the bound moves within a lot": Forgery(
             ("target@accumulate",), 'state.write @"lot/dp_clip_0", ', "state.write @dp_clip_0, %clip "
             'state.write @"lot/dp_clip_0", ', "flow", "before the lot is complete",
+        ),
+    },
+    "discrete": {
+        "a finer grid in one sum": Forgery(
+            ("target",), "dp.grid_sum(%{g}, %live) {clip=1.0, bits=20} : i64[5]",
+            "dp.grid_sum(%{g}, %live) {clip=1.0, bits=21} : i64[5]", "3b.v", "bits is 21",
+        ),
+        "integers that were not checked": Forgery(
+            ("private",), "dp.grid_sum(%gi_fc_0.w_0, %live)", "dp.grid_sum(%gi_fc_0.w_0, %c)",
+            "3b.i", "check of the integers",
+        ),
+        "other integers than those checked": Forgery(
+            ("private",), "dp.grid_norm_sq(%gi_fc_0.w_0, %c)", "dp.grid_norm_sq(%gi_fc_1.w_0, %c)",
+            "3b.iii", "not of the integers that were checked",
+        ),
+        "a parameter that is not checked": Forgery(
+            ("private",), "dp.grid_live([%t2_fc_0.w_0, %t2_fc_0.b_0,", "dp.grid_live([%t2_fc_0.b_0,",
+            "3b.ii", "one norm of integers per parameter",
+        ),
+        "the noise of another parameter": Forgery(
+            ("private",), "%live, %y_fc_0.b_0 {", "%live, %y_fc_0.w_0 {", "3b.iv", "not what the runtime supplies",
+        ),
+        "fetched noise": Forgery(
+            ("private",), 'return "mean_0.tmp_0" = ', 'return "z" = %y_fc_0.b_0, "mean_0.tmp_0" = ',
+            "3b.iv", "shows the key",
+        ),
+        "a bound too wide for the grid": Forgery(
+            ("target",), "{clip=0.9990234375, params", "{clip=1.0, params", "3b.v", "clip is 1.0",
+        ),
+        "a norm in floats": Forgery(
+            ("private",), "dp.grid_norm_sq(%gi_fc_0.w_0, %c)", "dp.row_norm_sq(%gi_fc_0.w_0)",
+            "3b.iii", "no norm of integers",
         ),
     },
 }  # fmt: skip
