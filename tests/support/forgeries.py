@@ -209,8 +209,7 @@ FORGERIES: dict[str, Forgery] = {
     ),
     "a fetched keystream": Forgery(
         ("private",), 'return "mean_0.tmp_0" = %mean_0.tmp_0', 'return "z" = %z, "mean_0.tmp_0" = %mean_0.tmp_0',
-       
-            "3b.iv", "shows the key",
+        "3b.iv", "shows the key",
     ),
     "a constant key": Forgery(
         ("target",), "%fc_0.w_0 = state.read @fc_0.w_0 : f32[6,5]",
