@@ -43,7 +43,7 @@ from fluidc.compiler.ops import OPS  # noqa: E402
 from fluidc.compiler.ops.base import Op  # noqa: E402
 from fluidc.compiler.ops.kinds import ExampleKind  # noqa: E402
 
-RULES = ("evaluate", "vjp", "example_axis", "example_norm_sq", "example_grad", "decompose")
+RULES = ("evaluate", "vjp", "example_axis", "example_norm_sq", "example_grad", "example_factors", "decompose")
 OTHERS = ("infer", "to_onnx")
 CPU_MUTANTS = 3
 """Mutants of one lowering that are compiled."""
@@ -62,6 +62,7 @@ FACETS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("test_gradient_at_kink", lambda case: bool(case.at_kink)),
     ("test_vjp_of_any_batch", facets.has_batch_gradient),
     ("test_example_grad", facets.has_batch_gradient),
+    ("test_example_factors", facets.has_batch_gradient),
     ("test_second_vjp", lambda case: bool(case.wrt) and case.second),
 )
 

@@ -25,7 +25,7 @@ _REASONS: dict[Rule, str] = {
 }
 _DEFAULTS: dict[Rule, str] = {
     "example_axis": "public operands give public results, anything else is mixed",
-    "example_norm_sq": "the gradient of each example is materialised",
+    "example_norm_sq": "from the factors of its products, or from materialised gradients",
     "decompose": "a core op",
 }
 

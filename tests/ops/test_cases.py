@@ -31,7 +31,7 @@ from fluidc.compiler.ir.bind import bind
 from fluidc.compiler.ir.core import Function, Output, Param, Value
 from fluidc.compiler.ir.types import TensorType
 from fluidc.compiler.ops.base import Op
-from fluidc.compiler.ops.kinds import ExampleKind, Kind, MixedKind, TotalKind
+from fluidc.compiler.ops.kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind
 from fluidc.compiler.ops.region import evaluate_op, pullback
 
 CASES = all_cases()
@@ -311,6 +311,37 @@ def test_example_grad(case: Case) -> None:
             rows(alone, first, batch_size(case))[j] = rows(array, first, batch_size(case))[j]
             (want,) = made.run(double.inputs, [grad], {ct: alone})
             np.testing.assert_allclose(found[j], want, rtol=1e-10, atol=1e-12)
+
+
+@cases(has_batch_gradient)
+def test_example_factors(case: Case) -> None:
+    """The outer products of every example, added up, are what the op's own vjp gives for it alone."""
+    first = next(iter(case.kinds), None)
+    double = Case(**{**vars(case), "inputs": tuple(as_float64(x) for x in case.inputs)})
+    for i in case.wrt:
+        made = built(double, double.inputs)
+        if made.op.has_decomposition or len(made.results) > 1 or not isinstance(first, ExampleKind | PublicKind):
+            return
+        kind = made.op.example_axis(case.kinds)
+        ct = Value(next(iter(made.results)).type, "ct")
+        (result,) = outcome(double, double.inputs)
+        array, n = rng(3).normal(size=result.shape), batch_size(case)
+        block = made.op.example_factors(made.b, i, ct, case.kinds)
+        if block is None:
+            continue
+        assert isinstance(kind, ExampleKind)
+        left, right = made.run(double.inputs, [block.left, block.right], {ct: array})
+        if not block.dense:
+            left = np.where(left == block.padding, -1, left)[..., None] == np.arange(block.rows)
+        matrices = np.einsum("itd,itp->idp", left.astype(np.float64), right)
+        needs = [k == i for k in range(len(made.op.operands))]
+        grad = cast(Value, made.op.vjp(made.b, [ct], needs)[i])
+        for j in range(n):
+            alone = np.zeros(array.shape)
+            rows(alone, kind, n)[j] = rows(array, kind, n)[j]
+            (want,) = made.run(double.inputs, [grad], {ct: alone})
+            mine = matrices[j * block.groups : (j + 1) * block.groups]
+            np.testing.assert_allclose(mine.reshape(want.shape), want, rtol=1e-10, atol=1e-12)
 
 
 # Errors -------------------------------------------------------------------------------------------------
