@@ -221,8 +221,8 @@ class _Flow:
             case Conv2dFilterGrad(x=x, ct=ct):
                 kind = self.kinds[ct]
                 return self.kinds[x] == kind and isinstance(kind, ExampleKind) and kind.axis == 0
-            case LookupGrad():
-                return True
+            case LookupGrad(ids=ids, ct=ct):
+                return isinstance(self.kinds[ct], ExampleKind) and self.kinds[ids] == self.kinds[ct]
             case _:
                 return False
 
