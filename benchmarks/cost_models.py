@@ -14,7 +14,7 @@ import fluidc.frontend as fluid
 from fluidc.compiler.driver import Source
 from fluidc.frontend.framework import Variable
 from fluidc.frontend.lower import lower
-from fluidc.runtime.engine import Array, aligned_copy
+from fluidc.runtime.engine import Array, aligned_copy, aligned_zeros
 from fluidc.runtime.manifest import Manifest, numpy_dtype
 from fluidc.runtime.stepper import Stepper
 
@@ -92,11 +92,13 @@ def state(manifest: Manifest) -> dict[str, Array]:
     rng = np.random.default_rng(1)
     made: dict[str, Array] = {}
     for spec in manifest.state:
-        if spec.trainable:
-            value = rng.normal(scale=0.05, size=spec.shape)
+        dtype = numpy_dtype(spec.dtype, spec.name)
+        if spec.kind == "lot":
+            made[spec.name] = aligned_zeros(spec.shape, dtype)
+        elif spec.trainable:
+            made[spec.name] = aligned_copy(rng.normal(scale=0.05, size=spec.shape).astype(dtype))
         else:
-            value = np.full(spec.shape, 0.0 if spec.kind == "lot" else LEARNING_RATE)
-        made[spec.name] = aligned_copy(value.astype(numpy_dtype(spec.dtype, spec.name)))
+            made[spec.name] = aligned_copy(np.full(spec.shape, LEARNING_RATE, dtype))
     return made
 
 

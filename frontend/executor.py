@@ -20,14 +20,14 @@ from ..compiler.errors import TargetError
 from ..compiler.ir.types import DType, TensorType
 from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
-from ..runtime.engine import Engine
+from ..runtime.engine import Engine, aligned_zeros
 from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
 from .errors import invalid, unsupported, wrong_type
 from .feed_types import LENGTHS, feed_type
 from .framework import Program, default_main_program
-from .lod import LoDTensor, aligned_empty
+from .lod import LoDTensor
 from .lower import lower
 from .places import CPUPlace, CUDAPlace, Place
 from .scope import Scope, global_scope
@@ -244,15 +244,15 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
         dtype = DType(spec.dtype).numpy
         variable = scope.find_var(spec.name)
         if spec.kind == "lot":
-            own[spec.name] = _zeros(spec.shape, dtype)
+            own[spec.name] = aligned_zeros(spec.shape, dtype)
         elif spec.name in initial and spec.name not in stated:
             # A constant of this program alone: another one may well have given its own the same name.
-            own[spec.name] = _zeros(spec.shape, dtype)
+            own[spec.name] = aligned_zeros(spec.shape, dtype)
             own[spec.name][...] = initial[spec.name]
         elif variable is not None and variable.get_tensor().is_initialized:
             buffers[spec.name] = variable.get_tensor().array
         elif spec.name in needs_no_value:
-            buffers[spec.name] = pending[spec.name] = _zeros(spec.shape, dtype)
+            buffers[spec.name] = pending[spec.name] = aligned_zeros(spec.shape, dtype)
         else:
             raise invalid(
                 f"variable {spec.name!r} has no value: it was never initialised in this scope",
@@ -262,12 +262,6 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
     seed = program.random_seed
     key = seeded_key(seed, "model") if seed else os.urandom(32)
     return _Step(code, stepper, key, buffers, pending, stated)
-
-
-def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    buffer = aligned_empty(shape, dtype)
-    buffer[...] = 0
-    return buffer
 
 
 def _buffers_hold(step: _Step, scope: Scope) -> bool:

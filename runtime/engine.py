@@ -40,6 +40,13 @@ def aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return np.ndarray(tuple(shape), dtype, raw.data, start)
 
 
+def aligned_zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Zeros in memory as the engines want it; pages that nobody writes take no memory (sums of lots, mostly)."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    return np.ndarray(tuple(shape), dtype, raw.data, -raw.ctypes.data % ALIGNMENT)
+
+
 def aligned_copy(array: Array) -> Array:
     """``array`` in memory as the engines want it."""
     copy = aligned(array.shape, array.dtype)

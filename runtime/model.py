@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .artifact import Artifact
-from .engine import Array, Engine, aligned
+from .engine import Array, Engine, aligned_zeros
 from .errors import ArtifactError, DataError
 from .keystream import seeded_key
 from .ledger_records import Position
-from .manifest import StateSpec, Trained, numpy_dtype
+from .manifest import Trained, numpy_dtype
 from .sampler import SamplerState
 from .stepper import Stepper
 
@@ -71,7 +71,10 @@ class Model:
         self.artifact = artifact
         self.manifest = manifest
         self.seed = int.from_bytes(os.urandom(8), "little") if chosen is None else chosen
-        self.state = {spec.name: _zeros(spec) for spec in manifest.state}
+        self.state = {
+            spec.name: aligned_zeros(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}"))
+            for spec in manifest.state
+        }
         self.stepper = Stepper(manifest, engine, self.state)
         self.step = 0
         self.sampler: SamplerState | None = None
@@ -145,9 +148,3 @@ class Model:
         if not self.private or not (steps or self.uncounted or self.ledger is not None):
             return None
         return Trained(steps, None if self.uncounted else self.ledger)
-
-
-def _zeros(spec: StateSpec) -> Array:
-    array = aligned(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}"))
-    array.fill(0)
-    return array
