@@ -28,6 +28,9 @@ FLOAT32_SLACK = 2.0**-10
 DEFAULT_SIGMA = 1e-8  # fluid's documented default: no noise to speak of
 DEFAULT_LOT = 0.999  # fluid's documented default of batch_size
 
+WEAK_EPSILON = 20.0
+"""From here on a budget is told to say little: one example may change the odds of an outcome 5e8-fold."""
+
 _STATED_TWICE = 0.1  # tolerated relative difference of sample_rate and batch_size / dataset_size
 
 
@@ -265,6 +268,13 @@ def _unaccounted(
             "adds practically no noise, and this run is not private.",
         )
     return replace(plan, reason=f"unknown: {names} not stated", warnings=warnings)
+
+
+def _weak(budget: Budget) -> str:
+    return (
+        f"epsilon={budget.epsilon:.4g} says little: one example may change the odds of what is published by a factor "
+        f"of e^{budget.epsilon:.0f}. More noise (sigma), fewer steps or a smaller sample_rate lower it."
+    )
 
 
 def _warnings(lot: float, delta: float | None, dataset_size: int | None) -> tuple[str, ...]:
