@@ -142,7 +142,7 @@ def help_of(command: tuple[str, ...]) -> str:
 def test_commands_exist(document: str, line: str) -> None:
     words = shlex.split(line)
     if words[0] == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert words[1] in targets, f"{document}: {line}"
         return
     words = words[1 : words.index("--")] if "--" in words else words[1:]
