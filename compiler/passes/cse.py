@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..ir.core import Function, Module, OpBase, Value, fields_of
 from ..ir.stage import Stage
-from ..ops.dp import Bits
+from ..ops.dp_noise import Bits
 from ..ops.state import Write
 from .base import Pass
 from .rewrite import mapped_outputs

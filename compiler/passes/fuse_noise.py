@@ -9,7 +9,7 @@ from typing import ClassVar
 from ..ir.core import Module, OpBase, Value
 from ..ir.stage import Stage
 from ..ops.construct import OpBuilder
-from ..ops.dp import AddNoise, Bits, NoisyMean
+from ..ops.dp_noise import AddNoise, Bits, NoisyMean
 from .base import Pass
 from .dce import Dce
 from .rewrite import rewrite

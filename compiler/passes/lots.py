@@ -14,7 +14,8 @@ from ..errors import PrivacyError
 from ..ir.core import Function, Module, OpBase, Output, StateDecl, StateName, Value
 from ..ir.stage import Stage
 from ..ops.construct import OpBuilder
-from ..ops.dp import Accumulate, NoisyMean
+from ..ops.dp import Accumulate
+from ..ops.dp_noise import NoisyMean
 from ..ops.grid import GridMean
 from ..ops.state import Read, Write
 from .base import Pass

@@ -25,19 +25,8 @@ from ..ir.core import Function, Module, OpBase, Role, Value, users
 from ..ir.stage import Stage
 from ..ir.types import Clipped, Example, Label, Mixed, Public, Scaled
 from ..ops.conv import Conv2dFilterGrad
-from ..ops.dp import (
-    GRADIENT,
-    QUANTILE,
-    Accumulate,
-    AddNoise,
-    Bits,
-    ClipFactor,
-    ClippedSum,
-    CountBelow,
-    NoisyMean,
-    ScaleRows,
-    SelectRows,
-)
+from ..ops.dp import Accumulate, ClipFactor, ClippedSum, CountBelow, ScaleRows, SelectRows
+from ..ops.dp_noise import GRADIENT, QUANTILE, AddNoise, Bits, NoisyMean
 from ..ops.elementwise import Add, Fill
 from ..ops.embedding import LookupGrad
 from ..ops.grid import TARGET, GridLive, GridMean, GridNormSq, GridSum

@@ -28,7 +28,8 @@ from ..ir.core import Function, Module, OpBase, Param, PrivacyConfig, StateName,
 from ..ir.stage import Stage
 from ..ir.types import DType, TensorType
 from ..ops.construct import OpBuilder
-from ..ops.dp import BOUND, QUANTILE, Bits, ClipFactor, CountBelow, NoisyMean
+from ..ops.dp import BOUND, ClipFactor, CountBelow
+from ..ops.dp_noise import QUANTILE, Bits, NoisyMean
 from ..ops.grad import Private, Use
 from ..ops.kinds import PUBLIC, Kind
 from ..ops.state import Read, Write

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fluidc.compiler.ir.types import DType
-from fluidc.compiler.ops import dp
+from fluidc.compiler.ops import dp, dp_noise
 from fluidc.frontend.audit.canary import least_noise, mu_bound
 from fluidc.frontend.audit.checks import FOR_MUTANTS
 from fluidc.frontend.audit.mechanism import Compiled
@@ -175,13 +175,13 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def half_the_noise(patch: pytest.MonkeyPatch) -> None:
-    rule = dp.AddNoise.to_tvm
-    patch.setattr(dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=op.sigma / 2), *args))
+    rule = dp_noise.AddNoise.to_tvm
+    patch.setattr(dp_noise.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=op.sigma / 2), *args))
 
 
 def one_stream(patch: pytest.MonkeyPatch) -> None:
-    rule = dp.AddNoise.to_tvm
-    patch.setattr(dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, tensor=0), *args))
+    rule = dp_noise.AddNoise.to_tvm
+    patch.setattr(dp_noise.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, tensor=0), *args))
 
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
@@ -204,33 +204,35 @@ def every_row_lives(patch: pytest.MonkeyPatch) -> None:
 
 def one_key(patch: pytest.MonkeyPatch) -> None:
     """The noise follows the number of the draw alone."""
-    rule = dp.AddNoise.to_tvm
+    rule = dp_noise.AddNoise.to_tvm
 
-    def to_tvm(op: dp.AddNoise, t: Any, total: Any, c: Any, key: Any, *rest: Any) -> Any:
+    def to_tvm(op: dp_noise.AddNoise, t: Any, total: Any, c: Any, key: Any, *rest: Any) -> Any:
         known = t.compute((8,), op.key.type.dtype, lambda i: t.const(0, op.key.type.dtype))
         return rule(op, t, total, c, known, *rest)
 
-    patch.setattr(dp.AddNoise, "to_tvm", to_tvm)
+    patch.setattr(dp_noise.AddNoise, "to_tvm", to_tvm)
 
 
 def groups_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Each of two groups gets the noise of one."""
-    rule = dp.AddNoise.to_tvm
-    patch.setattr(dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, groups=1), *args))
+    rule = dp_noise.AddNoise.to_tvm
+    patch.setattr(dp_noise.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, groups=1), *args))
 
 
 def count_for_free(patch: pytest.MonkeyPatch) -> None:
     """Gradients get sigma, as if the count of quantile clipping cost nothing."""
-    rule = dp.AddNoise.to_tvm
+    rule = dp_noise.AddNoise.to_tvm
     patch.setattr(
-        dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=1.0) if op.bound is not None else op, *args)
+        dp_noise.AddNoise,
+        "to_tvm",
+        lambda op, *args: rule(replace(op, sigma=1.0) if op.bound is not None else op, *args),
     )
 
 
 def untold(patch: pytest.MonkeyPatch) -> None:
     """The compiled noise is a tenth under an optimizer in whose state it cannot be measured."""
-    rule = dp.AddNoise.to_tvm
-    patch.setattr(dp.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=op.sigma / 10), *args))
+    rule = dp_noise.AddNoise.to_tvm
+    patch.setattr(dp_noise.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=op.sigma / 10), *args))
 
 
 @pytest.mark.parametrize(

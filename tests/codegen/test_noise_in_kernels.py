@@ -15,7 +15,7 @@ from fluidc.compiler.codegen.tvm.streams import fuse_streams
 from fluidc.compiler.ir.core import Function, Module, Output, Param, StateName, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import Dim, DType, Sym, TensorType
-from fluidc.compiler.ops import dp, embedding
+from fluidc.compiler.ops import dp, dp_noise, embedding
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.runtime import keystream
 from fluidc.runtime.engine import aligned_copy
@@ -31,7 +31,7 @@ def f32(*shape: Dim) -> TensorType:
 
 
 def noisy(b: OpBuilder, total: Value, key: Value, draw: Value) -> Value:
-    return b(dp.AddNoise(total, None, key, draw, 3, SIGMA, CLIP, LOT, StateName("w")))
+    return b(dp_noise.AddNoise(total, None, key, draw, 3, SIGMA, CLIP, LOT, StateName("w")))
 
 
 def weight_gradient(rows: Dim, inputs: int, outputs: int) -> Module:

@@ -14,7 +14,8 @@ import fluidc.frontend as fluid
 from fluidc.compiler.driver import Compiled, compile_source
 from fluidc.compiler.errors import PrivacyError
 from fluidc.compiler.ir.core import walk
-from fluidc.compiler.ops.dp import AddNoise, ClipFactor
+from fluidc.compiler.ops.dp import ClipFactor
+from fluidc.compiler.ops.dp_noise import AddNoise
 from fluidc.frontend.lower import lower
 
 adam, momentum, sgd = fluid.optimizer.Adam, fluid.optimizer.Momentum, fluid.optimizer.SGD

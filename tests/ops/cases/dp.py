@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from fluidc.compiler.ir.core import StateName
 from fluidc.compiler.ops import dp
+from fluidc.compiler.ops.dp_noise import AddNoise, Bits, NoisyMean
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
 
 E0 = ExampleKind(0)
@@ -170,36 +171,36 @@ CASES = (
     Case("dp.clipped_sum-dead", dp.ClippedSum, (DEAD, C), clipped_sum, atol=1e-6),
     Case("dp.accumulate", dp.Accumulate, (X, X + 1), lambda a, x: np.array([[p + q for p,
          q in zip(*r)] for r in zip(a, x)])),
-    Case("dp.bits", lambda k, d: dp.Bits(k, d, 7, 200), (KEY, DRAW), lambda k, d: keystream(k, d, 7, blocks_of(200)),
+    Case("dp.bits", lambda k, d: Bits(k, d, 7, 200), (KEY, DRAW), lambda k, d: keystream(k, d, 7, blocks_of(200)),
          kinds=(PUBLIC, PUBLIC), kind=PUBLIC),
-    Case("dp.bits-one-element", lambda k, d: dp.Bits(k, d, 0, 1), (KEY, np.array(0, np.uint64)),
+    Case("dp.bits-one-element", lambda k, d: Bits(k, d, 0, 1), (KEY, np.array(0, np.uint64)),
          lambda k, d: keystream(k, d, 0, 16)),
-    Case("dp.noisy_mean", lambda t, c, z: dp.NoisyMean(t, c, z, 1.25, 0.5, 8.0, W), (TOTAL, C, Z),
+    Case("dp.noisy_mean", lambda t, c, z: NoisyMean(t, c, z, 1.25, 0.5, 8.0, W), (TOTAL, C, Z),
          lambda t, c, z: noisy(t, normals(z, t.size), 1.25 * 0.5, 8.0), rtol=1e-5, atol=1e-6,
          cpu="fused into dp.add_noise"),
-    Case("dp.noisy_mean-no-factor", lambda t, z: dp.NoisyMean(t, None, z, 2.0, 1.0, 4.0, W), (TOTAL, Z),
+    Case("dp.noisy_mean-no-factor", lambda t, z: NoisyMean(t, None, z, 2.0, 1.0, 4.0, W), (TOTAL, Z),
          lambda t, z: noisy(t, normals(z, t.size), 2.0, 4.0), rtol=1e-5, atol=1e-6, cpu="fused into dp.add_noise"),
-    Case("dp.noisy_mean-groups", lambda t, c, z: dp.NoisyMean(t, c, z, 1.25, 0.5, 8.0, W, groups=3), (TOTAL, C, Z),
+    Case("dp.noisy_mean-groups", lambda t, c, z: NoisyMean(t, c, z, 1.25, 0.5, 8.0, W, groups=3), (TOTAL, C, Z),
          lambda t, c, z: noisy(t, normals(z, t.size), 1.25 * 0.5 * math.sqrt(3), 8.0), rtol=1e-5, atol=1e-6,
          cpu="fused into dp.add_noise"),
-    Case("dp.noisy_mean-bound", lambda t, c, z, v: dp.NoisyMean(t, c, z, 1.25, 9.0, 8.0, W, bound=v),
+    Case("dp.noisy_mean-bound", lambda t, c, z, v: NoisyMean(t, c, z, 1.25, 9.0, 8.0, W, bound=v),
          (TOTAL, C, Z, np.array([0.75], np.float32)),
          lambda t, c, z, v: noisy(t, normals(z, t.size), 1.25 * 0.75, 8.0), rtol=1e-5, atol=1e-6,
          cpu="fused into dp.add_noise"),
-    Case("dp.add_noise-groups", lambda t, c, k, d: dp.AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W, groups=2),
+    Case("dp.add_noise-groups", lambda t, c, k, d: AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W, groups=2),
          (TOTAL, C, KEY, DRAW), lambda t, c, k, d: noisy(
              t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.5 * math.sqrt(2), 8.0),
          rtol=1e-5, atol=1e-6),
-    Case("dp.add_noise-bound", lambda t, c, k, d, v: dp.AddNoise(t, c, k, d, 7, 1.25, 9.0, 8.0, W, bound=v),
+    Case("dp.add_noise-bound", lambda t, c, k, d, v: AddNoise(t, c, k, d, 7, 1.25, 9.0, 8.0, W, bound=v),
          (TOTAL, C, KEY, DRAW, np.array([0.75], np.float32)), lambda t, c, k, d, v: noisy(
              t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.75, 8.0), rtol=1e-5, atol=1e-6),
-    Case("dp.add_noise-count", lambda t, k, d: dp.AddNoise(t, None, k, d, 0, 3.0, 0.5, 8.0, W, domain=2),
+    Case("dp.add_noise-count", lambda t, k, d: AddNoise(t, None, k, d, 0, 3.0, 0.5, 8.0, W, domain=2),
          (floats(), KEY, DRAW), lambda t, k, d: noisy(t, normals(keystream(k, d, 0, 16, domain=2), 1), 1.5, 8.0),
          rtol=1e-5, atol=1e-6),
-    Case("dp.add_noise", lambda t, c, k, d: dp.AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W), (TOTAL, C, KEY, DRAW),
+    Case("dp.add_noise", lambda t, c, k, d: AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W), (TOTAL, C, KEY, DRAW),
          lambda t, c, k, d: noisy(t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.5, 8.0),
          rtol=1e-5, atol=1e-6),
-    Case("dp.add_noise-scalar", lambda t, c, k, d: dp.AddNoise(t, c, k, d, 3, 1.0, 1.0, 2.0, W),
+    Case("dp.add_noise-scalar", lambda t, c, k, d: AddNoise(t, c, k, d, 3, 1.0, 1.0, 2.0, W),
          (floats(), C, KEY, DRAW), lambda t, c, k, d: noisy(t, normals(keystream(k, d, 3, 16), 1), 1.0, 2.0),
          rtol=1e-5, atol=1e-6),
 )  # fmt: skip
@@ -223,9 +224,9 @@ ERRORS = (
               tensor("bool[4]"), tensor("f32[1]")), "f64[4]"),
     ErrorCase("dp.clipped_sum-rows", dp.ClippedSum, (tensor("f32[3,2]"), tensor("f32[4]")), "one row for each"),
     ErrorCase("dp.accumulate-types", dp.Accumulate, (tensor("f32[3]"), tensor("f32[4]")), "cannot add"),
-    ErrorCase("dp.bits-key", lambda k, d: dp.Bits(k, d, 0, 1), (tensor("u32[2]"), tensor("u64[]")), "u32[8]"),
-    ErrorCase("dp.noisy_mean-words", lambda t, z: dp.NoisyMean(t, None, z, 1.0, 1.0, 1.0, W), (tensor("f32[3]"),
+    ErrorCase("dp.bits-key", lambda k, d: Bits(k, d, 0, 1), (tensor("u32[2]"), tensor("u64[]")), "u32[8]"),
+    ErrorCase("dp.noisy_mean-words", lambda t, z: NoisyMean(t, None, z, 1.0, 1.0, 1.0, W), (tensor("f32[3]"),
               tensor("u32[16]")), "keystream words"),
-    ErrorCase("dp.noisy_mean-groups", lambda t, z: dp.NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, groups=0),
+    ErrorCase("dp.noisy_mean-groups", lambda t, z: NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, groups=0),
               (tensor("f32[3]"), tensor("u32[256]")), "at least one"),
 )  # fmt: skip
