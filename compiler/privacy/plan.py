@@ -199,10 +199,11 @@ def resolve(
         )
     mechanism = Mechanism(drawn, relation, plan.q_num, noise, per_epoch)
     plan = _solve(plan, mechanism, sigma, max_steps, epsilon, delta, where, cache, tuple(prior))
-    assert plan.budget is not None
-    if plan.budget.epsilon > WEAK_EPSILON:
-        plan = replace(plan, warnings=(*plan.warnings, _weak(plan.budget)))
-    cost = plan.budget.epsilon if plan.joint is None else plan.joint
+    budget = plan.budget
+    assert budget is not None
+    if budget.epsilon > WEAK_EPSILON:
+        plan = replace(plan, warnings=(*plan.warnings, _weak(budget)))
+    cost = budget.epsilon if plan.joint is None else plan.joint
     if epsilon is not None and cost > epsilon:
         together = "" if plan.joint is None else " with the earlier runs"
         raise PrivacyError(
