@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
 from ..compiler.errors import PrivacyError
-from ..runtime.privacy import DEFAULT_GRID_BITS, MAX_GRID_BITS
+from ..runtime.limits import DEFAULT_GRID_BITS, MAX_GRID_BITS
 from .privacy_spec import PrivacySpec
 from .source import user_location
 

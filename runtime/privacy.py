@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from .errors import ArtifactError, BudgetError
 from .fields import Fields, Json, canonical_bytes
+from .limits import MAX_GRID_BITS
 from .rounded_gaussian import MAX_SCALE
 
 Mechanism = Literal["gaussian", "discrete", "paddle"]
@@ -17,10 +18,6 @@ Clipping = Literal["flat", "per-group", "automatic", "quantile"]
 SamplerKind = Literal["poisson", "balls", "shuffle", "sequential"]
 Adjacency = Literal["add-remove", "replace-one", "zero-out"]
 Accounting = Literal["pld", "none"]
-
-DEFAULT_GRID_BITS = 20
-MAX_GRID_BITS = 30
-"""k of the finest grid: lots of 2^32 examples still sum up in 63 bits."""
 
 Q_ONE = 1 << 32
 """The denominator of the sampling rate."""

@@ -29,11 +29,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
-    "frontend": ("compiler.errors", "runtime.errors", "runtime.privacy"),
+    "frontend": ("compiler.errors", "runtime.errors", "runtime.limits"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
-        "runtime.privacy",
+        "runtime.limits",
     ),
     "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
     "activation": ("unary",),  # activations decompose into unary ops
     "branching": ("control",),  # while with a trip count is a scan
+    "dp_noise": ("dp",),  # noise is of the clip bound, and stands in the same stages
     "indexing": ("embedding", "reduce"),  # row look-up and accumulation loops
     "loss_layers": ("loss",),  # fluid's loss layers decompose into the core losses
 }

@@ -7,7 +7,7 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -19,7 +19,7 @@ _APART: ContextVar[bool] = ContextVar("rows apart", default=False)
 
 
 @contextmanager
-def rows_apart(apart: bool) -> Iterator[None]:
+def rows_apart(apart: bool) -> Generator[None]:
     """Within it `product` and `contracted` compute every row by itself, if ``apart``."""
     token = _APART.set(apart)
     try:

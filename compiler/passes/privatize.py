@@ -84,7 +84,7 @@ class _Privatization:
         supplied = (Param("key", self.key, "key"), Param("draw", self.draw, "draw"))
         if privacy.mechanism == "discrete":
             requests = [op for op in function.ops if isinstance(op, Private)]
-            sizes = {op.param: fixed_size(op.param, op.result) for op in requests}
+            sizes: dict[str, int] = {op.param: fixed_size(op.param, op.result) for op in requests}
             check_grid(privacy, sizes, requests[0].loc.place or None)
             self.noise = noise_params(requests)
             supplied = tuple(self.noise.values())

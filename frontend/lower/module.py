@@ -11,7 +11,7 @@ from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import Dim, DType, Sym, TensorType
 from ...compiler.privacy import FLOAT32_SLACK, PrivacyPlan, Run, resolve
-from ...runtime.privacy import DEFAULT_GRID_BITS
+from ...runtime.limits import DEFAULT_GRID_BITS
 from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
