@@ -8,7 +8,7 @@ was only moved around is its root together with, per axis, the (size, stride) pa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
@@ -141,6 +141,7 @@ class Norms(Views):
         beside = self._beside(view, kind)
         if beside is None:
             return None
+        view = replace(view, batch=self._batch(view, kind))
         return Summed(view, joined([*inner, *beside]), prod(size for size, _ in [*inner, *beside]))
 
     def _product(self, op: Op) -> tuple[Block, ...] | None:
@@ -153,7 +154,7 @@ class Norms(Views):
             if tokens is None:
                 return None
             feature = view.axes[1 - kind.axis]
-            found.append((View(view.root, (tokens, feature)), tokens))
+            found.append((View(view.root, (tokens, feature), self._batch(view, kind)), tokens))
         (left, t), (right, s) = found
         return self._paired(left, right, t, s)
 
@@ -192,10 +193,16 @@ class Norms(Views):
         parts = split(view.axes[kind.axis], (kind.pre, self.rows, kind.post))
         return None if parts is None else merged([*parts[0], *parts[2]])
 
+    def _batch(self, view: View, kind: Rows) -> tuple[Atom, ...]:
+        """The atoms of the batch itself."""
+        parts = split(view.axes[kind.axis], (kind.pre, self.rows, kind.post))
+        return () if parts is None else merged(parts[1])
+
     # Whether a term bounds it ------------------------------------------------------------------------------------
     def _bounds(self, term: str, form: Form) -> bool:
         op = self.definitions.get(term)
-        if op is not None and (op.name in MOVES or op.name == "dp.norm_sq"):
+        kept = isinstance(self.kinds[term], Rows) or self.constant(term) is not None  # moves keep whose norm it is
+        if op is not None and (op.name == "dp.norm_sq" or (op.name in MOVES and kept)):
             return self._bounds(op.operands[0], form)
         match form:
             case Materialised(rows):
@@ -318,8 +325,25 @@ class Norms(Views):
         constant = self.constant(term)
         if constant is not None:
             return self._constant_bound(constant, view)
+        if isinstance(self.kinds[term], Public):
+            return self._squares_of_public(term, view)
         found = self._reduced(term, "unary.square")
         return found is not None and found[0].root == view.root and not found[1] and found[2] == "sum"
+
+    def _squares_of_public(self, term: str, view: View) -> bool:
+        """`_squares` where no data reach ``view``: no kind tells whose row is whose, so the very atoms of the batch
+        must be what is left of the sum.
+        """
+        op = self.definitions.get(term)
+        if op is None or op.name != "reduce.sum" or self.shape(term) != (self.rows,):
+            return False
+        squared = self.definitions.get(op.operands[0])
+        if squared is None or squared.name != "unary.square" or self.function.types[squared.result].dtype != "f64":
+            return False
+        source = self.view(squared.operands[0])
+        taken = {axis % len(source.axes) for axis in op.integers("axes")}
+        kept = [atom for axis, atoms in enumerate(source.axes) if axis not in taken for atom in atoms]
+        return source.root == view.root and merged(kept) == view.batch
 
     def _constant_bound(self, value: float, view: View) -> bool:
         element = self.constant(view.root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TypeAlias
 
@@ -18,10 +18,14 @@ _MARKS = frozenset({"dp.scale_rows", "dp.select_rows"})
 
 @dataclass(frozen=True)
 class View:
-    """A root and, per axis, the atoms of its flat index, slowest first."""
+    """A root and, per axis, the atoms of its flat index, slowest first.
+
+    ``batch`` are those that tell examples apart, where ``axes`` are of one example.
+    """
 
     root: str
     axes: tuple[tuple[Atom, ...], ...]
+    batch: tuple[Atom, ...] = field(default=(), compare=False)
 
 
 class Views:

@@ -289,7 +289,7 @@ def test_batch_and_seed(folder: Path) -> None:
 def test_the_ir_after_every_pass(folder: Path) -> None:
     artifact, _ = compiled(script(""), "--dump-ir", "ir/deep")
     files = sorted(path.name for path in Path("ir/deep").iterdir())
-    assert files[:3] == ["00-input.ir", "01-decompose.ir", "02-separate.ir"]
+    assert files[:4] == ["00-input.ir", "01-decompose.ir", "02-hoist.ir", "03-separate.ir"]
     assert Path("ir/deep/00-input.ir").read_text() == artifact.ir["captured"]
     assert (Path("ir/deep") / files[-1]).read_text() == artifact.ir["target"]
 
@@ -303,7 +303,7 @@ def test_printing_the_ir(folder: Path) -> None:
     assert every.stderr.count("\nmodule {stage = ") > 8
     wrong = fluidc("compile", name, "-o", "o.fluidc", "--print-ir-after", "nope")
     assert wrong.exit_code == 2
-    assert "use one of decompose, separate" in wrong.stderr
+    assert "use one of decompose, hoist, separate" in wrong.stderr
 
 
 def test_the_same_script_gives_the_same_bytes(folder: Path) -> None:

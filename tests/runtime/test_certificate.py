@@ -35,13 +35,15 @@ def dpsgd(**changed: Any) -> fluid.optimizer.Optimizer:
     return fluid.optimizer.Dpsgd(**arguments)
 
 
-def compiled(model: Callable[[], Any], optimizer: Callable[[], fluid.optimizer.Optimizer] = dpsgd) -> Artifact:
+def compiled(
+    model: Callable[[], Any], optimizer: Callable[[], fluid.optimizer.Optimizer] = dpsgd, batch: int = 0
+) -> Artifact:
     main, startup = fluid.Program(), fluid.Program()
     with fluid.program_guard(main, startup), fluid.unique_name.guard():
         loss = model()
         optimizer().minimize(loss)
     source = lower(main, startup=startup, fetches=(loss.name,))
-    return through_file(compile_source(source, target="reference", keep_ir=True).artifact())
+    return through_file(compile_source(source, target="reference", batch=batch, keep_ir=True).artifact())
 
 
 def mlp() -> Any:
@@ -193,6 +195,31 @@ def test_forged_windows_of_a_convolution_are_refused() -> None:
         ("w_shape=(512, 32, 3, 3)}", "w_shape=(512, 32, 3, 1)}"),
     ):
         found = verify(Forgery(("private",), old, new, "3b.iii", "").of(wide)).contradiction
+        assert found is not None, new
+        assert found.rule == "3b.iii", str(found)
+
+
+def test_gradients_free_of_data_are_counted_by_example() -> None:
+    """Where no example is on the way, only the elements that are summed tell whose norm a number is."""
+
+    def weighted() -> Any:
+        known = fluid.privacy.public(layers.data("known", [4], append_batch_size=False))
+        return layers.mean(layers.elementwise_mul(layers.fc(layers.data("x", [3]), 4), known))
+
+    free = compiled(weighted, batch=4)  # as many rows as columns: what is summed over the wrong axis has the right type
+    assert verify(free).ok
+    for old, new in (
+        ("%7 = reduce.sum(%6) {axes=(1,)}", "%7 = reduce.sum(%6) {axes=(0,)}"),
+        ("%12 = reduce.sum(%11) {axes=(0, 2, 3)}", "%12 = reduce.sum(%11) {axes=(0, 1, 2)}"),
+        ("%5 = elementwise.cast(%1)", "%5 = elementwise.cast(%0)"),
+        ("%5 = elementwise.cast(%1)", "%t = shape.transpose(%1) {perm=(1, 0)} : f32[4,4] %5 = elementwise.cast(%t)"),
+        (
+            "%n2_fc_0.b_0 = dp.norm_sq @fc_0.b_0, %12",
+            "%r = shape.reshape(%12) {shape=(2, 2)} : f64[2,2] %t = shape.transpose(%r) {perm=(1, 0)} : f64[2,2] "
+            "%p = shape.reshape(%t) {shape=(4,)} : f64[4] %n2_fc_0.b_0 = dp.norm_sq @fc_0.b_0, %p",
+        ),
+    ):
+        found = verify(Forgery(("target",), old, new, "3b.iii", "").of(free)).contradiction
         assert found is not None, new
         assert found.rule == "3b.iii", str(found)
 
