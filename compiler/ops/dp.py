@@ -23,6 +23,8 @@ from .base import Array, Op
 from .emit import Expr, Index, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
+SMALLEST = 2.0**-126
+"""Least normal float32.  Smaller numbers keep few bits: a factor that is rounded up breaks the bound."""
 BOUND = TensorType(DType.F32, (1,))
 """The type of a clip bound that is a value."""
 
@@ -148,7 +150,8 @@ class ClipFactor(Op):
     """``c_i = min(1, C / n_i)`` for live examples, 0 for dead ones; ``f32[N]``.
 
     ``n_i^2`` is the sum of ``terms`` (each ``f64[N]``, one per parameter of ``params``): the norm of the group's
-    concatenated gradient.  Example i is live iff ``mask[i]`` holds and ``n_i`` is finite.
+    concatenated gradient.  Example i is live iff ``mask[i]`` holds, ``n_i`` is finite, and the factor is a normal
+    float32: one below 2^-126 is rounded by up to its double.
 
     With ``gamma`` > 0 the factor is ``C / (n_i + gamma)`` (automatic clipping: Bu et al., NeurIPS'23, AUTO-S).
     With ``bound`` (f32[1], a public value) C is its value at run time, and ``clip`` only where it starts.
@@ -180,7 +183,7 @@ class ClipFactor(Op):
         with np.errstate(all="ignore"):
             norm = np.sqrt(sum(terms, np.zeros(mask.shape)))
             factor = clip / (norm + self.gamma) if self.gamma else np.where(norm > clip, clip / norm, 1.0)
-        return np.where(mask & np.isfinite(norm), factor, 0.0).astype(np.float32)
+        return np.where(mask & np.isfinite(norm) & (factor >= SMALLEST), factor, 0.0).astype(np.float32)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return ExampleKind(0) if _rows_of_examples(kinds, self.bound) else MixedKind("norms are not per example", self)
@@ -194,7 +197,8 @@ class ClipFactor(Op):
                 factor = clip / (norm + self.gamma)
             else:
                 factor = t.select(norm > clip, clip / norm, t.const(1, DType.F64))
-            return t.cast(t.select(live & t.isfinite(norm), factor, t.const(0, DType.F64)), DType.F32)
+            kept = live & t.isfinite(norm) & (factor >= SMALLEST)
+            return t.cast(t.select(kept, factor, t.const(0, DType.F64)), DType.F32)
 
         return t.pointwise(element, mask, *terms, *(() if bound is None else (bound,)), dtype=DType.F32)
 

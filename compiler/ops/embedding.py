@@ -18,7 +18,7 @@ from .emit import Expr, Loops, Scalar, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
 from .loops import each
-from .norm_bound import F32_ROUNDOFF
+from .norm_bound import F32_ROUNDOFF, LEAST_SHARE
 
 
 def check_ids(op: Op, ids: Array, rows: int) -> None:
@@ -236,9 +236,10 @@ class LookupNormSq(Op):
                 sums = np.zeros((distinct.size, ct.shape[2]), np.float64)
                 np.add.at(sums, group, deltas)
                 squares = float(np.sum(np.square(sums)))
-                bound = self.roundoff * float(np.sum(np.sqrt(np.sum(np.square(deltas), axis=1))))
-                norm = math.sqrt(squares)
-                out[i] = squares if bound <= 2.0**-12 * norm or math.isnan(norm) else (norm + bound) ** 2
+                lengths = float(np.sum(np.sqrt(np.sum(np.square(deltas), axis=1))))
+                norm, bound = math.sqrt(squares), self.roundoff * lengths
+                exact = bound <= 2.0**-12 * norm or math.isnan(norm)
+                out[i] = squares if exact else max(norm + bound, LEAST_SHARE * lengths) ** 2
         return out
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
@@ -300,9 +301,9 @@ class LookupNormSq(Op):
                 loops.serial(width, lambda d: loops.store(total, 0, total[0] + columns[d]))
                 norm: Any = t.call("sqrt", total[0])
                 bound: Any = lengths[0] * self.roundoff
-                padded = (norm + bound) * (norm + bound)
+                stated: Any = t.maximum(norm + bound, lengths[0] * LEAST_SHARE)
                 exact = (bound <= norm * 2.0**-12) | norm.ne(norm)
-                loops.store(out, n, t.select(exact, total[0], padded))
+                loops.store(out, n, t.select(exact, total[0], stated * stated))
 
             loops.parallel(rows, example)
 

@@ -14,6 +14,11 @@ from .kinds import ExampleKind
 
 F32_ROUNDOFF = 2.0**-24
 F64_ROUNDOFF = 2.0**-53
+LEAST_SHARE = 2.0**-10
+"""Least norm to state, as a share of the sum of the norms of the vectors that cancel.
+
+Until they have cancelled, vectors of that length are part of the float32 sum over all examples, and what the others add
+meanwhile is rounded to their size: with no such share, an example of norm near 0 would swallow the sums of hundreds."""
 
 
 def gram_roundoff(rows: int, columns: int, terms: int) -> float:
@@ -29,13 +34,15 @@ def guarded(squares: Array, lengths: Array, gram: float, terms: int) -> Array:
         lengths: The sum of the vectors' norms.
         gram: Relative roundoff of ``squares`` against ``lengths**2``; 0 where the sum itself was squared.
         terms: The clipped sum adds that many vectors in float32; where they cancel so far that its rounding
-            could matter, the bound ``(terms + 2) u lengths`` on it is added to the norm.
+            could matter, the bound ``(terms + 2) u lengths`` on it is added to the norm, which is then at least
+            `LEAST_SHARE` of the lengths.
     """
     with np.errstate(all="ignore"):
         error = gram * np.square(lengths)
         bounded = np.where(error <= 2.0**-11 * squares, squares, np.maximum(squares, 0.0) + error)
         norm, rounding = np.sqrt(bounded), (terms + 2) * F32_ROUNDOFF * lengths
-        return np.where((rounding <= 2.0**-12 * norm) | np.isnan(norm), bounded, np.square(norm + rounding))
+        stated = np.square(np.maximum(norm + rounding, LEAST_SHARE * lengths))
+        return np.where((rounding <= 2.0**-12 * norm) | np.isnan(norm), bounded, stated)
 
 
 def lower_guarded(t: TvmEmitter, squares: Expr, lengths: Expr, gram: float, terms: int) -> Expr:
@@ -46,7 +53,8 @@ def lower_guarded(t: TvmEmitter, squares: Expr, lengths: Expr, gram: float, term
     norm: Any = t.call("sqrt", bounded)
     rounding: Any = lengths * ((terms + 2) * F32_ROUNDOFF)
     exact = (rounding <= norm * 2.0**-12) | norm.ne(norm)
-    return t.select(exact, bounded, (norm + rounding) * (norm + rounding))
+    stated: Any = t.maximum(norm + rounding, lengths * LEAST_SHARE)
+    return t.select(exact, bounded, stated * stated)
 
 
 def direct_norm_sq(b: OpBuilder, squares: Value, lengths: Value, terms: int) -> Value:
@@ -54,14 +62,15 @@ def direct_norm_sq(b: OpBuilder, squares: Value, lengths: Value, terms: int) -> 
 
     ``squares`` is the squared norm of the float64 sum, ``lengths`` the sum of the vectors' norms.  The clipped
     sum adds the same vectors in float32: where they cancel so far that its rounding could matter, the bound
-    ``(terms + 2) u lengths`` on that rounding (u = 2^-24) is added to the norm.
+    ``(terms + 2) u lengths`` on that rounding (u = 2^-24) is added to the norm, which is then at least `LEAST_SHARE`
+    of ``lengths``.
     """
     if terms == 1:
         return squares
     norm = b.sqrt(squares)
     bound = b.scale(lengths, (terms + 2) * F32_ROUNDOFF)
     exact = b.less_equal(bound, b.scale(norm, 2.0**-12))
-    return b.where(exact, squares, b.square(b.add(norm, bound)))
+    return b.where(exact, squares, b.square(b.maximum(b.add(norm, bound), b.scale(lengths, LEAST_SHARE))))
 
 
 def broadcast_norm_sq(b: OpBuilder, ct: Value, kind: ExampleKind, shape: Shape) -> Value | None:

@@ -18,6 +18,7 @@ from .views import MOVES, Atom, View, Views, joined, merged, split
 
 F32_ROUNDOFF = 2.0**-24
 GUARD = 2.0**-12
+LEAST = 2.0**-10
 _OUTER = frozenset({"dp.gram_norm_sq", "dp.outer_norm_sq"})
 
 
@@ -353,8 +354,8 @@ class Norms(Views):
         return value >= count * element * element * (1 - 1e-12)
 
     def _guarded_sum(self, op: Op | None, form: Summed) -> bool:
-        """``where(k U <= 2^-12 n, n^2, (n + k U)^2)`` with n the norm of the sums, U the sum of the norms, and
-        ``k = (T + 2) u`` at least (section 4, direct form)."""
+        """``where(k U <= 2^-12 n, n^2, max(n + k U, 2^-10 U)^2)`` with n the norm of the sums, U the sum of the norms,
+        and ``k = (T + 2) u`` at least (section 4, direct form)."""
         if op is None or op.name != "elementwise.where":
             return False
         condition, exact, wide = (self.definitions.get(name) for name in op.operands)
@@ -368,8 +369,13 @@ class Norms(Views):
             return False
         if wide.name != "unary.square" or limit.number("factor") > GUARD:
             return False
-        added = self.definitions.get(wide.operands[0])
+        stated = self.definitions.get(wide.operands[0])
+        if stated is None or stated.name != "elementwise.max":
+            return False
+        added, least = (self.definitions.get(name) for name in stated.operands)
         if added is None or added.name != "elementwise.add" or set(added.operands) != {norm.result, slack.result}:
+            return False
+        if least is None or not _scales(least) or least.operands != slack.operands or least.number("factor") < LEAST:
             return False
         factor = slack.number("factor") * (1 + 1e-9)
         return (

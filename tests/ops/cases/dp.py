@@ -75,13 +75,18 @@ def selected(row, c):
     return row if c > 0 else np.zeros_like(row)
 
 
+TINY = float(np.finfo(np.float32).tiny)
+SUBNORMAL = np.array([2.0**251, 2.0**254.0 * (1 + 1e-9), 2.0**254, 2.0**290, 2.0**298])  # squared norms
+
+
 def factors(clip):
     def expect(*operands):
         *terms, mask = operands
         out = []
         for i, live in enumerate(mask):
             norm = math.sqrt(sum(float(t[i]) for t in terms))
-            out.append(min(1.0, clip / norm if norm else 1.0) if live and math.isfinite(norm) else 0.0)
+            factor = min(1.0, clip / norm if norm else 1.0)
+            out.append(factor if live and math.isfinite(norm) and factor >= TINY else 0.0)
         return np.array(out, np.float32)
 
     return expect
@@ -90,7 +95,8 @@ def factors(clip):
 def automatic(clip, gamma):
     def expect(term, mask):
         norms = [math.sqrt(float(v)) for v in term]
-        return np.array([clip / (n + gamma) if live and math.isfinite(n) else 0 for n, live in zip(norms, mask)], "f4")
+        found = [clip / (n + gamma) if live and math.isfinite(n) else 0 for n, live in zip(norms, mask)]
+        return np.array([factor if factor >= TINY else 0 for factor in found], "f4")
 
     return expect
 
@@ -158,6 +164,11 @@ CASES = (
          (np.array([NAN, INF, 4.0, 1e-300]), np.ones(4, bool)), factors(2.0)),
     Case("dp.clip_factor-on-the-ball", lambda a, m: dp.ClipFactor((a,), m, 2.0, (W,)),
          (np.array([4.0, 4.0 + 1e-12, 0.0, 1e300]), np.ones(4, bool)), factors(2.0)),
+    # Factors that float32 would round up by as much as their double: such rows are dead.
+    Case("dp.clip_factor-subnormal", lambda a, m: dp.ClipFactor((a,), m, 2.0, (W,)), (SUBNORMAL, np.ones(5, bool)),
+         factors(2.0), atol=0),
+    Case("dp.clip_factor-automatic-subnormal", lambda a, m: dp.ClipFactor((a,), m, 2.0, (W,), gamma=0.25),
+         (SUBNORMAL, np.ones(5, bool)), automatic(2.0, 0.25), atol=0),
     Case("dp.clip_factor-automatic", lambda a, m: dp.ClipFactor((a,), m, 2.0, (W,), gamma=0.25),
          (np.array([4.0, NAN, 0.0, 1e-300, 1e300]), np.ones(5, bool)), automatic(2.0, 0.25)),
     Case("dp.clip_factor-bound", lambda a, b, m, c: dp.ClipFactor((a, b), m, 9.0, (W, StateName("b")), bound=c),

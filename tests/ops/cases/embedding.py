@@ -52,11 +52,12 @@ def norms(padding=None):
 
 
 def guarded(ids, ct):
-    """The documented bound: the exact norm, plus (T + 2) 2^-24 U wherever that is not below 2^-12 of it."""
+    """The exact norm; plus (T + 2) 2^-24 U, and at least U/1024, where that is above 2^-12 of it."""
     out = []
     for exact, deltas in zip(np.sqrt(norms()(ids, ct)), ct):
-        bound = (ids.shape[1] + 2) * 2.0**-24 * math.fsum(math.hypot(*map(float, delta)) for delta in deltas)
-        out.append(exact if bound <= 2.0**-12 * exact else exact + bound)
+        lengths = math.fsum(math.hypot(*map(float, delta)) for delta in deltas)
+        bound = (ids.shape[1] + 2) * 2.0**-24 * lengths
+        out.append(exact if bound <= 2.0**-12 * exact else max(exact + bound, lengths / 1024))
     return np.square(out)
 
 

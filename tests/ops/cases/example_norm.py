@@ -50,7 +50,8 @@ def guarded(count, rows, gram, roundoff):
         error = (roundoff * U64 if gram else 0.0) * lengths**2
         squares = np.where(error <= 2.0**-11 * squares, squares, squares + error)
         bound = (terms + 2) * U32 * lengths
-        return np.where(bound <= 2.0**-12 * np.sqrt(squares), squares, (np.sqrt(squares) + bound) ** 2)
+        stated = np.maximum(np.sqrt(squares) + bound, lengths / 1024) ** 2
+        return np.where(bound <= 2.0**-12 * np.sqrt(squares), squares, stated)
 
     return expect
 
