@@ -80,6 +80,16 @@ def seeded_key(seed: int, purpose: str) -> bytes:
     return _hkdf_sha256(struct.pack("<Q", seed), b"fluidc/seed" + purpose.encode())
 
 
+def step_model_key(key: Key) -> bytes:
+    """The 32-byte key of the model's randomness (dropout) in the private step whose noise has ``key``.
+
+    It is as secret, and who knows it learns nothing of ``key``. What is drawn for the rows of a lot must not be known
+    in advance: one example more moves the others to other rows, and only because their numbers are as likely as
+    before does the clipped sum change by that example alone.
+    """
+    return _hkdf_sha256(key_words(key).astype("<u4").tobytes(), b"fluidc/step model")
+
+
 def _hkdf_sha256(secret: bytes, info: bytes) -> bytes:
     """RFC 5869 with an empty salt and one block of output."""
     extracted = hmac.new(bytes(32), secret, hashlib.sha256).digest()

@@ -11,7 +11,7 @@ import numpy as np
 from .engine import ALIGNMENT, Array, Engine, Handle, aligned
 from .errors import ArtifactError, DataError, EngineError
 from .feeds import BATCH, FeedCheck, check_names
-from .keystream import Key, key_words
+from .keystream import Key, key_words, step_model_key
 from .manifest import Binding, FunctionSpec, Manifest, OutputSpec, numpy_dtype
 from .rounded_gaussian import rounded_gaussian
 from .signals import PutOffInterrupt
@@ -87,7 +87,10 @@ class Stepper:
     # -- model randomness ---------------------------------------------------------------------------------------
 
     def seed(self, key: Key, counter: int = 0) -> None:
-        """Set the key of initialisers and dropout, and the counter that tells one call from the next."""
+        """Set the key of initialisers and dropout, and the counter that tells one call from the next.
+
+        Private steps count too, but take their numbers from keys of their own.
+        """
         self._rng_key[...] = key_words(key)
         self._rng_counter[...] = counter
 
@@ -143,7 +146,8 @@ class Stepper:
 
         Args:
             feeds: the rows of the lot.
-            key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns.
+            key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns. The model's
+                randomness in the step comes from it too, not from the seed.
             draw: number of the noise draw.
 
         Raises DataError for feeds that do not fit; state is then, and after any failure, as it was. A
@@ -154,9 +158,12 @@ class Stepper:
         if plan.mask is None or batch is None:
             raise ArtifactError("the program has no private step", "function 'step'", "use run for its batches")
         arrays, rows = self._accept(plan, feeds, empty=True)
+        public = self._rng_key.copy()
         self._key[...] = key_words(key)
         self._draw[...] = draw
         try:
+            if plan.random:
+                self._rng_key[...] = key_words(step_model_key(key))
             self._draw_noise(key, draw)
             if rows and rows <= batch:
                 arguments = self._padded(plan, arrays, 0, rows, batch)
@@ -168,6 +175,7 @@ class Stepper:
             return self._accumulated(plan, arrays, rows or 0, batch)
         finally:
             self._key[...] = 0
+            self._rng_key[...] = public
             for buffer, _ in self._noise.values():
                 buffer[...] = 0
 
