@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -29,13 +30,19 @@ from .ir.core import Function, Module, PrivacyConfig, StateDecl, walk
 from .ir.printer import to_text
 from .ir.stage import Stage
 from .ir.types import Shape
+from .ops.dp import ClippedSum
 from .ops.dpsgd import Dpsgd
+from .ops.grid import GridSum
+from .ops.random import Drawing
 from .ops.state import Write, state_of
 from .passes.manager import Observer, Trace, run_passes
 from .pipeline import pipeline, stage_ends
 from .privacy import PrivacyPlan
 
 State = Mapping[str, NDArray[np.generic]]
+
+LARGE = 1 << 30
+"""Bytes of per-example gradients that are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def compile_source(
             observe(number, name, current)
 
     module = run_passes(module, pipeline(module, batch=batch), observe=watch, trace=trace)
+    _tell_large_gradients(module)
     start = time.perf_counter()
     built = build(module, target, options or BuildOptions())
     trace.timings.append(("codegen", time.perf_counter() - start))
@@ -153,7 +161,46 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
         privacy=privacy_block(source),
         caution=_caution(module),
         seed=source.seed,
+        max_rows=_max_rows(module),
     )
+
+
+def _tell_large_gradients(module: Module) -> None:
+    """Warn, before minutes are spent, of per-example gradients that fill the memory.
+
+    Warns:
+        UserWarning: They take more than `LARGE` bytes; with the number, and what makes it smaller.
+    """
+    stored: list[tuple[int, ClippedSum | GridSum]] = []
+    for op in module.function("step").ops if module.has_function("step") else ():
+        if isinstance(op, ClippedSum | GridSum) and isinstance(count := op.g.tensor.numel, int):
+            stored.append((count * op.g.type.dtype.numpy.itemsize, op))
+    total = sum(size for size, _ in stored)
+    if total <= LARGE:
+        return
+    largest = max(stored, key=lambda found: found[0])[1]
+    shape = largest.g.tensor.shape
+    share = total / int(str(shape[0])) / 2**20
+    discrete = isinstance(largest, GridSum)
+    why = "mechanism='discrete' rounds every example's gradient" if discrete else "no norm rule spares storing them"
+    warnings.warn(
+        f"per-example gradients take up to {total / 2**30:.1f} GiB, {share:.2f} MiB for each of {shape[0]} rows ({why}"
+        f"; the largest is {list(shape)}): a smaller physical batch (--batch) takes less, costs no privacy and leaves "
+        "the lot as it is",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _max_rows(module: Module) -> int | None:
+    """Rows of a call or of a lot from which a stream of model randomness would begin again; None without such."""
+    found = [
+        most
+        for function in module.functions
+        for op in walk(function.ops)
+        if isinstance(op, Drawing) and (most := op.most_rows(op.results[0].tensor.shape)) is not None
+    ]
+    return min(found, default=None)
 
 
 def _caution(module: Module) -> str:

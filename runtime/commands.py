@@ -86,7 +86,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             "give one of them; `fluidc run` without --private-report marks exact values",
         )
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
-    with _plain_warnings():
+    with plain_warnings():
         session = Session.load(
             artifact,
             choose(artifact, arguments.threads),
@@ -208,7 +208,7 @@ def _key(text: str) -> bytes:
 
 
 @contextmanager
-def _plain_warnings() -> Generator[None]:
+def plain_warnings() -> Generator[None]:
     """Warnings as one line on standard error, each text once, without the line of code that gave them."""
     seen: set[str] = set()
 

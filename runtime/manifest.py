@@ -340,6 +340,8 @@ class Manifest:
         seed: seed of initialisers, shuffles and dropout, or None for a fresh one per run.
         caution: what everybody who reads or runs the artifact is told first, or empty.
         insecure_noise_key: noise came, or comes, from a known key: no privacy guarantee.
+        max_rows: most rows of a call, or of a lot, for which streams of model randomness (dropout) suffice; None where
+            nothing is drawn for rows.
         trained: the steps behind the values of a private program, or None for one that was not trained.
         members: files of the archive other than manifest.json.
         format_version: version of this format.
@@ -358,6 +360,7 @@ class Manifest:
     seed: int | None
     caution: str = ""
     insecure_noise_key: bool = False
+    max_rows: int | None = None
     trained: Trained | None = None
     members: tuple[Member, ...] = field(default=(), repr=False)
     format_version: int = FORMAT_VERSION
@@ -389,11 +392,19 @@ class Manifest:
                     raise _contradiction(where, "integer noise, and no privacy block of the mechanism discrete")
                 if binding.name not in self.privacy.parameters or binding.name not in states:
                     raise _contradiction(where, f"noise for {binding.name!r}, which is no trained parameter")
+                if function.name not in ("step", "apply"):
+                    raise _contradiction(where, "integer noise outside the functions that release a lot")
             elif binding.kind in _ANONYMOUS:
                 if binding.name:
                     raise _contradiction(where, f"input {binding.kind} carries the name {binding.name!r}")
             elif binding.name not in (feeds if binding.kind == "feed" else states):
                 raise _contradiction(where, f"it reads the unknown {binding.kind} {binding.name!r}")
+        if self.privacy is not None and self.privacy.mechanism == "discrete" and function.name in ("step", "apply"):
+            noised = [binding.name for binding in function.inputs if binding.kind == "noise"]
+            _refuse_doubles(f"noise of {where}", noised)
+            for name in self.privacy.parameters:
+                if name not in noised:
+                    raise _contradiction(where, f"the parameter {name!r} is trained without noise")
         for kind in get_args(OutputKind):
             _refuse_doubles(f"{kind} of {where}", [o.name for o in function.outputs if o.kind == kind])
         for output in function.outputs:
@@ -444,6 +455,7 @@ class Manifest:
             "seed": self.seed,
             "caution": self.caution,
             "insecure_noise_key": self.insecure_noise_key,
+            "max_rows": self.max_rows,
             "trained": None if self.trained is None else self.trained.to_json(),
             "members": [member.to_json() for member in self.members],
         }
@@ -466,6 +478,7 @@ class Manifest:
             seed=fields.optional_integer("seed", 0, (1 << 64) - 1),
             caution=fields.text("caution", empty=True),
             insecure_noise_key=fields.truth("insecure_noise_key"),
+            max_rows=fields.optional_integer("max_rows", 1),
             trained=fields.optional_record("trained", Trained.from_json),
             members=fields.records("members", Member.from_json),
         )

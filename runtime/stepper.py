@@ -13,6 +13,7 @@ from .errors import ArtifactError, DataError, EngineError
 from .feeds import BATCH, FeedCheck, check_names
 from .keystream import Key, key_words, step_model_key
 from .manifest import Binding, FunctionSpec, Manifest, OutputSpec, numpy_dtype
+from .privacy import PrivacySpec
 from .rounded_gaussian import rounded_gaussian
 from .signals import PutOffInterrupt
 
@@ -164,7 +165,7 @@ class Stepper:
         try:
             if plan.random:
                 self._rng_key[...] = key_words(step_model_key(key))
-            self._draw_noise(key, draw)
+            draw_noise(self._manifest.privacy, {name: buffer for name, (buffer, _) in self._noise.items()}, key, draw)
             if rows and rows <= batch:
                 arguments = self._padded(plan, arrays, 0, rows, batch)
                 with PutOffInterrupt():
@@ -211,18 +212,6 @@ class Stepper:
         }
         return values | dict(zip(apply.names, last, strict=True))
 
-    def _draw_noise(self, key: Key, draw: int) -> None:
-        """Integer noise for the parameters of a program on the grid; nothing for any other."""
-        spec = self._manifest.privacy
-        for name, (buffer, _) in self._noise.items():
-            assert spec is not None
-            assert spec.grid_bits is not None
-            made = rounded_gaussian(
-                key, tensor=spec.parameters.index(name), draw=draw, scale=spec.noise_scale, count=buffer.size
-            )
-            buffer[...] = made.reshape(buffer.shape)
-            made[...] = 0
-
     def _call(self, plan: _Plan, arguments: Sequence[Handle]) -> list[Array]:
         if plan.clock:
             self._clock[...] = int(time.time())
@@ -254,6 +243,13 @@ class Stepper:
             self._check_names(plan, feeds)
         if not empty and 0 in sizes.values():
             raise DataError("the batch has no rows", f"function {plan.spec.name!r}", "feed at least one row")
+        most = self._manifest.max_rows
+        if most is not None and max(sizes.values(), default=0) > most:
+            raise DataError(
+                f"{max(sizes.values()):,} rows are too many: the random numbers of one call suffice for {most:,}",
+                f"function {plan.spec.name!r}",
+                "feed fewer rows at a time; for a private program, state a smaller batch_size",
+            )
         return arrays, sizes.get(BATCH)
 
     def _check_names(self, plan: _Plan, feeds: Feeds) -> None:
@@ -397,6 +393,21 @@ class Stepper:
                 "compile a program that has it (a training step needs minimize)",
             )
         return plan
+
+
+def draw_noise(spec: PrivacySpec | None, noise: Mapping[str, Array], key: Key, draw: int) -> None:
+    """Fill ``noise`` with the integers of a step: i64 of each parameter's shape, by name; none for a float program.
+
+    A tensor's stream is its parameter's place in the privacy block, so every step and tensor has numbers of its own.
+    """
+    for name, buffer in noise.items():
+        assert spec is not None
+        assert spec.grid_bits is not None
+        made = rounded_gaussian(
+            key, tensor=spec.parameters.index(name), draw=draw, scale=spec.noise_scale, count=buffer.size
+        )
+        buffer[...] = made.reshape(buffer.shape)
+        made[...] = 0
 
 
 def _own_rows(spec: OutputSpec, value: Array, rows: int) -> Array:

@@ -66,6 +66,8 @@ class Drawing(Op):
     """Base of every op that draws; the operands and attributes that say from where."""
 
     no_onnx: ClassVar[str] = "planned with the ONNX target"
+    capacity: ClassVar[int] = keystream.MAX_BLOCKS * keystream.BLOCK_WORDS
+    """Elements that one stream makes under one counter."""
 
     key: Value | None
     counter: Value | None
@@ -98,6 +100,19 @@ class Drawing(Op):
             raise self.fail(f"key and counter are u32[8] and u64[], not {self.key.type} and {self.counter.type}")
         if not 0 <= self.stream < keystream.MAX_TENSORS:
             raise self.fail(f"stream {self.stream} is outside [0, 2^24)")
+        count = numel(shape)
+        if (count if isinstance(count, int) else count.scale) > self.capacity:
+            raise self.fail(f"draws {count} numbers, more than the {self.capacity:,} of one stream")
+
+    def most_rows(self, shape: Shape) -> int | None:
+        """Examples of a lot, or size of the open dimension, up to which the stream suffices; None without either."""
+        if self.generator == "paddle":
+            return None
+        if self.row is not None:
+            # The last group may begin before an example's own part.
+            return (self.capacity - keystream.NORMALS_PER_GROUP) // max(1, self.part(shape))
+        count = numel(shape)
+        return None if isinstance(count, int) else self.capacity // count.scale
 
     def row_kind(self, kinds: Sequence[Kind], shape: Shape) -> Kind:
         """Kind of a tensor drawn here; ``kinds`` are those of key, counter and row."""
@@ -348,6 +363,7 @@ class Normal(Generated):
     """Normal of mean ``mean`` and standard deviation ``std``; both generators have complete tails."""
 
     name: ClassVar[str] = "random.normal"
+    capacity: ClassVar[int] = keystream.MAX_BLOCKS * keystream.NORMALS_PER_BLOCK
 
     mean: float
     std: float

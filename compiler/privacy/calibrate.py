@@ -72,7 +72,9 @@ def sigma_for(
     growth, least_slope = (2.0, 0.02) if prior else (1.01, 1.0)
     sigma = _least_noise(max(floor, _round_up(guess)), floor, target, coarse, _NEAR_COARSE, 1.0, growth)
     if sigma <= MAX_NOISE:
-        slope = max(least_slope, math.log(coarse(sigma) / coarse(sigma * 1.01)) / math.log(1.01))
+        here, above = coarse(sigma), coarse(sigma * 1.01)
+        # A target near 0 may be met by an epsilon of 0, which has no slope.
+        slope = max(least_slope, math.log(here / above) / math.log(1.01)) if here > 0 and above > 0 else least_slope
         sigma = _least_noise(sigma, floor, target, fine, _NEAR, slope, growth)
     if sigma > MAX_NOISE:
         after = " after the earlier runs" if prior else ""

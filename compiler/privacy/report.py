@@ -80,7 +80,7 @@ def epsilon_report(
     check_delta(delta)
     if not 0 < sample_rate <= 1:
         raise PrivacyError(f"the sample rate {sample_rate!r} is not in (0, 1]", hint="state a probability")
-    if not (0 < sigma < float("inf")) or steps < 1 or slack < 0:
+    if not (0 < sigma < float("inf")) or steps < 1 or not 0 <= slack < float("inf"):
         raise PrivacyError(
             f"no epsilon for sigma {sigma!r}, {steps!r} steps and slack {slack!r}",
             hint="sigma must be positive, steps at least 1, slack at least 0",

@@ -17,7 +17,7 @@ from ...runtime.keystream import key_words
 from ...runtime.manifest import FunctionSpec, Manifest, numpy_dtype
 from ...runtime.model import Model
 from ...runtime.privacy import PrivacySpec, QuantileOptions
-from ...runtime.rounded_gaussian import rounded_gaussian
+from ...runtime.stepper import draw_noise
 
 Arrays = dict[str, Array]
 Base = Literal["start", "zero"]
@@ -38,8 +38,9 @@ class Group:
 
     Attributes:
         parameters: their names.
-        clip: C, the bound on the norm of one example's gradient over all of them.
-        std: standard deviation of the noise on each coordinate of their sums.
+        clip: C, the bound on the norm of one example's gradient over all of them; on the integer grid, of which the
+            sums are units, K = 2^grid_bits.
+        std: standard deviation of the noise on each coordinate of their sums, before it is rounded to the grid.
     """
 
     parameters: tuple[str, ...]
@@ -58,6 +59,8 @@ def groups_of(spec: PrivacySpec, start: Mapping[str, Array]) -> tuple[Group, ...
         sigma = 0.0 if spec.sigma == 0 else (spec.sigma**-2 - (2 * options.sigma_b) ** -2) ** -0.5
         clip = float(start[options.state].reshape(-1)[0])
         return (Group(spec.parameters, clip, sigma * clip), Group((options.state,), COUNT_BOUND, options.sigma_b))
+    if spec.grid_bits is not None:
+        return (Group(spec.parameters, 2.0**spec.grid_bits, spec.noise_scale),)
     groups = spec.groups or (spec.parameters,)
     spread = spec.sigma * math.sqrt(len(groups))
     return tuple(Group(tuple(names), clip, spread * clip) for names, clip in zip(groups, spec.clips, strict=True))
@@ -83,7 +86,7 @@ class Mechanism(Protocol):
     start: Arrays
 
     def sums(self, feeds: Mapping[str, Array], mask: Array) -> Arrays:
-        """Clipped sums by parameter, of one ``accumulate`` on zero sums.
+        """Clipped sums by parameter, of one ``accumulate`` on zero sums: i64 on the grid, else floating.
 
         Args:
             feeds: arrays of ``batch`` rows.
@@ -129,8 +132,6 @@ class Compiled:
         self.groups = groups_of(self.spec, self.start)
         self._handles = {name: engine.tensor(array) for name, array in self._state.items()}
         self._lots = [LOT + name for group in self.groups for name in group.parameters]
-        # Sums of the integer mechanism count units of its grid.
-        self._unit = 1.0 if self.spec.grid_bits is None else self.spec.clips[0] / 2.0**self.spec.grid_bits
         options = self.spec.clipping_options
         bound = options.state if isinstance(options, QuantileOptions) else ""  # without it there would be no noise
         self._zeroed = {
@@ -167,7 +168,7 @@ class Compiled:
         self._reset("start")
         self._feed(feeds, mask)
         self._call("accumulate")
-        return {name[len(LOT) :]: self._exact(self._state[name]) for name in self._lots}
+        return {name[len(LOT) :]: self._state[name].copy() for name in self._lots}
 
     def release(self, sums: Mapping[str, Array], key: bytes, draw: int, base: Base = "zero") -> Arrays:
         """See `Mechanism.release`."""
@@ -193,8 +194,7 @@ class Compiled:
 
     def _apply(self, sums: Mapping[str, Array], key: bytes, draw: int) -> None:
         for name, value in sums.items():
-            state = self._state[LOT + name]
-            state[...] = np.rint(value / self._unit) if state.dtype.kind == "i" else value
+            self._state[LOT + name][...] = value
         self._key(key, draw)
         self._call("apply")
 
@@ -207,17 +207,10 @@ class Compiled:
         for name in self._lots:
             self._state[name][...] = 0
 
-    def _exact(self, sums: Array) -> Array:
-        """A copy, in the units of gradients."""
-        return sums * self._unit if sums.dtype.kind == "i" else sums.copy()
-
     def _key(self, key: bytes, draw: int) -> None:
         self._runtimes["key"][0][...] = key_words(key)
         self._runtimes["draw"][0][...] = draw
-        for name, (buffer, _) in self._noise.items():  # as `Stepper` draws it
-            tensor, scale = self.spec.parameters.index(name), self.spec.noise_scale
-            made = rounded_gaussian(key, tensor=tensor, draw=draw, scale=scale, count=buffer.size)
-            buffer[...] = made.reshape(buffer.shape)
+        draw_noise(self.spec, {name: buffer for name, (buffer, _) in self._noise.items()}, key, draw)
 
     def _feed(self, feeds: Mapping[str, Array], mask: Array) -> None:
         for name, (buffer, _) in self._buffers.items():
@@ -297,6 +290,5 @@ def zeros_like(mechanism: Mechanism) -> Arrays:
     specs = {s.name: s for s in mechanism.manifest.state}
     made: Arrays = {}
     for name in (name for group in mechanism.groups for name in group.parameters):
-        dtype = numpy_dtype(specs[LOT + name].dtype, name)
-        made[name] = np.zeros(specs[LOT + name].shape, np.float64 if dtype.kind == "i" else dtype)
+        made[name] = np.zeros(specs[LOT + name].shape, numpy_dtype(specs[LOT + name].dtype, name))
     return made

@@ -158,7 +158,7 @@ class OwnBoundPerTensor(Broken):
             change = value - without[name]
             length = float(np.linalg.norm(change.astype(np.float64)))
             factor = clip[name] / length if math.isfinite(length) and length > 0 else 1.0
-            made[name] = without[name] + change * change.dtype.type(factor)
+            made[name] = without[name] + _scaled(change, factor)
         return made
 
 
@@ -171,7 +171,7 @@ class ClippedBatch(Broken):
         for group in self.groups:
             length = math.sqrt(sum(float(np.sum(np.square(whole[n].astype(np.float64)))) for n in group.parameters))
             factor = min(1.0, group.clip / length) if length > 0 else 1.0
-            made |= {n: whole[n] * whole[n].dtype.type(factor) for n in group.parameters}
+            made |= {n: _scaled(whole[n], factor) for n in group.parameters}
         return made
 
 
@@ -203,6 +203,11 @@ MUTANTS: tuple[type[Broken], ...] = (
     NoNoise, HalfNoise, QuietEmptyLot, QuietFullLot, ReusedKey, ScalarNoise, SharedStream, NoMask, Unclipped,
     OwnBoundPerTensor, ClippedBatch, AddedTwice, KeptSums, TwiceInTheStep,
 )  # fmt: skip
+
+
+def _scaled(value: Array, factor: float) -> Array:
+    """``value`` times ``factor``, of its own type: integers towards zero."""
+    return (value * factor).astype(value.dtype) if value.dtype.kind == "i" else value * value.dtype.type(factor)
 
 
 def name_of(mutant: type[Broken]) -> str:

@@ -16,13 +16,14 @@ from ...runtime.engine import Array
 from ...runtime.keystream import fresh_key
 from .checks import Check, Effort, judged, unmeasured
 from .mechanism import Arrays, Group, Mechanism, zeros_like
+from .noise import probe
 from .rows import Rows
 
 FACTORS = (1.0, 1e1, 1e2, 1e3, 1e6, 1e12, 1e20, 1e30, 0.0, math.nan, math.inf, -math.inf)
 """What the differing example's numbers are multiplied by; what is not finite replaces them."""
 
 _SUM_ERROR = 1e-5
-"""Rounding of a float32 sum, relative to the sum of the norms of its terms."""
+"""Rounding of a float32 sum, relative to the sum of the norms of its terms. Integers have none."""
 
 UPDATE_ERROR = 1e-4
 """Rounding of an update, relative to it."""
@@ -40,7 +41,14 @@ def neighbour_checks(mechanism: Mechanism, rows: Rows, effort: Effort, random: n
 
 
 def distance(a: Mapping[str, Array], b: Mapping[str, Array], group: Group) -> float:
-    """``‖a − b‖₂`` over the parameters of a group, in float64; infinite where a number is not finite."""
+    """``‖a − b‖₂`` over the parameters of a group, in float64; infinite where a number is not finite.
+
+    Of integers it is exact, rounded up to the next integer: at most K where the norm is.
+    """
+    if all(a[name].dtype.kind == "i" for name in group.parameters):
+        squares = sum(int(v) ** 2 for name in group.parameters for v in (a[name] - b[name]).flat if v)
+        root = math.isqrt(squares)
+        return float(root + (root * root < squares))
     total = 0.0
     for name in group.parameters:
         with np.errstate(invalid="ignore", over="ignore"):
@@ -52,6 +60,7 @@ def distance(a: Mapping[str, Array], b: Mapping[str, Array], group: Group) -> fl
 def _pairs(mechanism: Mechanism, rows: Rows, effort: Effort, random: np.random.Generator) -> Iterator[Check]:
     batch, slack = mechanism.batch, mechanism.spec.slack
     bound = 1.0 + slack / 2
+    rounding = _SUM_ERROR if mechanism.spec.grid_bits is None else 0.0
     largest, influence, clipped, moved = 0.0, 0.0, 0, 0
     worst = ""
     feeds: Arrays = {}
@@ -85,7 +94,7 @@ def _pairs(mechanism: Mechanism, rows: Rows, effort: Effort, random: np.random.G
             clipped += change > 0.999
             moved += change > 0
             if others:
-                own = {name: with_row[name].astype(np.float64) - without[name] for name in group.parameters}
+                own = {name: _change(with_row[name], without[name]) for name in group.parameters}
                 off = distance(own, alone, group) / group.clip
                 influence = max(influence, off / (others + 1))
             else:
@@ -108,11 +117,16 @@ def _pairs(mechanism: Mechanism, rows: Rows, effort: Effort, random: np.random.G
     yield judged(
         "influence on other rows",
         f"{influence:.2g} C per row",
-        f"≤ {_SUM_ERROR:g} C per row",
-        influence <= _SUM_ERROR,
+        f"≤ {rounding:g} C per row" if rounding else "exactly 0",
+        influence <= rounding,
         largest=influence,
-        bound=_SUM_ERROR,
+        bound=rounding,
     )
+
+
+def _change(after: Array, before: Array) -> Array:
+    """``after - before``: of floats in float64, of integers exactly."""
+    return after - before if after.dtype.kind == "i" else after.astype(np.float64) - before
 
 
 def _dead_rows(mechanism: Mechanism, rows: Rows) -> Check:
@@ -168,6 +182,5 @@ def difference(a: Mapping[str, Array], b: Mapping[str, Array], start: Mapping[st
 
 def _cleared(mechanism: Mechanism, random: np.random.Generator) -> Check:
     """``apply`` leaves no sum behind for the next lot."""
-    sums = {name: random.normal(size=v.shape).astype(v.dtype) for name, v in zeros_like(mechanism).items()}
-    left = mechanism.left_over(sums, fresh_key())
+    left = mechanism.left_over(probe(mechanism, random), fresh_key())
     return judged("sums after apply", f"{left:g}", "exactly 0", left == 0, largest=left)

@@ -33,6 +33,8 @@ _WINDOW = 6
 _WINDOW_VALUES = 4096
 _SAME_NUMBER = 64  # first draws, which share a number
 _GRID = 1024.0  # windows are compared on a grid: the same noise comes back through a rounded gain
+_WINDOW_BITS = 64  # of independent noise in a window, by which no two of millions are equal by chance
+_COARSE = 4096.0  # standard deviations of integer noise from which rounding is too small to be seen
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def noise_checks(
     if not measured:
         yield unmeasured("noise variance", "no state answers linearly to the clipped sums", bound)
         return
-    draws = _sample(mechanism, measured, effort, probe(mechanism, random))
+    draws = _sample(mechanism, measured, effort, random)
     stats: Any = importlib.import_module("scipy.stats")
     unseen = f"; {len(silent)} of {len(found)} tensors without a linear response" if silent else ""
     yield _variance(measured, effort, stats, unseen)
@@ -172,9 +174,10 @@ def noise_checks(
     yield _repeats(mechanism, measured)
 
 
-def _sample(mechanism: Mechanism, measured: list[_Tensor], effort: Effort, full: Arrays) -> int:
+def _sample(mechanism: Mechanism, measured: list[_Tensor], effort: Effort, random: np.random.Generator) -> int:
     """Draw noise, on an empty lot and on a full one by turns, until every tensor has enough; returns the draws."""
-    lots = (zeros_like(mechanism), full)
+    lots = (zeros_like(mechanism), probe(mechanism, random))
+    on_grid = mechanism.spec.grid_bits is not None
     end = time.monotonic() + effort.seconds
     draws = 0
     while draws < effort.draws and min(t.count for t in measured) < effort.values:
@@ -182,11 +185,29 @@ def _sample(mechanism: Mechanism, measured: list[_Tensor], effort: Effort, full:
         sums = lots[draws % 2]
         written = mechanism.release(sums, fresh_key(), max(0, draws - _SAME_NUMBER))
         for tensor in measured:
-            tensor.add(tensor.response.noise(written, sums), effort.values)
+            noise = tensor.response.noise(written, sums)
+            if on_grid and tensor.response.std < _COARSE:
+                noise = unrounded(noise, tensor.response.std, random)
+            tensor.add(noise, effort.values)
         draws += 1
         if draws >= _SAME_NUMBER and time.monotonic() > end:
             break
     return draws
+
+
+def unrounded(noise: NDArray[np.float64], std: float, random: np.random.Generator) -> NDArray[np.float64]:
+    """Standard normals, exactly where ``noise`` has the law of ``round(std Z) / std`` with Z standard normal.
+
+    A normal is drawn again from the interval that rounds to each integer, so what is tested is the law of the rounded
+    Gaussian itself; any other law of integers stays what it is to within half a unit.
+    """
+    stats: Any = importlib.import_module("scipy.stats")
+    whole = -np.abs(np.rint(noise * std))  # in the lower tail, where probabilities keep their digits
+    low, high = stats.norm.cdf((whole - 0.5) / std), stats.norm.cdf((whole + 0.5) / std)
+    share = np.maximum(low + (high - low) * random.random(whole.size), np.finfo(np.float64).tiny)
+    drawn = stats.norm.ppf(share)
+    # Integers at zero have both signs in their interval; the others have their own.
+    return np.asarray(np.where(noise * std > 0.5, -drawn, drawn), np.float64)
 
 
 def _variance(measured: list[_Tensor], effort: Effort, stats: Any, unseen: str) -> Check:
@@ -264,21 +285,24 @@ def _correlation(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
 def _repeats(mechanism: Mechanism, measured: list[_Tensor]) -> Check:
     """No stretch of noise occurs twice: in one tensor, in two, in two draws, or under another number of the draw."""
     zeros, key = zeros_like(mechanism), fresh_key()
+    spans = {tensor.response.parameter: _span(mechanism, tensor.response.std) for tensor in measured}
     seen: list[NDArray[np.uint64]] = []
     lots = [(fresh_key(), 0) for _ in range(4)] + [(key, draw) for draw in range(1, 5)]
     for used, draw in lots:
         written = mechanism.release(zeros, used, draw)
         for tensor in measured:
-            noise = tensor.response.noise(written, zeros)[:_WINDOW_VALUES]
-            if noise.size >= _WINDOW:
-                seen.append(_windows(noise))
+            noise, (span, grid) = tensor.response.noise(written, zeros), spans[tensor.response.parameter]
+            noise = noise[: max(_WINDOW_VALUES, span)]
+            if noise.size >= span:
+                seen.append(_windows(noise, span, grid))
     if not seen:
-        return unmeasured("repeated noise", f"every tensor has fewer than {_WINDOW} values", "0")
+        least = min(span for span, _ in spans.values())
+        return unmeasured("repeated noise", f"every tensor has fewer than {least} values", "0")
     everything = np.concatenate(seen)
     repeated = int(everything.size - np.unique(everything).size)
     return judged(
         "repeated noise",
-        f"{repeated} of {everything.size} stretches of {_WINDOW} values",
+        f"{repeated} of {everything.size} stretches of {max(span for span, _ in spans.values())} values",
         "0",
         repeated == 0,
         repeated=repeated,
@@ -286,12 +310,25 @@ def _repeats(mechanism: Mechanism, measured: list[_Tensor]) -> Check:
     )
 
 
-def _windows(noise: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """A number for each stretch of values, equal for equal stretches."""
+def _span(mechanism: Mechanism, std: float) -> tuple[int, float]:
+    """How many values make a stretch, and the steps per standard deviation in which they are compared.
+
+    Coarse integers repeat by chance: their stretches are as long as it takes to hold so many random bits.
+    """
+    if mechanism.spec.grid_bits is None or std >= _GRID:
+        return _WINDOW, _GRID
+    stats: Any = importlib.import_module("scipy.stats")
+    ends = (np.arange(-math.ceil(8 * std) - 1, math.ceil(8 * std) + 2) + 0.5) / std
+    alike = float(np.sum(np.diff(stats.norm.cdf(ends)) ** 2))
+    return max(_WINDOW, math.ceil(_WINDOW_BITS / -math.log2(min(alike, 1 - 1e-6)))), std
+
+
+def _windows(noise: NDArray[np.float64], span: int, steps: float) -> NDArray[np.uint64]:
+    """A number for each stretch of ``span`` values, equal for equal stretches."""
     with np.errstate(invalid="ignore"):
-        grid = np.floor(np.nan_to_num(noise) * _GRID).astype(np.int64).view(np.uint64)
-    total = np.zeros(grid.size - _WINDOW + 1, np.uint64)
-    for offset in range(_WINDOW):
+        grid = np.rint(np.nan_to_num(noise) * steps).astype(np.int64).view(np.uint64)
+    total = np.zeros(grid.size - span + 1, np.uint64)
+    for offset in range(span):
         total = total * np.uint64(0x9E3779B97F4A7C15) + grid[offset : offset + total.size]
         total ^= total >> np.uint64(29)
     return total

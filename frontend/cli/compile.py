@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...runtime.commands import plain_warnings
 from . import detail_wanted
 from .script_options import ScriptName, script_options
 
@@ -85,9 +86,10 @@ def command(
         seconds["import tvm"] = _import_tvm()
     _tell(f"compiling for {target}")
     options = BuildOptions(cpu=cpu, threads=threads or 0)
-    compiled = compile_source(
-        made.source, target=target, batch=batch or 0, options=options, observe=watch, keep_ir=True
-    )
+    with plain_warnings():
+        compiled = compile_source(
+            made.source, target=target, batch=batch or 0, options=options, observe=watch, keep_ir=True
+        )
     artifact = compiled.artifact()
     artifact.write(output)
     *passes, (_, seconds["codegen"]) = compiled.trace.timings

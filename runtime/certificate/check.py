@@ -68,7 +68,7 @@ def _checks(artifact: Artifact, spec: PrivacySpec) -> Iterator[Check]:
             flows.append((GridFlow if promise.grid_bits else Flow)(texts[stage], function, promise))
             flows[-1].check()
     _check_functions(texts)
-    groups = max(len(flow.groups) for flow in flows)
+    groups = max(flow.clip_groups for flow in flows)
     noise = max(len(flow.noised) for flow in flows)
     yield Check(
         "clipping",

@@ -65,6 +65,11 @@ class Flow:
             "state.read": self._read,
         }
 
+    @property
+    def clip_groups(self) -> int:
+        """Sets of parameters whose gradients have one bound together."""
+        return len(self.groups)
+
     def check(self) -> None:
         """Raises Contradiction for the first op that breaks a rule."""
         if self.rows == 1:

@@ -33,6 +33,11 @@ class GridFlow(Flow):
         }
         self.handlers = {**shared, **grid}
 
+    @property
+    def clip_groups(self) -> int:
+        """The float factor is no group: the integers it gives are checked."""
+        return len(self.live)
+
     def _param(self, param: Param) -> Kind:
         if param.role != "noise":
             return super()._param(param)

@@ -13,13 +13,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fluidc.compiler.ir.types import DType
-from fluidc.compiler.ops import dp, dp_noise
+from fluidc.compiler.ops import dp, dp_noise, grid
 from fluidc.frontend.audit.canary import least_noise, mu_bound
 from fluidc.frontend.audit.checks import FOR_MUTANTS
-from fluidc.frontend.audit.mechanism import Compiled
-from fluidc.frontend.audit.noise import responses
+from fluidc.frontend.audit.mechanism import Compiled, Group
+from fluidc.frontend.audit.neighbours import distance
+from fluidc.frontend.audit.noise import responses, unrounded
+from fluidc.frontend.audit.rows import Rows
+from fluidc.frontend.audit.run import checks_of
 from fluidc.frontend.cli import main
 from fluidc.frontend.cli.engines import choose_engine
+from fluidc.runtime import stepper
 from fluidc.runtime.artifact import Artifact
 
 SCRIPT = """
@@ -38,6 +42,8 @@ GROUPS = (
     + STATED
 )
 QUANTILE = "DpOptimizer(fluid.optimizer.Adam(0.01), clip=0.7, clipping='quantile', " + STATED
+DISCRETE = DPSGD[:-1] + ", mechanism='discrete')"
+COARSE = DPSGD[:-1] + ", mechanism='discrete', clipping_options={'grid_bits': 5})"
 ADAGRAD = "DpOptimizer(fluid.optimizer.Adagrad(0.01), clip=0.7, " + STATED
 
 pytest.importorskip("tvm")
@@ -154,6 +160,49 @@ def test_quantile_clipping_is_measured_with_the_noise_of_its_count(tmp_path: Pat
     assert verdicts(report)["noise variance"] == verdicts(report)["canary"] == "passed"
 
 
+def test_integers_are_measured_in_units_of_the_grid(tmp_path: Path) -> None:
+    path = compiled(tmp_path, DISCRETE)
+    artifact = Artifact.read(path)
+    mechanism = Compiled(artifact, choose_engine(artifact, None))
+    (group,) = mechanism.groups
+    assert (group.clip, group.std) == (2.0**20, 2.0**20)
+    code, report, shown = audited(path)
+    assert code == 0, shown
+    assert set(verdicts(report).values()) == {"passed"}
+    values = {check["name"]: check["values"] for check in report["checks"]}
+    assert 1 - 2**-9 < values["one example's change"]["largest"] <= values["one example's change"]["bound"] == 1
+    assert values["influence on other rows"]["bound"] == 0
+    assert values["canary"]["mu"] <= values["canary"]["bound"] == 1
+    assert all(mutant["killed_by"] for mutant in report["mutants"])
+    assert "broken copies: 14 of 14 caught" in shown
+
+
+def test_the_noise_of_a_coarse_grid_has_the_law_of_the_rounded_gaussian(tmp_path: Path) -> None:
+    """At 2^5 units, sigma 1: rounding to whole units is far from a Gaussian, and passes; other integers do not."""
+    artifact = Artifact.read(compiled(tmp_path, COARSE, "reference"))
+    mechanism = Compiled(artifact, choose_engine(artifact, None))
+    rows = Rows(mechanism.manifest, mechanism.batch, np.random.default_rng(0), None)
+    found = {check.name: check for check in checks_of(mechanism, rows, FOR_MUTANTS)}
+    assert {check.verdict for check in found.values()} == {"passed"}, found
+    assert "stretches of 10 values" in found["repeated noise"].measured
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 2.0, 32.0])
+def test_rounded_noise_is_held_to_its_own_law(scale: float) -> None:
+    random, stats = np.random.default_rng(1), pytest.importorskip("scipy.stats")
+    exact = np.rint(scale * random.normal(size=200_000)) / scale
+    assert stats.kstest(unrounded(exact, scale, random), "norm").pvalue > 1e-9
+    assert stats.kstest(exact, "norm").pvalue < 1e-9
+    assert stats.kstest(unrounded(np.trunc(exact * scale * 0.9) / scale, scale, random), "norm").pvalue < 1e-9
+
+
+def test_lengths_of_integers_are_exact() -> None:
+    group = Group(("w",), 2.0**30, 1.0)
+    zeros = {"w": np.zeros(2, np.int64)}
+    for values, length in (([2**30, 0], 2.0**30), ([2**30, 1], 2.0**30 + 1), ([-(2**30), 0], 2.0**30), ([3, 4], 5.0)):
+        assert distance({"w": np.array(values)}, zeros, group) == length
+
+
 def test_an_optimizer_that_hides_its_noise_is_said_to(tmp_path: Path) -> None:
     code, report, shown = audited(compiled(tmp_path, ADAGRAD))
     assert code == 0, shown
@@ -236,6 +285,37 @@ def untold(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dp_noise.AddNoise, "to_tvm", lambda op, *args: rule(replace(op, sigma=op.sigma / 10), *args))
 
 
+def half_the_integers(patch: pytest.MonkeyPatch) -> None:
+    rule = grid.GridMean.to_tvm
+
+    def to_tvm(op: grid.GridMean, t: Any, total: Any, c: Any, noise: Any) -> Any:
+        return rule(op, t, total, c, t.pointwise(lambda y: y // 2, noise, dtype=DType.I64))
+
+    patch.setattr(grid.GridMean, "to_tvm", to_tvm)
+
+
+def no_check_of_integers(patch: pytest.MonkeyPatch) -> None:
+    """Float factors are a little too large, and nobody looks at the integers."""
+    no_clipping(patch)
+    patch.setattr(grid.GridLive, "to_tvm", lambda op, t, terms, c: t.pointwise(lambda x: x, c, dtype=DType.F32))
+
+
+def one_unit_too_many(patch: pytest.MonkeyPatch) -> None:
+    """Rounding away from zero after the check: the norm passes K by the dimension's share of a unit."""
+    patch.setattr(dp.ClipFactor, "to_tvm", _to_the_bound(dp.ClipFactor.to_tvm))
+    rule = grid.GridSum.integer_tvm
+
+    def away(op: grid.GridSum, t: Any, g: Any, c: Any) -> Any:
+        whole, fits = rule(op, t, g, c)
+        return t.select(g > 0.0, whole + 1, whole), fits
+
+    patch.setattr(grid.GridSum, "integer_tvm", away)
+
+
+def _to_the_bound(rule: Any) -> Any:
+    return lambda op, *args: rule(replace(op, clip=op.clip / grid.TARGET * (1 - 1e-7)), *args)
+
+
 @pytest.mark.parametrize(
     ("broken", "check", "optimizer"),
     [
@@ -248,6 +328,9 @@ def untold(patch: pytest.MonkeyPatch) -> None:
         (groups_forgotten, "noise variance", GROUPS),
         (count_for_free, "noise variance", QUANTILE),
         (untold, "apply = program text", ADAGRAD),
+        (half_the_integers, "noise variance", DISCRETE),
+        (no_check_of_integers, "one example's change", DISCRETE),
+        (one_unit_too_many, "one example's change", DISCRETE),
     ],
 )
 def test_a_broken_build_fails(broken: Patch, check: str, optimizer: str, tmp_path: Path) -> None:
@@ -261,6 +344,45 @@ def test_a_broken_build_fails(broken: Patch, check: str, optimizer: str, tmp_pat
     assert shown.splitlines()[-1].startswith("FAILED: ")
     assert check in shown.splitlines()[-1]
     assert not report["mutants"]
+
+
+Draw = Callable[..., np.ndarray]
+
+
+def half_as_wide(rule: Draw) -> Draw:
+    return lambda key, **fields: rule(key, **{**fields, "scale": fields["scale"] / 2})
+
+
+def one_tensor(rule: Draw) -> Draw:
+    return lambda key, **fields: rule(key, **{**fields, "tensor": 0})
+
+
+def known_key(rule: Draw) -> Draw:
+    return lambda key, **fields: rule(bytes(32), **fields)
+
+
+def eighths(rule: Draw) -> Draw:
+    """Right in variance, wrong in law: every value is a multiple of an eighth of sigma."""
+    return lambda key, **fields: rule(key, **{**fields, "scale": 8.0}) * int(fields["scale"] / 8)
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (half_as_wide, "noise variance"),
+        (one_tensor, "noise independence"),
+        (known_key, "repeated noise"),
+        (eighths, "noise distribution (KS)"),
+    ],
+)
+def test_integers_that_the_runtime_draws_wrongly_are_noticed(
+    broken: Callable[[Draw], Draw], check: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = compiled(tmp_path, DISCRETE, "reference")
+    monkeypatch.setattr(stepper, "rounded_gaussian", broken(stepper.rounded_gaussian))
+    code, report, shown = audited(path)
+    assert code == 1
+    assert verdicts(report)[check] == "failed", shown
 
 
 # -- the bound of the canary ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cases import tensor
 
+from fluidc.compiler.errors import VerifyError
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import TensorType
 from fluidc.compiler.ops import minstd
@@ -91,3 +92,24 @@ def test_keep_rate() -> None:
     op = Dropout(*source("chacha20"), Value(tensor("f32[200000]")), 0.1)
     _, mask = op.evaluate(KEY, np.array(3, np.uint64), None, x)
     assert abs(mask.mean() - 0.9) < 5 * (0.1 * 0.9 / len(x)) ** 0.5
+
+
+def test_a_stream_never_begins_again() -> None:
+    """2^32 blocks of 16 words or 10 normals under one counter, and not one more."""
+    key, counter = source("chacha20")
+    Uniform(key, counter, tensor("f32[65536,1048576]"), 0.0, 1.0)
+    Normal(key, counter, tensor("f32[40960,1048576]"), 0.0, 1.0)
+    with pytest.raises(VerifyError, match="more than the 68,719,476,736 of one stream"):
+        Uniform(key, counter, tensor("f32[65537,1048576]"), 0.0, 1.0)
+    with pytest.raises(VerifyError, match="more than the 42,949,672,960 of one stream"):
+        Normal(key, counter, tensor("f32[40961,1048576]"), 0.0, 1.0)
+    with pytest.raises(VerifyError, match="of one stream"):
+        Dropout(key, counter, Value(tensor("f32[N,65537,1048576]")), 0.5)
+    open_ = Value(tensor("f32[N,1048576]"))
+    assert Dropout(key, counter, open_, 0.5).most_rows(open_.tensor.shape) == 65536
+    assert Dropout(key, counter, Value(tensor("f32[3,5]")), 0.5).most_rows((3, 5)) is None
+    of_lots = Dropout(key, counter, Value(tensor("f32[16,1048576]")), 0.5, row=Value(tensor("i64[]")))
+    most = of_lots.most_rows(of_lots.x.tensor.shape)
+    assert most is not None
+    # Whole groups are made from the group in which an example begins.
+    assert (most * 2**20 + 160) // 16 <= 2**32 < (most * 2**20 + 2**20 + 160) // 16

@@ -255,7 +255,6 @@ def test_a_forged_privacy_block_is_refused(artifact: Artifact) -> None:
         ({"slack": 2.0**-8}, "too small to be true"),
         ({"slack": 2.0**-8, "accounting": "none", "reason": "?", "table": ()}, "slack is"),
         ({"parameters": ("fc_0.b_0", "fc_0.w_0", "fc_1.b_0")}, "trained parameters"),
-        ({"mechanism": "discrete", "slack": 0.0, "grid_bits": 20}, "slack is"),
         ({"table": scaled_table(artifact, 0.0)}, "too small to be true"),
         ({"table": scaled_table(artifact, 0.2)}, "too small to be true"),
         ({"table": reversed_counts(artifact)}, "epsilon falls"),
@@ -263,6 +262,11 @@ def test_a_forged_privacy_block_is_refused(artifact: Artifact) -> None:
         found = forged_block(artifact, **changed).contradiction
         assert found is not None, changed
         assert says in str(found), str(found)
+
+
+def test_a_float_program_does_not_pass_for_a_discrete_one(artifact: Artifact) -> None:
+    with pytest.raises(ArtifactError, match=r"'fc_0.b_0' is trained without noise"):
+        forged_block(artifact, mechanism="discrete", slack=0.0, grid_bits=20)
 
 
 def reversed_counts(artifact: Artifact) -> tuple[EpsilonEntry, ...]:
