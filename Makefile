@@ -12,7 +12,7 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden bench bench-peers docs types nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden bench bench-peers docs types mutants-privacy nightly wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -65,8 +65,12 @@ bench: ## Benchmarks: ratios to peers in one run, as JSON in benchmarks/results
 docs: ## Check that the documents' commands and links hold
 	$(PY) -m pytest -q tests/test_docs.py
 
-nightly: ## The long audits: statistical tests with fresh keys, rule mutants
+mutants-privacy: ## Break the private mechanism in every listed way; each must be noticed
+	$(PY) tests/privacy/mutants.py
+
+nightly: ## The long audits: statistical tests with fresh keys, mutants of the rules and of the mechanism
 	$(PY) -m pytest -q -m nightly
+	$(PY) tests/privacy/mutants.py
 	$(PY) tests/mutants.py
 	TVM_NUM_THREADS=1 $(PY) tests/mutants.py --cpu
 

@@ -124,6 +124,20 @@ def test_values_kept_from_step_to_step(train: Callable[[Fed, fluid.Variable], ob
     )
 
 
+def test_running_statistics_of_a_batch() -> None:
+    """They are refused where the loss does not read what they normalise, too: they would tell of every batch."""
+
+    def kept_beside(p: Fed, loss: fluid.Variable) -> None:
+        L.batch_norm(L.fc(p.x, 3))
+        dpsgd(0.1, loss)
+
+    with pytest.raises(PrivacyError) as caught:
+        separated(kept_beside)
+    assert "the value written to 'batch_norm_0.w_" in caught.value.what
+    assert "takes mean and variance over the examples of a batch" in caught.value.what
+    assert caught.value.hint == "use group_norm or layer_norm, or use_global_stats"
+
+
 def plateau() -> Any:
     return fluid.dygraph.ReduceLROnPlateau(0.1, mode="min", decay_rate=0.5, patience=5)
 

@@ -1,0 +1,21 @@
+"""Mutants of the mechanism that are quick to run; `make mutants-privacy` runs all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+MUTANTS = Path(__file__).with_name("mutants.py")
+
+
+def test_quick_mutants_are_noticed() -> None:
+    done = subprocess.run([sys.executable, MUTANTS, "--quick"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().splitlines()[-1].startswith("8 of 8 mutants killed")
+
+
+def test_all_ways_of_the_specification_are_listed() -> None:
+    done = subprocess.run([sys.executable, MUTANTS, "--list"], capture_output=True, text=True, check=True)
+    names = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert len(names) == len(set(names)) == 28
