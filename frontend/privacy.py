@@ -100,6 +100,9 @@ def poisson_batches(
         run_dir: Directory of the ledger. Runs on it add up, over processes too. Without it steps are counted in
             memory, with one warning.
 
+    The arrays are looked at once and not copied: do not change them while lots are drawn. An example is its row, and
+    what a row holds must not follow from what training showed.
+
     Returns:
         An iterator of `Lot`, to be fed to ``Executor.run`` as they are.
 
@@ -109,7 +112,11 @@ def poisson_batches(
         DataError: Arrays of another type or shape than its feeds, or with a value out of range in any row.
         LedgerError: The ledger in ``run_dir`` cannot be used.
     """
-    program = default_main_program() if program is None else program
+    program = _program(program, "poisson_batches")
+    if run_dir is not None and not isinstance(run_dir, str | Path):
+        raise wrong_type(f"poisson_batches: run_dir is {run_dir!r}", "name a directory")
+    if not isinstance(arrays, Mapping):
+        raise wrong_type(f"poisson_batches: arrays is {type(arrays).__name__}", "give a dict of feed name to array")
     source, spec = _private(program, "poisson_batches")
     if spec.sampler != "poisson":
         raise PrivacyError(
@@ -148,7 +155,7 @@ def spent(program: Program | None = None) -> Spent:
     Raises:
         PrivacyError: The program is not private.
     """
-    program = default_main_program() if program is None else program
+    program = _program(program, "spent")
     steps = PrivateSteps.find(program)
     if steps is None:
         steps = PrivateSteps.of(program, _private(program, "spent")[1])
@@ -221,6 +228,17 @@ class insecure_noise_key:
         set_insecure_secret(self._before)
 
 
+def _program(program: object, asked: str) -> Program:
+    """``program``, or the default one.  Raises ArgumentTypeError."""
+    if program is None:
+        return default_main_program()
+    if not isinstance(program, Program):
+        raise wrong_type(
+            f"{asked}: program is {type(program).__name__}, not a Program", "pass a Program, or leave it out"
+        )
+    return program
+
+
 def _private(program: Program, asked: str) -> tuple[Source, PrivacySpec]:
     """The lowered program and its privacy block.  Raises PrivacyError for a plain program."""
     if program.global_block().private_backward() is None:
@@ -251,10 +269,19 @@ def _checked(
     feeds = {p.name: p.value.tensor.shape for p in source.module.function("step").params if p.role == "feed"}
     if set(arrays) != set(feeds):
         raise invalid(
-            f"poisson_batches: the program feeds {', '.join(sorted(feeds))}; given: {', '.join(sorted(arrays)) or '-'}",
+            f"poisson_batches: the program feeds {', '.join(sorted(feeds))}; "
+            f"given: {', '.join(sorted(map(str, arrays))) or '-'}",
             "name the arrays as the program's data variables are named",
         )
-    found = {name: np.asarray(array) for name, array in arrays.items()}
+    found: dict[str, NDArray[Any]] = {}
+    for name, array in arrays.items():
+        try:
+            found[name] = np.asarray(array)
+        except ValueError:
+            raise invalid(
+                f"poisson_batches: {name} is no array: its rows have different sizes",
+                "pad them to one length and feed a mask",
+            ) from None
     rows = {name: len(array) if array.ndim else 0 for name, array in found.items() if name not in whole}
     for name in rows:
         if not feeds[name] or not isinstance(feeds[name][0], Sym):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
+import numpy as np
+
 from ..compiler.errors import PrivacyError
 from ..runtime.limits import DEFAULT_GRID_BITS, MAX_GRID_BITS
 from .privacy_spec import PrivacySpec
@@ -47,7 +49,7 @@ class Arguments:
     ) -> float:
         """``value`` as a float; refused unless it is a finite number above ``low`` (or equal to it), up to ``high``."""
         fits = (
-            isinstance(value, int | float)
+            isinstance(value, int | float | np.integer | np.floating)
             and not isinstance(value, bool)
             and math.isfinite(value)
             and (value > low if exclusive else value >= low)
@@ -58,7 +60,7 @@ class Arguments:
             if high < math.inf:
                 bound += f" and at most {high:g}"
             self.refuse(f"{name} is {value!r}", f"give a finite number {bound}")
-        assert isinstance(value, int | float)
+        assert isinstance(value, int | float | np.integer | np.floating)
         return float(value)
 
     def one_of(self, name: str, value: str, allowed: Sequence[str]) -> None:
@@ -104,6 +106,8 @@ class Arguments:
             )
         if mechanism != "gaussian" and clipping != "flat":
             self.refuse(f"mechanism {mechanism!r} does not go with clipping {clipping!r}", "use clipping='flat'")
+        if clipping_options is not None and not isinstance(clipping_options, Mapping):
+            self.refuse(f"clipping_options is {clipping_options!r}", "give a dict of option name to number")
         if mechanism == "discrete":
             options = self._grid(clipping_options or {})
         else:

@@ -7,3 +7,6 @@ DEFAULT_GRID_BITS = 20
 
 MAX_GRID_BITS = 30
 """k of the finest grid: lots of 2^32 examples still sum up in 63 bits."""
+
+MAX_SCALE = 2.0**40
+"""Largest standard deviation of integer noise, in units of the grid: half-integers must lie far apart in float64."""

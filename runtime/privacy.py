@@ -10,8 +10,7 @@ from typing import Literal, get_args
 
 from .errors import ArtifactError, BudgetError
 from .fields import Fields, Json, canonical_bytes
-from .limits import MAX_GRID_BITS
-from .rounded_gaussian import MAX_SCALE
+from .limits import MAX_GRID_BITS, MAX_SCALE
 
 Mechanism = Literal["gaussian", "discrete", "paddle"]
 Clipping = Literal["flat", "per-group", "automatic", "quantile"]

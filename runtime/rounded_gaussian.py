@@ -23,9 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .keystream import Domain, Key, fast_words
-
-MAX_SCALE = 2.0**40
-"""Largest standard deviation: half-integers must lie far apart in float64."""
+from .limits import MAX_SCALE
 
 MAX_COUNT = 1 << 31
 LEVEL_BLOCKS = 1 << 28

@@ -11,7 +11,7 @@ from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import Dim, DType, Sym, TensorType
 from ...compiler.privacy import FLOAT32_SLACK, PrivacyPlan, Run, resolve
-from ...runtime.limits import DEFAULT_GRID_BITS
+from ...runtime.limits import DEFAULT_GRID_BITS, MAX_SCALE
 from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
@@ -133,13 +133,21 @@ def privacy_config(record: Operator, prior: Sequence[Run] = ()) -> tuple[Privacy
         where=where,
         prior=prior,
     )
+    bits = int((spec.clipping_options or {}).get("grid_bits", DEFAULT_GRID_BITS)) if discrete else 0
+    if discrete and plan.sigma * 2.0**bits > MAX_SCALE:
+        raise PrivacyError(
+            f"sigma = {plan.sigma:g} on a grid of 2^{bits} units is noise of {plan.sigma * 2.0**bits:.3g} units, more "
+            "than the 2^40 that are drawn exactly",
+            where=where,
+            hint="state a smaller clipping_options={'grid_bits': ...}, or a smaller sigma",
+        )
     config = PrivacyConfig(
         clip=plan.clip,
         lot=plan.lot,
         sigma=plan.sigma,
         mechanism=spec.mechanism,
         slack=plan.slack,
-        grid_bits=int((spec.clipping_options or {}).get("grid_bits", DEFAULT_GRID_BITS)) if discrete else 0,
+        grid_bits=bits,
     )
     return with_clipping(config, spec, groups, record.attr("clip_state"), where), plan
 

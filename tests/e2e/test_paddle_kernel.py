@@ -105,6 +105,7 @@ def test_artifacts_say_that_it_is_not_private(tmp_path: Path, target: str) -> No
         ["compile", script, "-o", path, "--target", target],
         ["inspect", path],
         ["run", path, "--data", data, "--batch", "8", "--steps", "2", "-o", tmp_path / "trained.fluidc"],
+        ["run", path, "--data", data, "--batch", "8", "--steps", "2", "--report", tmp_path / "page.html"],
         ["inspect", tmp_path / "trained.fluidc"],
     ):
         result = CliRunner().invoke(main, [str(word) for word in arguments])
@@ -115,6 +116,10 @@ def test_artifacts_say_that_it_is_not_private(tmp_path: Path, target: str) -> No
         assert "ε =" not in result.output
         assert "an ordinary program" not in result.output
     assert "warning: NOT PRIVATE" in told[2]
+    page = (tmp_path / "page.html").read_text()
+    assert "<p class=verdict>NOT PRIVATE: Dpsgd(mechanism=&#x27;paddle&#x27;)" in page
+    assert "no epsilon holds" in page
+    assert "ε" not in page
     artifact = Artifact.read(path)
     assert artifact.manifest.privacy is None
     with pytest.warns(fluid.PrivacyWarning, match="NOT PRIVATE"):
