@@ -78,7 +78,8 @@ class Session:
             artifact: file, or one already read.
             engine: executes it; None takes the runtime's engine for its target.
             threads: threads of a step; None takes the engine's default.
-            seed: of initialisers, shuffles and dropout, never of noise; None takes the artifact's, else a fresh one.
+            seed: of initialisers, shuffles and dropout, in private steps of nothing; None takes the artifact's, else a
+                fresh one.
             insecure_noise_key: makes the noise of a private program reproducible and its privacy void; for tests.
 
         Raises ArtifactError for a file that cannot be trusted, EngineError for one that cannot be executed here.

@@ -64,6 +64,7 @@ class _Rows(Op):
 
     def _lowered(self, t: TvmEmitter, x: Tensor, c: Tensor, scaled: bool) -> Tensor:
         rows, dtype = self.c.tensor.shape[0], self.x.type.dtype
+        one = element_of(t, dtype, scaled)
 
         def element(*index: Index) -> Scalar:
             row: Any = index[self.axis]
@@ -71,12 +72,10 @@ class _Rows(Op):
                 row = row // self.post
             if self.pre != 1:
                 row = row % t.extent(rows)
-            factor = c[row]
-            value = x[index]
-            return t.select(factor > 0.0, value * t.cast(factor, dtype) if scaled else value, t.const(0, dtype))
+            return one(x[index], c[row])
 
         if self.pre == self.post == 1 and self.axis == self.x.tensor.rank - 1 == 0:
-            return t.pointwise(element_of(t, dtype, scaled), x, c, dtype=dtype)
+            return t.pointwise(one, x, c, dtype=dtype)
         return t.compute(self.x.tensor.shape, dtype, element)
 
 
@@ -84,20 +83,29 @@ def element_of(t: TvmEmitter, dtype: DType, scaled: bool) -> Any:
     """The scalar form of row scaling and row selection."""
 
     def element(value: Expr, factor: Expr) -> Scalar:
-        return t.select(factor > 0.0, value * t.cast(factor, dtype) if scaled else value, t.const(0, dtype))
+        if not scaled:
+            return t.select(factor > 0.0, value, t.const(0, dtype))
+        product: Any = value * t.cast(factor, dtype)
+        # Where the factor is 0, the product is 0 or NaN: neither passes.
+        return t.select(t.call("abs", product) >= SMALLEST, product, t.const(0, dtype))
 
     return element
 
 
 class ScaleRows(_Rows):
-    """``c[i] * x[i]`` for live rows, 0 for dead ones: the only way from ``example`` to ``scaled<%c>``."""
+    """``c[i] * x[i]`` for live rows, 0 for dead ones: the only way from ``example`` to ``scaled<%c>``.
+
+    Products below the least normal float32 are 0: rounded up, and multiplied with large numbers of the same row, they
+    would move the sum by more than the row's norm says.
+    """
 
     name = "dp.scale_rows"
 
     def evaluate(self, x: Array, c: Array) -> Array:
         factor = self._factor(c, x.ndim)
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.where(factor > 0, x * factor.astype(x.dtype), np.zeros((), x.dtype))
+            product = x * factor.astype(x.dtype)
+            return np.where(np.abs(product) >= SMALLEST, product, np.zeros((), x.dtype))
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, c: Tensor) -> Tensor:
         return self._lowered(t, x, c, scaled=True)

@@ -30,7 +30,9 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
 @click.option("--private-report", is_flag=True, help="Show and write public values only: no loss, metric or time.")
 @click.option("--check-numerics", is_flag=True, help="Refuse and undo a step that gives NaN or infinity.")
 @click.option("--insecure-noise-key", metavar="HEX", help="Reproducible noise WITHOUT PRIVACY, for tests.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of initialisers, shuffles, dropout; never of noise.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), help="Of initialisers, shuffles, dropout; in private steps of nothing."
+)
 @threads_option
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
