@@ -16,6 +16,7 @@ from private_runs import FIXED_AND_FRESH, Program_, compiled, dpsgd, emitted, ke
 from scipy import stats
 
 import fluidc.frontend as fluid
+from fluidc.runtime import keystream
 
 L: Any = fluid.layers
 CLIP, LOT, SIGMA, RATE = 0.7, 16.0, 1.3, 0.5
@@ -218,3 +219,23 @@ def test_ten_million_follow_the_normal_law(target: str) -> None:
             values.append(tensor.ravel())
     found = stats.kstest(np.concatenate(values), "norm")
     assert found.pvalue > 1e-9, found
+
+
+@FIXED_AND_FRESH
+def test_compiled_normals_are_those_of_the_words(fresh: bool) -> None:
+    """Eight million of them against the float64 arbiter, the largest (over 5) and the smallest radii included."""
+    session, recorded = program("wide", "cpu").session(seed=0)
+    spec = session.model.manifest.privacy
+    assert spec is not None
+    largest = 0.0
+    for draw, key in enumerate(keys_of(fresh, 4, b"words")):
+        for parameter in spec.parameters:
+            session.model.state[parameter][...] = 0
+        session.model.stepper.run_lot(dead("wide", 0), key=key, draw=draw)
+        for tensor, parameter in enumerate(spec.parameters):
+            found = session.model.state[parameter].ravel().astype(np.float64) / -GAIN
+            exact = keystream.normals_from_words_f64(recorded.uses[-1].words(tensor, found.size), found.size)
+            # The update is rounded three times more: by σC, by 1/L and by the rate.
+            assert np.max(np.abs(found - exact) - 4e-7 * np.abs(exact)) < 1e-6
+            largest = max(largest, float(np.abs(found).max()))
+    assert largest > 5
