@@ -111,7 +111,7 @@ CASES = (
         (np.asarray(True), *PAIR),
         either_loops,
         kinds=(MET, PUBLIC, PUBLIC),
-        kind=(MET, MET),
+        kind="mixed",
     ),
     Case("control.while", halve(None), (f32(9, -3), f32(0.9, 1.1)), halve_loops(9)),
     Case(
