@@ -202,7 +202,7 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
         "missing optimizer",
         lambda: fluid.optimizer.RMSPropOptimizer,
         "fluid.optimizer.RMSPropOptimizer is not implemented",
-        "use SGD, Momentum, Adagrad, Adam or Dpsgd",
+        "use SGD, Momentum, Adagrad, Adam, Dpsgd or DpOptimizer",
     ),
     (
         "missing layer",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 _MODULO = "the builder counts axes modulo the rank, which is 1"
 _RANK = "the shapes give the rank and the extents of leading axes only; both have the same"
-_MAPPED = "None: the gradients come from the mapped vjp, the same numbers; that there is a rule, test_conv.py says"
 _REDONE = "what is carried is computed again instead of taken from the outputs: the same numbers"
 _EVEN = "an even function follows"
 _UNUSED = "the logarithm of this filler is replaced right away"
 _FIXED = "image sizes are fixed numbers: the batch never lies on axis 2 or 3"
+
+_COVERED = "where the Gram terms' roundoff counts, the least share of the lengths is more"
 
 # Rules that run in this process.
 EQUIVALENT: dict[str, str] = {
@@ -33,9 +34,6 @@ EQUIVALENT: dict[str, str] = {
     "loss_layers.SmoothL1.decompose: less->less_equal in `b.less(size, _const(b, d, 1.0 / square))`": (
         "both branches have the same value and slope at the border"
     ),
-    "conv.Conv2d.example_grad: 1->2 in `operand != 1`": _MAPPED,
-    "conv.Conv2d.example_grad: 0->1 in `kinds[0]`": _MAPPED,
-    "conv.Conv2d.example_grad: 0->1 in `ExampleKind(0)`": _MAPPED,
     "pool_base.Pooling.along: 2->3 in `rowwise_kind(self, kind, (2, 3), 'pooling')`": _FIXED,
     "pool_base.Pooling.along: 3->4 in `rowwise_kind(self, kind, (2, 3), 'pooling')`": _FIXED,
     "pool_base.Pooling.along: 2->3 in `value.tensor.shape[:2]`": _RANK,
@@ -56,6 +54,10 @@ EQUIVALENT: dict[str, str] = {
     "control.Scan._history: Gt->LtE in `isinstance(self.trip, int) and self.trip > 0 and all((o is not None "
     "for o in sources))`": _REDONE,
     "control.Scan._history: 0->1 in `self.trip > 0`": _REDONE,
+    "grid._OnGrid.integers: 0.0->0.5 in `np.where(fits, scaled, 0.0)`": "truncated to 0",
+    "example_norm._Outer.rows: 3->4 in `x.tensor.rank == 3`": _COVERED,
+    "example_norm._Outer.rows: 1->2 in `next((fixed(x.tensor.shape[2]) for x in self.lefts if x.tensor.rank == 3), "
+    "1)`": _COVERED,
     "control.Map._per_example: 0->1 in `axis < 0`": (
         "a public operand has no extent that divides into as many slices as there are examples"
     ),

@@ -68,6 +68,8 @@ BIG = np.float32(1e6)
 CANCEL = np.array([[[BIG, 1.0], [-BIG, 1.0]], [[BIG, 1e-7], [-BIG, 1e-7]], [[0.5, 2.0], [0.25, 1.0]]], np.float32)
 
 BELOW = np.array([[[384.0, 0.0], [-383.0, 0.0]]], np.float32)
+# Between U/1024 and (T + 2) 2^-12 U: what is added is the bound on the rounding.
+ABOVE = np.array([[[384.0, 0.0], [-383.1, 0.0], [0.0, 0.0], [0.0, 0.0]]], np.float32)
 
 CASES = (
     Case("embedding.lookup", em.Lookup, (TABLE, IDS), rows(), wrt=(0,), kinds=(PUBLIC, E0), kind=E0, norm=0),
@@ -94,6 +96,8 @@ CASES = (
          rtol=1e-12),
     # (T + 2) 2^-24 U is 0.75 of 2^-12 here: nothing is added.
     Case("embedding.lookup_norm_sq-just-below", em.LookupNormSq, (np.zeros((1, 2), np.int64), BELOW), guarded,
+         rtol=1e-12),
+    Case("embedding.lookup_norm_sq-just-above", em.LookupNormSq, (np.zeros((1, 4), np.int64), ABOVE), guarded,
          rtol=1e-12),
     Case("embedding.one_hot", lambda i: em.OneHot(i, 4, DType.F32), (ints(3, 2, high=4),),
          lambda i: np.array([[[float(k == v) for k in range(4)] for v in r] for r in i], np.float32), kinds=(E0,),

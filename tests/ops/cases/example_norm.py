@@ -71,6 +71,8 @@ IDS, JDS = ints(3, 5, high=4), ints(3, 2, high=4, seed=4)
 CANCEL = np.concatenate([X, -X * np.float32(1 + 2**-20)], axis=1), np.concatenate([D, D], axis=1)
 LARGE = floats(2, 9, 3) * np.float32(1e18), floats(2, 9, 5, seed=1) * np.float32(1e-20)
 PADDED = np.array([[0, 3, 0, 3, 1], [3, 3, 3, 3, 3], [1, 2, 1, 2, 1]])
+# What is left is a few thousandths: the rounding is added to it, and counts.
+NEARLY = np.concatenate([X, -X * np.float32(1 + 2**-7)], axis=1), CANCEL[1]
 EMPTY = np.zeros((0, 5, 4), np.float32), np.zeros((0, 5, 2), np.float32)
 
 CASES = (
@@ -85,12 +87,14 @@ CASES = (
     Case("dp.gram_norm_sq-padding", gram(2, (3, -1)), (PADDED, JDS, D, E), norms(2, 4, (3, -1))),
     Case("dp.gram_norm_sq-same-ids", gram(1), (np.zeros((3, 5), np.int64), D), norms(1, 1)),
     Case("dp.gram_norm_sq-cancels", gram(1), CANCEL, guarded(1, 4, True, 4 + 2 + 2 * 10 + 8), rtol=1e-6),
+    Case("dp.gram_norm_sq-nearly-cancels", gram(1), NEARLY, guarded(1, 4, True, 4 + 2 + 2 * 10 + 8), rtol=1e-6),
     Case("dp.gram_norm_sq-extremes", gram(1), LARGE, norms(1, 3)),
     Case("dp.gram_norm_sq-empty", gram(1), EMPTY, norms(1, 4)),
     Case("dp.gram_norm_sq-int32", gram(1), (IDS.astype(np.int32), D), norms(1, 4)),
     Case("dp.outer_norm_sq", outer(1), (X, D), norms(1, 4), kinds=(E0, E0), kind=E0),
     Case("dp.outer_norm_sq-two", outer(2), (X, Y, D, E), norms(2, 4)),
     Case("dp.outer_norm_sq-cancels", outer(1), CANCEL, guarded(1, 4, False, 0.0), rtol=1e-6),
+    Case("dp.outer_norm_sq-nearly-cancels", outer(1), NEARLY, guarded(1, 4, False, 0.0), rtol=1e-6),
     Case("dp.outer_norm_sq-extremes", outer(1), LARGE, norms(1, 3)),
     Case("dp.outer_norm_sq-wide", outer(1), (floats(2, 3, 2), floats(2, 3, 1030, seed=1)), norms(1, 2)),
     Case("dp.outer_norm_sq-empty", outer(1), EMPTY, norms(1, 4)),
