@@ -444,8 +444,7 @@ class Where(Op):
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         # Of a branch on data both condition and values are mixed; the values say that it was a branch.
-        mixed = first_mixed((*kinds[1:], kinds[0]))
-        return mixed or _aligned(self, kinds, linear=False)
+        return first_mixed(kinds[1:]) or _aligned(self, kinds, linear=False)
 
     def example_grad(self, b: OpBuilder, operand: int, ct: Value, kinds: Sequence[Kind]) -> Value | None:
         return elementwise_example_grad(b, self, operand, ct, kinds)

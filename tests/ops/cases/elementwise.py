@@ -7,10 +7,11 @@ from cases import Case, ErrorCase, distinct, floats, ints, tensor
 
 from fluidc.compiler.ir.types import DType
 from fluidc.compiler.ops import elementwise as ew
-from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
+from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, MixedKind, TotalKind
 
 E0, E1 = ExampleKind(0), ExampleKind(1)
 MEAN, SUM = TotalKind("mean"), TotalKind("sum")
+MET, DECIDED = (MixedKind(reason, ew.Fill(0.0, tensor("f32[]"))) for reason in ("examples have met", "decided by data"))
 
 
 def at(x, index):
@@ -120,6 +121,7 @@ CASES = (
     case(ew.FloorDiv, lambda a, b: a // b, INTS, J, "-int", wrt=()),
     case(ew.FloorDiv, lambda a, b: math.floor(a / b), D, AWAY, wrt=()),
     case(ew.Equal, lambda a, b: a == b, INTS % 3, J % 3, wrt=(), dtype=bool, kinds=(E0, E0), kind=E0),
+    case(ew.Equal, lambda a, b: a == b, INTS % 3, J % 3, "-total", wrt=(), dtype=bool, kinds=(SUM, PUBLIC), kind="mixed"),
     case(ew.NotEqual, lambda a, b: a != b, INTS % 3, J % 3, wrt=(), dtype=bool),
     case(ew.Less, lambda a, b: a < b, X, Y, wrt=(), dtype=bool),
     case(ew.LessEqual, lambda a, b: a <= b, INTS % 3, J % 3, wrt=(), dtype=bool),
@@ -134,6 +136,8 @@ CASES = (
          kinds=(E0, E0, PUBLIC), kind=E0),
     Case("elementwise.where-total", ew.Where, (P, X, Y), loop(lambda c, a, b: a if c else b),
          kinds=(PUBLIC, MEAN, PUBLIC), kind="mixed"),
+    Case("elementwise.where-mixed", ew.Where, (P, X, Y), loop(lambda c, a, b: a if c else b),
+         kinds=(DECIDED, MET, PUBLIC), kind=MET),
     Case("elementwise.where-nan", ew.Where, (np.array([True, False]), np.array([1.0, NAN], np.float32),
          np.array([NAN, 2.0], np.float32)), lambda c, x, y: np.array([1.0, 2.0], np.float32)),
     Case("elementwise.cast-int", lambda x: ew.Cast(x, DType.I64), (D,),
