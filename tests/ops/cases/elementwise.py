@@ -121,7 +121,7 @@ CASES = (
     case(ew.FloorDiv, lambda a, b: a // b, INTS, J, "-int", wrt=()),
     case(ew.FloorDiv, lambda a, b: math.floor(a / b), D, AWAY, wrt=()),
     case(ew.Equal, lambda a, b: a == b, INTS % 3, J % 3, wrt=(), dtype=bool, kinds=(E0, E0), kind=E0),
-    case(ew.Equal, lambda a, b: a == b, INTS % 3, J % 3, "-total", wrt=(), dtype=bool, kinds=(SUM, PUBLIC), kind="mixed"),
+    case(ew.Equal, lambda a, b: a == b, INTS, J, "-total", wrt=(), dtype=bool, kinds=(SUM, PUBLIC), kind="mixed"),
     case(ew.NotEqual, lambda a, b: a != b, INTS % 3, J % 3, wrt=(), dtype=bool),
     case(ew.Less, lambda a, b: a < b, X, Y, wrt=(), dtype=bool),
     case(ew.LessEqual, lambda a, b: a <= b, INTS % 3, J % 3, wrt=(), dtype=bool),
