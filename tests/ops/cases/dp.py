@@ -126,7 +126,7 @@ def clipped_sum(g, c):
 
 C = np.array([0.5, 1.0, 0.0, 0.25], np.float32)
 X = floats(4, 3, seed=1)
-TINY = np.ldexp(X / np.abs(X), [-126, -125, -127]).astype(np.float32)
+TINY_ROWS = np.ldexp(X / np.abs(X), [-126, -125, -127]).astype(np.float32)
 DEAD = X.copy()
 DEAD[2] = [INF, NAN, -INF]
 N1, N2 = np.array([4.0, 0.25, 0.0, 9.0]), np.array([5.0, 0.0, 0.0, 16.0])
@@ -150,7 +150,7 @@ CASES = (
     rows(dp.ScaleRows, scaled, floats(3, 4, 2), "-inner-batch", axis=1),
     rows(dp.ScaleRows, scaled, floats(8, 3), "-folded-time", post=2),
     rows(dp.ScaleRows, scaled, floats(24, 3), "-concatenated", pre=2, post=3),
-    Case("dp.scale_rows-subnormal", dp.ScaleRows, (TINY, C), by_row(lambda row, c: [
+    Case("dp.scale_rows-subnormal", dp.ScaleRows, (TINY_ROWS, C), by_row(lambda row, c: [
         p if abs(p) >= 2.0**-126 else 0.0 for p in (float(v) * float(c) for v in row)]), atol=0),
     Case("dp.scale_rows-dead", dp.ScaleRows, (DEAD, C), by_row(scaled)),
     rows(dp.SelectRows, selected, X),
