@@ -20,6 +20,7 @@ from ..runtime.privacy import (
     ClippingOptions,
     EpsilonEntry,
     Mechanism,
+    PhaseSpec,
     PrivacySpec,
     QuantileOptions,
 )
@@ -121,7 +122,7 @@ def compile_source(
     """
     module, trace = source.module, Trace()
     if module.privacy is not None and not batch:
-        batch = default_batch(module.privacy.lot)
+        batch = default_batch(module.privacy.largest_lot)
     stages: dict[Stage, str] = {}
     ends = stage_ends(module, batch=batch)
 
@@ -300,6 +301,7 @@ def privacy_block(source: Source) -> PrivacySpec | None:
         assumed_public=given,
         groups=tuple(tuple(map(str, group)) for group in config.groups),
         clipping_options=_clipping_options(config),
+        phases=tuple(PhaseSpec(phase.steps, phase.sigma, phase.lot, phase.q_num) for phase in plan.phases),
     )
 
 

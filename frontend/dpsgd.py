@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..runtime.errors import PrivacyWarning
 from .backward import NameOrVariable
 from .framework import Operator
+from .privacy_spec import Phase
 from .private_arguments import Arguments, Clip
 from .private_optimizer import PrivateOptimizer
 from .variable import Parameter, Variable
@@ -46,6 +47,8 @@ class DpsgdOptimizer(PrivateOptimizer):
         clipping_options: Numbers of that mode: ``gamma`` (0.01) of automatic; ``quantile`` (0.5), ``eta`` (0.2),
             ``sigma_b`` (batch_size/20), ``c_min`` (clip/1000) and ``c_max`` (1000 clip) of quantile.
         mechanism: gaussian; discrete; or paddle, which reproduces Paddle 1.8.5's kernel and is not private.
+        phases: Steps with constants of their own, in their order (`fluid.privacy.Phase`); ``sigma``, ``batch_size`` and
+            ``sample_rate`` then stand for what a phase leaves out, and max_steps is the number of all their steps.
 
     Raises:
         PrivacyError: A parameter that cannot be part of a guarantee, such as ``batch_size <= 0``.
@@ -72,12 +75,17 @@ class DpsgdOptimizer(PrivateOptimizer):
         clipping: str = "flat",
         clipping_options: Mapping[str, float] | None = None,
         mechanism: str = "gaussian",
+        phases: Sequence[Phase] | None = None,
     ) -> None:
         super().__init__(learning_rate, parameter_list)
         given = None if isinstance(sigma, _Documented) else sigma
-        stated = [("clip", clip), ("batch_size", batch_size)]
+        stated = [("clip", clip)]
+        # What every phase states itself is not left at a default.
+        own = [phase for phase in phases or () if isinstance(phase, Phase)]
+        if not own or any(phase.batch_size is None for phase in own):
+            stated.append(("batch_size", batch_size))
         defaults = tuple(name for name, value in stated if isinstance(value, _Documented))
-        if given is None and epsilon is None:
+        if given is None and epsilon is None and (not own or any(phase.sigma is None for phase in own)):
             defaults += ("sigma",)
         self.privacy = Arguments("Dpsgd").spec(
             clip,
@@ -93,6 +101,7 @@ class DpsgdOptimizer(PrivateOptimizer):
             clipping=clipping,
             clipping_options=clipping_options,
             mechanism=mechanism,
+            phases=phases,
             documented_defaults=defaults,
         )
         self._seed: int | None = None  # fluid's private attribute: seeds the kernel of mechanism="paddle"

@@ -23,12 +23,13 @@ from .errors import invalid, wrong_type
 from .feed_types import feed_type
 from .framework import Program, default_main_program
 from .lower import lower
+from .privacy_spec import Phase
 from .source import user_location
 from .steps import Lot, PrivateSteps, set_insecure_secret
 from .variable import Variable
 from .watch import is_watched
 
-__all__ = ["Lot", "PoissonBatches", "Spent", "insecure_noise_key", "poisson_batches", "public", "spent"]
+__all__ = ["Lot", "Phase", "PoissonBatches", "Spent", "insecure_noise_key", "poisson_batches", "public", "spent"]
 
 _FAR_OFF = 0.1
 """Relative distance between the expected lot and the stated one that is worth a warning."""
@@ -80,8 +81,8 @@ class PoissonBatches(Iterator[Lot]):
             raise StopIteration
         return self._steps.draw(self._choose)
 
-    def _choose(self) -> dict[str, NDArray[Any]]:
-        chosen = self._sampler.next_lot()
+    def _choose(self, phase: int) -> dict[str, NDArray[Any]]:
+        chosen = self._sampler.next_lot(phase)
         return {name: array if name in self._whole else array[chosen] for name, array in self._arrays.items()}
 
 
@@ -306,15 +307,17 @@ def _checked(
 
 def _warn_if_far_off(spec: PrivacySpec, rows: int) -> None:
     """Tell the user, on this machine only, that the stated constants do not describe the data at hand."""
-    assert spec.sample_rate is not None
-    expected = spec.sample_rate * rows
-    if abs(expected - spec.lot) > _FAR_OFF * spec.lot:
-        warnings.warn(
-            f"poisson_batches: {rows} rows at sampling rate {spec.sample_rate:.3g} make lots of about {expected:.3g} "
-            f"examples, but batch_size = {spec.lot:g}; the privacy holds, the step is mis-scaled",
-            PrivacyWarning,
-            stacklevel=3,
-        )
+    for phase in spec.phases or (spec,):
+        assert phase.sample_rate is not None
+        expected = phase.sample_rate * rows
+        if abs(expected - phase.lot) > _FAR_OFF * phase.lot:
+            warnings.warn(
+                f"poisson_batches: {rows} rows at sampling rate {phase.sample_rate:.3g} make lots of about "
+                f"{expected:.3g} examples, but batch_size = {phase.lot:g}; the privacy holds, the step is mis-scaled",
+                PrivacyWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def _steps(count: int) -> str:

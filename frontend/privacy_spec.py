@@ -7,6 +7,25 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Phase:
+    """Some steps of a private training in a row, with constants of their own: an item of ``phases`` of `Dpsgd`.
+
+    Phases are public and fixed before the first step: which steps have which noise must not depend on results.
+
+    Args:
+        steps: How many.
+        sigma: Their noise multiplier; None is the optimizer's.
+        batch_size: L, their expected lot size; None is the optimizer's.
+        sample_rate: q; None is batch_size / dataset_size, or the optimizer's.
+    """
+
+    steps: int
+    sigma: float | None = None
+    batch_size: float | None = None
+    sample_rate: float | None = None
+
+
+@dataclass(frozen=True)
 class PrivacySpec:
     """The arguments of `Dpsgd` and `DpOptimizer`, checked one by one but not yet completed.
 
@@ -27,6 +46,7 @@ class PrivacySpec:
         clipping_options: Options of that mode that are stated, name to number.
         mechanism: gaussian, discrete, or paddle (not private, for comparison).
         documented_defaults: Names of the arguments left at Paddle's documented defaults.
+        phases: Steps with constants of their own, in their order; empty where all steps are alike.
     """
 
     clip: float | tuple[float, ...] | Mapping[str, float]
@@ -43,3 +63,4 @@ class PrivacySpec:
     clipping_options: Mapping[str, float] = field(default_factory=dict[str, float])
     mechanism: str = "gaussian"
     documented_defaults: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compiler.errors import PrivacyError
 from ..runtime.limits import DEFAULT_GRID_BITS, MAX_GRID_BITS
-from .privacy_spec import PrivacySpec
+from .privacy_spec import Phase, PrivacySpec
 from .source import user_location
 
 Clip: TypeAlias = float | Mapping[str, float] | Sequence[float]
@@ -84,6 +84,7 @@ class Arguments:
         clipping: str,
         clipping_options: Mapping[str, float] | None,
         mechanism: str,
+        phases: Sequence[Phase] | None = None,
         documented_defaults: tuple[str, ...] = (),
     ) -> PrivacySpec:
         """What the arguments state; they are those of `Dpsgd`.
@@ -117,6 +118,7 @@ class Arguments:
                 f"adjacency {adjacency!r} does not go with the sampler {sampler!r}",
                 f"use one of {', '.join(ADJACENCY[sampler])}",
             )
+        stated = self._phases(phases, sampler, clipping, mechanism, max_steps)
         self._budget(lot, dataset_size, sample_rate, delta, max_steps, epsilon)
         return PrivacySpec(
             clip=bounds,
@@ -133,7 +135,44 @@ class Arguments:
             clipping_options=options,
             mechanism=mechanism,
             documented_defaults=documented_defaults,
+            phases=stated,
         )
+
+    def _phases(
+        self, phases: Sequence[Phase] | None, sampler: str, clipping: str, mechanism: str, max_steps: int | None
+    ) -> tuple[Phase, ...]:
+        """The phases, each number of them checked; what they leave out is resolved with the rest."""
+        if phases is None:
+            return ()
+        wanted = "give a list of fluid.privacy.Phase(steps=..., sigma=..., batch_size=...)"
+        if not isinstance(phases, list | tuple) or not phases:
+            self.refuse(f"phases is {phases!r}", wanted)
+        for name, value, known in (("sampler", sampler, "poisson"), ("mechanism", mechanism, "gaussian")):
+            if value != known:
+                self.refuse(f"phases do not go with {name}={value!r}", f"only {name}={known!r} trains in phases")
+        if clipping == "quantile":
+            self.refuse(
+                "phases do not go with clipping='quantile', whose count has a noise of its own",
+                "use flat, per-group or automatic clipping",
+            )
+        found: list[Phase] = []
+        for number, phase in enumerate(phases, 1):
+            if not isinstance(phase, Phase):
+                self.refuse(f"phase {number} is {phase!r}", wanted)
+            name = f"steps of phase {number}"
+            if self.number(name, phase.steps) != int(phase.steps):
+                self.refuse(f"{name} is {phase.steps!r}", "give a whole number")
+            if phase.sigma is not None:
+                self.number(f"sigma of phase {number}", phase.sigma, exclusive=False)
+            if phase.batch_size is not None:
+                self.number(f"batch_size of phase {number}", phase.batch_size)
+            if phase.sample_rate is not None:
+                self.number(f"sample_rate of phase {number}", phase.sample_rate, high=1)
+            found.append(phase)
+        total = sum(int(phase.steps) for phase in found)
+        if max_steps not in (None, total):
+            self.refuse(f"max_steps is {max_steps}, but the phases take {total} steps", "leave max_steps out")
+        return tuple(found)
 
     def _clip(self, clip: object, clipping: str) -> float | tuple[float, ...] | dict[str, float]:
         grouped = clipping == "per-group"

@@ -12,7 +12,7 @@ from .framework import Operator
 from .initializer import ConstantInitializer
 from .layer_helper import LayerHelper
 from .optimizer_base import Optimizer
-from .privacy_spec import PrivacySpec
+from .privacy_spec import Phase, PrivacySpec
 from .private_arguments import Arguments, Clip
 from .reach import producers
 from .variable import Parameter, Variable
@@ -94,6 +94,7 @@ class DpOptimizer(PrivateOptimizer):
         clipping: flat, per-group, automatic or quantile.
         clipping_options: Numbers of that mode.
         mechanism: gaussian or discrete.
+        phases: Steps with constants of their own (`fluid.privacy.Phase`).
 
     Raises:
         PrivacyError: A parameter that cannot be part of a guarantee, or an ``inner`` that is no ordinary optimizer.
@@ -117,6 +118,7 @@ class DpOptimizer(PrivateOptimizer):
         clipping: str = "flat",
         clipping_options: Mapping[str, float] | None = None,
         mechanism: str = "gaussian",
+        phases: Sequence[Phase] | None = None,
     ) -> None:
         arguments = Arguments("DpOptimizer")
         if not isinstance(inner, Optimizer) or isinstance(inner, PrivateOptimizer):
@@ -128,7 +130,7 @@ class DpOptimizer(PrivateOptimizer):
             arguments.refuse(
                 "mechanism 'paddle' is an update rule of its own, which is not private", "use Dpsgd for the comparison"
             )
-        if sigma is None and epsilon is None:
+        if sigma is None and epsilon is None and not phases:
             arguments.refuse("neither sigma nor epsilon is stated", "state sigma, or epsilon with delta and max_steps")
         if parameter_list is not None and inner.parameter_list is not None:
             arguments.refuse("both it and inner have a parameter_list", "give it to one of the two")
@@ -149,6 +151,7 @@ class DpOptimizer(PrivateOptimizer):
             clipping=clipping,
             clipping_options=clipping_options,
             mechanism=mechanism,
+            phases=phases,
         )
 
     def _update(self, params_grads: ParamsGrads, grad_clip: GradientClipBase | None) -> list[Operator]:

@@ -14,7 +14,7 @@ from ..runtime.artifact import PrivacySpec
 from ..runtime.errors import DataError
 from ..runtime.keystream import fresh_key, insecure_key
 from ..runtime.ledger import Ledger, Spent
-from ..runtime.sampler import PoissonSampler
+from ..runtime.sampler import PoissonSampler, poisson_rates
 from ..runtime.stepper import Stepper
 from .framework import Program
 from .lineage import Lineage
@@ -162,15 +162,15 @@ class PrivateSteps:
             key = insecure_key(secret, "step", claimed)
         return stepper.run_lot(feeds, key=key, draw=claimed)
 
-    def draw(self, choose: Callable[[], Mapping[str, Array]]) -> Lot:
-        """Count one more step, and only then have its lot chosen.
+    def draw(self, choose: Callable[[int], Mapping[str, Array]]) -> Lot:
+        """Count one more step, and only then have its lot chosen, as one of the step's phase.
 
         Raises:
             BudgetError: The budget is used up.
             LedgerError: The step cannot be written down; nothing is drawn.
         """
         number = self._count()
-        lot = Lot(self, number, choose())
+        lot = Lot(self, number, choose(self.spec.phase_of(number)))
         self._outstanding.add(number)
         return lot
 
@@ -189,7 +189,8 @@ class PrivateSteps:
 
     def sampler(self, examples: int) -> PoissonSampler:
         """A new sampler under a new key.  Raises PrivacyError where the sampling rate is not stated."""
-        if self.spec.q_num is None:
+        rates = poisson_rates(self.spec)
+        if not rates:
             raise PrivacyError(
                 "lots cannot be drawn: the sampling rate is not stated",
                 where=user_location().place,
@@ -201,7 +202,7 @@ class PrivateSteps:
         else:
             self._void_by("seeded")
             key = insecure_key(secret, "sampler", self._ledger.steps)
-        return PoissonSampler(examples, self.spec.q_num, key)
+        return PoissonSampler(examples, rates, key)
 
     def first_warning(self) -> bool:
         """True once: the caller then warns that the ledger is in memory only."""

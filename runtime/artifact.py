@@ -114,6 +114,7 @@ _CONSTANTS = re.compile(
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _OPTION = re.compile(rf"(?:^|, )(gamma|quantile|eta|sigma_b|c_min|c_max)=({_NUMBER})(?=, |$)")
 _CLIPS = re.compile(rf"(?:^|, )clips=\(((?:{_NUMBER},? ?)+)\)")
+_PHASES = re.compile(r"(?:^|, )phases=\(((?:\([^()]*\),? ?)+)\)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, struct.error)
 _REBUILD = "copy the file again, or compile the script again"
@@ -314,6 +315,10 @@ def _check_constants(spec: PrivacySpec | None, text: str) -> None:
     compiled: dict[str, object] = {name: float(found[name]) for name in ("clip", "lot", "sigma")}
     compiled |= {name: float(value) for name, value in _OPTION.findall(plain)}
     compiled["clipping"] = found["clipping"] or "flat"
+    phases = _PHASES.search(plain)
+    if phases is not None:
+        rows = re.findall(r"[^(]*\(([^)]*)\)", phases[1])
+        compiled["phases"] = [[float(number) for number in row.split(",")] for row in rows]
     if clips is not None:
         compiled["clips"] = [float(value) for value in clips[1].replace(",", " ").split()]
     stated = {} if spec is None else _constants(spec)
@@ -332,6 +337,8 @@ def _constants(spec: PrivacySpec) -> dict[str, object]:
     stated["clipping"] = spec.clipping
     if spec.groups:
         stated["clips"] = list(spec.clips)
+    if spec.phases:
+        stated["phases"] = [[phase.steps, phase.sigma, phase.lot] for phase in spec.phases]
     if isinstance(spec.clipping_options, AutomaticOptions):
         stated["gamma"] = spec.clipping_options.gamma
     elif isinstance(spec.clipping_options, QuantileOptions):

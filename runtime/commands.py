@@ -288,7 +288,11 @@ def _described_privacy(artifact: Artifact) -> Iterator[str]:
         return
     yield "privacy"
     clips = ", ".join(f"{clip:g}" for clip in spec.clips)
-    yield f"  mechanism {spec.mechanism}, clipping {spec.clipping} at {clips}, sigma {spec.sigma:.6g}, lot {spec.lot:g}"
+    alike = "" if spec.phases else f", sigma {spec.sigma:.6g}, lot {spec.lot:g}"
+    yield f"  mechanism {spec.mechanism}, clipping {spec.clipping} at {clips}{alike}"
+    for number, phase in enumerate(spec.phases, 1):
+        at = "" if phase.sample_rate is None else f", sampling rate {phase.sample_rate:.6g}"
+        yield f"  phase {number}: {phase.steps} steps, sigma {phase.sigma:.6g}, lot {phase.lot:g}{at}"
     if isinstance(spec.clipping_options, AutomaticOptions):
         yield f"  gamma {spec.clipping_options.gamma:g}"
     elif isinstance(spec.clipping_options, QuantileOptions):
@@ -299,7 +303,7 @@ def _described_privacy(artifact: Artifact) -> Iterator[str]:
         )
     for clip, group in zip(spec.clips, spec.groups):
         yield f"  group at {clip:g}: {', '.join(group)}"
-    rate = "" if spec.sample_rate is None else f", sampling rate {spec.sample_rate:.6g}"
+    rate = "" if spec.sample_rate is None or spec.phases else f", sampling rate {spec.sample_rate:.6g}"
     yield f"  sampler {spec.sampler}{rate}, adjacency {spec.adjacency}, slack {spec.slack:.3g}"
     trained = artifact.manifest.trained
     if artifact.manifest.insecure_noise_key:

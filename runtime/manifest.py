@@ -22,7 +22,9 @@ TargetKind = Literal["cpu", "reference", "onnx", "cuda"]
 FeedRole = Literal["data", "public"]
 StateKind = Literal["model", "diagnostic", "lot"]
 StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator", "variable"]
-BindingKind = Literal["state", "feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "clock"]
+BindingKind = Literal[
+    "state", "feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "phase", "clock"
+]
 OutputKind = Literal["fetch", "state"]
 Combine = Literal["none", "mean", "sum", "rows"]
 
@@ -40,7 +42,7 @@ _NUMPY_NAMES: dict[Dtype, str] = {
     "bool": "bool",
 }
 _INTEGERS: tuple[Dtype, ...] = ("i8", "i32", "i64", "u8", "u32", "u64")
-_ANONYMOUS: tuple[BindingKind, ...] = ("mask", "key", "draw", "rng_key", "rng_counter", "row", "clock")
+_ANONYMOUS: tuple[BindingKind, ...] = ("mask", "key", "draw", "rng_key", "rng_counter", "row", "phase", "clock")
 
 
 def numpy_dtype(dtype: Dtype, where: str) -> np.dtype[np.generic]:
@@ -193,7 +195,8 @@ class Binding:
     ``state`` and ``feed`` carry a name. The others are made by the runtime: ``mask`` is bool[N], true for real rows;
     ``key`` u32[8] is the fresh noise key and ``draw`` u64[] the number of the noise draw; ``noise`` is integer noise
     for the parameter that it names, i64 of its shape; ``rng_key`` and ``rng_counter`` drive initialisers and dropout,
-    and in private steps ``row`` i64[] is the index in the lot of the batch's first row; ``clock`` u64[] is the time in
+    and in private steps ``row`` i64[] is the index in the lot of the batch's first row; ``phase`` i64[] is the index of
+    the step's phase of training; ``clock`` u64[] is the time in
     seconds since 1970. All but ``noise`` have an empty name.
     """
 
@@ -395,6 +398,8 @@ class Manifest:
                 if function.name not in ("step", "apply"):
                     raise _contradiction(where, "integer noise outside the functions that release a lot")
             elif binding.kind in _ANONYMOUS:
+                if binding.kind == "phase" and (self.privacy is None or not self.privacy.phases):
+                    raise _contradiction(where, "the index of a phase, and a privacy block without phases")
                 if binding.name:
                     raise _contradiction(where, f"input {binding.kind} carries the name {binding.name!r}")
             elif binding.name not in (feeds if binding.kind == "feed" else states):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from .errors import ArtifactError, BudgetError
@@ -126,6 +126,50 @@ ClippingOptions = AutomaticOptions | QuantileOptions
 
 
 @dataclass(frozen=True)
+class PhaseSpec:
+    """The constants of some steps in a row.
+
+    Attributes:
+        steps: how many.
+        sigma: their noise multiplier σ.
+        lot: their stated lot size L.
+        q_num: their sampling rate times 2^32, or None where it was not stated.
+    """
+
+    steps: int
+    sigma: float
+    lot: float
+    q_num: int | None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise _contradiction(f"a phase of {self.steps} steps")
+        if not (0 <= self.sigma < math.inf and 0 < self.lot < math.inf):
+            raise _contradiction(f"a phase with sigma = {self.sigma:g}, lot = {self.lot:g}")
+        if self.q_num is not None and not 1 <= self.q_num <= Q_ONE:
+            raise _contradiction(f"a phase with q_num = {self.q_num}, outside [1, 2^32]")
+
+    @property
+    def sample_rate(self) -> float | None:
+        """The accounted sampling rate q, or None."""
+        return None if self.q_num is None else self.q_num / Q_ONE
+
+    def to_json(self) -> Json:
+        """The JSON object of this phase."""
+        return {"steps": self.steps, "sigma": float(self.sigma), "lot": float(self.lot), "q_num": self.q_num}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> PhaseSpec:
+        """Read a phase. Raises ArtifactError."""
+        return cls(
+            fields.integer("steps", 1),
+            fields.number("sigma"),
+            fields.number("lot"),
+            fields.optional_integer("q_num", 1, Q_ONE),
+        )
+
+
+@dataclass(frozen=True)
 class PrivacySpec:
     """What was promised at compile time; nothing here is ever computed from the data set.
 
@@ -154,6 +198,8 @@ class PrivacySpec:
         assumed_public: state that enters the program as public: pretrained weights, frozen statistics.
         groups: parameters of each clip group of ``per-group`` clipping; every parameter is in exactly one.
         clipping_options: numbers of ``automatic`` and ``quantile`` clipping; None for the others.
+        phases: steps with constants of their own, in the order they are taken; empty where all steps are alike.
+            ``sigma``, ``lot`` and ``q_num`` are then the first phase's, ``max_steps`` their steps together.
 
     Raises ArtifactError when the fields contradict each other.
     """
@@ -181,6 +227,7 @@ class PrivacySpec:
     assumed_public: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...] = ()
     clipping_options: ClippingOptions | None = None
+    phases: tuple[PhaseSpec, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("lot", self.lot), *(("clip", clip) for clip in self.clips)):
@@ -208,6 +255,7 @@ class PrivacySpec:
         if list(self.parameters) != sorted(set(self.parameters)):
             raise _contradiction("the parameters are not sorted, or one is listed twice")
         self._check_clipping()
+        self._check_phases()
         if self.accounting == "none":
             self._check_unaccounted()
         else:
@@ -231,6 +279,21 @@ class PrivacySpec:
                 raise _contradiction(f"sigma_b = {options.sigma_b:g} is not above sigma / 2 = {self.sigma / 2:g}")
             if not options.c_min <= self.clips[0] <= options.c_max:
                 raise _contradiction(f"clip = {self.clips[0]:g} is outside [c_min, c_max]")
+
+    def _check_phases(self) -> None:
+        if not self.phases:
+            return
+        if (self.mechanism, self.sampler) != ("gaussian", "poisson") or self.clipping == "quantile":
+            raise _contradiction(
+                f"phases with mechanism {self.mechanism}, sampler {self.sampler}, clipping {self.clipping}"
+            )
+        first = self.phases[0]
+        if (first.sigma, first.lot, first.q_num) != (self.sigma, self.lot, self.q_num):
+            raise _contradiction("sigma, lot or q_num are not those of the first phase")
+        if self.max_steps != sum(phase.steps for phase in self.phases):
+            raise _contradiction(f"max_steps = {self.max_steps} is not what the phases take together")
+        if len({phase.q_num is None for phase in self.phases}) > 1:
+            raise _contradiction("some phases have a sampling rate and some have none")
 
     def _check_grid(self) -> None:
         if (self.grid_bits is None) != (self.mechanism != "discrete"):
@@ -288,6 +351,32 @@ class PrivacySpec:
     def sample_rate(self) -> float | None:
         """The accounted sampling rate q = q_num / 2^32, or None."""
         return None if self.q_num is None else self.q_num / Q_ONE
+
+    def phase_of(self, step: int) -> int:
+        """Index of the phase that step number ``step``, from 0, belongs to; 0 where there are no phases.
+
+        Steps are counted as the ledger counts them: one that was lost in a crash belongs to its phase too.
+        Raises BudgetError for a step after the last phase.
+        """
+        left = step
+        for index, phase in enumerate(self.phases):
+            if left < phase.steps:
+                return index
+            left -= phase.steps
+        if self.phases:
+            raise BudgetError(
+                f"step {step + 1} is after the last phase",
+                f"phases of {self.max_steps} steps",
+                "stop here, or compile with more steps in a phase: that costs more epsilon",
+            )
+        return 0
+
+    def in_phase(self, index: int) -> PrivacySpec:
+        """This block with the constants of one phase for all steps; for looking at the steps of that phase."""
+        if not self.phases:
+            return self
+        phase = self.phases[index]
+        return replace(self, sigma=phase.sigma, lot=phase.lot, q_num=phase.q_num, phases=())
 
     @property
     def unit(self) -> Literal["step", "epoch"]:
@@ -380,6 +469,7 @@ class PrivacySpec:
             "assumed_public": self.assumed_public,
             "groups": [list(group) for group in self.groups],
             "clipping_options": None if self.clipping_options is None else self.clipping_options.to_json(),
+            "phases": [phase.to_json() for phase in self.phases],
         }
 
     @classmethod
@@ -411,6 +501,7 @@ class PrivacySpec:
             assumed_public=fields.texts("assumed_public"),
             groups=fields.text_lists("groups"),
             clipping_options=fields.optional_record("clipping_options", read),
+            phases=fields.records("phases", PhaseSpec.from_json),
         )
 
 

@@ -159,11 +159,15 @@ def _values(
 
 
 def _constants(spec: PrivacySpec) -> Iterator[tuple[str, str]]:
-    yield "σ", f"{spec.sigma:.6g}"
+    if spec.phases:
+        yield from _phases(spec)
+    else:
+        yield "σ", f"{spec.sigma:.6g}"
     yield "C", ", ".join(f"{clip:g}" for clip in spec.clips)
-    yield "L", f"{spec.lot:g}"
-    if spec.sample_rate is not None:
-        yield "q", f"{spec.sample_rate:.6g}"
+    if not spec.phases:
+        yield "L", f"{spec.lot:g}"
+        if spec.sample_rate is not None:
+            yield "q", f"{spec.sample_rate:.6g}"
     if spec.delta is not None:
         yield "δ", f"{spec.delta:g}"
     if spec.max_steps is not None:
@@ -175,6 +179,12 @@ def _constants(spec: PrivacySpec) -> Iterator[tuple[str, str]]:
     yield "slack", f"{spec.slack:.3g}"
     if spec.accountant:
         yield "accountant", f"{spec.accountant} {spec.accountant_version} ({spec.accounting})"
+
+
+def _phases(spec: PrivacySpec) -> Iterator[tuple[str, str]]:
+    for number, phase in enumerate(spec.phases, 1):
+        rate = "" if phase.sample_rate is None else f", q = {phase.sample_rate:.6g}"
+        yield f"phase {number}", f"{phase.steps} steps, σ = {phase.sigma:.6g}, L = {phase.lot:g}{rate}"
 
 
 def _remarks(model: Model, spec: PrivacySpec, result: RunResult, *, private: bool) -> Iterator[str]:

@@ -7,6 +7,7 @@ resumed; its orders depend on no library's generator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -55,8 +56,9 @@ class Sampler(Protocol):
         """Where the next lot begins."""
         ...
 
-    def next_lot(self) -> Indices:
-        """The next lot: i64[size], each index at most once, size 0 included."""
+    def next_lot(self, phase: int = 0) -> Indices:
+        """The next lot, of a step in that phase (`PrivacySpec.phase_of`): i64[size], each index at most once, size 0
+        included."""
         ...
 
 
@@ -65,7 +67,7 @@ class PoissonSampler:
 
     Args:
         examples: size of the data set.
-        q_num: sampling rate times 2^32, in [1, 2^32].
+        q_num: sampling rate times 2^32, in [1, 2^32]; of training in phases one for each.
         key: 256 bits made for this run alone.
         words: source of keystream words.
         state: where to begin; only a test with a known key begins later than at the first lot.
@@ -76,17 +78,20 @@ class PoissonSampler:
     def __init__(
         self,
         examples: int,
-        q_num: int,
+        q_num: int | Sequence[int],
         key: Key,
         *,
         words: WordSource = keystream.fast_words,
         state: SamplerState | None = None,
     ) -> None:
         _check_examples(examples)
-        if not 1 <= q_num <= Q_ONE:
-            raise _wrong(f"the sampling rate {q_num} / 2^32 is outside (0, 1]", "poisson")
+        rates = (q_num,) if isinstance(q_num, int) else tuple(q_num)
+        for rate in rates:
+            if not 1 <= rate <= Q_ONE:
+                raise _wrong(f"the sampling rate {rate} / 2^32 is outside (0, 1]", "poisson")
         self._examples = examples
-        self._last = np.uint32(q_num - 1)  # word < q_num, written so that a rate of 1 stays within 32 bits
+        # word < q_num, written so that a rate of 1 stays within 32 bits
+        self._last = [np.uint32(rate - 1) for rate in rates]
         self._key = key
         self._words = words
         self._drawn = 0 if state is None else state.position
@@ -101,11 +106,12 @@ class PoissonSampler:
         """Number of lots drawn, as the position."""
         return SamplerState(0, self._drawn)
 
-    def next_lot(self) -> Indices:
-        """The next lot, i64[size], in ascending order."""
+    def next_lot(self, phase: int = 0) -> Indices:
+        """The next lot, i64[size], in ascending order, at the rate of the step's phase."""
+        last = self._last[phase]
         draws = _example_words(self._words, self._key, self._drawn, self._examples)
         self._drawn += 1
-        return check_lot(np.flatnonzero(draws <= self._last), self._examples)
+        return check_lot(np.flatnonzero(draws <= last), self._examples)
 
 
 class BallsSampler:
@@ -141,7 +147,7 @@ class BallsSampler:
         """Epoch of the next lot, and its number in the epoch as the position."""
         return SamplerState(self.epoch, self._drawn % self._lots)
 
-    def next_lot(self) -> Indices:
+    def next_lot(self, phase: int = 0) -> Indices:
         """The next lot, i64[size], in ascending order."""
         lot = self._drawn % self._lots
         if lot == 0:
@@ -207,7 +213,7 @@ class SliceSampler:
         """Lots of one epoch, the smaller last one included."""
         return -(-self._end // self._size)
 
-    def next_lot(self) -> Indices:
+    def next_lot(self, phase: int = 0) -> Indices:
         """The next lot, i64[size], in the order of the epoch."""
         epoch, start = self._state.epoch, self._state.position
         if self._order_epoch != epoch:
@@ -275,9 +281,16 @@ def private_sampler(spec: PrivacySpec, examples: int, key: Key, *, words: WordSo
         if spec.steps_per_epoch is None:
             raise _unstated(spec, "the number of steps of an epoch")
         return BallsSampler(examples, spec.steps_per_epoch, key, words=words)
-    if spec.q_num is None:
+    rates = poisson_rates(spec)
+    if not rates:
         raise _unstated(spec, "the sampling rate")
-    return PoissonSampler(examples, spec.q_num, key, words=words)
+    return PoissonSampler(examples, rates, key, words=words)
+
+
+def poisson_rates(spec: PrivacySpec) -> tuple[int, ...]:
+    """q_num of each phase, or the one of all steps; empty where none is stated."""
+    stated = [phase.q_num for phase in spec.phases] or [spec.q_num]
+    return tuple(rate for rate in stated if rate is not None)
 
 
 def _example_words(words: WordSource, key: Key, draw: int, count: int) -> NDArray[np.uint32]:

@@ -387,13 +387,15 @@ class Session:
 
 def _compare_sizes(spec: PrivacySpec, data: DataSet, show: Display) -> None:
     """Tell the person who trains, and nobody else, that the stated constants do not suit these data."""
-    rate = spec.sample_rate
-    if rate is not None and abs(rate * data.rows - spec.lot) > 0.1 * spec.lot:
-        show.note(
-            f"lots of these {data.rows} rows hold {rate * data.rows:.1f} examples on average, "
-            f"batch_size is {spec.lot:g}: "
-            "the dataset_size stated at compile time differs; privacy holds, the size of updates is off"
-        )
+    for phase in spec.phases or (spec,):
+        rate = phase.sample_rate
+        if rate is not None and abs(rate * data.rows - phase.lot) > 0.1 * phase.lot:
+            show.note(
+                f"lots of these {data.rows} rows hold {rate * data.rows:.1f} examples on average, "
+                f"batch_size is {phase.lot:g}: "
+                "the dataset_size stated at compile time differs; privacy holds, the size of updates is off"
+            )
+            return
 
 
 def _check_private_arguments(spec: PrivacySpec, sampler: SamplerKind | None, batch: int | None) -> None:

@@ -79,6 +79,7 @@ class Stepper:
         self._rng_key, self._rng_key_handle = self._own((8,), np.dtype(np.uint32))
         self._rng_counter, self._rng_counter_handle = self._own((), np.dtype(np.uint64))
         self._row, self._row_handle = self._own((), np.dtype(np.int64))
+        self._phase, self._phase_handle = self._own((), np.dtype(np.int64))
         self._clock, self._clock_handle = self._own((), np.dtype(np.uint64))
         self._mask, self._mask_handle = self._own((manifest.batch or 1,), np.dtype(np.bool_))
         self._handles = self._bind_state()
@@ -147,21 +148,25 @@ class Stepper:
 
         Args:
             feeds: the rows of the lot.
+            key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns.
+            draw: number of the noise draw: of the step, as the ledger counts it, which tells its phase too.
             key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns. The model's
                 randomness in the step comes from it too, not from the seed.
             draw: number of the noise draw.
 
-        Raises DataError for feeds that do not fit; state is then, and after any failure, as it was. A
-        KeyboardInterrupt leaves it as it was too, or with the whole step taken.
+        Raises DataError for feeds that do not fit, BudgetError for a step after the last phase; state is then, and
+        after any failure, as it was. A KeyboardInterrupt leaves it as it was too, or with the whole step taken.
         """
         plan = self._plan("step")
         batch = self._manifest.batch
         if plan.mask is None or batch is None:
             raise ArtifactError("the program has no private step", "function 'step'", "use run for its batches")
         arrays, rows = self._accept(plan, feeds, empty=True)
+        phase = 0 if self._manifest.privacy is None else self._manifest.privacy.phase_of(draw)
         public = self._rng_key.copy()
         self._key[...] = key_words(key)
         self._draw[...] = draw
+        self._phase[...] = phase
         try:
             if plan.random:
                 self._rng_key[...] = key_words(step_model_key(key))
@@ -360,6 +365,7 @@ class Stepper:
             "rng_key": self._rng_key_handle,
             "rng_counter": self._rng_counter_handle,
             "row": self._row_handle,
+            "phase": self._phase_handle,
             "clock": self._clock_handle,
         }
 
@@ -375,7 +381,7 @@ class Stepper:
             arguments=tuple(made(binding) for binding in spec.inputs),
             slots=tuple(_Slot(i, self._checks[b.name]) for i, b in enumerate(spec.inputs) if b.kind == "feed"),
             mask=kinds.index("mask") if "mask" in kinds else None,
-            of_lots=not {"mask", "key", "draw", "noise"}.isdisjoint(kinds),
+            of_lots=not {"mask", "key", "draw", "noise", "phase"}.isdisjoint(kinds),
             fetches=fetches,
             names=tuple(output.name for output in fetches),
             random="rng_counter" in kinds and spec.name != "infer",

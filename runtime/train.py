@@ -174,7 +174,8 @@ class PrivateSteps:
         self._secret = secret
         self._first_epoch = first_epoch
         key = fresh_key() if secret is None else insecure_key(secret, "sampler", ledger.steps)
-        self._sampler: Sampler = private_sampler(spec_of(model), data.rows, key)
+        self._spec = spec_of(model)
+        self._sampler: Sampler = private_sampler(self._spec, data.rows, key)
         self._ahead = 1
         model.insecure = model.insecure or secret is not None
 
@@ -182,7 +183,7 @@ class PrivateSteps:
         """One step on the next lot. Raises BudgetError when it would exceed the budget; nothing happens then."""
         number = self._ledger.step(self._first_epoch + self._sampler.epoch, ahead=max(1, min(left, self._ahead)))
         start = time.monotonic()
-        indices = self._sampler.next_lot()
+        indices = self._sampler.next_lot(self._spec.phase_of(number))
         key = fresh_key() if self._secret is None else insecure_key(self._secret, "step", number)
         fetches = self._model.stepper.run_lot(self._data.take(indices), key=key, draw=number)
         seconds = max(time.monotonic() - start, 1e-6)
@@ -214,6 +215,12 @@ def private_steps(
     Raises BudgetError when the steps asked for are beyond the budget.
     """
     if epochs is not None:
+        if spec.phases:
+            raise BudgetError(
+                "epochs have no one length: the phases may sample at different rates",
+                "epochs",
+                "say --steps, or nothing: the default is all steps of all phases",
+            )
         if spec.q_num is None:
             raise BudgetError(
                 "how many steps an epoch has is unknown: the sampling rate is not stated",

@@ -100,6 +100,7 @@ def _check(config: PrivacyConfig) -> None:
         raise _refusal(f"clipping {mode!r} with {len(config.groups)} groups and {len(config.clips)} bounds")
     if not all(c > 0 and math.isfinite(c) for c in (config.clip, *config.clips)):
         raise _refusal("a clip bound is not positive and finite")
+    _check_phases(config)
     if automatic != (config.gamma != 0) or not (config.gamma >= 0 and math.isfinite(config.gamma)):
         raise _refusal(f"clipping {mode!r} with gamma={config.gamma:g}")
     if quantile != bool(config.bound):
@@ -110,6 +111,18 @@ def _check(config: PrivacyConfig) -> None:
         if not (0 < config.quantile < 1 and 0 < config.eta < math.inf and 0 < config.sigma_b < math.inf):
             raise _refusal(f"quantile={config.quantile:g}, eta={config.eta:g}, sigma_b={config.sigma_b:g}")
         gradient_sigma(config)
+
+
+def _check_phases(config: PrivacyConfig) -> None:
+    if not config.phases:
+        return
+    if config.mechanism != "gaussian" or config.clipping == "quantile":
+        raise _refusal(f"phases with mechanism {config.mechanism!r}, clipping {config.clipping!r}")
+    for steps, sigma, lot in config.phases:
+        if not (steps >= 1 and 0 <= sigma < math.inf and 0 < lot < math.inf):
+            raise _refusal(f"a phase of {steps} steps with sigma={sigma:g}, lot={lot:g}")
+    if (config.sigma, config.lot) != (config.sigmas[0], config.lots[0]):
+        raise _refusal(f"sigma={config.sigma:g}, lot={config.lot:g} are not those of the first phase")
 
 
 def _refusal(what: str) -> PrivacyError:

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from .location import UNKNOWN, Loc
 from .stage import Stage
@@ -176,7 +176,8 @@ class Param:
     ``role`` says who supplies it: ``feed`` (the caller, under ``name``), ``mask`` (bool[N], live rows of a
     padded batch), ``key`` (u32[8]) and ``draw`` (u64[]) of the noise, ``noise`` (i64, of the shape of the parameter
     called ``name``: integer noise drawn by the runtime), ``rng_key`` (u32[8]) and ``rng_counter`` (u64[]) of model
-    randomness, ``row`` (i64[]) the index in the lot of the batch's first row, ``clock`` (u64[], seconds since 1970).
+    randomness, ``row`` (i64[]) the index in the lot of the batch's first row, ``phase`` (i64[]) the index of the
+    step's phase of training, ``clock`` (u64[], seconds since 1970).
     """
 
     name: str
@@ -184,7 +185,7 @@ class Param:
     role: Role = "feed"
 
 
-Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "clock"]
+Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "phase", "clock"]
 Combine = Literal["last", "mean", "sum", "rows"]
 
 
@@ -229,6 +230,10 @@ class StateDecl:
     trainable: bool = False
 
 
+PhaseConstants: TypeAlias = tuple[int, float, float]
+"""A phase of training: number of its steps, sigma, L."""
+
+
 @dataclass(frozen=True)
 class PrivacyConfig:
     """The public constants of a private step that the compiler writes into ops (privacy documentation §1).
@@ -252,6 +257,7 @@ class PrivacyConfig:
         sigma_b: Quantile clipping: standard deviation of the noise on the count of such examples.
         c_min: Quantile clipping: the least C_t.
         c_max: Quantile clipping: the greatest C_t.
+        phases: Training in phases: steps, sigma and L of each, in their order; ``sigma`` and ``lot`` are the first's.
     """
 
     clip: float
@@ -271,6 +277,22 @@ class PrivacyConfig:
     c_min: float = 0.0
     c_max: float = 0.0
     grid_bits: int = 0
+    phases: tuple[PhaseConstants, ...] = ()
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Sigma of each phase; empty without phases."""
+        return tuple(sigma for _, sigma, _ in self.phases)
+
+    @property
+    def lots(self) -> tuple[float, ...]:
+        """L of each phase; empty without phases."""
+        return tuple(lot for *_, lot in self.phases)
+
+    @property
+    def largest_lot(self) -> float:
+        """The largest L of all phases."""
+        return max(self.lot, *self.lots)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ _ROLE_TYPES: Mapping[str, TensorType] = {
     "rng_key": TensorType(DType.U32, (8,)),
     "rng_counter": TensorType(DType.U64, ()),
     "row": TensorType(DType.I64, ()),
+    "phase": TensorType(DType.I64, ()),
     "clock": TensorType(DType.U64, ()),
 }
 

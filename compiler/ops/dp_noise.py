@@ -23,6 +23,8 @@ from .kinds import PUBLIC, Kind
 
 GRADIENT = int(Domain.GRADIENT)
 QUANTILE = int(Domain.QUANTILE)
+PHASE = TensorType(DType.I64, ())
+"""The type of the index of a step's phase."""
 
 
 def words_shape(count: int) -> Shape:
@@ -73,6 +75,8 @@ class NoisyMean(Op):
     ``lot`` is the stated lot size, a public constant, never the number of rows at hand.
     ``groups`` is the number of clip groups: with noise sigma C_k sqrt(K) on each, all together cost what one costs.
     With ``bound`` (f32[1], the one that clipped) C is its value at run time, and ``clip`` only where it starts.
+    With ``phase`` (i64[]) sigma and the lot size are the entries of ``sigmas`` and ``lots`` at its value; ``sigma`` and
+    ``lot`` are the first.
     """
 
     name: ClassVar[str] = "dp.noisy_mean"
@@ -90,40 +94,58 @@ class NoisyMean(Op):
     param: StateName
     groups: int = 1
     bound: Value | None = None
+    phase: Value | None = None
+    sigmas: tuple[float, ...] = ()
+    lots: tuple[float, ...] = ()
 
     def infer(self) -> TensorType:
         count = self.total.tensor.numel
         if not isinstance(count, int) or self.bits.type != TensorType(DType.U32, words_shape(count)):
             raise self.fail(f"{self.bits.type} are not the keystream words of {self.total.type}")
-        _check_groups(self, self.groups)
-        check_bound(self, self.bound)
+        _check(self)
         return self.total.tensor
 
-    def evaluate(self, total: Array, c: Array | None, bits: Array, bound: Array | None) -> Array:
-        return _noisy_mean(total, bits, _std(self, bound), self.lot)
+    def evaluate(self, total: Array, c: Array | None, bits: Array, bound: Array | None, phase: Array | None) -> Array:
+        return _noisy_mean(self, total, bits, bound, phase)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
 
 
-def _check_groups(op: Op, groups: int) -> None:
-    if groups < 1:
-        raise op.fail(f"groups is {groups}; there is at least one clip group")
+def _check(op: NoisyMean | AddNoise) -> None:
+    """Raises VerifyError for constants that do not go together."""
+    if op.groups < 1:
+        raise op.fail(f"groups is {op.groups}; there is at least one clip group")
+    check_bound(op, op.bound)
+    if op.phase is None:
+        if op.sigmas or op.lots:
+            raise op.fail("it has sigmas or lots of phases, and no operand that says which")
+        return
+    if op.phase.type != PHASE:
+        raise op.fail(f"a phase is {PHASE}, not {op.phase.type}")
+    if not op.sigmas or len(op.sigmas) != len(op.lots):
+        raise op.fail(f"{len(op.sigmas)} sigmas and {len(op.lots)} lots: each phase has one of both")
+    if (op.sigma, op.lot) != (op.sigmas[0], op.lots[0]):
+        raise op.fail(f"sigma={op.sigma:g}, lot={op.lot:g} are not those of the first phase")
 
 
-def _multiplier(op: NoisyMean | AddNoise) -> float:
+def _scale(op: NoisyMean | AddNoise, sigma: float) -> float:
     """Standard deviation of the noise per unit of the bound."""
-    return op.sigma * math.sqrt(op.groups)
+    return sigma * math.sqrt(op.groups)
 
 
-def _std(op: NoisyMean | AddNoise, bound: Array | None) -> float:
-    return _multiplier(op) * (op.clip if bound is None else float(bound[0]))
-
-
-def _noisy_mean(total: Array, bits: Array, std: float, lot: float) -> Array:
+def _noisy_mean(op: NoisyMean | AddNoise, total: Array, bits: Array, bound: Array | None, phase: Array | None) -> Array:
+    sigma, lot = (op.sigma, op.lot) if phase is None else _at(op, int(phase))
+    std = _scale(op, sigma) * (op.clip if bound is None else float(bound[0]))
     noise = normals_from_words(bits, total.size).reshape(total.shape)
     dtype = total.dtype.type
     return (total + dtype(std) * noise.astype(total.dtype)) * dtype(1.0 / lot)
+
+
+def _at(op: NoisyMean | AddNoise, phase: int) -> tuple[float, float]:
+    """Sigma and lot size of a phase.  Of one that there is not: NaN, as in compiled code, rather than too little."""
+    known = 0 <= phase < len(op.sigmas)
+    return (op.sigmas[phase], op.lots[phase]) if known else (math.nan, math.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,34 +169,60 @@ class AddNoise(Op):
     groups: int = 1
     bound: Value | None = None
     domain: int = GRADIENT
+    phase: Value | None = None
+    sigmas: tuple[float, ...] = ()
+    lots: tuple[float, ...] = ()
 
     def infer(self) -> TensorType:
-        _check_groups(self, self.groups)
-        check_bound(self, self.bound)
+        _check(self)
         return self.total.tensor
 
-    def evaluate(self, total: Array, c: Array | None, key: Array, draw: Array, bound: Array | None) -> Array:
+    def evaluate(
+        self,
+        total: Array,
+        c: Array | None,
+        key: Array,
+        draw: Array,
+        bound: Array | None,
+        phase: Array | None,
+    ) -> Array:
         bits = _words(key, draw, Domain(self.domain), self.tensor, total.size)
-        return _noisy_mean(total, bits, _std(self, bound), self.lot)
+        return _noisy_mean(self, total, bits, bound, phase)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
 
     def to_tvm(
-        self, t: TvmEmitter, total: Tensor, c: Tensor | None, key: Tensor, draw: Tensor, bound: Tensor | None
+        self,
+        t: TvmEmitter,
+        total: Tensor,
+        c: Tensor | None,
+        key: Tensor,
+        draw: Tensor,
+        bound: Tensor | None,
+        phase: Tensor | None,
     ) -> Tensor:
         shape, dtype = self.total.tensor.shape, self.total.type.dtype
         normals = t.chacha_normals(key, draw, self.tensor, self.domain, self.total.tensor.numel)
-        scale = t.const(1.0 / self.lot, dtype)
+        clip = self.clip if bound is None else 1.0
+
+        def selected(of_phases: Sequence[float], alone: float) -> Scalar:
+            """The number of this phase; of a phase that there is not, NaN rather than too little noise."""
+            if phase is None:
+                return t.const(alone, dtype)
+            value: Scalar = t.const(math.nan, dtype)
+            for number, constant in enumerate(of_phases):
+                value = t.select(phase[()].eq(t.const(number, DType.I64)), t.const(constant, dtype), value)
+            return value
 
         def element(*index: Expr) -> Scalar:
             flat: Any = 0
             for position, extent in zip(index, shape, strict=True):
                 flat = flat * extent + position
-            if bound is None:
-                std = t.const(_multiplier(self) * self.clip, dtype)
-            else:
-                std = t.const(_multiplier(self), dtype) * t.cast(bound[0], dtype)
+            std: Any = selected([_scale(self, s) * clip for s in self.sigmas], _scale(self, self.sigma) * clip)
+            if bound is not None:
+                std = std * t.cast(bound[0], dtype)
+            scale: Any = selected([1.0 / lot for lot in self.lots], 1.0 / self.lot)
             return (total[index] + std * t.cast(normals[flat], dtype)) * scale
 
         return t.compute(shape, dtype, element)

@@ -32,6 +32,6 @@ def _fused(b: OpBuilder, op: OpBase) -> Sequence[Value] | None:
     bits = op.bits.op
     fused = AddNoise(
         op.total, op.c, bits.key, bits.draw, bits.tensor, op.sigma, op.clip, op.lot, op.param,
-        op.groups, op.bound, bits.domain, loc=op.loc,
+        op.groups, op.bound, bits.domain, op.phase, op.sigmas, op.lots, loc=op.loc,
     )  # fmt: skip
     return b.emit(fused)

@@ -57,7 +57,7 @@ def _accumulate(module: Module, function: Function, means: Sequence[NoisyMean | 
             acc = b(Accumulate(b(Read(name, op.total.tensor)), op.total), f"acc_{op.param}")
             writes.append(Write(acc, name, loc=op.loc))
     b.ops += writes
-    params = tuple(p for p in function.params if p.role not in ("key", "draw", "noise"))
+    params = tuple(p for p in function.params if p.role not in ("key", "draw", "noise", "phase"))
     outputs = tuple(out for out in function.outputs if out.value in kept_results and _per_batch(out))
     return Function("accumulate", params, tuple(b.ops), outputs)
 
@@ -82,7 +82,7 @@ def _apply(module: Module, function: Function, means: Sequence[NoisyMean | GridM
     b.ops += clears
     read = {v for op in b.ops for v in op.operands}
     # Random numbers that all examples share are drawn in the update, too.
-    noise, shared = {"key", "draw", "noise"}, {"rng_key", "rng_counter"}
+    noise, shared = {"key", "draw", "noise", "phase"}, {"rng_key", "rng_counter"}
     params = tuple(p for p in function.params if p.role in noise or (p.role in shared and p.value in read))
     made = {v for op in b.ops for v in op.results}
     outputs = tuple(

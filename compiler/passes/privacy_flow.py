@@ -7,7 +7,8 @@ the ops alone and holds the module to privacy documentation §3b:
     (ii)  the norm has exactly one term per parameter
     (iii) each norm term reads the same values as the product it bounds, and on random rows it does bound it
     (iv)  every keystream has one reader, no two share a stream, and key, draw and mask are the runtime's
-    (v)   clip, sigma and lot are the module's, with the number of groups and the noise that its clipping asks for
+    (v)   clip, sigma and lot (of each phase) are the module's, with the number of groups and the noise that its
+          clipping asks for
     (vi)  clipped sums are not combined, except over micro-batches of one lot
 
 On the integer grid of the mechanism discrete, (iii) is a check of the program itself: ``dp.grid_live`` lets an example
@@ -276,7 +277,9 @@ class _Flow:
             return op.state.removeprefix(LOT_PREFIX)
         return None
 
-    def _constant(self, op: OpBase, name: str, found: float, stated: float) -> None:
+    def _constant(
+        self, op: OpBase, name: str, found: float | tuple[float, ...], stated: float | tuple[float, ...]
+    ) -> None:
         if found != stated:
             raise self._refusal(op, f"{name}={found!r}, but the module states {name}={stated!r}")
 
@@ -304,15 +307,26 @@ class _Flow:
             ("sigma", self.sigma),
             ("lot", self.privacy.lot),
             ("groups", len(self.groups)),
+            ("sigmas", self.privacy.sigmas),
+            ("lots", self.privacy.lots),
         ):
             self._constant(op, name, getattr(op, name), stated)
+        self._phase(op)
         self._bound(op, op.bound)
+
+    def _phase(self, op: NoisyMean | AddNoise) -> None:
+        """With phases, sigma and lot are selected by the index that the runtime supplies, and by nothing else."""
+        if not self.privacy.phases:
+            if op.phase is not None:
+                raise self._refusal(op, "it has a phase, but the module states none")
+        elif op.phase is None or op.phase is not self.function.param("phase"):
+            raise self._refusal(op, "its phase is not the one that the runtime supplies")
 
     def _count_noise(self, op: NoisyMean | AddNoise) -> None:
         """The noise of the count: sigma_b, as a multiple of what one example changes."""
         if op.c is not None or not (isinstance(op.total.op, CountBelow) or self._lot_parameter(op.total) == op.param):
             raise self._refusal(op, "its sum is not the count of norms below the bound")
-        if op.bound is not None or op.groups != 1:
+        if op.bound is not None or op.groups != 1 or op.phase is not None:
             raise self._refusal(op, "the bound of a count is 1/2")
         self._constant(op, "clip", op.clip, COUNT_BOUND)
         self._constant(op, "sigma", op.sigma, self.privacy.sigma_b / COUNT_BOUND)
@@ -367,17 +381,17 @@ class _Flow:
     def _secrets(self) -> None:
         """Keys, keystreams and noise are read by the mechanism alone: who has them can take the noise off again."""
         for param in self.function.params:
-            if param.role not in ("key", "noise"):
+            if param.role not in ("key", "noise", "phase"):
                 continue
             readers = self.users.get(param.value, [])
-            stray = next((op for op in readers if not isinstance(op, Bits | AddNoise | GridMean)), None)
+            stray = next((op for op in readers if not isinstance(op, Bits | NoisyMean | AddNoise | GridMean)), None)
             if stray is not None:
                 raise self._refusal(stray, f"it reads the {param.role} of the step")
             if param.role == "noise" and len(readers) > 1:
                 raise self._refusal(readers[1], f"the noise of {param.name!r} has two readers")
         for out in self.function.outputs:
             role = next((p.role for p in self.function.params if p.value is out.value), None)
-            if role in ("key", "noise") or isinstance(out.value.op, Bits):
+            if role in ("key", "noise", "phase") or isinstance(out.value.op, Bits):
                 raise PrivacyError(f"fetch {out.name!r} in function {self.function.name} is a secret of the step")
 
     def _write(self, op: Write) -> None:

@@ -29,7 +29,7 @@ from ..ir.stage import Stage
 from ..ir.types import DType, TensorType
 from ..ops.construct import OpBuilder
 from ..ops.dp import BOUND, ClipFactor, CountBelow
-from ..ops.dp_noise import QUANTILE, Bits, NoisyMean
+from ..ops.dp_noise import PHASE, QUANTILE, Bits, NoisyMean
 from ..ops.grad import Private, Use
 from ..ops.kinds import PUBLIC, Kind
 from ..ops.state import Read, Write
@@ -81,7 +81,10 @@ class _Privatization:
         self.key = Value(TensorType(DType.U32, (8,)), "key")
         self.draw = Value(TensorType(DType.U64, ()), "draw")
         self.noise: dict[StateName, Param] = {}
+        self.phase = Value(PHASE, "phase") if privacy.phases else None
         supplied = (Param("key", self.key, "key"), Param("draw", self.draw, "draw"))
+        if self.phase is not None:
+            supplied = (*supplied, Param("phase", self.phase, "phase"))
         if privacy.mechanism == "discrete":
             requests = [op for op in function.ops if isinstance(op, Private)]
             sizes: dict[str, int] = {op.param: fixed_size(op.param, op.result) for op in requests}
@@ -173,7 +176,10 @@ class _Privatization:
         count = fixed_size(param, total)
         bits = b(Bits(self.key, self.draw, self.stream[param], count), "z")
         sigma = gradient_sigma(privacy)
-        noisy = NoisyMean(total, c, bits, sigma, clip, privacy.lot, param, len(self.groups), self.bound)
+        noisy = NoisyMean(
+            total, c, bits, sigma, clip, privacy.lot, param, len(self.groups), self.bound,
+            self.phase, privacy.sigmas, privacy.lots,
+        )  # fmt: skip
         return b(noisy, f"g_{param}")
 
     def _move_bound(self, bound: Value, below: CountBelow) -> None:

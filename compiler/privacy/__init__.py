@@ -7,6 +7,7 @@ artifact. ``epsilon_report`` and ``compose`` serve ``fluidc privacy``.
 from .accounting import Run, compose, epsilon, rdp_epsilon
 from .cache import Cache
 from .mechanism import Adjacency, Mechanism, Sampler, inclusion_threshold
+from .phases import PhasePlan, PhaseRequest
 from .plan import FLOAT32_SLACK, Budget, PrivacyPlan, resolve
 from .report import EpsilonReport, epsilon_report
 from .table import EpsilonTable
@@ -19,6 +20,8 @@ __all__ = [
     "EpsilonReport",
     "EpsilonTable",
     "Mechanism",
+    "PhasePlan",
+    "PhaseRequest",
     "PrivacyPlan",
     "Run",
     "Sampler",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from ..errors import PrivacyError
 from .accounting import Run, check_delta
@@ -12,6 +13,7 @@ from .accounting import epsilon as epsilon_of
 from .cache import Cache, Key, Numbers, user_cache
 from .calibrate import check_finite_bits, sigma_for, steps_for
 from .mechanism import (
+    INCLUSION_BITS,
     Adjacency,
     Mechanism,
     Sampler,
@@ -20,6 +22,7 @@ from .mechanism import (
     parse_sampler,
     steps_per_epoch,
 )
+from .phases import PhasePlan, PhaseRequest, check_bits, phased_table, runs_key
 from .table import EpsilonTable, epsilon_table, mechanism_key
 
 FLOAT32_SLACK = 2.0**-10
@@ -39,11 +42,12 @@ class Budget:
     """The accounted promise: (ε, δ) after max_steps steps of a mechanism.
 
     Attributes:
-        mechanism: One step; its noise is σ' = σ/(1+slack).
+        mechanism: One step (in phases, of the first); its noise is σ' = σ/(1+slack).
         delta: δ of the promise.
         max_steps: T_max; the runtime refuses further steps.
         epsilon: ε(δ) after T_max steps, an upper bound at the reporting interval.
         delta_bits: Part of δ that the finite-bit noise may cost, at most δ/100.
+        phases: The mechanism and the number of steps of each phase; empty where all steps are alike.
     """
 
     mechanism: Mechanism
@@ -51,6 +55,7 @@ class Budget:
     max_steps: int
     epsilon: float
     delta_bits: float
+    phases: tuple[Run, ...] = ()
 
     @property
     def max_epochs(self) -> int | None:
@@ -59,6 +64,8 @@ class Budget:
 
     def table(self, cache: Cache | None = None) -> EpsilonTable:
         """Return the ε table that goes into the artifact (seconds, unless cached)."""
+        if self.phases:
+            return phased_table(self.phases, self.delta, cache)
         return epsilon_table(self.mechanism, self.max_steps, self.delta, cache)
 
 
@@ -79,6 +86,8 @@ class PrivacyPlan:
         reason: Why there is none; empty with a budget.
         warnings: What the user should be told, one sentence each.
         joint: ε at the same δ of all steps together with those of earlier runs; None where none were given.
+        phases: The constants of each phase; ``lot``, ``sigma`` and ``q_num`` are the first's. Empty where all steps
+            are alike.
     """
 
     clip: float
@@ -93,6 +102,7 @@ class PrivacyPlan:
     reason: str
     warnings: tuple[str, ...]
     joint: float | None = None
+    phases: tuple[PhasePlan, ...] = ()
 
 
 def resolve(
@@ -111,6 +121,7 @@ def resolve(
     where: str | None = None,
     cache: Cache | None = None,
     prior: Sequence[Run] = (),
+    phases: Sequence[PhaseRequest] = (),
 ) -> PrivacyPlan:
     """Return the plan for ``Dpsgd``'s arguments; fluid's ``batch_size`` is ``lot``.
 
@@ -134,6 +145,7 @@ def resolve(
         cache: Where answers are kept; None is the user's cache directory.
         prior: Earlier runs on the same data. ``epsilon`` is then that of all runs together; the budget of the plan
             stays that of this run alone.
+        phases: Steps with constants of their own, in the order they are taken; ``max_steps`` is their number.
 
     Raises:
         PrivacyError: An argument out of range, an invalid pair of sampler and adjacency, a promise that the
@@ -154,7 +166,12 @@ def resolve(
             where=where,
             hint="state a whole batch_size, or use sampler='poisson'",
         )
-    rate = _rate(lot, dataset_size, sample_rate, where)
+    if phases:
+        planned = _planned(phases, lot, sigma, dataset_size, sample_rate, max_steps, epsilon, drawn, where)
+        lot, sigma, max_steps = planned[0].lot, planned[0].sigma, sum(phase.steps for phase in planned)
+        rate = None if planned[0].q_num is None else planned[0].q_num / 2**INCLUSION_BITS
+    else:
+        planned, rate = (), _rate(lot, dataset_size, sample_rate, where)
     if delta is not None:
         check_delta(delta, where)
 
@@ -170,6 +187,7 @@ def resolve(
         budget=None,
         reason="",
         warnings=_warnings(lot, delta, dataset_size),
+        phases=planned,
     )
     missing = [
         name
@@ -191,14 +209,17 @@ def resolve(
 
     per_epoch = 1 if drawn == "poisson" else steps_per_epoch(rate)
     noise = 1.0 if sigma is None else sigma / (1.0 + slack)
-    if noise == 0.0:
+    if noise == 0.0 or any(phase.sigma == 0.0 for phase in planned):
         raise PrivacyError(
             "sigma=0 adds no noise: no epsilon can be promised",
             where=where,
             hint="leave sigma out and state epsilon: sigma is then calibrated",
         )
     mechanism = Mechanism(drawn, relation, plan.q_num, noise, per_epoch)
-    plan = _solve(plan, mechanism, sigma, max_steps, epsilon, delta, where, cache, tuple(prior))
+    if planned:
+        plan = _accounted(plan, mechanism, delta, where, cache, tuple(prior))
+    else:
+        plan = _solve(plan, mechanism, sigma, max_steps, epsilon, delta, where, cache, tuple(prior))
     budget = plan.budget
     assert budget is not None
     if budget.epsilon > WEAK_EPSILON:
@@ -206,11 +227,13 @@ def resolve(
     cost = budget.epsilon if plan.joint is None else plan.joint
     if epsilon is not None and cost > epsilon:
         together = "" if plan.joint is None else " with the earlier runs"
+        spread = "these phases cost" if planned else f"sigma={plan.sigma:g} over max_steps={max_steps} costs"
         raise PrivacyError(
-            f"sigma={plan.sigma:g} over max_steps={max_steps} costs epsilon={cost:.4g}{together} "
-            f"at delta={delta:g}, more than epsilon={epsilon:g}",
+            f"{spread} epsilon={cost:.4g}{together} at delta={delta:g}, more than epsilon={epsilon:g}",
             where=where,
-            hint="leave one of the three out: it is then computed from the other two",
+            hint="raise the sigmas, or take fewer steps"
+            if planned
+            else "leave one of the three out: it is then computed from the other two",
         )
     return plan
 
@@ -251,6 +274,80 @@ def _solve(
     step = replace(mechanism, noise=solved / (1.0 + plan.slack))
     budget = Budget(step, delta, int(steps), bound, bits)
     return replace(plan, sigma=solved, max_steps=int(steps), budget=budget, joint=joint[0] if joint else None)
+
+
+def _planned(
+    phases: Sequence[PhaseRequest],
+    lot: float,
+    sigma: float | None,
+    dataset_size: int | None,
+    sample_rate: float | None,
+    max_steps: int | None,
+    target: float | None,
+    sampler: Sampler,
+    where: str | None,
+) -> tuple[PhasePlan, ...]:
+    """The constants of every phase, what is left out taken from those of the run."""
+
+    def refuse(what: str, hint: str) -> NoReturn:
+        raise PrivacyError(what, where=where, hint=hint)
+
+    if sampler != "poisson":
+        refuse(f"phases do not go with sampler={sampler!r}", "leave sampler out: phases need poisson")
+    found: list[PhasePlan] = []
+    for number, phase in enumerate(phases, 1):
+        _check_number("batch_size", phase.lot, where)
+        _check_number("sigma", phase.sigma, where, zero=True)
+        steps = _whole("steps", phase.steps, where)
+        assert steps is not None
+        own = sigma if phase.sigma is None else phase.sigma
+        if own is None:
+            hint = "state sigma for every phase, or for the optimizer"
+            if target is not None:
+                hint += ": it is not calibrated to epsilon where there are phases"
+            refuse(f"phase {number} has no sigma", hint)
+        if phase.lot is not None and phase.sample_rate is None and dataset_size is None and sample_rate is not None:
+            refuse(
+                f"phase {number} states batch_size, and the sample_rate of the run is that of another one",
+                "state sample_rate in the phase too, or dataset_size in place of sample_rate",
+            )
+        # The rate of the run is that of its own lot size.
+        stated = sample_rate if phase.sample_rate is None and phase.lot is None else phase.sample_rate
+        rate = _rate(lot if phase.lot is None else phase.lot, dataset_size, stated, where)
+        q_num = None if rate is None else inclusion_threshold(rate)
+        found.append(PhasePlan(steps, own, lot if phase.lot is None else phase.lot, q_num))
+    if len({phase.q_num is None for phase in found}) > 1:
+        refuse("some phases state a sample_rate and some have none", "state dataset_size, or a rate for all")
+    total = sum(phase.steps for phase in found)
+    if max_steps not in (None, total):
+        refuse(f"max_steps={max_steps}, but the phases take {total} steps", "leave max_steps out")
+    return tuple(found)
+
+
+def _accounted(
+    plan: PrivacyPlan,
+    mechanism: Mechanism,
+    delta: float,
+    where: str | None,
+    cache: Cache | None,
+    prior: tuple[Run, ...],
+) -> PrivacyPlan:
+    """``plan`` of several phases with the budget and the joint cost filled in."""
+    runs: list[Run] = []
+    for phase in plan.phases:
+        assert phase.q_num is not None
+        runs.append((replace(mechanism, q_num=phase.q_num, noise=phase.sigma / (1.0 + plan.slack)), phase.steps))
+
+    def compute() -> Numbers:
+        bits = check_bits(runs, delta, where)
+        joint = [epsilon_of([*prior, *runs], delta)] if prior else []
+        return [[epsilon_of(runs, delta), bits, *joint]]
+
+    store = user_cache() if cache is None else cache
+    key: Key = ("phases of a plan", *runs_key(runs), delta, "after", *runs_key(prior))
+    [[bound, bits, *joint]] = store.get(key, compute)
+    budget = Budget(runs[0][0], delta, sum(steps for _, steps in runs), bound, bits, tuple(runs))
+    return replace(plan, budget=budget, joint=joint[0] if joint else None)
 
 
 def _unaccounted(

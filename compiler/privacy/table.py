@@ -49,7 +49,7 @@ def epsilon_table(mechanism: Mechanism, max_steps: int, delta: float, cache: Cac
     """
     deltas = tuple(sorted({*TABLE_DELTAS, delta}, reverse=True))
     last = mechanism.releases(max_steps)
-    counts = _row_counts(last)
+    counts = row_counts(last)
     key: Key = ("table", *mechanism_key(mechanism), mechanism.noise, last, delta)
     store = user_cache() if cache is None else cache
     rows = store.get(key, lambda: _bounds(mechanism, counts, deltas))
@@ -61,8 +61,8 @@ def mechanism_key(mechanism: Mechanism) -> Key:
     return (mechanism.sampler, mechanism.adjacency, mechanism.q_num, mechanism.steps_per_epoch)
 
 
-def _row_counts(last: int) -> tuple[int, ...]:
-    """Return min(last, 16) increasing counts ending in ``last``, about last·(i/16)².
+def row_counts(last: int) -> tuple[int, ...]:
+    """Min(last, 16) increasing counts ending in ``last``, about last·(i/16)².
 
     ε grows about like √T, so squares spread the error of a look-up evenly over the run: at most ε_max/16.
     """

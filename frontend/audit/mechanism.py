@@ -114,15 +114,18 @@ class Compiled:
         artifact: a private one with ``accumulate``, ``apply`` and ``step``.
         engine: has its code loaded.
         start: state to begin with; None takes the artifact's, else what ``startup`` makes.
+        phase: of training in phases, the one whose steps are looked at, from 0; its constants are the block's.
 
     Raises:
         ArtifactError: The artifact is not private, or not of a kind that can be audited.
         EngineError: A function takes an input that the audit does not know.
     """
 
-    def __init__(self, artifact: Artifact, engine: Engine, start: Mapping[str, Array] | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, engine: Engine, start: Mapping[str, Array] | None = None, phase: int = 0
+    ) -> None:
         self.manifest = manifest = artifact.manifest
-        self.spec = audited_spec(manifest)
+        self.spec = audited_spec(manifest).in_phase(phase)
         assert manifest.batch is not None, "refused by audited_spec"
         self.batch = manifest.batch
         self._engine = engine
@@ -147,9 +150,11 @@ class Compiled:
             "rng_key": aligned((8,), np.dtype(np.uint32)),
             "rng_counter": aligned((), np.dtype(np.uint64)),
             "row": aligned((), np.dtype(np.int64)),
+            "phase": aligned((), np.dtype(np.int64)),
         }
         for array in runtimes.values():
             array.fill(0)
+        runtimes["phase"][...] = phase
         self._runtimes = {kind: (array, engine.tensor(array)) for kind, array in runtimes.items()}
         noised = {b.name for f in manifest.functions for b in f.inputs if b.kind == "noise"}
         self._noise = {s.name: self._own(s.shape, np.dtype(np.int64)) for s in manifest.state if s.name in noised}

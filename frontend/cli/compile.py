@@ -14,7 +14,7 @@ from .script_options import ScriptName, script_options
 if TYPE_CHECKING:
     from ...compiler.driver import Compiled
     from ...compiler.ir.core import PrivacyConfig
-    from ...compiler.privacy import PrivacyPlan
+    from ...compiler.privacy import PhasePlan, PrivacyPlan
     from .source import Lowered
 
 
@@ -161,20 +161,29 @@ def _clip_text(config: PrivacyConfig | None, plan: PrivacyPlan) -> str:
 
 
 def _privacy_rows(config: PrivacyConfig | None, plan: PrivacyPlan, joint: float | None) -> list[tuple[str, str]]:
-    constants = f"{_clip_text(config, plan)}, L = {plan.lot:g}, σ = {plan.sigma:.6g}"
-    if plan.q_num is not None:
+    constants = _clip_text(config, plan)
+    if not plan.phases:
+        constants += f", L = {plan.lot:g}, σ = {plan.sigma:.6g}"
+    if plan.q_num is not None and not plan.phases:
         constants += f", q = {plan.q_num / 2**32:.6g}"
     if plan.max_steps is not None:
         constants += f", T = {plan.max_steps}"
+    phases = [("", _phase_text(number, phase)) for number, phase in enumerate(plan.phases, 1)]
     if plan.budget is None:
-        return [("privacy", f"ε {plan.reason}"), ("", constants)]
+        return [("privacy", f"ε {plan.reason}"), ("", constants), *phases]
     rows = [
         ("privacy", f"ε = {plan.budget.epsilon:.4f} at δ = {plan.budget.delta:g} after {plan.budget.max_steps} steps"),
         ("", f"{constants}; {plan.sampler} lots, {plan.adjacency} neighbours"),
+        *phases,
     ]
     if joint is not None:
         rows.append(("", f"ε = {joint:.4f} together with the earlier runs"))
     return rows
+
+
+def _phase_text(number: int, phase: PhasePlan) -> str:
+    rate = "" if phase.q_num is None else f", q = {phase.q_num / 2**32:.6g}"
+    return f"phase {number}: {phase.steps} steps, L = {phase.lot:g}, σ = {phase.sigma:.6g}{rate}"
 
 
 def _product(shape: tuple[int, ...]) -> int:

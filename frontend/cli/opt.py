@@ -126,7 +126,7 @@ def _route(file: Path, module: Module, before: Sequence[Pass], to: str, batch: i
             hint="a module only moves forward; take the text of an earlier stage (--dump-ir, fluidc dump)",
         )
     if batch is None and module.privacy is not None:
-        batch = default_batch(module.privacy.lot)
+        batch = default_batch(module.privacy.largest_lot)
     return pipeline(replace(module, stage=reached), to=wanted, batch=batch or 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from ...compiler.privacy import Mechanism
+    from ...runtime.privacy import PrivacySpec
 
 _SAMPLERS = click.Choice(["poisson", "balls", "shuffle", "sequential"])
 _ADJACENCIES = click.Choice(["add-remove", "replace-one", "zero-out"])
@@ -161,4 +163,17 @@ def runs_in(ledger: Path) -> list[tuple[Mechanism, int]]:
     per_epoch = spec.steps_per_epoch or 1
     steps = totals.steps if spec.unit == "step" else totals.epochs * per_epoch
     mechanism = Mechanism(spec.sampler, spec.adjacency, spec.q_num, spec.sigma / (1.0 + spec.slack), per_epoch)
+    if spec.phases:
+        return _taken(spec, mechanism, steps)
     return [(mechanism, steps)]
+
+
+def _taken(spec: PrivacySpec, mechanism: Mechanism, steps: int) -> list[tuple[Mechanism, int]]:
+    """The first ``steps`` steps of a run in phases."""
+    runs: list[tuple[Mechanism, int]] = []
+    for phase in spec.phases:
+        assert phase.q_num is not None, "accounted, so every phase states its rate"
+        of_phase = replace(mechanism, q_num=phase.q_num, noise=phase.sigma / (1.0 + spec.slack))
+        runs.append((of_phase, min(steps, phase.steps)))
+        steps -= runs[-1][1]
+    return [run for run in runs if run[1]]

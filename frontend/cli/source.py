@@ -139,7 +139,9 @@ def _account(record: Operator, overrides: Overrides, prior: tuple[Run, ...]) -> 
             hint="state dataset_size, delta, max_steps and sigma or epsilon in Dpsgd",
         )
     if prior:
-        spec = replace(spec, sigma=plan.sigma, max_steps=plan.max_steps, epsilon=None)
+        # Of training in phases every sigma is stated already.
+        sigma = spec.sigma if plan.phases else plan.sigma
+        spec = replace(spec, sigma=sigma, max_steps=plan.max_steps, epsilon=None)
         record.set_attr("privacy", spec)
         privacy_config(record)
     if plan.budget is not None:

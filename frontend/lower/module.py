@@ -10,7 +10,7 @@ from ...compiler.errors import LoweringError, PrivacyError
 from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import Dim, DType, Sym, TensorType
-from ...compiler.privacy import FLOAT32_SLACK, PrivacyPlan, Run, resolve
+from ...compiler.privacy import FLOAT32_SLACK, PhaseRequest, PrivacyPlan, Run, resolve
 from ...runtime.limits import DEFAULT_GRID_BITS, MAX_SCALE
 from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
@@ -132,6 +132,7 @@ def privacy_config(record: Operator, prior: Sequence[Run] = ()) -> tuple[Privacy
         slack=0.0 if discrete else FLOAT32_SLACK,
         where=where,
         prior=prior,
+        phases=[PhaseRequest(p.steps, p.sigma, p.batch_size, p.sample_rate) for p in spec.phases],
     )
     bits = int((spec.clipping_options or {}).get("grid_bits", DEFAULT_GRID_BITS)) if discrete else 0
     if discrete and plan.sigma * 2.0**bits > MAX_SCALE:
@@ -147,6 +148,7 @@ def privacy_config(record: Operator, prior: Sequence[Run] = ()) -> tuple[Privacy
         sigma=plan.sigma,
         mechanism=spec.mechanism,
         slack=plan.slack,
+        phases=tuple((phase.steps, phase.sigma, phase.lot) for phase in plan.phases),
         grid_bits=bits,
     )
     return with_clipping(config, spec, groups, record.attr("clip_state"), where), plan

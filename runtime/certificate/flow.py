@@ -83,7 +83,7 @@ class Flow:
             if isinstance(kind, Clipped) or (isinstance(kind, Rows) and kind.scaled):
                 raise self.refusal("flow", f"fetch {output.name!r} is {kind}, without noise")
             if output.value in self._secrets():
-                raise self.refusal("3b.iv", f"fetch {output.name!r} shows the key or the keystream of the noise")
+                raise self.refusal("3b.iv", f"fetch {output.name!r} shows the key, phase or keystream of the noise")
         self._groups()
 
     def refusal(self, rule: str, what: str, op: Op | None = None) -> Contradiction:
@@ -120,7 +120,7 @@ class Flow:
                 raise self.refusal("proof", f"the text says {stated} of {name}, which is {described(kind)}", op)
 
     def _secrets(self) -> set[str]:
-        keys = {p.value for p in self.function.params if p.role in ("key", "noise")}
+        keys = {p.value for p in self.function.params if p.role in ("key", "noise", "phase")}
         return keys | {name for name, op in self.definitions.items() if op.name == "dp.bits"}
 
     def _param(self, param: Param) -> Kind:
@@ -134,6 +134,8 @@ class Flow:
                 return self._feed(param)
             case "key":
                 return Mixed("the noise key", self.function.line)
+            case "phase":
+                return Mixed("the index of the phase, which is for noise alone", self.function.line)
             case "draw" | "rng_key" | "rng_counter" | "row":
                 return PUBLIC
             case _:
@@ -265,7 +267,7 @@ class Flow:
         return Mixed("the keystream of the noise", op.line)
 
     def _noisy_mean(self, op: Op, kinds: Sequence[Kind]) -> Kind:
-        total, factor, bits, *bound = op.groups
+        total, factor, bits, *more = op.groups
         source = self.definitions.get(str(bits))
         if source is None or source.name != "dp.bits":
             raise self.refusal("3b.iv", "its noise is not a keystream", op)
@@ -273,13 +275,13 @@ class Flow:
             raise self.refusal("3b.iv", f"the keystream {bits} is read twice", op)
         if source.integer("count") != self._elements(str(total)):
             raise self.refusal("3b.iv", f"the keystream {bits} has not one number per element", op)
-        self._noise(op, str(total), factor, source, bound)
+        self._noise(op, str(total), factor, source, more)
         return PUBLIC
 
     def _add_noise(self, op: Op, kinds: Sequence[Kind]) -> Kind:
-        total, factor, key, draw, *bound = op.groups
+        total, factor, key, draw, *more = op.groups
         self._keyed(op, str(key), str(draw))
-        self._noise(op, str(total), factor, op, bound)
+        self._noise(op, str(total), factor, op, more)
         return PUBLIC
 
     def _elements(self, name: str) -> int:
@@ -288,7 +290,9 @@ class Flow:
             count *= size
         return count
 
-    def _noise(self, op: Op, total: str, factor: object, stream: Op, bound: Sequence[object]) -> None:
+    def _noise(self, op: Op, total: str, factor: object, stream: Op, more: Sequence[object]) -> None:
+        """``more`` are the operands after the keystream's: the bound and the phase, where the text has them."""
+        bound, phase, *_ = *more, None, None
         (param,) = op.states
         counts = param == self.promise.bound and param != ""
         if not counts and param not in self.promise.parameters:
@@ -302,7 +306,8 @@ class Flow:
         if param in self.noised:
             raise self.refusal("3b.i", f"{param!r} gets noise twice", op)
         self.noised[param] = op
-        self._scale_of_noise(op, param, counts, bound[0] if bound else None)
+        self._scale_of_noise(op, param, counts, bound)
+        self._phase(op, counts, phase)
         kind = self.kinds[total]
         if not isinstance(kind, Clipped):
             raise self.refusal("flow", f"noise is added to what is {described(kind)}, so its scale means nothing", op)
@@ -330,6 +335,18 @@ class Flow:
             self._bound(op, bound)
         elif bound is not None:
             raise self.refusal("3b.v", "the bound of a count is 1/2", op)
+
+    def _phase(self, op: Op, counts: bool, phase: object) -> None:
+        """In phases, sigma and lot are those of the phase that the runtime says; a count is in none."""
+        promised = {"sigmas": () if counts else self.promise.sigmas, "lots": () if counts else self.promise.lots}
+        for name, constants in promised.items():
+            found = op.attributes.get(name, ())
+            if found != constants:
+                raise self.refusal("3b.v", f"{name} are {found!r}, the manifest says {constants!r}", op)
+        if promised["sigmas"] and phase is not None:
+            self._supplied(op, str(phase), "phase")
+        elif promised["sigmas"] or phase is not None:
+            raise self.refusal("3b.v", "it has the operand of a phase without phases, or phases without it", op)
 
     def _fits(self, op: Op, param: str, total: str) -> None:
         if self.text.state[param].type.shape != self.context.shape(total):
@@ -398,7 +415,7 @@ class Flow:
     # All other ops ---------------------------------------------------------------------------------------------------
     def _plain(self, op: Op, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
         if any(self._secret(name) for name in op.operands):
-            raise self.refusal("3b.iv", "the noise key, or a keystream, is read by another op than noise", op)
+            raise self.refusal("3b.iv", "the noise key, its phase or a keystream is read by another op than noise", op)
         clipped = [kind for kind in kinds if isinstance(kind, Clipped)]
         if clipped:
             if op.name in _MOVES:

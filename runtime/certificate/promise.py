@@ -36,6 +36,8 @@ class Promise:
         grid_bits: of the discrete mechanism's grid, else 0.
         sigma: noise multiplier of the gradient, per unit of a group's bound times the root of their number.
         lot: the divisor.
+        sigmas: of training in phases the noise multiplier of each phase, else empty; ``sigma`` is the first's.
+        lots: the divisor of each phase.
         gamma: of automatic clipping, else 0.
         bound: state that holds the bound of quantile clipping, else empty.
         count_sigma: noise multiplier of quantile clipping's count, per unit of `COUNT_BOUND`.
@@ -49,6 +51,8 @@ class Promise:
     grid_bits: int
     sigma: float
     lot: float
+    sigmas: tuple[float, ...]
+    lots: tuple[float, ...]
     gamma: float
     bound: str
     count_sigma: float
@@ -97,6 +101,8 @@ def promise_of(manifest: Manifest, spec: PrivacySpec) -> Promise:
         grid_bits=spec.grid_bits or 0,
         sigma=sigma,
         lot=spec.lot,
+        sigmas=tuple(phase.sigma for phase in spec.phases),
+        lots=tuple(phase.lot for phase in spec.phases),
         gamma=options.gamma if isinstance(options, AutomaticOptions) else 0.0,
         bound=options.state if isinstance(options, QuantileOptions) else "",
         count_sigma=options.sigma_b / COUNT_BOUND if isinstance(options, QuantileOptions) else 0.0,
@@ -135,6 +141,7 @@ def check_module(text: Text, manifest: Manifest, spec: PrivacySpec) -> None:
 _DEFAULTS: Mapping[str, object] = {
     "slack": FLOAT32_SLACK, "mechanism": "gaussian", "clipping": "flat", "groups": (), "clips": (), "gamma": 0.0,
     "grid_bits": 0, "bound": "", "quantile": 0.0, "eta": 0.0, "sigma_b": 0.0, "c_min": 0.0, "c_max": 0.0,
+    "phases": (),
 }  # fmt: skip
 
 
@@ -144,6 +151,7 @@ def _stated(spec: PrivacySpec) -> Iterator[tuple[str, object]]:
     yield "clip", math.sqrt(sum(clip * clip for clip in spec.clips)) if grouped else spec.clips[0]
     yield from (("lot", spec.lot), ("sigma", spec.sigma), ("slack", spec.slack))
     yield from (("mechanism", spec.mechanism), ("clipping", spec.clipping), ("grid_bits", spec.grid_bits or 0))
+    yield "phases", tuple((phase.steps, phase.sigma, phase.lot) for phase in spec.phases)
     yield from (("groups", spec.groups), ("clips", spec.clips if grouped else ()))
     yield "gamma", options.gamma if isinstance(options, AutomaticOptions) else 0.0
     quantile = options if isinstance(options, QuantileOptions) else None

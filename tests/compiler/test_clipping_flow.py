@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small_modules import AUTOMATIC, PER_GROUP, QUANTILE, clipped_mlp, private_mlp
+from small_modules import AUTOMATIC, PER_GROUP, PHASES, QUANTILE, clipped_mlp, private_mlp
 
 from fluidc.compiler.errors import FluidcError
 from fluidc.compiler.ir.core import Module
@@ -24,7 +24,7 @@ def _text(module: Module, stage: Stage) -> str:
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
     """Modules at stage ``private``, and those ending in ``@`` at stage ``target``."""
-    made = {"groups": PER_GROUP, "automatic": AUTOMATIC, "quantile": QUANTILE}
+    made = {"groups": PER_GROUP, "automatic": AUTOMATIC, "quantile": QUANTILE, "phases": PHASES}
     found = {name: _text(clipped_mlp(config), Stage.PRIVATE) for name, config in made.items()}
     found |= {f"{name}@": _text(clipped_mlp(config), Stage.TARGET) for name, config in made.items()}
     return found | {"flat": _text(private_mlp(), Stage.PRIVATE)}
@@ -123,6 +123,22 @@ TAMPERINGS = {
         "state.write @dp_clip_0, %clip",
         "between the micro-batches",
     ),
+    "less noise in a later phase": ("phases", "sigmas=(1.1, 2.0)", "sigmas=(1.1, 1.0)", "the module states sigmas"),
+    "phases in another order": (
+        "phases", "sigmas=(1.1, 2.0), lots=(16.0, 24.0)", "sigmas=(1.1, 2.0), lots=(16.0, 16.0)", "module states lots",
+    ),
+    "the first phase's noise throughout": (
+        "phases", ", _, %phase {sigma=1.1, clip=1.0, lot=16.0, sigmas=(1.1, 2.0), lots=(16.0, 24.0)}",
+        " {sigma=1.1, clip=1.0, lot=16.0}", "states sigmas",
+    ),
+    "a phase more": ("phases", "sigmas=(1.1, 2.0), lots=(16.0, 24.0)", "sigmas=(1.1,), lots=(16.0,)", "states sigmas"),
+    "phases that the module does not state": ("phases", ", phases=((5, 1.1, 16.0), (7, 2.0, 24.0))", "", "sigmas"),
+    "other phases in the module": ("phases", "(7, 2.0, 24.0)", "(7, 3.0, 24.0)", "the module states sigmas"),
+    "a module whose sigma is no phase's": ("phases", "sigma=1.1, phases", "sigma=2.0, phases", "first phase"),
+    "phases of quantile clipping": (
+        "quantile", "sigma_b=0.8", "sigma_b=0.8, phases=((5, 1.1, 16.0),)", "clipping 'quantile'",
+    ),
+    "a phase of no steps": ("phases", "((5, 1.1", "((0, 1.1", "a phase of 0 steps"),
 }  # fmt: skip
 
 
@@ -191,3 +207,25 @@ def test_sums_of_two_groups_are_not_added(texts: dict[str, str]) -> None:
     )
     with pytest.raises(FluidcError, match="a clipped sum reaches it without noise"):
         check(text.replace(sums, sums + both))
+
+
+def test_a_phase_of_the_programs_own_is_refused(texts: dict[str, str]) -> None:
+    """The first phase for ever: its index must be the runtime's."""
+    text = unlabelled(texts["phases"])
+    bits = next(line for line in text.splitlines() if "dp.bits" in line)
+    own = "    %own = elementwise.fill() {value=0.0} : i64[]\n"
+    with pytest.raises(FluidcError, match="its phase is not the one that the runtime supplies"):
+        check(text.replace(bits, own + bits, 1).replace("_, %phase", "_, %own"))
+
+
+def test_the_phase_is_for_noise_alone(texts: dict[str, str]) -> None:
+    text = unlabelled(texts["phases"])
+    bits = next(line for line in text.splitlines() if "dp.bits" in line)
+    read = "    %own = elementwise.cast(%phase) {dtype=f32} : f32[]\n"
+    with pytest.raises(FluidcError, match="it reads the phase of the step"):
+        check(text.replace(bits, read + bits, 1))
+
+
+def test_without_phases_nothing_reads_one(texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        assert ("phase" in text) == name.startswith("phases")

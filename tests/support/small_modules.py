@@ -39,6 +39,7 @@ QUANTILE = PrivacyConfig(
     1.0, 16.0, 1.1, clipping="quantile", bound=StateName("dp_clip_0"), quantile=0.4, eta=0.3, sigma_b=0.8,
     c_min=0.01, c_max=100.0,
 )  # fmt: skip
+PHASES = PrivacyConfig(1.0, 16.0, 1.1, phases=((5, 1.1, 16.0), (7, 2.0, 24.0)))
 
 
 def plain_mlp() -> Module:

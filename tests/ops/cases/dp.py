@@ -11,7 +11,7 @@ import numpy as np
 from cases import Case, ErrorCase, floats, tensor
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
-from fluidc.compiler.ir.core import StateName
+from fluidc.compiler.ir.core import StateName, Value
 from fluidc.compiler.ops import dp
 from fluidc.compiler.ops.dp_noise import AddNoise, Bits, NoisyMean
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, TotalKind
@@ -144,6 +144,10 @@ def rows(cls, f, x, tag="", **layout):
     )  # fmt: skip
 
 
+def phased_mean(t: Value, c: Value, z: Value, p: Value) -> NoisyMean:
+    return NoisyMean(t, c, z, 1.25, 0.5, 8.0, W, phase=p, sigmas=(1.25, 2.5), lots=(8.0, 16.0))
+
+
 CASES = (
     rows(dp.ScaleRows, scaled, X),
     rows(dp.ScaleRows, scaled, floats(4), "-vector"),
@@ -214,6 +218,19 @@ CASES = (
     Case("dp.add_noise", lambda t, c, k, d: AddNoise(t, c, k, d, 7, 1.25, 0.5, 8.0, W), (TOTAL, C, KEY, DRAW),
          lambda t, c, k, d: noisy(t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), 1.25 * 0.5, 8.0),
          rtol=1e-5, atol=1e-6),
+    Case("dp.noisy_mean-phase", phased_mean, (TOTAL, C, Z, np.array(1, np.int64)),
+         lambda t, c, z, p: noisy(t, normals(z, t.size), 2.5 * 0.5, 16.0), rtol=1e-5, atol=1e-6,
+         kinds=(PUBLIC, E0, PUBLIC, PUBLIC), kind=PUBLIC, cpu="fused into dp.add_noise"),
+    *(Case(f"dp.add_noise-phase-{phase}", lambda t, c, k, d, p: AddNoise(
+             t, c, k, d, 7, 1.25, 0.5, 8.0, W, groups=2, phase=p, sigmas=(1.25, 2.5, 0.5), lots=(8.0, 16.0, 4.0)),
+           (TOTAL, C, KEY, DRAW, np.array(phase, np.int64)), lambda t, c, k, d, p, std=std, lot=lot: noisy(
+               t, normals(keystream(k, d, 7, blocks_of(t.size)), t.size), std * 0.5 * math.sqrt(2), lot),
+           rtol=1e-5, atol=1e-6)
+      for phase, std, lot in ((0, 1.25, 8.0), (1, 2.5, 16.0), (2, 0.5, 4.0))),
+    *(Case(f"dp.add_noise-no-phase-{phase}", lambda t, c, k, d, p: AddNoise(
+             t, c, k, d, 7, 1.25, 0.5, 8.0, W, phase=p, sigmas=(1.25, 2.5), lots=(8.0, 16.0)),
+           (TOTAL, C, KEY, DRAW, np.array(phase, np.int64)), lambda t, c, k, d, p: t * NAN)
+      for phase in (-1, 2)),
     Case("dp.add_noise-scalar", lambda t, c, k, d: AddNoise(t, c, k, d, 3, 1.0, 1.0, 2.0, W),
          (floats(), C, KEY, DRAW), lambda t, c, k, d: noisy(t, normals(keystream(k, d, 3, 16), 1), 1.0, 2.0),
          rtol=1e-5, atol=1e-6),
@@ -243,4 +260,12 @@ ERRORS = (
               tensor("u32[16]")), "keystream words"),
     ErrorCase("dp.noisy_mean-groups", lambda t, z: NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, groups=0),
               (tensor("f32[3]"), tensor("u32[256]")), "at least one"),
+    ErrorCase("dp.noisy_mean-phase-type", phased_mean, (tensor("f32[3]"), tensor("f32[4]"), tensor("u32[256]"),
+              tensor("i64[1]")), "a phase is i64[]"),
+    ErrorCase("dp.noisy_mean-no-phase", lambda t, z: NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, sigmas=(1.0,),
+              lots=(1.0,)), (tensor("f32[3]"), tensor("u32[256]")), "no operand that says which"),
+    ErrorCase("dp.noisy_mean-phases", lambda t, z, p: NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, phase=p,
+              sigmas=(1.0, 2.0), lots=(1.0,)), (tensor("f32[3]"), tensor("u32[256]"), tensor("i64[]")), "one of both"),
+    ErrorCase("dp.noisy_mean-first-phase", lambda t, z, p: NoisyMean(t, None, z, 1.0, 1.0, 1.0, W, phase=p,
+              sigmas=(2.0,), lots=(1.0,)), (tensor("f32[3]"), tensor("u32[256]"), tensor("i64[]")), "first phase"),
 )  # fmt: skip
