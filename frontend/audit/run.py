@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...runtime.artifact import Artifact
 from ...runtime.certificate import verify
 from ...runtime.data import DataSource, load_data
-from ...runtime.engine import Engine
+from ...runtime.engine import Array, Engine
 from ...runtime.keystream import fresh_key
 from .canary import canary_check
 from .checks import FOR_MUTANTS, Check, Effort, judged, unmeasured
@@ -124,6 +124,12 @@ def audit(
         checks.append(check)
     if oracle is not None:
         checks.append(_as_written(mechanism, Compiled(artifact, oracle, mechanism.start)))
+    assert artifact.manifest.privacy is not None, "refused above"
+    for number in range(1, len(artifact.manifest.privacy.phases)):
+        for check in _of_phase(artifact, number, engine, oracle, rows(), effort, mechanism.start):
+            named = replace(check, name=f"{check.name}, phase {number + 1}")
+            progress(named.name)
+            checks.append(named)
     mutants: list[Mutant] = []
     if all(check.verdict != "failed" for check in checks):
         measured = sum(r is not None for r in responses(mechanism, np.random.default_rng(SEED)).values())
@@ -145,6 +151,25 @@ def checks_of(mechanism: Mechanism, rows: Rows, effort: Effort, *, sums_last: bo
     yield from canary_check(mechanism, rows, found, effort, random)
     if sums_last:
         yield from neighbour_checks(mechanism, rows, effort, random)
+
+
+def _of_phase(
+    artifact: Artifact,
+    number: int,
+    engine: Engine,
+    oracle: Engine | None,
+    rows: Rows,
+    effort: Effort,
+    start: Mapping[str, Array],
+) -> Iterator[Check]:
+    """The noise of a later phase: sums do not know their phase, what is made of them does."""
+    mechanism = Compiled(artifact, engine, start, number)
+    random = np.random.default_rng(SEED)
+    found = responses(mechanism, random)
+    yield from noise_checks(mechanism, found, effort, random)
+    yield from canary_check(mechanism, rows, found, effort, random)
+    if oracle is not None:
+        yield _as_written(mechanism, Compiled(artifact, oracle, start, number))
 
 
 def _certified(artifact: Artifact) -> Check:
