@@ -148,11 +148,9 @@ class Stepper:
 
         Args:
             feeds: the rows of the lot.
-            key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns.
-            draw: number of the noise draw: of the step, as the ledger counts it, which tells its phase too.
             key: 32 bytes made for this step alone; wiped from the stepper's memory before this returns. The model's
                 randomness in the step comes from it too, not from the seed.
-            draw: number of the noise draw.
+            draw: number of the noise draw: of the step, as the ledger counts it, which tells its phase too.
 
         Raises DataError for feeds that do not fit, BudgetError for a step after the last phase; state is then, and
         after any failure, as it was. A KeyboardInterrupt leaves it as it was too, or with the whole step taken.

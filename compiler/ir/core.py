@@ -292,7 +292,7 @@ class PrivacyConfig:
     @property
     def largest_lot(self) -> float:
         """The largest L of all phases."""
-        return max(self.lot, *self.lots)
+        return max((self.lot, *self.lots))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from fluidc.frontend.framework import OpRole, Program
 from fluidc.frontend.lower import lower
 
 Dpsgd = fluid.optimizer.Dpsgd
+Phase = fluid.privacy.Phase
 STATED: dict[str, Any] = {"clip": 1.0, "batch_size": 16.0, "sigma": 1.1}
 
 
@@ -49,6 +50,18 @@ def program() -> Iterator[Program]:
         ({"sampler": "shuffle", "adjacency": "add-remove"}, "adjacency 'add-remove' does not go with"),
         ({"clipping": "none"}, "unknown clipping 'none'"),
         ({"mechanism": "laplace"}, "unknown mechanism 'laplace'"),
+        ({"phases": []}, "phases is []"),
+        ({"phases": [{"steps": 5}]}, "phase 1 is {'steps': 5}"),
+        ({"phases": [Phase(5), Phase(0)]}, "steps of phase 2 is 0"),
+        ({"phases": [Phase(2.5)]}, "steps of phase 1 is 2.5"),
+        ({"phases": [Phase(5, sigma=-1.0)]}, "sigma of phase 1 is -1.0"),
+        ({"phases": [Phase(5, batch_size=0)]}, "batch_size of phase 1 is 0"),
+        ({"phases": [Phase(5, sample_rate=1.5)]}, "sample_rate of phase 1 is 1.5"),
+        ({"phases": [Phase(5), Phase(7)], "max_steps": 11}, "max_steps is 11, but the phases take 12 steps"),
+        ({"phases": [Phase(5)], "sampler": "shuffle"}, "phases do not go with sampler='shuffle'"),
+        ({"phases": [Phase(5)], "mechanism": "discrete"}, "phases do not go with mechanism='discrete'"),
+        ({"phases": [Phase(5)], "mechanism": "paddle"}, "phases do not go with mechanism='paddle'"),
+        ({"phases": [Phase(5)], "clipping": "quantile"}, "phases do not go with clipping='quantile'"),
     ],
 )
 def test_refused_arguments(arguments: dict[str, Any], message: str) -> None:

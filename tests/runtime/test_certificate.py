@@ -102,6 +102,7 @@ CLIPPINGS: dict[str, dict[str, Any]] = {
     "automatic": {"clipping": "automatic"},
     "quantile": {"clipping": "quantile", "clipping_options": {"quantile": 0.5, "sigma_b": 2.0}},
     "discrete": {"mechanism": "discrete"},
+    "phases": {"max_steps": None, "phases": [fluid.privacy.Phase(5), fluid.privacy.Phase(3, 2.0, 32.0, 0.5)]},
 }
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from manifests import AUTOMATIC, PER_GROUP, POISSON, QUANTILE, SHUFFLE
+from manifests import AUTOMATIC, PER_GROUP, PHASED, POISSON, QUANTILE, SHUFFLE
 
 from fluidc.runtime.artifact import EpsilonEntry, PrivacySpec
 from fluidc.runtime.errors import ArtifactError, BudgetError
 from fluidc.runtime.fields import canonical_bytes, parse_object
-from fluidc.runtime.privacy import AutomaticOptions, QuantileOptions
+from fluidc.runtime.privacy import AutomaticOptions, PhaseSpec, QuantileOptions
 
 BY_QUANTILE = QuantileOptions(0.5, 0.2, 0.8, 1e-3, 1e3, "dp_clip_0")
 OPTIONS: dict[str, Any] = {"clipping": "quantile", "clipping_options": BY_QUANTILE}
@@ -105,6 +105,13 @@ def test_unit_is_the_step_for_poisson_and_the_epoch_otherwise() -> None:
         ({"sampler": "balls"}, "needs max_epochs and steps_per_epoch"),
         ({"sampler": "balls", "max_epochs": 100}, "needs max_epochs and steps_per_epoch"),
         ({"steps_per_epoch": 0}, "steps_per_epoch = 0"),
+        ({"phases": PHASED.phases, "sigma": 2.0}, "not those of the first phase"),
+        ({"phases": PHASED.phases, "lot": 8.0}, "not those of the first phase"),
+        ({"phases": PHASED.phases, "q_num": 5}, "not those of the first phase"),
+        ({"phases": PHASED.phases[:1]}, "max_steps = 100 is not what the phases take"),
+        ({"phases": PHASED.phases, "mechanism": "discrete", "grid_bits": 20, "slack": 0.0}, "mechanism discrete"),
+        ({**OPTIONS, "phases": PHASED.phases}, "clipping quantile"),
+        ({"phases": (PHASED.phases[0], replace(PHASED.phases[1], q_num=None))}, "some have none"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -123,6 +130,10 @@ def _read(spec: PrivacySpec) -> PrivacySpec:
     ("make", "message"),
     [
         (lambda: AutomaticOptions(0.0), "gamma = 0"),
+        (lambda: PhaseSpec(0, 1.0, 16.0, None), "a phase of 0 steps"),
+        (lambda: PhaseSpec(1, -1.0, 16.0, None), "sigma = -1"),
+        (lambda: PhaseSpec(1, 1.0, 0.0, None), "lot = 0"),
+        (lambda: PhaseSpec(1, 1.0, 16.0, 0), "q_num = 0"),
         (lambda: replace(BY_QUANTILE, quantile=1.0), "quantile = 1"),
         (lambda: replace(BY_QUANTILE, eta=0.0), "eta = 0"),
         (lambda: replace(BY_QUANTILE, sigma_b=float("inf")), "sigma_b = inf"),
@@ -140,7 +151,7 @@ def test_the_joint_bound_of_groups() -> None:
     assert POISSON.joint_clip == POISSON.clip
 
 
-@pytest.mark.parametrize("spec", [POISSON, SHUFFLE, PER_GROUP, AUTOMATIC, QUANTILE])
+@pytest.mark.parametrize("spec", [POISSON, SHUFFLE, PER_GROUP, AUTOMATIC, QUANTILE, PHASED])
 def test_json_round_trip(spec: PrivacySpec) -> None:
     assert _read(spec) == spec
     assert _read(spec).sha256() == spec.sha256()
@@ -149,3 +160,13 @@ def test_json_round_trip(spec: PrivacySpec) -> None:
 def test_the_hash_sees_values_and_not_how_they_were_typed() -> None:
     assert replace(POISSON, lot=16, clip=1).sha256() == POISSON.sha256()
     assert replace(POISSON, sigma=1.2).sha256() != POISSON.sha256()
+
+
+def test_the_phase_of_a_step() -> None:
+    assert [PHASED.phase_of(step) for step in (0, 39, 40, 99)] == [0, 0, 1, 1]
+    with pytest.raises(BudgetError, match="step 101 is after the last phase"):
+        PHASED.phase_of(100)
+    assert POISSON.phase_of(10**9) == 0
+    late = PHASED.in_phase(1)
+    assert (late.sigma, late.lot, late.q_num, late.phases) == (2.0, 32.0, 1 << 27, ())
+    assert POISSON.in_phase(0) is POISSON

@@ -326,6 +326,38 @@ MODES: dict[str, dict[str, Forgery]] = {
             'state.write @"lot/dp_clip_0", ', "flow", "before the lot is complete",
         ),
     },
+    "phases": {
+        "less noise in a later phase": Forgery(
+            ("target",), "sigmas=(1.1, 2.0)", "sigmas=(1.1, 1.1)", "3b.v", "sigmas are (1.1, 1.1)",
+        ),
+        "another lot in a later phase": Forgery(
+            ("private",), ", lots=(16.0, 32.0)", ", lots=(16.0, 16.0)", "3b.v", "lots are (16.0, 16.0)",
+        ),
+        "the first phase for ever": Forgery(
+            ("target",), ", _, %phase {tensor=1, sigma=1.1, clip=1.0, lot=16.0, sigmas=(1.1, 2.0), lots=(16.0, 32.0)}",
+            " {tensor=1, sigma=1.1, clip=1.0, lot=16.0}", "3b.v", "sigmas are ()",
+        ),
+        "no operand of the phase": Forgery(
+            ("target",), ", _, %phase {tensor=1,", " {tensor=1,", "3b.v", "operand of a phase",
+        ),
+        "a phase of the program's own": Forgery(
+            ("private",), "%g_fc_0.w_0 = dp.noisy_mean @fc_0.w_0, %s_fc_0.w_0, %c, %z, _, %phase",
+            "%own = elementwise.fill() {value=0.0} : i64[] "
+            "%g_fc_0.w_0 = dp.noisy_mean @fc_0.w_0, %s_fc_0.w_0, %c, %z, _, %own", "3b.iv", "its phase is not the one",
+        ),
+        "a phase that the program reads": Forgery(
+            ("private",), "%fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1) : ",
+            "%i = elementwise.cast(%phase) {dtype=f32} : f32[] %fc_0.tmp_2 = unary.tanh(%fc_0.tmp_1) : ",
+            "3b.iv", "read by another op",
+        ),
+        "a fetched phase": Forgery(
+            ("private",), 'return "mean_0.tmp_0" = ', 'return "p" = %phase, "mean_0.tmp_0" = ',
+            "3b.iv", "shows the key",
+        ),
+        "more steps than the manifest says": Forgery(
+            ("core", "private", "update"), "phases=((5, 1.1, 16.0)", "phases=((6, 1.1, 16.0)", "3b.v", "phases is",
+        ),
+    },
     "discrete": {
         "a finer grid in one sum": Forgery(
             ("target",), "dp.grid_sum(%{g}, %live) {clip=1.0, bits=20} : i64[5]",

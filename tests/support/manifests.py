@@ -18,7 +18,7 @@ from fluidc.runtime.artifact import (
     StateSpec,
     TargetSpec,
 )
-from fluidc.runtime.privacy import AutomaticOptions, QuantileOptions
+from fluidc.runtime.privacy import AutomaticOptions, PhaseSpec, QuantileOptions
 
 POISSON = PrivacySpec(
     mechanism="gaussian",
@@ -50,6 +50,7 @@ POISSON = PrivacySpec(
 
 PER_GROUP = replace(POISSON, clipping="per-group", clip=(1.0, 0.5), groups=(("w",), ("b",)))
 AUTOMATIC = replace(POISSON, clipping="automatic", clipping_options=AutomaticOptions(0.01))
+PHASED = replace(POISSON, phases=(PhaseSpec(40, 1.1, 16.0, 1 << 26), PhaseSpec(60, 2.0, 32.0, 1 << 27)))
 QUANTILE = replace(
     POISSON, clipping="quantile", clipping_options=QuantileOptions(0.5, 0.2, 0.8, 1e-3, 1e3, "dp_clip_0")
 )
