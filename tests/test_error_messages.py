@@ -239,6 +239,23 @@ def option_of_another_clipping() -> None:
     fluid.optimizer.Dpsgd(0.1, **but(clipping="automatic", clipping_options={"eta": 0.2})).minimize(classifier())
 
 
+def phases_of_quantile_clipping() -> None:
+    phases = [fluid.privacy.Phase(5)]
+    fluid.optimizer.Dpsgd(0.1, **but(clipping="quantile", max_steps=None, phases=phases)).minimize(classifier())
+
+
+def phases_of_other_steps() -> None:
+    phases = [fluid.privacy.Phase(5), fluid.privacy.Phase(7, sigma=2.0)]
+    fluid.optimizer.Dpsgd(0.1, **but(max_steps=11, phases=phases)).minimize(classifier())
+
+
+def phase_without_sigma() -> None:
+    phases = [fluid.privacy.Phase(5)]
+    optimizer = fluid.optimizer.Dpsgd(0.1, **but(sigma=None, max_steps=None, epsilon=2.0, phases=phases))
+    optimizer.minimize(classifier())
+    executor().run(feed={"x": X, "y": Y})
+
+
 def one_bound_for_groups() -> None:
     fluid.optimizer.Dpsgd(0.1, **but(clipping="per-group")).minimize(classifier())
 
@@ -325,6 +342,7 @@ BUILDING: tuple[Callable[[], None], ...] = (
     op_without_gradient, batch_norm_under_dpsgd, pairs_of_examples_under_dpsgd, softmax_over_the_batch_under_dpsgd,
     loss_times_batch_size_under_dpsgd, no_batch_size, negative_clip, unknown_clipping, unknown_mechanism,
     quantile_of_small_lots, quantile_outside_its_range, option_of_another_clipping, one_bound_for_groups,
+    phases_of_quantile_clipping, phases_of_other_steps, phase_without_sigma,
     groups_that_lack_a_parameter, groups_that_share_a_parameter, group_of_no_parameter, too_few_bounds_for_groups,
     private_optimizer_in_another, private_optimizer_without_noise, gradients_of_another_backward,
     grid_finer_than_64_bits, kernel_of_paddle, adjacency_without_a_theorem,
