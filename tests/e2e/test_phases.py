@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ops import OPSET
 from fluidc.compiler.privacy import Mechanism, epsilon, inclusion_threshold
-from fluidc.frontend.audit.checks import FOR_MUTANTS, Check
-from fluidc.frontend.audit.run import audit
 from fluidc.frontend.cli import main
 from fluidc.frontend.cli.privacy import runs_in
 from fluidc.runtime import Session, keystream
@@ -210,24 +207,6 @@ def test_other_clipping_modes(clipping: str, tmp_path: Path) -> None:
     scale = 0.4 * np.sqrt(2) if clipping == "per-group" else CLIP
     z = normals("fc_1.b_0", session, 4, 3)
     np.testing.assert_allclose(before - session.model.state["fc_1.b_0"], 2.0 * scale * z / 40, rtol=1e-4, atol=1e-6)
-
-
-def test_an_audit_measures_the_noise_of_every_phase(artifact: Path) -> None:
-    """Code with half the noise that the manifest states for the second phase, and that for the first."""
-    made = Artifact.read(artifact)
-    spec = made.manifest.privacy
-    assert spec is not None
-    assert {check.name for check in _checks(made) if check.verdict == "failed"} == set()
-    stated = replace(spec, phases=(spec.phases[0], replace(spec.phases[1], sigma=4.0)))
-    boasting = replace(made, manifest=replace(made.manifest, privacy=stated))
-    failed = {check.name for check in _checks(boasting) if check.verdict == "failed"}
-    assert {"certificate", "noise variance, phase 2", "canary, phase 2"} <= failed
-    assert "noise variance" not in failed
-
-
-def _checks(artifact: Artifact) -> tuple[Check, ...]:
-    engine = ReferenceEngine(parse(artifact.ir["target"], OPSET))
-    return audit(artifact, engine, FOR_MUTANTS).checks
 
 
 def test_earlier_runs_count_in(artifact: Path, tmp_path: Path) -> None:
