@@ -106,7 +106,7 @@ class DpsgdOptimizer(PrivateOptimizer):
         )
         self._seed: int | None = None  # fluid's private attribute: seeds the kernel of mechanism="paddle"
         if defaults:
-            _warn_defaults(defaults)
+            _warn_defaults(defaults, sigma)
         if mechanism == "paddle":
             warnings.warn(
                 'Dpsgd(mechanism="paddle") reproduces Paddle\'s kernel, which clips whole batch gradients and adds '
@@ -129,8 +129,9 @@ class DpsgdOptimizer(PrivateOptimizer):
         return param.block.append_op("dpsgd", inputs, {"ParamOut": [param]}, attrs)
 
 
-def _warn_defaults(names: Sequence[str]) -> None:
-    shown = {"clip": "clip=0.9", "batch_size": "batch_size=0.999", "sigma": "sigma=1e-08"}
+def _warn_defaults(names: Sequence[str], sigma: float | None) -> None:
+    told = "sigma=1e-08" if sigma is not None else "sigma=1e-08 (sigma=None, and no epsilon that it could follow from)"
+    shown = {"clip": "clip=0.9", "batch_size": "batch_size=0.999", "sigma": told}
     stated = ", ".join(shown[name] for name in names)
     warnings.warn(
         f"Dpsgd is left at Paddle's documented defaults {stated}. They are another optimizer's constants: "

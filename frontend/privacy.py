@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,10 +75,26 @@ class PoissonBatches(Iterator[Lot]):
         self._steps = steps
         (rows,) = {len(array) for name, array in arrays.items() if name not in whole}
         self._sampler = steps.sampler(rows)
+        self._idle = True
+        """Whether the present loop has been given no lot."""
+        self._warned = False
+
+    def __iter__(self) -> Self:
+        self._idle = True
+        return self
 
     def __next__(self) -> Lot:
         if self._steps.exhausted:
+            if self._idle and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"poisson_batches: no lot is left: the budget of {_steps(self._steps.counted)} is used up, "
+                    "and this loop trains nothing. One loop takes all max_steps; there is none per epoch",
+                    PrivacyWarning,
+                    stacklevel=2,
+                )
             raise StopIteration
+        self._idle = False
         return self._steps.draw(self._choose)
 
     def _choose(self, phase: int) -> dict[str, NDArray[Any]]:
@@ -93,10 +109,12 @@ def poisson_batches(
 
     Every example joins every lot by itself with the stated sampling rate, so lots have any size, 0 included; all of
     them are steps. Each is counted in the program's ledger before it is drawn. The iterator ends after
-    ``max_steps`` steps, and never where Dpsgd states no ``max_steps``.
+    ``max_steps`` steps, and never where Dpsgd states no ``max_steps``. A loop that begins after them gets no lot, and
+    a warning.
 
     Args:
-        arrays: Feed name to data; row i of every array is example i. Public feeds are given whole.
+        arrays: Feed name to data; row i of every array is example i. Public feeds are given whole. Data of declared
+            variables that training does not use is left out of the lots.
         program: The program that Dpsgd trains; the default main program if None.
         run_dir: Directory of the ledger. Runs on it add up, over processes too. Without it steps are counted in
             memory, with one warning.
@@ -242,7 +260,14 @@ def _program(program: object, asked: str) -> Program:
 
 def _private(program: Program, asked: str) -> tuple[Source, PrivacySpec]:
     """The lowered program and its privacy block.  Raises PrivacyError for a plain program."""
-    if program.global_block().private_backward() is None:
+    block = program.global_block()
+    if block.private_backward() is None:
+        if any(op.type == "dpsgd" for op in block.ops):
+            raise PrivacyError(
+                f"{asked}: the program is not private: mechanism='paddle' is Paddle's own kernel",
+                where=user_location().place,
+                hint="feed it batches as any program, or leave mechanism out of Dpsgd for one that is private",
+            )
         raise PrivacyError(
             f"{asked}: the program is not private: Dpsgd did not minimise it",
             where=user_location().place,
@@ -268,6 +293,16 @@ def _checked(
     lots are sampled.
     """
     feeds = {p.name: p.value.tensor.shape for p in source.module.function("step").params if p.role == "feed"}
+    declared = program.global_block().vars
+    for name in feeds:
+        if name in declared and declared[name].lod_level:
+            raise invalid(
+                f"poisson_batches: the feed {name} has lod_level {declared[name].lod_level}: "
+                "lots are made of rows, and a sequence has no row of its own",
+                "pad the sequences to one length T, declare them as [-1, T, ...] without lod_level, and feed a mask",
+            )
+    # As in Executor.run, data of a variable that nothing depends on is no mistake.
+    arrays = {n: a for n, a in arrays.items() if n in feeds or n not in declared or not declared[n].is_data}
     if set(arrays) != set(feeds):
         raise invalid(
             f"poisson_batches: the program feeds {', '.join(sorted(feeds))}; "

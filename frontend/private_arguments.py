@@ -179,7 +179,9 @@ class Arguments:
         if isinstance(clip, Mapping | list | tuple) != grouped:
             self.refuse(
                 f"clip is {clip!r} with clipping={clipping!r}",
-                "give one number, or clipping='per-group' with a dict of name to bound, or a list of bounds",
+                "give a dict of parameter name to bound or a list of bounds, or leave clipping out for one bound"
+                if grouped
+                else "give one number, or say clipping='per-group' for a dict of name to bound or a list of bounds",
             )
         if isinstance(clip, Mapping):
             bounds = {str(name): self.number(f"clip[{name!r}]", bound) for name, bound in clip.items()}

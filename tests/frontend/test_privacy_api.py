@@ -78,10 +78,24 @@ def test_poisson_batches_take_the_whole_budget_and_no_step_more() -> None:
     exact = epsilon([(Mechanism("poisson", "add-remove", inclusion_threshold(0.5), 1.0 / (1 + 2**-10)), STEPS)], DELTA)
     assert told.budget == told.epsilon == pytest.approx(exact, rel=1e-6)
     assert str(told) == f"ε = {np.ceil(exact * 100) / 100:.2f} (δ = 1e-4) after 6 of 6 steps"
-    assert list(model.lots()) == []
+    with pytest.warns(PrivacyWarning, match="no lot is left: the budget of 6 steps is used up"):
+        assert list(model.lots()) == []
     with pytest.raises(BudgetError):
         model.run(model.data)
     assert model.spent() == told, "a refused step voids nothing"
+
+
+def test_a_loop_that_gets_no_lot_says_so_once() -> None:
+    model = build(**STATED)
+    lots = model.lots()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len([model.run(lot) for lot in lots]) == STEPS
+    with pytest.warns(PrivacyWarning, match="this loop trains nothing"):
+        assert list(lots) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(lots) == []
 
 
 def test_rows_of_a_lot_belong_together() -> None:
@@ -402,6 +416,28 @@ def test_wrong_arrays_are_refused_before_anything_is_counted() -> None:
     assert model.spent().steps == 0
 
 
+def test_data_of_an_unused_variable_is_left_out() -> None:
+    model = build(**STATED)
+    with fluid.program_guard(model.program):
+        fluid.layers.data("unused", [1])
+    lot = next(fluid.privacy.poisson_batches({**model.data, "unused": np.zeros((ROWS, 1), "f4")}, model.program))
+    assert set(lot) == {"x", "y"}
+    assert model.run(lot).shape == (1,)
+    with pytest.raises(FluidcError, match="the program feeds x, y; given: unknown, x, y"):
+        fluid.privacy.poisson_batches({**model.data, "unknown": model.data["y"]}, model.program)
+
+
+def test_sequences_by_lod_are_refused_with_what_to_do() -> None:
+    main = fluid.Program()
+    with fluid.program_guard(main, fluid.Program()), fluid.unique_name.guard():
+        x = fluid.layers.data("x", [3], lod_level=1)
+        loss = fluid.layers.mean(fluid.layers.fc(fluid.layers.sequence_pool(x, "sum"), 1))
+        fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=LOT, sigma=1.0, **STATED).minimize(loss)
+    with pytest.raises(FluidcError, match=r"x has lod_level 1[\s\S]*pad the sequences") as caught:
+        fluid.privacy.poisson_batches({"x": np.zeros((ROWS, 3), "f4")}, main)
+    assert "mask" in str(caught.value)
+
+
 def labelled() -> tuple[fluid.Program, fluid.Variable, fluid.Scope]:
     main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
     with fluid.program_guard(main, startup), fluid.unique_name.guard():
@@ -451,6 +487,22 @@ def test_programs_without_privacy_and_other_samplers_are_refused() -> None:
     model = build(sampler="shuffle", **STATED)
     with pytest.raises(FluidcError, match="sampler='shuffle'"):
         model.lots()
+    with pytest.warns(PrivacyWarning, match="no differential privacy"):
+        model = build(mechanism="paddle")
+    with pytest.raises(FluidcError, match="mechanism='paddle' is Paddle's own kernel"):
+        model.lots()
+
+
+def test_remedies_fit_what_was_written() -> None:
+    def stated(clip: object, clipping: str) -> None:
+        fluid.optimizer.Dpsgd(0.1, clip=clip, batch_size=LOT, sigma=1.0, clipping=clipping)  # type: ignore[arg-type]
+
+    with pytest.raises(FluidcError, match="leave clipping out for one bound"):
+        stated(1.0, "per-group")
+    with pytest.raises(FluidcError, match="or say clipping='per-group'"):
+        stated([1.0, 2.0], "flat")
+    with pytest.warns(PrivacyWarning, match="sigma=None, and no epsilon"):
+        fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=LOT, sigma=None)
 
 
 @pytest.mark.parametrize("key", [b"", "00ff", 7])
