@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from types import TracebackType
+from typing import Self, get_args
 
 import numpy as np
 
@@ -20,11 +21,12 @@ from .artifact import Artifact
 from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import DataError
+from .errors import DataError, LedgerError
 from .evaluate import evaluate
 from .files import write_atomically
+from .ledger import LEDGER
 from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
-from .progress import at_least
+from .progress import Display, StepReport, at_least, display
 from .report import run_report
 from .session import Checkpoints, Session
 
@@ -94,11 +96,11 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             insecure_noise_key=secret,
         )
         private = session.model.private
+        if private:
+            _check_resume(arguments)
+        show: Display = display(untimed=arguments.private_report)
         if private and arguments.output is None and not policy.periodic:
-            print(
-                "note: this run spends budget and keeps nothing; -o TRAINED.fluidc keeps what it learns",
-                file=sys.stderr,
-            )
+            show = _KeepsNothing(show)
         held_out = None if arguments.evaluate is None else load_data(arguments.evaluate, artifact.manifest, "infer")
         result = session.train(
             arguments.data,
@@ -111,7 +113,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             checkpoints=policy,
             resume=arguments.resume,
             check_numerics=arguments.check_numerics,
-            progress=True,
+            progress=show,
             private_report=arguments.private_report,
         )
     kept = None if result.interrupted else arguments.output
@@ -177,6 +179,43 @@ def inspect(path: Path, verify: bool = False) -> int:
 
 def _run_dir(arguments: RunArguments) -> Path:
     return arguments.run_dir or arguments.artifact.with_name(arguments.artifact.name + ".run")
+
+
+def _check_resume(arguments: RunArguments) -> None:
+    """Refuse to go on with a run that a mistyped --run-dir names: a new ledger there would spend a second budget."""
+    folder = arguments.run_dir
+    if arguments.resume and folder is not None and not (folder / LEDGER).is_file():
+        raise LedgerError(
+            f"there is no run to go on with: the folder {'has no privacy ledger' if folder.is_dir() else 'is missing'}",
+            f"--resume, --run-dir {folder}",
+            "name the run directory of that run; leave --resume out for a first run",
+        )
+
+
+class _KeepsNothing:
+    """A display that says, once nothing is left to refuse the run, that its result will be lost."""
+
+    def __init__(self, shown: Display) -> None:
+        self._shown = shown
+
+    def __enter__(self) -> Self:
+        self._shown.__enter__()
+        self.note("note: this run spends budget and keeps nothing; -o TRAINED.fluidc keeps what it learns")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shown.__exit__(kind, error, trace)
+
+    def due(self) -> bool:
+        return self._shown.due()
+
+    def show(self, report: StepReport) -> None:
+        self._shown.show(report)
+
+    def note(self, text: str) -> None:
+        self._shown.note(text)
 
 
 def _policy(arguments: RunArguments) -> Checkpoints:

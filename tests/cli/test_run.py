@@ -206,6 +206,31 @@ def test_a_private_run_shows_both_epsilons_and_stops_at_the_budget(
     assert not Artifact.read(tmp_path / "trained.fluidc").manifest.insecure_noise_key
 
 
+def test_nothing_is_resumed_in_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, data, kept = tmp_path / "linear.fluidc", tmp_path / "data.npz", tmp_path / "mistyped"
+    linear_artifact(PRIVATE, 16).write(path)
+    np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
+    resumed = RunArguments(path, data, steps=5, run_dir=kept, resume=True)
+
+    def train(arguments: RunArguments) -> str:
+        assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+        return capsys.readouterr().err
+
+    for what in ("is missing", "has no privacy ledger"):
+        with pytest.raises(LedgerError, match=rf"{what}[\s\S]*mistyped[\s\S]*leave --resume out for a first run"):
+            train(resumed)
+        assert "spends budget" not in capsys.readouterr().err
+        kept.mkdir(exist_ok=True)
+    assert not list(kept.iterdir()), "a refused run counts nothing"
+    assert "note: this run spends budget and keeps nothing" in train(replace(resumed, resume=False))
+    assert "spends budget" not in train(replace(resumed, output=tmp_path / "trained.fluidc", steps=10))
+    assert read_ledger(kept)[1].totals.steps == 15
+    with pytest.raises(BudgetError):
+        train(replace(resumed, resume=False, steps=86))
+    assert "spends budget" not in capsys.readouterr().err
+    assert "no checkpoint yet" in train(replace(resumed, run_dir=None)), "the default folder may be a new one"
+
+
 def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tmp_path: Path) -> None:
     pytest.importorskip("tvm_ffi")
     script, data = tmp_path / "accounted.py", made / "data.npz"
