@@ -106,7 +106,7 @@ class NoisyMean(Op):
         return self.total.tensor
 
     def evaluate(self, total: Array, c: Array | None, bits: Array, bound: Array | None, phase: Array | None) -> Array:
-        return _noisy_mean(self, total, bits, bound, phase)
+        return _evaluated(self, total, bits, bound, phase)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
@@ -129,14 +129,17 @@ def _check(op: NoisyMean | AddNoise) -> None:
         raise op.fail(f"sigma={op.sigma:g}, lot={op.lot:g} are not those of the first phase")
 
 
-def _scale(op: NoisyMean | AddNoise, sigma: float) -> float:
+def _multiplier(op: NoisyMean | AddNoise, sigma: float) -> float:
     """Standard deviation of the noise per unit of the bound."""
     return sigma * math.sqrt(op.groups)
 
 
-def _noisy_mean(op: NoisyMean | AddNoise, total: Array, bits: Array, bound: Array | None, phase: Array | None) -> Array:
+def _evaluated(op: NoisyMean | AddNoise, total: Array, bits: Array, bound: Array | None, phase: Array | None) -> Array:
     sigma, lot = (op.sigma, op.lot) if phase is None else _at(op, int(phase))
-    std = _scale(op, sigma) * (op.clip if bound is None else float(bound[0]))
+    return _noisy_mean(total, bits, _multiplier(op, sigma) * (op.clip if bound is None else float(bound[0])), lot)
+
+
+def _noisy_mean(total: Array, bits: Array, std: float, lot: float) -> Array:
     noise = normals_from_words(bits, total.size).reshape(total.shape)
     dtype = total.dtype.type
     return (total + dtype(std) * noise.astype(total.dtype)) * dtype(1.0 / lot)
@@ -187,7 +190,7 @@ class AddNoise(Op):
         phase: Array | None,
     ) -> Array:
         bits = _words(key, draw, Domain(self.domain), self.tensor, total.size)
-        return _noisy_mean(self, total, bits, bound, phase)
+        return _evaluated(self, total, bits, bound, phase)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
@@ -219,7 +222,9 @@ class AddNoise(Op):
             flat: Any = 0
             for position, extent in zip(index, shape, strict=True):
                 flat = flat * extent + position
-            std: Any = selected([_scale(self, s) * clip for s in self.sigmas], _scale(self, self.sigma) * clip)
+            std: Any = selected(
+                [_multiplier(self, s) * clip for s in self.sigmas], _multiplier(self, self.sigma) * clip
+            )
             if bound is not None:
                 std = std * t.cast(bound[0], dtype)
             scale: Any = selected([1.0 / lot for lot in self.lots], 1.0 / self.lot)

@@ -125,7 +125,7 @@ def test_a_step_is_counted_before_its_lot_is_drawn(monkeypatch: pytest.MonkeyPat
     counted: list[int] = []
     draw = PoissonSampler.next_lot
 
-    def watched(self: PoissonSampler, phase: int) -> np.ndarray:
+    def watched(self: PoissonSampler, phase: int = 0) -> np.ndarray:
         steps = PrivateSteps.find(model.program)
         assert steps is not None
         counted.append(steps.counted)

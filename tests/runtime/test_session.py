@@ -422,7 +422,7 @@ def test_every_lot_is_counted_on_disk_before_it_is_drawn(tmp_path: Path, monkeyp
     counted: list[int] = []
     draw, key = PoissonSampler.next_lot, train.fresh_key
 
-    def drawing(sampler: PoissonSampler, phase: int) -> Any:
+    def drawing(sampler: PoissonSampler, phase: int = 0) -> Any:
         counted.append(read_ledger(tmp_path)[1].totals.steps)
         return draw(sampler, phase)
 

@@ -75,8 +75,8 @@ def own_bound_per_tensor(patch: pytest.MonkeyPatch) -> None:
         privatize, "clip_groups", lambda privacy, names: tuple(ClipGroup(privacy.clip, (name,)) for name in names)
     )
     patch.setattr(
-        privatize, "NoisyMean", lambda total, c, bits, sigma, clip, lot, param, groups=1, bound=None: NoisyMean(
-            total, c, bits, sigma, clip, lot, param, 1, bound
+        privatize, "NoisyMean", lambda total, c, bits, sigma, clip, lot, param, groups=1, *rest: NoisyMean(
+            total, c, bits, sigma, clip, lot, param, 1, *rest
         ),
     )  # fmt: skip
 
@@ -141,7 +141,7 @@ def gram_without_guard(patch: pytest.MonkeyPatch) -> None:
 
 def half_the_noise(patch: pytest.MonkeyPatch) -> None:
     multiplier = dp_noise._multiplier
-    patch.setattr(dp_noise, "_multiplier", lambda op: multiplier(op) / 2)
+    patch.setattr(dp_noise, "_multiplier", lambda op, sigma: multiplier(op, sigma) / 2)
 
 
 def noise_over_the_batch(patch: pytest.MonkeyPatch) -> None:
@@ -429,7 +429,7 @@ def truncated_lots(patch: pytest.MonkeyPatch) -> None:
     """A lot is cut to the expected size."""
     next_lot = PoissonSampler.next_lot
 
-    def cut(self: Any) -> Any:
-        return next_lot(self)[: max(1, self._examples * (int(self._last) + 1) >> 32)]
+    def cut(self: Any, phase: int = 0) -> Any:
+        return next_lot(self, phase)[: max(1, self._examples * (int(self._last[phase]) + 1) >> 32)]
 
     patch.setattr(PoissonSampler, "next_lot", cut)
