@@ -87,6 +87,12 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             "--private-report, --eval",
             "give one of them; `fluidc run` without --private-report marks exact values",
         )
+    if arguments.report is not None and arguments.report.suffix.lower() not in (".html", ".htm"):
+        raise DataError(
+            f"the report is a page of HTML, not {arguments.report.suffix or 'a file without suffix'}",
+            f"--report {arguments.report}",
+            "name a file that ends in .html",
+        )
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
     with plain_warnings():
         session = Session.load(
@@ -148,6 +154,8 @@ def predict(
     read = Artifact.read(artifact)
     _check_folder(output)
     session = Session.load(read, choose(read, threads))
+    if any(state.trainable and state.name not in read.state for state in read.manifest.state):
+        print("note: this artifact has not been trained: its parameters have their first values", file=sys.stderr)
     values = session.predict_all(data, tuple(fetch) or None)
     _write_npz(output, values)
     for name, value in values.items():

@@ -162,6 +162,8 @@ def _clip_text(config: PrivacyConfig | None, plan: PrivacyPlan) -> str:
 
 def _privacy_rows(config: PrivacyConfig | None, plan: PrivacyPlan, joint: float | None) -> list[tuple[str, str]]:
     constants = _clip_text(config, plan)
+    if config is not None and config.mechanism == "discrete":
+        constants += f", discrete mechanism of {config.grid_bits} grid_bits"
     if not plan.phases:
         constants += f", L = {plan.lot:g}, σ = {plan.sigma:.6g}"
     if plan.q_num is not None and not plan.phases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,12 +131,28 @@ def compose(ledgers: tuple[Path, ...], delta: float, adjacency: Any) -> None:
     from ...compiler.privacy import compose as joint
     from ...compiler.privacy import epsilon as epsilon_of
 
+    _check_different(ledgers)
     runs = [(ledger, run) for ledger in ledgers for run in runs_in(ledger)]
     for ledger, (mechanism, steps) in runs:
         alone = epsilon_of([(mechanism, steps)], delta)
         click.echo(f"{ledger}: {steps} steps, ε = {alone:.5f}, {mechanism.sampler}, {mechanism.adjacency}")
     total = joint([run for _, run in runs], delta, adjacency)
     click.echo(f"together: ε = {total:.5f} at δ = {delta:g}")
+
+
+def _check_different(ledgers: Sequence[Path]) -> None:
+    """Refuse a ledger that would be counted twice, under whatever path."""
+    from ...compiler.errors import PrivacyError
+    from ...runtime.ledger import LEDGER
+
+    seen: set[Path] = set()
+    for ledger in ledgers:
+        folder = (ledger.parent if ledger.name == LEDGER else ledger).resolve()
+        if folder in seen:
+            raise PrivacyError(
+                "a ledger is named twice, and its steps would count twice", where=str(ledger), hint="name it once"
+            )
+        seen.add(folder)
 
 
 def runs_in(ledger: Path) -> list[tuple[Mechanism, int]]:
@@ -147,8 +164,11 @@ def runs_in(ledger: Path) -> list[tuple[Mechanism, int]]:
     """
     from ...compiler.errors import PrivacyError
     from ...compiler.privacy import Mechanism
+    from ...runtime.errors import LedgerError
     from ...runtime.ledger import LEDGER, read_ledger
 
+    if ledger.is_file() and ledger.name != LEDGER:
+        raise LedgerError("this file is no ledger", str(ledger), f"name the run directory, such as {ledger}.run")
     spec, reading = read_ledger(ledger.parent if ledger.name == LEDGER else ledger)
     totals = reading.totals
     reason = spec.reason if spec.accounting == "none" else ""

@@ -86,6 +86,21 @@ def test_compose_refuses_runs_without_epsilon(tmp_path: Path) -> None:
     assert "cannot be read" in privacy("compose", tmp_path / "empty", "--delta", 1e-5).stderr
 
 
+def test_compose_counts_no_ledger_twice_and_knows_an_artifact(tmp_path: Path) -> None:
+    folder = spend(tmp_path / "a", 1)
+    for again in (folder, folder / "ledger.jsonl", tmp_path / "b" / ".." / "a"):
+        (tmp_path / "b").mkdir(exist_ok=True)
+        twice = privacy("compose", folder, again, "--delta", 1e-5)
+        assert twice.exit_code == 1
+        assert "a ledger is named twice" in twice.stderr
+    artifact = tmp_path / "x.fluidc"
+    artifact.write_bytes(b"PK")
+    wrong = privacy("compose", artifact, "--delta", 1e-5)
+    assert wrong.exit_code == 1
+    assert "this file is no ledger" in wrong.stderr
+    assert "x.fluidc.run" in wrong.stderr
+
+
 def test_plot(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "e.svg"

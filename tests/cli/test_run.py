@@ -109,7 +109,11 @@ def test_run_trains_evaluates_and_writes_what_predict_reads(made: Path, tmp_path
     loss = float(text.split("mean_0.tmp_0: ")[1].split()[0])
     assert "NOT PRIVATE" not in text
 
-    assert "fc_1.tmp_1: float32[90, 3]" in ok("predict", trained, "--data", data, "-o", out)
+    untrained = fluidc("predict", made / "plain.fluidc", "--data", data, "-o", out)
+    assert "note: this artifact has not been trained" in untrained.stderr
+    predicted = fluidc("predict", trained, "--data", data, "-o", out)
+    assert "not been trained" not in predicted.stderr
+    assert "fc_1.tmp_1: float32[90, 3]" in predicted.stdout
     arrays, state = arrays_of(data), state_of(trained)
     hidden = np.maximum(arrays["x"].astype(np.float64) @ state["fc_0.w_0"] + state["fc_0.b_0"], 0)
     logits = hidden @ state["fc_1.w_0"] + state["fc_1.b_0"]

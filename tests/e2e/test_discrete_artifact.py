@@ -60,7 +60,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
         script = folder / f"{sampler}.py"
         script.write_text(SCRIPT.format(sampler=sampler))
         made[target, sampler] = folder / f"{target}-{sampler}.fluidc"
-        fluidc("compile", script, "-o", made[target, sampler], "--target", target, "--fetch", "scores.tmp_1")
+        said = fluidc("compile", script, "-o", made[target, sampler], "--target", target, "--fetch", "scores.tmp_1")
+        assert "discrete mechanism of 20 grid_bits" in said.stdout
     return made
 
 
