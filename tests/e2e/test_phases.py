@@ -14,6 +14,8 @@ from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ops import OPSET
 from fluidc.compiler.privacy import Mechanism, epsilon, inclusion_threshold
+from fluidc.frontend.audit.checks import FOR_MUTANTS
+from fluidc.frontend.audit.run import audit
 from fluidc.frontend.cli import main
 from fluidc.frontend.cli.privacy import runs_in
 from fluidc.runtime import Session, keystream
@@ -207,6 +209,22 @@ def test_other_clipping_modes(clipping: str, tmp_path: Path) -> None:
     scale = 0.4 * np.sqrt(2) if clipping == "per-group" else CLIP
     z = normals("fc_1.b_0", session, 4, 3)
     np.testing.assert_allclose(before - session.model.state["fc_1.b_0"], 2.0 * scale * z / 40, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.nightly  # half a minute of noise
+def test_an_audit_measures_the_noise_of_every_phase(artifact: Path) -> None:
+    """Code that goes on with the first phase's noise in the second fails there, and only there."""
+    made = Artifact.read(artifact)
+    text = made.ir["target"]
+    assert "sigmas=(1.0, 2.0)" in text
+    failed = _failed(made, text.replace("sigmas=(1.0, 2.0)", "sigmas=(1.0, 1.0)"))
+    assert {"noise variance, phase 2", "canary, phase 2"} <= failed
+    assert all(name.endswith("phase 2") for name in failed)
+
+
+def _failed(artifact: Artifact, text: str) -> set[str]:
+    checks = audit(artifact, ReferenceEngine(parse(text, OPSET)), FOR_MUTANTS).checks
+    return {check.name for check in checks if check.verdict == "failed"}
 
 
 def test_earlier_runs_count_in(artifact: Path, tmp_path: Path) -> None:
