@@ -53,7 +53,7 @@ def program() -> Iterator[Program]:
         ({"phases": []}, "phases is []"),
         ({"phases": [{"steps": 5}]}, "phase 1 is {'steps': 5}"),
         ({"phases": [Phase(5), Phase(0)]}, "steps of phase 2 is 0"),
-        ({"phases": [Phase(2.5)]}, "steps of phase 1 is 2.5"),
+        ({"phases": [Phase(2.5)]}, "steps of phase 1 is 2.5"),  # pyright: ignore[reportArgumentType]
         ({"phases": [Phase(5, sigma=-1.0)]}, "sigma of phase 1 is -1.0"),
         ({"phases": [Phase(5, batch_size=0)]}, "batch_size of phase 1 is 0"),
         ({"phases": [Phase(5, sample_rate=1.5)]}, "sample_rate of phase 1 is 1.5"),
