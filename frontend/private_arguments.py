@@ -9,19 +9,12 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 
 from ..compiler.errors import PrivacyError
-from ..runtime.limits import DEFAULT_GRID_BITS, MAX_GRID_BITS
+from ..runtime.limits import ADJACENCIES, DEFAULT_GRID_BITS, MAX_GRID_BITS
 from .privacy_spec import Phase, PrivacySpec
 from .source import user_location
 
 Clip: TypeAlias = float | Mapping[str, float] | Sequence[float]
 
-# Which relations between data sets a sampler has a valid accounting for; the first is its own.
-ADJACENCY: Mapping[str, tuple[str, ...]] = {
-    "poisson": ("add-remove", "replace-one"),
-    "balls": ("add-remove",),
-    "shuffle": ("zero-out", "replace-one"),
-    "sequential": ("zero-out", "replace-one"),
-}
 _CLIPPING = ("flat", "per-group", "automatic", "quantile")
 _MECHANISMS = ("gaussian", "discrete", "paddle")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -97,7 +90,7 @@ class Arguments:
         lot = self.number("batch_size", batch_size)
         if sigma is not None:
             sigma = self.number("sigma", sigma, exclusive=False)
-        self.one_of("sampler", sampler, tuple(ADJACENCY))
+        self.one_of("sampler", sampler, tuple(ADJACENCIES))
         self.one_of("mechanism", mechanism, _MECHANISMS)
         if mechanism == "paddle" and (epsilon is not None or clipping != "flat"):
             asked = f"epsilon={epsilon!r}" if epsilon is not None else f"clipping={clipping!r}"
@@ -113,10 +106,11 @@ class Arguments:
             options = self._grid(clipping_options or {})
         else:
             options = self._options(clipping, bounds, sigma, clipping_options)
-        if adjacency is not None and adjacency not in ADJACENCY[sampler]:
+        fitting = next(relations for name, relations in ADJACENCIES.items() if name == sampler)
+        if adjacency is not None and adjacency not in fitting:
             self.refuse(
                 f"adjacency {adjacency!r} does not go with the sampler {sampler!r}",
-                f"use one of {', '.join(ADJACENCY[sampler])}",
+                f"use one of {', '.join(fitting)}",
             )
         stated = self._phases(phases, sampler, clipping, mechanism, max_steps)
         self._budget(lot, dataset_size, sample_rate, delta, max_steps, epsilon)

@@ -20,6 +20,7 @@ from . import tensors
 from .errors import ArtifactError
 from .fields import parse_object
 from .files import write_atomically
+from .limits import ADJACENCIES, Adjacency, SamplerKind
 from .manifest import (
     DTYPES,
     FORMAT_VERSION,
@@ -45,17 +46,14 @@ from .manifest import (
     numpy_dtype,
 )
 from .privacy import (
-    ADJACENCIES,
     Q_ONE,
     Accounting,
-    Adjacency,
     AutomaticOptions,
     Clipping,
     EpsilonEntry,
     Mechanism,
     PrivacySpec,
     QuantileOptions,
-    SamplerKind,
 )
 from .tensors import Array
 

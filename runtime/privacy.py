@@ -10,25 +10,14 @@ from typing import Literal, get_args
 
 from .errors import ArtifactError, BudgetError
 from .fields import Fields, Json, canonical_bytes
-from .limits import MAX_GRID_BITS, MAX_SCALE
+from .limits import ADJACENCIES, MAX_GRID_BITS, MAX_SCALE, Adjacency, SamplerKind
 
 Mechanism = Literal["gaussian", "discrete", "paddle"]
 Clipping = Literal["flat", "per-group", "automatic", "quantile"]
-SamplerKind = Literal["poisson", "balls", "shuffle", "sequential"]
-Adjacency = Literal["add-remove", "replace-one", "zero-out"]
 Accounting = Literal["pld", "none"]
 
 Q_ONE = 1 << 32
 """The denominator of the sampling rate."""
-
-ADJACENCIES: dict[SamplerKind, tuple[Adjacency, ...]] = {
-    "poisson": ("add-remove", "replace-one"),
-    "balls": ("add-remove",),
-    # A record put into a permutation shifts every later lot, so add-remove does not hold for slices of one.
-    "shuffle": ("zero-out", "replace-one"),
-    "sequential": ("zero-out", "replace-one"),
-}
-"""The adjacencies each sampler may be accounted under; the first is its own."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "compiler.errors": ("runtime.errors",),
     "compiler.ir": ("compiler.errors",),
     "compiler.ops": ("compiler.errors", "compiler.ir", "runtime.keystream"),
-    "compiler.privacy": ("compiler.errors",),
+    "compiler.privacy": ("compiler.errors", "runtime.limits"),
     "compiler.passes": ("compiler.errors", "compiler.ir", "compiler.ops"),
     "compiler.pipeline": ("compiler.errors", "compiler.ir", "compiler.passes"),
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.

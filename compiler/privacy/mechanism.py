@@ -1,7 +1,7 @@
 """What one private step is to the accountant: which sampler, which neighbours, how much noise.
 
-An accountant that is given the wrong pair of sampler and adjacency prints a number that means nothing, so the
-table of valid pairs lives here and every :class:`Mechanism` is checked against it.
+An accountant that is given the wrong pair of sampler and adjacency prints a number that means nothing, so every
+:class:`Mechanism` is checked against the table of valid pairs.
 """
 
 from __future__ import annotations
@@ -10,24 +10,14 @@ import importlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from ...runtime.limits import ADJACENCIES, Adjacency
+from ...runtime.limits import SamplerKind as Sampler
 from ..errors import PrivacyError
 
-Sampler = Literal["poisson", "balls", "shuffle", "sequential"]
-Adjacency = Literal["add-remove", "replace-one", "zero-out"]
-
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
-ADJACENCIES: tuple[Adjacency, ...] = get_args(Adjacency)
-
-# The sampler's own adjacency comes first. Fixed-size slices of a permutation are not add/remove neighbours of
-# anything: one record more shifts every later batch.
-VALID_ADJACENCIES: dict[Sampler, tuple[Adjacency, ...]] = {
-    "poisson": ("add-remove", "replace-one"),
-    "balls": ("add-remove",),
-    "shuffle": ("zero-out", "replace-one"),
-    "sequential": ("zero-out", "replace-one"),
-}
+SAMPLERS: tuple[Sampler, ...] = tuple(ADJACENCIES)
+RELATIONS: tuple[Adjacency, ...] = get_args(Adjacency)
 
 ADJACENCY_TEXT: dict[Adjacency, str] = {
     "add-remove": "add/remove: neighbouring data sets differ by one example more or less",
@@ -46,7 +36,7 @@ _MAX_RADIUS_SQUARED = 90.109
 
 def default_adjacency(sampler: Sampler) -> Adjacency:
     """Return the adjacency that ``sampler`` is accounted under when the user states none."""
-    return VALID_ADJACENCIES[sampler][0]
+    return ADJACENCIES[sampler][0]
 
 
 def parse_sampler(text: str, where: str | None = None) -> Sampler:
@@ -65,19 +55,19 @@ def parse_adjacency(text: str | None, sampler: Sampler, where: str | None = None
     """
     if text is None:
         return default_adjacency(sampler)
-    for adjacency in ADJACENCIES:
+    for adjacency in RELATIONS:
         if text == adjacency:
             check_pair(sampler, adjacency, where)
             return adjacency
-    raise PrivacyError(f"adjacency={text!r} does not exist", where=where, hint=f"use one of: {', '.join(ADJACENCIES)}")
+    raise PrivacyError(f"adjacency={text!r} does not exist", where=where, hint=f"use one of: {', '.join(RELATIONS)}")
 
 
 def check_pair(sampler: Sampler, adjacency: Adjacency, where: str | None = None) -> None:
     """Raise PrivacyError unless ``sampler`` is private under ``adjacency``."""
-    valid = VALID_ADJACENCIES[sampler]
+    valid = ADJACENCIES[sampler]
     if adjacency in valid:
         return
-    takers = [s for s in SAMPLERS if adjacency in VALID_ADJACENCIES[s]]
+    takers = [s for s in SAMPLERS if adjacency in ADJACENCIES[s]]
     raise PrivacyError(
         f"sampler={sampler!r} cannot be accounted under adjacency={adjacency!r}",
         where=where,

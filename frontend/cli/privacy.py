@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+
+from ...runtime.limits import Adjacency, SamplerKind
 
 if TYPE_CHECKING:
     from ...compiler.privacy import Mechanism
     from ...runtime.privacy import PrivacySpec
 
-_SAMPLERS = click.Choice(["poisson", "balls", "shuffle", "sequential"])
-_ADJACENCIES = click.Choice(["add-remove", "replace-one", "zero-out"])
+_SAMPLERS = click.Choice(get_args(SamplerKind))
+_ADJACENCIES = click.Choice(get_args(Adjacency))
 
 _rate = click.option("--sample-rate", type=float, required=True, metavar="Q", help="Chance of one example per lot.")
 _steps = click.option("--steps", type=click.IntRange(min=1), required=True, metavar="T", help="Number of steps.")
