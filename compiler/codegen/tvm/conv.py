@@ -94,7 +94,7 @@ def _products(t: Emitter, x: Tensor, ct: Tensor, w_shape: Shape, geometry: ConvG
     zero = const(0, DType.I64)
     where = (n, g * per_group + (row if per_group != 1 else zero), q if window != 1 else zero)
     product = Contract(
-        ct.dtype, (x.shape[0], outputs, window), _loops(n, g), row=row, columns=(q,), inner=(oh, ow),
+        ct.dtype, (x.shape[0], outputs, window), batch=_loops(n, g), rows=(row,), columns=(q,), inner=(oh, ow),
         left=cast("Load", left), right=cast("Node", right), where=where,
     )  # fmt: skip
     return cast("Tensor", t.define(product))
@@ -117,7 +117,7 @@ def _correlate(
     channel = g * per_group + (row if per_group != 1 else zero)
     where = (n, channel, oh if out[2] != 1 else zero, ow if out[3] != 1 else zero)
     product = Contract(
-        x.dtype, out, _loops(n, g), row=row, columns=(oh, ow), inner=(c, i, j),
+        x.dtype, out, batch=_loops(n, g), rows=(row,), columns=(oh, ow), inner=(c, i, j),
         left=cast("Load", left), right=cast("Node", right), where=where,
     )  # fmt: skip
     return cast("Tensor", t.define(product))

@@ -179,19 +179,20 @@ class Block:
             self.symbols[name] = tirx.Var(name, "int64")
         return self.symbols[name]
 
-    def strides(self, shape: Shape) -> tuple[Value, ...]:
-        """Row-major strides in elements."""
-        strides: list[Value] = []
+    def strides(self, shape: Shape, layout: tuple[int, ...] | None = None) -> tuple[Value, ...]:
+        """Strides of the axes in elements; ``layout`` lists the axes from the outermost in memory (None: in order)."""
+        order = layout if layout is not None else tuple(range(len(shape)))
+        strides: list[Value] = [integer(1)] * len(shape)
         step: Value = integer(1)
-        for dim in reversed(shape):
-            strides.append(step)
-            step = self.simplify(step * self.size(dim))
-        return tuple(reversed(strides))
+        for axis in reversed(order):
+            strides[axis] = step
+            step = self.simplify(step * self.size(shape[axis]))
+        return tuple(strides)
 
-    def flatten(self, indices: Sequence[Value], shape: Shape) -> Value:
-        """Row-major offset of an element."""
+    def flatten(self, indices: Sequence[Value], shape: Shape, layout: tuple[int, ...] | None = None) -> Value:
+        """Offset of an element."""
         offset: Value = integer(0)
-        for position, stride in zip(indices, self.strides(shape), strict=True):
+        for position, stride in zip(indices, self.strides(shape, layout), strict=True):
             offset = offset + position * stride
         return self.simplify(offset)
 
@@ -349,6 +350,38 @@ def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, 
     if not _is_zero(left):
         with block.loop(left, name) as rest:
             emit(block.simplify(done + rest), 1)
+
+
+def pieces(block: Block, extent: int, lanes: int, emit: Callable[[Value, int], None]) -> None:
+    """As ``sweep`` over a fixed extent; what is left over is taken by ever narrower vectors."""
+    done = extent // lanes * lanes
+    sweep(block, done, lanes, emit, "c")
+    while done < extent:
+        lanes //= 2
+        if lanes <= 2:
+            with block.loop(extent - done, "c") as rest:
+                emit(block.simplify(integer(done) + rest), 1)
+            return
+        if extent - done >= lanes:
+            emit(integer(done), lanes)
+            done += lanes
+
+
+def transpose(block: Block, lines: Sequence[Value], dtype: DType) -> list[Value]:
+    """The columns of a square of as many vectors as each has lanes (a power of two): lane j of line i goes to lane i
+    of line j.  Halves of ever larger squares are exchanged."""
+    found, count, step = list(lines), len(lines), 1
+    while step < count:
+        low = [lane if not lane & step else count + lane - step for lane in range(count)]
+        high = [lane + step if not lane & step else count + lane for lane in range(count)]
+        for i in range(count):
+            if not i & step:
+                pair = [found[i], found[i + step]]
+                for place, order in ((i, low), (i + step, high)):
+                    turned = tirx.Shuffle(pair, [tirx.IntImm("int32", lane) for lane in order])
+                    found[place] = block.let(turned, dtype)
+        step *= 2
+    return found
 
 
 def _is_zero(value: Value) -> bool:

@@ -115,7 +115,7 @@ class Lowering:
         if any(self._lane_load(position) for position in indices):
             return None, None
         scalars = [self._position(position) for position in indices]
-        flat = self.block.flatten(scalars, tensor.shape)
+        flat = self.block.flatten(scalars, tensor.shape, tensor.layout)
         if self.lane is None:
             return flat, 0
         linear = sym.detect_linear_equation(flat, [self._lane_offset])
@@ -403,7 +403,9 @@ class Lowering:
 
     def _gather(self, node: Load, guard: Value | None) -> Value:
         flat: Value = const(0, DType.I64, self.lanes)
-        for position, step in zip(node.children, self.block.strides(node.tensor.shape), strict=True):
+        for position, step in zip(
+            node.children, self.block.strides(node.tensor.shape, node.tensor.layout), strict=True
+        ):
             index = broadcast(self._as_i64(position, self._value(position, guard)), self.lanes)
             flat = flat + index * broadcast(step, self.lanes)
         if guard is not None:
