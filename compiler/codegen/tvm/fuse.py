@@ -33,6 +33,7 @@ from .graph import (
 )
 from .kernels.compute import Definition, cost, extent_guess
 from .kernels.program import trips
+from .layout import choose_layouts
 
 RECOMPUTE_COST = 6
 """Extra operations per element that are accepted to save storing and loading it."""
@@ -201,6 +202,7 @@ def plan(
     """
     needed = _reachable(tensors, [*outputs, *(value for _, value in writes)])
     stored = _choose_stored(needed, {*outputs, *(value for _, value in writes), *keep})
+    choose_layouts(needed, stored, [*outputs, *(value for _, value in writes)])
     expanded = _Expansion(stored)
     groups: list[Group] = []
     for tensor in needed:

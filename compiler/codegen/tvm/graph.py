@@ -98,7 +98,6 @@ class Padded(TensorDef):
 
     indices: tuple[Node, ...] = ()
     before: tuple[int, ...] = ()
-    inside: Shape = ()
     body: Node = field(kw_only=True)
 
     def reads(self) -> list[Load]:

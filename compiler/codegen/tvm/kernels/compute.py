@@ -62,14 +62,14 @@ def is_flat(indices: tuple[Node, ...], definitions: Sequence[Definition]) -> boo
     """Whether the loops may run over all elements as one line: every access is either the element being
     computed or independent of it."""
     loop_variables = set(indices)
-    shape = definitions[0].tensor.shape
+    shape, layout = definitions[0].tensor.shape, definitions[0].tensor.layout
     for definition in definitions:
-        if definition.where != indices or definition.tensor.shape != shape:
+        if definition.where != indices or definition.tensor.shape != shape or definition.tensor.layout != layout:
             return False
     values = [definition.value for definition in definitions]
     identity: set[Node] = set()
     for read in loads(*values):
-        if read.children == indices and read.tensor.shape == shape:
+        if read.children == indices and read.tensor.shape == shape and read.tensor.layout == layout:
             identity.add(read)
     return not (_free_indices(values, identity) & loop_variables)
 
@@ -107,7 +107,7 @@ def emit_compute(
 
     All values of an element are computed before any is stored, so a tensor may be updated in place.
     """
-    free = free_indices(indices, bound)
+    free = free_indices(in_memory_order(indices, definitions[0].tensor), bound)
     per_element = cost(*(definition.value for definition in definitions))
     threads = threads and worth_threads(tuple(extent_of(i) for i in free), per_element + 2)
     if free and is_flat(indices, definitions):
@@ -150,7 +150,7 @@ def _flat_loop(
 ) -> None:
     lanes = block.host.lanes
     zeros = [bound.get(index, integer(0)) for index in indices]
-    start = block.flatten(zeros, definitions[0].tensor.shape)
+    start = block.flatten(zeros, definitions[0].tensor.shape, definitions[0].tensor.layout)
     extent = numel(extent_of(index) for index in free)
 
     def emit(offset: Value, width: int) -> None:
@@ -196,6 +196,13 @@ def store_all(lowering: Lowering, definitions: Sequence[Definition]) -> None:
 def free_indices(indices: Sequence[Node], bound: Mapping[Node, Value]) -> tuple[Index, ...]:
     """The loop variables of ``indices`` that still need a loop."""
     return tuple(index for index in indices if isinstance(index, Index) and index not in bound)
+
+
+def in_memory_order(indices: Sequence[Node], tensor: TensorDef) -> tuple[Node, ...]:
+    """The indices of a tensor's axes from the outermost in memory to the innermost."""
+    if tensor.layout is None or len(tensor.layout) != len(indices):
+        return tuple(indices)
+    return tuple(indices[axis] for axis in tensor.layout)
 
 
 def extent_of(index: Index) -> Dim:

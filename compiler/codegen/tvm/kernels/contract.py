@@ -146,7 +146,8 @@ class _Product:
             numel(map(extent_of, contract.inner)),
             staged,
             noisy=self.noise is not None,
-            apart=self.by_terms and sums <= PARTIAL_BYTES,
+            whole=self.by_terms,
+            apart=sums <= PARTIAL_BYTES,
         )
 
     def emit(self) -> None:
@@ -199,6 +200,8 @@ class _Product:
         if self.passes.count != 1:
             share = _ceil(self.row_tiles, self.grid.rows)
             partial = self._scratch(share * self.panel_share * integer(tile.size), "partial")
+        self._stage_buffer()
+        self._stage()
         line = None if self.computed else self._left()
         per_block = max(1, ROWS_PER_BLOCK // tile.rows)
         if self.noise is not None:
@@ -563,7 +566,7 @@ class _Product:
         begin: Value,
         end: Value,
     ) -> Buffer:
-        """Sums of one pass for a tile: added to ``partial[corner]``, or, at the ``end``, left in the buffer returned."""
+        """Sums of one pass of a tile: added to ``partial[corner]`` or, at the ``end``, in the buffer returned."""
         block, tile, dtype = self.block, self.tiling, self.dtype
         places = [integer(i * tile.lanes) for i in range(tile.rows * tile.vectors)]
         sums = [block.register(dtype, tile.lanes, "acc") for _ in places]

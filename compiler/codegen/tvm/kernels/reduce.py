@@ -14,11 +14,21 @@ from math import prod
 
 from ....ir.types import Dim, DType, Shape
 from ..expr import Index, Node, Slot, loads, walk
-from ..graph import Placeholder, Reduce, TensorDef
+from ..graph import Reduce, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, is_nan, lanes_of, sweep
 from ..lower import Lowering
 from ..tvm_api import sym, tirx
-from .compute import Definition, cost, extent_guess, extent_of, free_indices, free_of_loads, store_all, worth_threads
+from .compute import (
+    Definition,
+    cost,
+    extent_guess,
+    extent_of,
+    free_indices,
+    free_of_loads,
+    in_memory_order,
+    store_all,
+    worth_threads,
+)
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
@@ -109,9 +119,10 @@ def emit_reduce(
     threads: bool,
 ) -> None:
     """Reduce for every index not in ``bound`` and store ``definitions``, which read the result as ``result``."""
-    merged = _merged(block, reduction, definitions, bound)
+    order = in_memory_order(reduction.indices, definitions[0].tensor)
+    merged = _merged(block, reduction, definitions, bound, order)
     bound = {**bound, **dict.fromkeys(merged.hidden, integer(0))}
-    free = free_indices(reduction.indices, bound)
+    free = free_indices(order, bound)
     per_element = cost(reduction.body) + 1
     shape: Shape = tuple(extent_of(i) for i in (*free_indices(reduction.indices, {}), *reduction.reduced))
     threads = threads and worth_threads(shape, per_element)
@@ -157,14 +168,20 @@ class _Merged:
         return self.extents.get(index, extent_of(index))
 
 
-def _merged(block: Block, reduction: Reduce, definitions: Sequence[Definition], bound: Mapping[Node, Value]) -> _Merged:
+def _merged(
+    block: Block,
+    reduction: Reduce,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    order: Sequence[Node],
+) -> _Merged:
     """What may be merged among the result's indices, and among the reduced ones."""
     hidden: set[Index] = set()
     extents: dict[Index, int] = {}
     values = [definition.value for definition in definitions]
-    places = [(definition.tensor.shape, definition.where) for definition in definitions]
-    places += [(read.tensor.shape, read.children) for read in loads(reduction.body, *values)]
-    for indices in (free_indices(reduction.indices, bound), reduction.reduced):
+    places = [(definition.tensor, definition.where) for definition in definitions]
+    places += [(read.tensor, read.children) for read in loads(reduction.body, *values)]
+    for indices in (free_indices(order, bound), reduction.reduced):
         for count in range(len(indices), 1, -1):
             group = indices[-count:]
             sizes = [extent_of(index) for index in group]
@@ -179,14 +196,14 @@ def _merged(block: Block, reduction: Reduce, definitions: Sequence[Definition], 
 def _in_line(
     block: Block,
     roots: Sequence[Node],
-    places: Sequence[tuple[Shape, tuple[Node, ...]]],
+    places: Sequence[tuple[TensorDef, tuple[Node, ...]]],
     group: Sequence[Index],
     sizes: Sequence[int],
 ) -> bool:
     """Whether every access depends on ``group`` as on one row-major number, and nothing else depends on it."""
     if free_of_loads(roots) & set(group):
         return False
-    for shape, position in places:
+    for tensor, position in places:
         if any(loads(index) for index in position):
             if any(part in group for index in position for part in walk(index)):
                 return False
@@ -194,7 +211,7 @@ def _in_line(
         every: dict[Node, Value] = {
             node: tirx.Var(block.names.fresh("probe"), "int64") for index in position for node in _indices_of(index)
         }
-        flat, _ = Lowering(block, {}, every).offset(Placeholder(DType.F32, shape), position)
+        flat, _ = Lowering(block, {}, every).offset(tensor, position)
         steps = sym.detect_linear_equation(flat, [every[index] for index in group if index in every])
         if not steps:
             return False

@@ -136,7 +136,17 @@ class Grid:
 
 
 def choose_grid(
-    threads: int, units: Dim, unit: int, panels: int, panel: int, terms: Dim, staged: float, *, noisy: bool, apart: bool
+    threads: int,
+    units: Dim,
+    unit: int,
+    panels: int,
+    panel: int,
+    terms: Dim,
+    staged: float,
+    *,
+    noisy: bool = False,
+    whole: bool = False,
+    apart: bool = False,
 ) -> Grid:
     """The cheapest cut for ``threads`` tasks.
 
@@ -149,7 +159,8 @@ def choose_grid(
         terms: Terms of the sum.
         staged: Elements that are brought into scratch memory for the left operand, in all.
         noisy: Whether normals are made along with the rows: these are not cut by columns.
-        apart: Whether ranges of the terms are summed apart, and the rows are not cut.
+        whole: Whether the rows are not cut.
+        apart: Whether ranges of the terms may be summed apart.
     """
     if threads == 1:
         return Grid()
@@ -160,12 +171,14 @@ def choose_grid(
             continue
         along = threads // across
         share = -(-panels // across) * panel
-        if apart:
+        if not whole:
+            work = -(-extent_guess(units) // along) * unit * share * depth
+            work += PACKING * share * depth + STAGING * staged / along
+            found.append((work, across, Grid(along, across, 1)))
+        elif apart:
             work = height * share * (depth / along) + ADDING * height * panels * panel * along
             work += (PACKING * share * depth + STAGING * staged) / along
             found.append((work, across, Grid(1, across, along)))
         else:
-            work = -(-extent_guess(units) // along) * unit * share * depth
-            work += PACKING * share * depth + STAGING * staged / along
-            found.append((work, across, Grid(along, across, 1)))
+            found.append((height * share * depth + PACKING * share * depth + STAGING * staged, across, Grid(1, across)))
     return min(found, key=lambda entry: entry[:2])[2]
