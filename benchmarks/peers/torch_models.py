@@ -205,7 +205,7 @@ class Transformer(Classifier):
         qkv, width = self.get_submodule(f"{block}.qkv"), value.shape[-1]
         rows = slice("qkv".index(last) * width, ("qkv".index(last) + 1) * width)
         with torch.no_grad():
-            (qkv.bias if part == "b" else qkv.weight)[rows].copy_(value.T)
+            (qkv.bias if part == "b" else qkv.weight)[rows].copy_(value if part == "b" else value.T)
         return None
 
     def forward(self, x: Tensor) -> Tensor:

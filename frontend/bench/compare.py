@@ -105,23 +105,20 @@ def compare(
     result = Comparison(benchmark.title, batch, {}, {})
     bursts: dict[str, Callable[[], float]] = {}
     data = feeds(benchmark.model, batch)
-    arrays: dict[str, np.ndarray] = {}
     for label, private in ((PLAIN, False), (PRIVATE, True)):
-        tell(f"{name}: compiling {label}")
-        start = time.perf_counter()
-        compiled = compile_source(
-            source(benchmark.model, batch, private=private), batch=batch, options=BuildOptions(threads=plan.threads)
-        )
-        taken = time.perf_counter() - start
-        arrays = weights(compiled.manifest)
         if plan.wants(label, private):
+            tell(f"{name}: compiling {label}")
+            start = time.perf_counter()
+            program = source(benchmark.model, batch, private=private)
+            compiled = compile_source(program, batch=batch, options=BuildOptions(threads=plan.threads))
+            taken = time.perf_counter() - start
             step = step_of(compiled, data)
             losses = [step()] if private else [step(), step()]
             result.contestants[label] = Contestant(private, losses=losses, compile_seconds=taken)
             bursts[label] = lambda step=step: burst(step, plan.burst)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "arrays.npz")
-        np.savez(file, allow_pickle=False, **arrays, **data)
+        np.savez(file, allow_pickle=False, **weights(source(benchmark.model, batch, private=False)), **data)
         for peer in peers:
             for offered in peer.contestants(name):
                 label = offered.label

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ... import frontend as fluid
 from ...compiler.driver import Compiled, Source
+from ...compiler.ir.types import static_shape
 from ...runtime.engine import Array, Engine, aligned_copy, aligned_zeros
 from ...runtime.keystream import Key
 from ...runtime.manifest import Manifest, numpy_dtype
@@ -50,24 +51,25 @@ def feeds(model: Model, batch: int) -> dict[str, NDArray[np.generic]]:
     return {"x": model.rows(rng, batch), "label": rng.integers(0, model.classes, (batch, 1))}
 
 
-def weights(manifest: Manifest) -> dict[str, NDArray[np.generic]]:
+def weights(program: Source) -> dict[str, NDArray[np.generic]]:
     """Random parameters, the same for every program of a model: scales near 1, biases near 0, weights by fan-in."""
     made: dict[str, NDArray[np.generic]] = {}
-    for spec in sorted((s for s in manifest.state if s.trainable), key=lambda s: s.name):
-        rng = np.random.default_rng(list(spec.name.encode()))
-        drawn = rng.normal(size=spec.shape)
-        if len(spec.shape) == 1:
-            drawn = 0.1 * drawn + (1.0 if spec.name.endswith(".scale") else 0.0)
-        else:
-            inputs = spec.shape[0] if len(spec.shape) == 2 else int(np.prod(spec.shape[1:]))
-            drawn *= 1.0 if spec.name == "words.w" else inputs**-0.5
-        made[spec.name] = drawn.astype(np.float32)
+    for declared in program.module.state:
+        if not declared.trainable:
+            continue
+        name, shape = str(declared.name), static_shape(declared.type.shape)
+        drawn = np.random.default_rng(list(name.encode())).normal(size=shape)
+        if len(shape) == 1:
+            drawn = 0.1 * drawn + (1.0 if name.endswith(".scale") else 0.0)
+        elif name != "words.w":
+            drawn *= (shape[0] if len(shape) == 2 else int(np.prod(shape[1:]))) ** -0.5
+        made[name] = drawn.astype(np.float32)
     return made
 
 
-def state(manifest: Manifest) -> dict[str, Array]:
-    """Buffers of a program's state: `weights`, and the learning rate."""
-    given, made = weights(manifest), dict[str, Array]()
+def state(manifest: Manifest, given: Arrays) -> dict[str, Array]:
+    """Buffers of a program's state: the ``given`` `weights`, and the learning rate."""
+    made: dict[str, Array] = {}
     for spec in manifest.state:
         dtype = numpy_dtype(spec.dtype, spec.name)
         if spec.kind == "lot":
@@ -93,4 +95,4 @@ def take_steps(
 
 def step_of(compiled: Compiled, batch: Arrays, key: Key | None = None) -> Step:
     """`take_steps` of a program just compiled, from fresh weights."""
-    return take_steps(compiled.manifest, compiled.built.engine(), state(compiled.manifest), batch, key)
+    return take_steps(compiled.manifest, compiled.built.engine(), state(compiled.manifest, weights(compiled.source)), batch, key)
