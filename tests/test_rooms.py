@@ -45,8 +45,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     # An audit looks at artifacts, not at programs.
     "frontend.audit": ("runtime",),
+    # A benchmark compiles programs of its own and times their steps.
+    "frontend.bench": ("frontend", "frontend.lower", "compiler", "runtime"),
     "frontend.cli": (
-        "frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "frontend.audit", "compiler", "runtime",
+        "frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "frontend.audit", "frontend.bench",
+        "compiler", "runtime",
     ),
 }  # fmt: skip
 

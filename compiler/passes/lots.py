@@ -65,18 +65,18 @@ def _accumulate(module: Module, function: Function, means: Sequence[NoisyMean | 
 def _apply(module: Module, function: Function, means: Sequence[NoisyMean | GridMean]) -> Function:
     b = OpBuilder()
     mapping: dict[Value, Value] = {}
+    # By the mean and not by its sum: parameters with equal gradients share a sum, and have a lot sum each.
+    totals: dict[OpBase, Value] = {}
     clears: list[OpBase] = []
     for op in means:
         with b.at(op.loc):
             name = StateName(LOT_PREFIX + op.param)
-            total = b(Read(name, op.total.tensor), f"lot_{op.param}")
-            mapping[op.total] = total
+            totals[op] = b(Read(name, op.total.tensor), f"lot_{op.param}")
             kind = op.total.tensor
             zero = b.fill(kind.shape, kind.dtype, 0 if kind.dtype.is_integer else 0.0)
             clears.append(Write(zero, name, loc=op.loc))
-    noisy = set(means)
     for op in _needed(module, function, means):
-        copy = op.clone(mapping, None, **({"c": None} if op in noisy else {}))
+        copy = op.clone(mapping, None, **({"c": None, "total": totals[op]} if op in totals else {}))
         b.ops.append(copy)
         mapping.update(zip(op.results, copy.results, strict=True))
     b.ops += clears

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "opt": "Run compiler passes on IR text.",
     "ops": "List the ops and their rules.",
     "privacy": "Compute epsilon, sigma and what ledgers spent.",
+    "bench": "Time training steps of known models.",
 }
 """Command -> its help line. The click command is ``command`` in the file of the same name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_modules import plain_mlp, private_mlp
+from small_modules import plain_mlp, private_mlp, two_biases
 
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Module
@@ -177,3 +177,25 @@ def _mean_gradient(state: Arrays, x: np.ndarray, y: np.ndarray) -> Arrays:
             gradient[index] = (high - loss(wide)) / 2e-6
             value[index] = kept
     return gradients
+
+
+def test_parameters_of_equal_gradients_have_a_lot_sum_each() -> None:
+    """Their clipped sums are one value; noise and lot sums are not."""
+    module = two_biases()
+    target = run_passes(module, pipeline(module, batch=BATCH))
+    rng = np.random.default_rng(3)
+    shapes = {"w0": (8, 4), "b0": (4,), "b1": (4,)}
+    before = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    before |= {"lr": np.array([RATE], np.float32)}
+    rows = {"x": rng.normal(size=(BATCH, 8)).astype(np.float32), "mask": np.ones(BATCH, np.bool_)}
+    noisy = {"key": KEY, "draw": np.array(DRAW, np.uint64)}
+    fused, parts = before | lot_state(target), before | lot_state(target)
+    Reference(target).run("step", rows | noisy, fused)
+    Reference(target).run("accumulate", rows, parts)
+    np.testing.assert_array_equal(parts["lot/b0"], parts["lot/b1"])
+    assert parts["lot/b0"].any()
+    Reference(target).run("apply", noisy, parts)
+    for name in shapes:
+        np.testing.assert_allclose(parts[name], fused[name], rtol=0, atol=1e-6)
+    moved = [fused[name] - before[name] for name in ("b0", "b1")]
+    assert np.abs(moved[0] - moved[1]).max() > 1e-2, "the noise of each is its own"

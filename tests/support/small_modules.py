@@ -47,6 +47,26 @@ def plain_mlp() -> Module:
     return _mlp(None)
 
 
+def two_biases() -> Module:
+    """Private; a linear layer with two biases, whose gradients are one value."""
+    b = OpBuilder()
+    x = Value(TensorType(DType.F32, (N, 8)), "x")
+    shapes = {"w0": (8, 4), "b0": (4,), "b1": (4,)}
+    declared = [
+        StateDecl(name, TensorType(DType.F32, shape), role="parameter", trainable=True)
+        for name, shape in shapes.items()
+    ]
+    declared.append(StateDecl("lr", TensorType(DType.F32, (1,)), role="learning_rate"))
+    read = {d.name: b(state.Read(StateName(d.name), d.type), d.name) for d in declared}
+    y = b.tanh(b.add(b.add(b.matmul(x, read["w0"]), read["b0"]), read["b1"]))
+    mean = b.reduce_mean(b.reduce_sum(b.square(y), (1,)), (0,))
+    gradients = b.emit(grad.Backward((mean,), tuple(read[name] for name in shapes), private=True))
+    for name, gradient in zip(shapes, gradients, strict=True):
+        b.emit(state.Write(b(optim.Sgd(read[name], gradient, read["lr"])), StateName(name)))
+    step = Function("step", (Param("x", x),), tuple(b.ops), (Output("mean", mean),))
+    return Module(Stage.CAPTURED, tuple(declared), (_startup(declared), step), PrivacyConfig(1.0, 16.0, 1.1))
+
+
 def _mlp(privacy: PrivacyConfig | None) -> Module:
     """softmax cross entropy of tanh(x w0 + b0) w1, mean over the batch; one step of SGD."""
     b = OpBuilder()

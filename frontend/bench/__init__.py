@@ -1,0 +1,1 @@
+"""Measures compiled training steps on models of known sizes: ``fluidc bench``."""

@@ -1,0 +1,159 @@
+"""Steps of one model, side by side: compiled plain and private, and what peers offer, in turns within one run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from ...compiler.codegen.built import BuildOptions
+from ...compiler.driver import compile_source
+from ...runtime.errors import FluidcError
+from .models import Benchmark
+from .peers import Peer
+from .step import Step, feeds, source, step_of, weights
+
+PLAIN, PRIVATE = "fluidc", "fluidc Dpsgd"
+PAUSE = 0.2
+"""Seconds between two contestants: a pool of threads spins for a while after its last call."""
+LONGEST = 5.0
+"""A contestant that has had this many seconds is not asked again."""
+LONG_STEP = 2.0
+"""Seconds from which one step is a burst of its own."""
+
+
+@dataclass
+class Contestant:
+    """How one way to take the step went.
+
+    Attributes:
+        private: DP-SGD.
+        seconds: per step, one mean per round.
+        losses: before the first step and, of plain ones, after it.
+        compile_seconds: of fluidc's own, in this process.
+    """
+
+    private: bool
+    seconds: list[float] = field(default_factory=list[float])
+    losses: list[float] = field(default_factory=list[float])
+    compile_seconds: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds of the median round."""
+        return median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """Seconds of the best round."""
+        return min(self.seconds)
+
+
+@dataclass
+class Comparison:
+    """The contestants of one model by label; ``missing`` tells why a label has none."""
+
+    title: str
+    batch: int
+    contestants: dict[str, Contestant]
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure: ``private`` None for both kinds of step; ``skip`` lists labels to leave out."""
+
+    threads: int
+    rounds: int = 9
+    burst: float = 0.25
+    private: bool | None = None
+    skip: frozenset[str] = frozenset()
+
+    def wants(self, label: str, private: bool) -> bool:
+        """Whether a contestant is measured."""
+        return label not in self.skip and self.private in (None, private)
+
+
+def burst(step: Step, seconds: float) -> float:
+    """Seconds per step: the mean of a burst of about ``seconds``, after a step that warms up."""
+    start = time.perf_counter()
+    step()
+    first = time.perf_counter() - start
+    if first > LONG_STEP:
+        return first
+    calls = max(1, round(seconds / first))
+    start = time.perf_counter()
+    for _ in range(calls):
+        step()
+    return (time.perf_counter() - start) / calls
+
+
+def compare(
+    name: str, benchmark: Benchmark, batch: int, plan: Plan, peers: Sequence[Peer], tell: Callable[[str], None]
+) -> Comparison:
+    """Measure one model with every contestant in turns.
+
+    Raises:
+        FluidcError: A program does not compile, a peer ends, or the losses of two libraries differ: then they did
+            not take the same step, and no ratio means anything.
+    """
+    result = Comparison(benchmark.title, batch, {}, {})
+    bursts: dict[str, Callable[[], float]] = {}
+    data = feeds(benchmark.model, batch)
+    for label, private in ((PLAIN, False), (PRIVATE, True)):
+        if plan.wants(label, private):
+            tell(f"{name}: compiling {label}")
+            start = time.perf_counter()
+            program = source(benchmark.model, batch, private=private)
+            compiled = compile_source(program, batch=batch, options=BuildOptions(threads=plan.threads))
+            taken = time.perf_counter() - start
+            step = step_of(compiled, data)
+            losses = [step()] if private else [step(), step()]
+            result.contestants[label] = Contestant(private, losses=losses, compile_seconds=taken)
+            bursts[label] = lambda step=step: burst(step, plan.burst)
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "arrays.npz")
+        np.savez(file, allow_pickle=False, **weights(source(benchmark.model, batch, private=False)), **data)
+        for peer in peers:
+            for offered in peer.contestants(name):
+                label = offered.label
+                if not plan.wants(label, offered.private):
+                    continue
+                tell(f"{name}: loading {label}")
+                found = peer.load(label, name, file)
+                if isinstance(found, str):
+                    result.missing[label] = found
+                else:
+                    result.contestants[label] = Contestant(offered.private, losses=found)
+                    bursts[label] = lambda peer=peer, label=label: peer.time(label, plan.burst)
+    check_losses(name, result)
+    for number in range(plan.rounds):
+        tell(f"{name}: round {number + 1} of {plan.rounds}")
+        for label, take in bursts.items():
+            seconds = result.contestants[label].seconds
+            if not seconds or sum(seconds) + seconds[-1] < LONGEST:
+                time.sleep(PAUSE)
+                seconds.append(take())
+    for peer in peers:
+        peer.forget()
+    return result
+
+
+def check_losses(name: str, found: Comparison, tolerance: float = 1e-3) -> None:
+    """Raise FluidcError unless all contestants computed the same losses, to a relative ``tolerance``."""
+    for which in (0, 1):
+        losses = {label: c.losses[which] for label, c in found.contestants.items() if len(c.losses) > which}
+        middle = median(losses.values()) if losses else 0.0
+        for label, loss in losses.items():
+            if not abs(loss - middle) <= tolerance * abs(middle):
+                told = ", ".join(f"{other} {value:.6g}" for other, value in losses.items())
+                raise FluidcError(
+                    f"{label} computes another {('first', 'second')[which]} loss: {told}",
+                    where=f"model {name}",
+                    hint="the contestants do not take the same step; leave the odd one out with --skip",
+                )
