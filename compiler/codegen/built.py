@@ -16,7 +16,7 @@ class BuildOptions:
 
     Attributes:
         cpu: processor to generate code for (``x86-64-v3``); empty for the one at hand.
-        threads: threads of a step; 0 for all that the process may use.
+        threads: threads that loops are cut for; 0 for as many as `runtime.threads.thread_count` says.
     """
 
     cpu: str = ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ....runtime.manifest import TargetSpec
+from ....runtime.threads import thread_count
 from ....runtime.tvm_engine import TvmEngine
 from ...errors import TargetError
 from ...ir.core import Function, Module
@@ -19,7 +19,7 @@ from .cpu import Cpu, host_cpu, named_cpu
 from .define import FunctionScope
 from .fuse import plan
 from .graph import TensorDef
-from .kit import TVM_NAMES, symbol_size
+from .kit import TVM_NAMES, Host, symbol_size
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
 from .streams import fuse_streams
@@ -41,7 +41,7 @@ class Options:
 def build(module: Module, options: BuildOptions) -> Compiled:
     """Compile a module for the ``cpu`` target; see ``codegen.target.build``."""
     cpu = named_cpu(options.cpu or "native")
-    return compile_module(module, Options(cpu, options.threads or len(os.sched_getaffinity(0))))
+    return compile_module(module, Options(cpu, thread_count(options.threads or None)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Compiled:
     def spec(self) -> TargetSpec:
         """The machine the code is for."""
         cpu = self.options.cpu
-        return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features)
+        return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features, self.options.threads)
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
@@ -110,7 +110,7 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
     visible = set(made.outputs)
     for group in schedule.groups:
         visible.update(group.inputs())
-    host = options.cpu.host(options.threads)
+    host = Host(options.cpu.vector_bytes, options.threads)
     kernels = [build_kernel(group, host, schedule.in_place, visible) for group in schedule.groups]
     symbols: dict[str, Any] = {}
     env: dict[TensorDef, RelaxVar] = {}
@@ -201,7 +201,11 @@ def _relax_passes() -> Any:
 pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
+def _target(cpu: Cpu) -> Any:
+    return tvm.target.Target({"kind": "llvm", "mtriple": cpu.triple, "mcpu": cpu.processor})
+
+
 def _build(mod: Any, options: Options) -> Any:
     return relax.build(
-        mod, target=options.cpu.target(), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
+        mod, target=_target(options.cpu), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
     )
