@@ -22,6 +22,15 @@ BufferKind = Literal["argument", "intermediate", "result"]
 _BYTES: Mapping[Dtype, int] = {"f64": 8, "i64": 8, "u64": 8, "f16": 2, "bf16": 2, "i8": 1, "u8": 1, "bool": 1}
 
 
+TYPICAL = 256
+"""What a symbol is taken for where one number is wanted of a size."""
+
+
+def typical(size: Size) -> int:
+    """A size with every symbol at `TYPICAL`."""
+    return size.at(dict.fromkeys(size.symbols, TYPICAL))
+
+
 def item_bytes(dtype: Dtype) -> int:
     """Bytes of one element."""
     return _BYTES.get(dtype, 4)
@@ -35,8 +44,8 @@ class KernelBuffer:
         name: state variable, feed, or the op that makes it.
         kind: an ``argument`` of the function (state and what is fed), an ``intermediate``, or a fetched ``result``.
         dtype: element type.
-        shape: extents, outermost first, in the order of memory.
-        layout: what the axes are, where that is not the order of the IR's tensor (``NHWC``); else empty.
+        shape: extents, as the IR has them.
+        layout: the axes from the outermost in memory to the innermost (``0,2,3,1``); empty for row-major.
     """
 
     name: str
@@ -54,7 +63,7 @@ class KernelBuffer:
     def type(self) -> str:
         """As the IR prints it, with the layout where there is one: ``f32[N,784]``."""
         text = f"{self.dtype}[{','.join(map(str, self.shape))}]"
-        return f"{text} {self.layout}" if self.layout else text
+        return f"{text} axes {self.layout}" if self.layout else text
 
     def to_json(self) -> Json:
         """The JSON object of docs/artifact.md."""
@@ -219,14 +228,15 @@ class FunctionKernels:
                     found[number] = (found.get(number, (place, place))[0], place)
         return found
 
-    def memory(self, values: Mapping[str, int]) -> tuple[int, int]:
-        """Bytes of all intermediates, and the most that are needed at one time."""
-        sizes = {number: self.buffers[number].nbytes.at(values) for number in self.lifetimes()}
-        alive = [0] * len(self.kernels)
+    def memory(self) -> tuple[Size, Size]:
+        """Bytes of all intermediates, and the most that are needed at one time (of symbolic ones, at `TYPICAL`)."""
+        alive = [ZERO] * len(self.kernels)
+        every = ZERO
         for number, (first, last) in self.lifetimes().items():
+            every = every + self.buffers[number].nbytes
             for place in range(first, last + 1):
-                alive[place] += sizes[number]
-        return sum(sizes.values()), max(alive, default=0)
+                alive[place] = alive[place] + self.buffers[number].nbytes
+        return every, max(alive, key=typical, default=ZERO)
 
     def to_json(self) -> Json:
         """The JSON object of docs/artifact.md."""

@@ -97,7 +97,7 @@ def test_memory_of_intermediates_and_its_peak() -> None:
     )
     assert len(found.kernels) == 3
     size = 4 * 32 * 48
-    assert found.memory({}) == (2 * size, 2 * size), "both are alive while the second product runs"
+    assert found.memory() == (Size.of(2 * size), Size.of(2 * size)), "both are alive while the second product runs"
     assert found.lifetimes() == {2: (0, 1), 3: (1, 2)}
 
 

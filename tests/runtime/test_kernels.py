@@ -34,7 +34,7 @@ TABLE = KernelTable(
             (
                 KernelBuffer("w", "argument", "f32", (Size.of(3), Size.of(2))),
                 KernelBuffer("x", "argument", "f32", (N, Size.of(3))),
-                KernelBuffer("linear.matmul", "intermediate", "f32", (N, Size.of(2)), "NC"),
+                KernelBuffer("linear.matmul", "intermediate", "f32", (N, Size.of(2)), "1,0"),
                 KernelBuffer("reduce.sum", "result", "f64", ()),
             ),
             (
@@ -100,8 +100,8 @@ def test_a_file_without_table_is_read() -> None:
 def test_totals() -> None:
     step = TABLE.functions[0]
     assert str(total([kernel.work for kernel in step.kernels]).flops) == "14*N"
-    assert step.memory({"N": 4}) == (32, 32)
-    assert step.buffers[2].type == "f32[N,2] NC"
+    assert step.memory() == (N * 8, N * 8)
+    assert step.buffers[2].type == "f32[N,2] axes 1,0"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from ....runtime.kernels import FunctionKernels, KernelTable
@@ -28,6 +29,8 @@ from .streams import fuse_streams
 from .tvm_api import pipelines, relax, tirx, tvm
 
 RelaxVar: TypeAlias = Any
+Described: TypeAlias = Callable[[], FunctionKernels]
+"""Makes a function's table of kernels, which a program that is run at once never needs."""
 
 PIPELINE = "fluidc_cpu"
 
@@ -63,13 +66,18 @@ class Compiled:
     executable: Any
     signatures: tuple[Signature, ...]
     options: Options
-    kernels: KernelTable
+    tables: tuple[Described, ...]
 
     @property
     def spec(self) -> TargetSpec:
         """The machine the code is for."""
         cpu = self.options.cpu
         return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features)
+
+    @property
+    def kernels(self) -> KernelTable:
+        """What the code consists of."""
+        return KernelTable(tuple(table() for table in self.tables))
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
@@ -87,25 +95,26 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
         TargetError: An op has no rule for this target, or the module is at another stage.
     """
     options = options or Options(host_cpu())
-    builder, kernels = _lowered(module, options)
+    builder, tables = _lowered(module, options)
     executable = _build(builder.get(), options)
     signatures = tuple(signature(module, function) for function in module.functions)
-    return Compiled(executable, signatures, options, kernels)
+    return Compiled(executable, signatures, options, tables)
 
 
 def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
     """The kernels that `build` would compile the module to; raises TargetError as it does."""
     cpu = named_cpu(options.cpu or "native")
-    return _lowered(module, Options(cpu, options.threads or len(os.sched_getaffinity(0))))[1]
+    _, tables = _lowered(module, Options(cpu, options.threads or len(os.sched_getaffinity(0))))
+    return KernelTable(tuple(table() for table in tables))
 
 
-def _lowered(module: Module, options: Options) -> tuple[Any, KernelTable]:
-    """A Relax builder with every function, and the table of their kernels."""
+def _lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
+    """A Relax builder with every function, and what makes the tables of their kernels."""
     if module.stage is not Stage.TARGET:
         raise TargetError(f"the cpu target takes a module at stage target, not {module.stage}")
     builder = relax.BlockBuilder()
     tables = tuple(_add_function(builder, module, function, options) for function in module.functions)
-    return builder, KernelTable(tables)
+    return builder, tables
 
 
 def signature(module: Module, function: Function) -> Signature:
@@ -119,7 +128,7 @@ def signature(module: Module, function: Function) -> Signature:
 
 
 # From definitions to Relax ----------------------------------------------------------------------------
-def _add_function(builder: Any, module: Module, function: Function, options: Options) -> FunctionKernels:
+def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Described:
     made = FunctionScope(module, function)
     schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
     fuse_streams(schedule)
@@ -142,7 +151,7 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
                 env.update((value, env[at]) for value, at in schedule.in_place.items() if at in kernel.in_place)
             results = builder.emit_output(relax.Tuple([env[output] for output in made.outputs]))
         builder.emit_func_output(results)
-    return describe(function.name, inputs, made.outputs, schedule, kernels, names)
+    return partial(describe, function.name, inputs, made.outputs, schedule, kernels, names)
 
 
 def _size(dim: Dim, symbols: dict[str, Any]) -> Any:

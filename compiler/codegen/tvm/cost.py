@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from ....runtime.kernels import Work
+from ....runtime.kernels import Work, typical
 from ....runtime.sizes import ONE, ZERO, Size, product
 from ...ir.types import Dim, DType
 from .expr import Binary, Call, Extent, Index, Load, Node, loads, walk
@@ -28,9 +28,6 @@ from .fuse import (
 from .graph import Allocate, Keystream, Loop, Statement, Store, Structured, TensorDef, When
 from .kernels.program import FEW_TRIPS
 from .kit import symbol_size
-
-GUESS = 64
-"""What a symbol is taken for where the smaller of two sizes is wanted."""
 
 FUNCTION, ROOT = 10, 2
 WORD_INTEGER = 61
@@ -178,7 +175,7 @@ def _structured(program: Structured) -> tuple[Size, Size]:
     """A loop: its body as often as it runs, a ``while`` without bound a few times.  A branch: the dearer side."""
     bodies = [_sum(operations(nest) for group in body.plan.groups for nest in group.nests) for body in program.bodies]
     if program.kind == "if":
-        return max(bodies, key=lambda work: guess(work[0] + work[1]))
+        return max(bodies, key=lambda work: typical(work[0] + work[1]))
     trips = ONE if program.index is None else _extent(program.index)
     if program.kind == "while":
         trips = Size.of(program.max_trip or FEW_TRIPS)
@@ -187,13 +184,8 @@ def _structured(program: Structured) -> tuple[Size, Size]:
 
 
 # Bytes ------------------------------------------------------------------------------------------------
-def guess(size: Size) -> int:
-    """A size with a guess for every symbol."""
-    return size.at(dict.fromkeys(size.symbols, GUESS))
-
-
 def _smaller(a: Size, b: Size) -> Size:
-    return a if guess(a) <= guess(b) else b
+    return a if typical(a) <= typical(b) else b
 
 
 def _read(group: Group) -> Size:

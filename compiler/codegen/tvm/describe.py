@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ....runtime.kernels import BufferKind, FunctionKernels, FusedOp, KernelBuffer, KernelCall
+from ....runtime.kernels import BufferKind, FunctionKernels, FusedOp, KernelBuffer, KernelCall, typical
 from ....runtime.manifest import Dtype
 from ....runtime.sizes import ONE, Size
 from ...ir.location import Loc
-from .cost import group_work, guess, operations, to_size
+from .cost import group_work, operations, to_size
 from .fuse import ContractNest, Group, Nest, Plan, ReduceNest, nest_stores
 from .graph import Compute, Contract, Keystream, Placeholder, ProgramOutput, Reduce, StructuredOutput, TensorDef
 from .kit import Workspace
@@ -79,8 +79,15 @@ class _Memory:
     def _append(self, tensor: TensorDef, kind: BufferKind) -> int:
         dtype: Dtype = tensor.dtype.value
         self.number[tensor] = len(self.buffers)
-        self.buffers.append(KernelBuffer(tensor.name, kind, dtype, tuple(map(to_size, tensor.shape))))
+        shape = tuple(map(to_size, tensor.shape))
+        self.buffers.append(KernelBuffer(tensor.name, kind, dtype, shape, _layout(tensor)))
         return self.number[tensor]
+
+
+def _layout(tensor: TensorDef) -> str:
+    """The order of the axes in memory; empty for row-major."""
+    axes: tuple[int, ...] | None = getattr(tensor, "layout", None)
+    return "" if axes is None else ",".join(map(str, axes))
 
 
 def _bytes(spaces: Iterable[Workspace]) -> Size | None:
@@ -157,7 +164,7 @@ def _main(group: Group, members: Sequence[TensorDef]) -> TensorDef:
 
 def _weight(nest: Nest) -> int:
     flops, integer = operations(nest)
-    return guess(flops + integer + ONE)
+    return typical(flops + integer + ONE)
 
 
 def _behind(tensors: Sequence[TensorDef]) -> list[TensorDef]:
