@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "compiler.codegen": (
         "compiler.errors", "compiler.ir", "compiler.ops",
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
+        "runtime.kernels", "runtime.sizes",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.

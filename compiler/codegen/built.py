@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...runtime.engine import Engine
+from ...runtime.kernels import KernelTable
 from ...runtime.manifest import TargetSpec
 
 
@@ -37,4 +38,9 @@ class Built(Protocol):
 
     def members(self) -> Mapping[str, bytes]:
         """The code as files of the artifact, by name; empty where the IR itself is executed."""
+        ...
+
+    @property
+    def kernels(self) -> KernelTable | None:
+        """What the code consists of; None for a target that has no kernels."""
         ...

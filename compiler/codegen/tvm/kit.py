@@ -145,6 +145,15 @@ class Host:
         return self.vector_bytes // 4
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """Memory that a kernel takes from the pool: how many elements, and whether each thread takes its own."""
+
+    itemsize: int
+    count: Value
+    per_thread: bool
+
+
 class Names:
     """Fresh names, counted per kernel, so that equal kernels get equal text."""
 
@@ -164,6 +173,7 @@ class Block:
         self.symbols: dict[str, Value] = {} if symbols is None else symbols
         self.names = names or Names()
         self.analyzer: Any = sym.Analyzer()
+        self.workspaces: list[Workspace] = []
         self._stack: list[list[Stmt]] = [[]]
         self._parallel = False
 
@@ -290,6 +300,7 @@ class Block:
         size: Value = self.size(count) if isinstance(count, int | Sym) else self.simplify(count)
         buffer = tirx.decl_buffer((size,), TVM_NAMES[dtype], name=self.names.fresh(name))
         self.add(tirx.AllocBuffer(buffer))
+        self.workspaces.append(Workspace(dtype.itemsize, size, self._parallel))
         return buffer
 
     def get(self, register: Buffer) -> Value:
