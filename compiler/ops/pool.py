@@ -435,7 +435,11 @@ class AvgPool2dGrad(Mean):
             return ct[n, c, p, q] / self.divisor(t, p, q, size, ct.dtype)
 
         shares = t.compute(ct.shape, ct.dtype, share)
-        return self.collected(t, self.x_shape, ct.dtype, lambda n, c, p, q, i, j: shares[n, c, p, q])
+
+        def collect(n: Index, c: Index, p: Expr, q: Expr, i: Expr, j: Expr) -> Expr:
+            return shares[n, c, p, q]
+
+        return self.collected(t, self.x_shape, ct.dtype, collect)
 
 
 OPS: tuple[type[Op], ...] = (MaxPool2d, MaxPool2dGrad, MaxPool2dPick, AvgPool2d, AvgPool2dGrad)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ....ir.types import Dim, Shape, Sym, numel
@@ -11,6 +10,7 @@ from ..expr import Binary, Call, Const, Extent, Index, Load, Node, Slot, loads, 
 from ..graph import TensorDef
 from ..kit import Block, Buffer, Value, integer, sweep
 from ..lower import Lowering
+from ..split import pieces, resolved
 from ..tvm_api import tirx
 
 CHUNK = 4096
@@ -113,30 +113,76 @@ def emit_compute(
     if free and is_flat(indices, definitions):
         _flat_loop(block, buffers, indices, free, definitions, bound, threads)
         return
-    with ExitStack() as loops:
-        inner: dict[Node, Value] = dict(bound)
-        for index in free[:-1]:
-            extent = extent_of(index)
-            inner[index] = loops.enter_context(block.loop(extent, parallel=threads and extent != 1))
-            threads = threads and extent == 1
-        if not free:
-            _element(block, buffers, definitions, inner, None, 1)
+    _Nest(block, buffers, free, threads).emit(0, definitions, dict(bound), {})
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """Loops over ``free``, the last along the lanes; those whose choices turn at known places run in pieces."""
+
+    block: Block
+    buffers: Mapping[TensorDef, Buffer]
+    free: tuple[Index, ...]
+    threads: bool
+
+    def emit(
+        self,
+        depth: int,
+        definitions: Sequence[Definition],
+        bound: dict[Node, Value],
+        ranges: dict[Node, tuple[int, int]],
+    ) -> None:
+        """The loops from ``depth`` on; ``ranges`` limit those outside of them."""
+        block = self.block
+        if not self.free:
+            _element(block, self.buffers, definitions, bound, None, 1)
             return
-        last = free[-1]
+        index = self.free[depth]
+        extent = extent_of(index)
+        parallel = self.threads and all(extent_of(outer) == 1 for outer in self.free[:depth]) and extent != 1
+        values = [definition.value for definition in definitions]
+        found = [] if parallel else pieces(index, values)
+        if depth + 1 == len(self.free) and any(stop - start < block.host.lanes for start, stop in found):
+            found = []  # a vector across the turn is cheaper than parts of vectors
+        for start, stop in found if len(found) > 1 else [(0, extent)]:
+            part = definitions
+            if len(found) > 1 and isinstance(stop, int):
+                within = {**ranges, index: (start, stop - 1)}
+                part = [Definition(d.tensor, d.where, resolved(d.value, within)) for d in definitions]
+            else:
+                within = ranges
+            count = stop - start if isinstance(stop, int) else stop
+            if depth + 1 < len(self.free):
+                with block.loop(count, parallel=parallel) as i:
+                    self.emit(depth + 1, part, {**bound, index: block.simplify(i + integer(start))}, within)
+            else:
+                self._lanes(part, bound, index, start, count, parallel)
+
+    def _lanes(
+        self,
+        definitions: Sequence[Definition],
+        bound: dict[Node, Value],
+        index: Index,
+        start: int,
+        extent: Dim,
+        parallel: bool,
+    ) -> None:
+        block = self.block
         lanes = block.host.lanes
 
         def emit(offset: Value, width: int) -> None:
-            _element(block, buffers, definitions, {**inner, last: offset}, last, width)
+            at = block.simplify(offset + integer(start))
+            _element(block, self.buffers, definitions, {**bound, index: at}, index, width)
 
-        if threads:
-            # One dimension only: split it, the tail goes to the last task.
-            count = block.size(extent_of(last))
-            with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
-                start = task * integer(CHUNK)
-                part = block.simplify(tirx.min(integer(CHUNK), count - start))
-                sweep(block, part, lanes, lambda offset, width: emit(start + offset, width))
-        else:
-            sweep(block, extent_of(last), lanes, emit)
+        if not parallel:
+            sweep(block, extent, lanes, emit)
+            return
+        # One dimension only: split it, the tail goes to the last task.
+        count = block.size(extent)
+        with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
+            first = task * integer(CHUNK)
+            part = block.simplify(tirx.min(integer(CHUNK), count - first))
+            sweep(block, part, lanes, lambda offset, width: emit(first + offset, width))
 
 
 def _flat_loop(
