@@ -455,7 +455,7 @@ class Lowering:
         for distance in distances:
             number = next(i for i, start in enumerate(starts) if start <= distance < start + width)
             chosen.append(number * width + distance - starts[number])
-        return _pick(vectors, chosen)
+        return pick(vectors, chosen)
 
     def _picked_masked(
         self, buffer: Buffer, first: Value, distances: tuple[int, ...], guard: Value, dtype: DType
@@ -468,10 +468,10 @@ class Lowering:
             wanted = none
             for turn in range(max(map(len, readers))):
                 wishes = [own[min(turn, len(own) - 1)] if own else lanes for own in readers]
-                wanted = tirx.Or(wanted, _pick([guard, none], wishes))
+                wanted = tirx.Or(wanted, pick([guard, none], wishes))
             where = self.block.simplify(first + integer(start))
             vectors.append(self.block.let(self._masked(buffer, where, wanted, dtype), dtype))
-        return _pick(vectors, distances)
+        return pick(vectors, distances)
 
     def _guarded_scalar(self, buffer: Buffer, flat: Value, guard: Value | None, dtype: DType) -> Value:
         """One element; where no lane wants it, element 0 is read instead."""
@@ -588,7 +588,7 @@ def _differ(x: Value, y: Value) -> Value:
     return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
 
 
-def _pick(vectors: Sequence[Value], places: Sequence[int]) -> Value:
+def pick(vectors: Sequence[Value], places: Sequence[int]) -> Value:
     """The elements of ``vectors``, one after the other, at ``places``."""
     # TVM wants at least as many elements as it is to pick.
     vectors = list(vectors) * -(-len(places) // (len(vectors) * lanes_of(vectors[0])))

@@ -32,6 +32,7 @@ from ..kit import (
 from ..lower import Lowering
 from ..tvm_api import sym, tirx
 from .compute import Definition, cost, extent_guess, extent_of, free_indices, free_of_loads, store_all, worth_threads
+from .turn import contiguous
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
@@ -258,21 +259,6 @@ def _lanes_run_along(
     return contiguous(block, reduction.body, free[-1], bound) > contiguous(
         block, reduction.body, reduction.reduced[-1], bound
     )
-
-
-def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value]) -> int:
-    """How well the loads of ``body`` suit lanes along ``lane``: contiguous is good, strided bad, gathering worse."""
-    score = 0
-    every: dict[Node, Value] = {
-        node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64")) for node in _indices_of(body)
-    }
-    probe = Lowering(block, {}, every, lane, block.host.lanes)
-    for read in loads(body):
-        if any(loads(position) for position in read.children):
-            continue
-        flat, stride = probe.offset(read.tensor, read.children)
-        score += -2 if flat is None or stride is None else {0: 0, 1: 1}.get(stride, -1)
-    return score
 
 
 def _indices_of(body: Node) -> list[Node]:
