@@ -38,6 +38,9 @@ TVM_NAMES = {
 }
 
 
+LEAST_PART = 4
+"""Lanes of the narrowest vector that is worth code of its own."""
+
 _OFFSETS = "+1"
 
 
@@ -107,29 +110,26 @@ def wrapping(name: str, x: Value, y: Value, dtype: DType) -> Value:
 
 
 def is_nan(value: Value, dtype: DType) -> Value:
-    """NaN by its bits: ``x != x`` is folded to false before LLVM sees it."""
-    magnitude, infinity = _magnitude_bits(value, dtype)
-    return tirx.GT(magnitude, infinity)
+    """NaN, by an intrinsic: ``x != x`` is folded to false before LLVM sees it."""
+    if dtype in (DType.F16, DType.BF16):
+        value = convert(DType.F32, value)
+    lanes = lanes_of(value)
+    kinds = tirx.const(3, "int32")  # quiet and signalling
+    return tirx.call_llvm_pure_intrin(dtype_name(DType.BOOL, lanes), "llvm.is.fpclass", value, kinds)
 
 
 def is_finite(value: Value, dtype: DType) -> Value:
     """Neither NaN nor infinite, by the bits (``x - x`` is folded to zero)."""
-    magnitude, infinity = _magnitude_bits(value, dtype)
-    return tirx.LT(magnitude, infinity)
-
-
-def _magnitude_bits(value: Value, dtype: DType) -> tuple[Value, Value]:
-    """The bits of ``|value|`` as an integer, and those of infinity."""
-    lanes = lanes_of(value)
     if dtype in (DType.F16, DType.BF16):
-        return _magnitude_bits(convert(DType.F32, value), DType.F32)
+        value, dtype = convert(DType.F32, value), DType.F32
+    lanes = lanes_of(value)
     bits, mask, infinity = (
         (DType.I64, 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000)
         if dtype is DType.F64
         else (DType.I32, 0x7FFF_FFFF, 0x7F80_0000)
     )
     magnitude = tirx.bitwise_and(reinterpret(bits, value), const(mask, bits, lanes))
-    return magnitude, const(infinity, bits, lanes)
+    return tirx.LT(magnitude, const(infinity, bits, lanes))
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,10 @@ def _sequence(statements: Sequence[Stmt]) -> Stmt:
 
 
 def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, int], None], name: str = "j") -> None:
-    """Run ``emit(offset, width)`` over ``range(extent)``: whole vectors first, then the rest one by one."""
+    """Run ``emit(offset, width)`` over ``range(extent)``: whole vectors first, then the rest.
+
+    Of a rest that is known, what fills a half or a quarter of a vector goes at once, the last few one by one.
+    """
     count: Value = block.size(extent) if isinstance(extent, int | Sym) else extent
     vectors: Value = integer(0)
     if lanes > 1:
@@ -358,41 +361,15 @@ def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, 
                 emit(block.simplify(vector * integer(lanes)), lanes)
     done = block.simplify(vectors * integer(lanes))
     left = block.simplify(count - done)
+    width = lanes // 2
+    while isinstance(left, tirx.IntImm) and width >= LEAST_PART:
+        if int(left.value) >= width:
+            emit(done, width)
+            done, left = block.simplify(done + integer(width)), block.simplify(left - integer(width))
+        width //= 2
     if not _is_zero(left):
         with block.loop(left, name) as rest:
             emit(block.simplify(done + rest), 1)
-
-
-def pieces(block: Block, extent: int, lanes: int, emit: Callable[[Value, int], None]) -> None:
-    """As ``sweep`` over a fixed extent; what is left over is taken by ever narrower vectors."""
-    done = extent // lanes * lanes
-    sweep(block, done, lanes, emit, "c")
-    while done < extent:
-        lanes //= 2
-        if lanes <= 2:
-            with block.loop(extent - done, "c") as rest:
-                emit(block.simplify(integer(done) + rest), 1)
-            return
-        if extent - done >= lanes:
-            emit(integer(done), lanes)
-            done += lanes
-
-
-def transpose(block: Block, lines: Sequence[Value], dtype: DType) -> list[Value]:
-    """The columns of a square of as many vectors as each has lanes (a power of two): lane j of line i goes to lane i
-    of line j.  Halves of ever larger squares are exchanged."""
-    found, count, step = list(lines), len(lines), 1
-    while step < count:
-        low = [lane if not lane & step else count + lane - step for lane in range(count)]
-        high = [lane + step if not lane & step else count + lane for lane in range(count)]
-        for i in range(count):
-            if not i & step:
-                pair = [found[i], found[i + step]]
-                for place, order in ((i, low), (i + step, high)):
-                    turned = tirx.Shuffle(pair, [tirx.IntImm("int32", lane) for lane in order])
-                    found[place] = block.let(turned, dtype)
-        step *= 2
-    return found
 
 
 def _is_zero(value: Value) -> bool:

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from ....ir.types import Dim, DType, numel
 from ..expr import Index, Load, Node, Slot, as_node
 from ..graph import Contract, StreamTile, TensorDef
-from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, pieces, sweep
+from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import sym, tirx, tvm
 from .chacha import emit_stream_tile
 from .compute import Definition, emit_compute, extent_guess, extent_of, store_all
 from .panels import Panels, unravel
-from .reduce import contiguous
 from .tiling import PARTIAL_BYTES, Grid, choose_grid, choose_passes, choose_tiling
+from .turn import contiguous
 
 ROWS_PER_BLOCK = 96
 """Rows of the left operand that stay in the second-level cache while all panels pass by."""
@@ -679,10 +679,7 @@ class _Product:
                 store_all(lowering, self.definitions)
 
             def store(count: int | Value) -> None:
-                if isinstance(count, int):
-                    pieces(block, count, lanes, emit)
-                else:
-                    sweep(block, count, lanes, emit, "c")
+                sweep(block, count, lanes, emit, "c")
 
             if contract.valid is None:
                 self._by_width(start, store)

@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from ....ir.types import DType
 from ..expr import Index, Node
 from ..graph import Contract, TensorDef
-from ..kit import Block, Buffer, Value, const, convert, integer, sweep, transpose
+from ..kit import Block, Buffer, Value, const, convert, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import tirx
 from .compute import extent_of
-from .reduce import contiguous
 from .tiling import Passes, Tiling
+from .turn import contiguous, turned
 
 
 class Panels:
@@ -105,8 +105,8 @@ class Panels:
             start = block.simplify(strip * integer(lanes))
             with block.loop(squares, "square") as square:
                 k = block.simplify(square * integer(lanes))
-                lines = [block.let(read(start + integer(i), k, lanes), self.dtype) for i in range(lanes)]
-                for i, line in enumerate(transpose(block, lines, self.dtype)):
+                lines = [read(start + integer(i), k, lanes) for i in range(lanes)]
+                for i, line in enumerate(turned(block, lines, self.dtype)):
                     block.write(target, base + (k + integer(i)) * columns + start, line)
             rest = block.simplify(squares * integer(lanes))
             with block.loop(length - rest, "k") as k, block.loop(lanes, "c") as c:
