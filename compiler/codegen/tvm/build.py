@@ -104,7 +104,7 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
 def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
     """The kernels that `build` would compile the module to; raises TargetError as it does."""
     cpu = named_cpu(options.cpu or "native")
-    _, tables = _lowered(module, Options(cpu, thread_count(options.threads)))
+    _, tables = _lowered(module, Options(cpu, thread_count(options.threads or None)))
     return KernelTable(tuple(table() for table in tables))
 
 
