@@ -95,6 +95,7 @@ class Compiled:
             modules=self.built.members(),
             state=dict(self.source.initial),
             proof="\n".join(self.module.proof) or None,
+            kernels=self.built.kernels,
         )
 
 

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect_.add_argument("--verify", action="store_true", help="check the privacy of a private artifact's program")
 
     for command in (run_, predict_):
-        command.add_argument("--threads", type=_positive)
+        command.add_argument("--threads", type=_positive, help="of a step [FLUIDC_THREADS, else every core]")
     for command in (run_, predict_, inspect_):
         command.add_argument("-v", "--verbose", action="store_true", help="show where an error was raised")
     return parser

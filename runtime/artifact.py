@@ -20,6 +20,7 @@ from . import tensors
 from .errors import ArtifactError
 from .fields import parse_object
 from .files import write_atomically
+from .kernels import KernelTable
 from .limits import ADJACENCIES, Adjacency, SamplerKind
 from .manifest import (
     DTYPES,
@@ -96,6 +97,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
 PROOF = "proof.txt"
+KERNELS = "kernels.json"
 
 MAX_MEMBERS = 256
 MAX_MANIFEST_BYTES = 16 << 20
@@ -128,6 +130,7 @@ class Artifact:
         modules: member name -> code: ``module.so``, or ``NAME.onnx`` per function; none for ``reference``.
         state: values that were given as arrays, imported or trained; ``startup`` makes the rest.
         proof: the separability proof of a private program, as text.
+        kernels: what the code consists of; None for targets without kernels, and in files of before there was a table.
 
     Raises ArtifactError when the parts do not fit the manifest.
     """
@@ -137,6 +140,7 @@ class Artifact:
     modules: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     state: Mapping[str, Array] = field(default_factory=dict[str, Array], repr=False)
     proof: str | None = None
+    kernels: KernelTable | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for stage in self.ir:
@@ -224,6 +228,7 @@ class Artifact:
         modules: dict[str, bytes] = {}
         state: dict[str, Array] = {}
         proof: str | None = None
+        kernels: KernelTable | None = None
         for name, member in contents.items():
             stage = _IR_NAME.fullmatch(name)
             try:
@@ -233,15 +238,19 @@ class Artifact:
                     state = tensors.decode(member)
                 elif name == PROOF:
                     proof = member.decode("utf-8")
+                elif name == KERNELS:
+                    kernels = KernelTable.from_bytes(member, where)
                 else:
                     modules[name] = member
             except ValueError as error:
                 raise ArtifactError(f"{name} is not readable ({error})", where, _REBUILD) from None
-        return cls(manifest, ir, modules, state, proof)
+        return cls(manifest, ir, modules, state, proof, kernels)
 
     def _members(self) -> dict[str, bytes]:
         members = {f"ir/{stage}.ir": text.encode("utf-8") for stage, text in self.ir.items()}
         members |= {name: bytes(self.modules[name]) for name in sorted(self.modules)}
+        if self.kernels is not None:
+            members[KERNELS] = self.kernels.to_bytes()
         if self.state:
             members[STATE] = tensors.encode(self.state)
         if self.proof is not None:
@@ -269,7 +278,7 @@ def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
 
 def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, bytes], limit: int, where: str) -> None:
     name = entry.filename
-    known = name in (MANIFEST, STATE, PROOF) or _IR_NAME.fullmatch(name) or _CODE_NAME.fullmatch(name)
+    known = name in (MANIFEST, STATE, PROOF, KERNELS) or _IR_NAME.fullmatch(name) or _CODE_NAME.fullmatch(name)
     if not known:
         raise ArtifactError(f"the member {name!r} does not belong here", where, "do not trust this file")
     if name in seen:

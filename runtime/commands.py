@@ -29,6 +29,7 @@ from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
 from .progress import Display, StepReport, at_least, display
 from .report import run_report
 from .session import Checkpoints, Session
+from .threads import numpy_threads, thread_count
 
 EngineChoice = Callable[[Artifact, int | None], Engine]
 """Gives the engine for an artifact and a number of threads."""
@@ -94,7 +95,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             "name a file that ends in .html",
         )
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
-    with plain_warnings():
+    with plain_warnings(), numpy_threads(_numpy_share(artifact, arguments.threads)):
         session = Session.load(
             artifact,
             choose(artifact, arguments.threads),
@@ -153,10 +154,11 @@ def predict(
     """Write what ``infer`` returns for every row of ``data`` as ``.npz``; returns 0. Raises FluidcError."""
     read = Artifact.read(artifact)
     _check_folder(output)
-    session = Session.load(read, choose(read, threads))
+    with plain_warnings(), numpy_threads(_numpy_share(read, threads)):
+        session = Session.load(read, choose(read, threads))
+        values = session.predict_all(data, tuple(fetch) or None)
     if any(state.trainable and state.name not in read.state for state in read.manifest.state):
         print("note: this artifact has not been trained: its parameters have their first values", file=sys.stderr)
-    values = session.predict_all(data, tuple(fetch) or None)
     _write_npz(output, values)
     for name, value in values.items():
         print(f"{name}: {value.dtype}{list(value.shape)}")
@@ -180,6 +182,11 @@ def inspect(path: Path, verify: bool = False) -> int:
     for line in report.lines():
         print(line)
     return 0 if report.ok else 1
+
+
+def _numpy_share(artifact: Artifact, threads: int | None) -> int:
+    """Threads of numpy's products: all of a program that numpy executes, one beside compiled steps."""
+    return thread_count(threads) if artifact.manifest.target.kind == "reference" else 1
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -296,6 +303,8 @@ def _described(path: Path, artifact: Artifact) -> Iterator[str]:
     target = manifest.target
     machine = " ".join(part for part in (target.triple, target.cpu, *target.features) if part)
     built = f"{target.kind} ({machine})" if machine else target.kind
+    if target.threads:
+        built += f", loops cut for {target.threads} {'thread' if target.threads == 1 else 'threads'}"
     yield f"{path}: compiled by fluidc {manifest.fluidc_version} for {built}"
     if manifest.caution:
         yield manifest.caution

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-
-from .artifact import Artifact, TargetSpec
+from .artifact import Artifact
 from .engine import Engine
 from .errors import EngineError
-
-_CPU_INFO = Path("/proc/cpuinfo")
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+from .processor import check_cpu
 
 
 def engine_for(artifact: Artifact, threads: int | None = None) -> Engine:
@@ -18,7 +13,7 @@ def engine_for(artifact: Artifact, threads: int | None = None) -> Engine:
 
     Args:
         artifact: its target decides.
-        threads: threads of a step; None takes the engine's default.
+        threads: threads of a step; None takes what `threads.thread_count` says.
 
     Raises EngineError when this release, machine or installation cannot execute it.
     """
@@ -41,37 +36,3 @@ def engine_for(artifact: Artifact, threads: int | None = None) -> Engine:
     from .tvm_engine import TvmEngine  # TVM's library is large: only who executes an artifact loads it
 
     return TvmEngine(artifact.module, threads)
-
-
-def check_cpu(target: TargetSpec) -> None:
-    """Raise EngineError when this processor lacks what the code uses; executing it would end the process."""
-    here = _machine(platform.machine())
-    built = _machine(target.triple.partition("-")[0])
-    if built and built != here:
-        raise EngineError(
-            f"the artifact was compiled for {built} processors, this one is {here}",
-            f"target {target.triple}",
-            "compile it on this kind of machine",
-        )
-    if not target.features or not _CPU_INFO.exists():
-        return
-    missing = sorted(set(target.features) - _features(_CPU_INFO.read_text()))
-    if missing:
-        raise EngineError(
-            f"this processor lacks {', '.join(missing)}, which the code uses",
-            f"target {target.cpu or target.triple}",
-            "compile with --cpu of an older processor, such as x86-64-v2",
-        )
-
-
-def _machine(name: str) -> str:
-    return _MACHINES.get(name.lower(), name.lower())
-
-
-def _features(cpu_info: str) -> set[str]:
-    """The instruction sets that Linux lists for the first processor."""
-    for line in cpu_info.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return set(value.split())
-    return set()

@@ -68,6 +68,13 @@ class Fields:
             self.fail(key, f"a text is wanted, found {_shown(value)}")
         return value
 
+    def optional_text(self, key: str) -> str | None:
+        """A string that is not empty, or null."""
+        if self._left.get(key, "") is None:
+            self._left.pop(key)
+            return None
+        return self.text(key)
+
     def choice(self, key: str, options: Sequence[_Text]) -> _Text:
         """One of ``options``."""
         value = self.take(key)
@@ -91,6 +98,10 @@ class Fields:
         """An integer in [low, high], or null."""
         value = self.take(key)
         return None if value is None else self._as_integer(key, value, low, high)
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A list of integers ≥ 0."""
+        return tuple(self._as_integer(key, item, 0, MAX_INT) for item in self._as_list(key, self.take(key)))
 
     def number(self, key: str) -> float:
         """A finite number."""

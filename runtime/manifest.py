@@ -72,16 +72,24 @@ class TargetSpec:
         triple: LLVM triple, or empty where the code is portable.
         cpu: name of the processor or GPU architecture (``x86-64-v3``, ``sm_90``), or empty.
         features: instruction sets the code uses, as the operating system names them.
+        threads: threads that its loops are cut for; it runs on any number.  0 where nothing is cut.
     """
 
     kind: TargetKind
     triple: str
     cpu: str
     features: tuple[str, ...]
+    threads: int = 0
 
     def to_json(self) -> Json:
         """The JSON object of docs/artifact.md."""
-        return {"kind": self.kind, "triple": self.triple, "cpu": self.cpu, "features": self.features}
+        return {
+            "kind": self.kind,
+            "triple": self.triple,
+            "cpu": self.cpu,
+            "features": self.features,
+            "threads": self.threads,
+        }
 
     @classmethod
     def from_json(cls, fields: Fields) -> TargetSpec:
@@ -91,6 +99,7 @@ class TargetSpec:
             fields.text("triple", empty=True),
             fields.text("cpu", empty=True),
             fields.texts("features"),
+            fields.integer("threads"),
         )
 
 

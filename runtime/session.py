@@ -77,7 +77,7 @@ class Session:
         Args:
             artifact: file, or one already read.
             engine: executes it; None takes the runtime's engine for its target.
-            threads: threads of a step; None takes the engine's default.
+            threads: threads of a step; None takes FLUIDC_THREADS, else every core that the process may use.
             seed: of initialisers, shuffles and dropout, in private steps of nothing; None takes the artifact's, else a
                 fresh one.
             insecure_noise_key: makes the noise of a private program reproducible and its privacy void; for tests.

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
+import importlib.machinery
 import os
 import shutil
 import tempfile
+import threading
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import numpy as np
 
 from .engine import ALIGNMENT, Array, Handle
 from .errors import EngineError
+from .threads import thread_count
 
 _CPU, _DEVICE, _POOLED = 1, 0, 2  # DLPack's device type and number, the runtime's pooled allocator
 
@@ -31,15 +35,21 @@ class TvmEngine:
 
     Args:
         module: The shared library as bytes or as a path, or a module that the compiler made in this process.
-        threads: Threads of a step; None takes what the environment says, else the cores this process may use.
-            The pool is made once per process: the first engine decides.
+        threads: Threads of a step; None takes what `threads.thread_count` says.  Every engine has a number of its
+            own, but the pool of a thread that calls engines is made at its first step, for the largest number
+            that any engine then has: a later engine that wants more warns and runs on that.
+
+    Attributes:
+        threads: Threads of a step.
 
     Raises:
-        EngineError: TVM's runtime is not installed, or the library does not load here.
+        EngineError: TVM's runtime is not installed, the library does not load here, or ``threads`` is no number of
+            threads.
     """
 
     def __init__(self, module: bytes | Path | str | Any, threads: int | None = None) -> None:
-        _configure_threads(threads)
+        self.threads = thread_count(threads)
+        _announce(self.threads)
         try:
             ffi: Any = importlib.import_module("tvm_ffi")
         except ImportError as error:
@@ -53,6 +63,7 @@ class TvmEngine:
         self._machine: Any = loaded["vm_load_executable"]()
         self._machine["vm_initialization"](_CPU, _DEVICE, _POOLED)
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._use_workers: Callable[[int, int], None] = ffi.get_global_func("runtime.config_threadpool")
 
     def tensor(self, array: Array) -> Handle:
         """Wrap an array without copying; the handle keeps it alive.
@@ -71,6 +82,8 @@ class TvmEngine:
         found = self._functions.get(function)
         if found is None:
             found = self._functions[function] = self._lookup(function)
+        if _pool.used != self.threads:
+            self._engage()
         try:
             results = found(*arguments)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -80,6 +93,22 @@ class TvmEngine:
                 "pass arrays of the types and shapes that the artifact's manifest lists",
             ) from error
         return [np.array(np.from_dlpack(result)) for result in results]
+
+    def _engage(self) -> None:
+        """Have the calling thread's pool, made now if it has none, use as many workers as this engine has threads."""
+        if _most == 1:
+            return  # loops run where they are
+        if not _pool.size:
+            _pool.size = _most
+        elif self.threads > _pool.size:
+            warnings.warn(
+                f"{self.threads} threads are wanted, and an earlier step made the pool with {_pool.size}: "
+                f"steps run on {_pool.size}; load the artifact that takes most threads first",
+                UserWarning,
+                stacklevel=4,
+            )
+        self._use_workers(_ANY_CORES, self.threads)
+        _pool.used = self.threads
 
     def _lookup(self, function: str) -> Callable[..., Any]:
         try:
@@ -98,16 +127,56 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _configure_threads(threads: int | None) -> None:
-    """Settings that TVM reads once, when its thread pool is made."""
+# Threads ----------------------------------------------------------------------------------------------
+class _Pool(threading.local):
+    """The worker pool of the thread that asks: how many it was made with (0: not made), and how many work."""
+
+    size = 0
+    used = 0
+
+
+_POOL_SIZE = "TVM_NUM_THREADS"  # read by TVM when a pool is made, and at every loop: where it is 1, none is used
+_ANY_CORES = 1  # TVM's mode of choosing workers; they are not bound to cores
+
+_pool = _Pool()
+_most = 1
+"""Threads of the engine that has most; 1 for good in a child that was forked with a pool."""
+_pool_is_lost = False
+
+
+def _announce(threads: int) -> None:
+    """Settings that TVM reads when it makes its first pool, and the size of the next."""
+    global _most
+    _watch_forks()
     # Pinning would also pin this process's own thread, and every pool made by other libraries after it.
     os.environ.setdefault("TVM_BIND_THREADS", "0")
-    # A worker that spins for long starves the thread pools of numpy and others between two steps.
+    # A worker that has nothing to do yields its core so many times, about a millisecond, before it sleeps.  The
+    # serial parts of a step are shorter, and what follows a step waits no longer: docs/adr/0018-threads.md.
     os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "2000")
-    if threads:
-        os.environ["TVM_NUM_THREADS"] = str(threads)
-    else:
-        os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    if _pool_is_lost:
+        if threads > 1:
+            warnings.warn(
+                "this process was forked after a step, and the workers stayed behind: steps run on one thread; start "
+                "it by the spawn method, or before the first step",
+                UserWarning,
+                stacklevel=4,
+            )
+        return
+    _most = max(_most, threads)
+    os.environ[_POOL_SIZE] = str(_most)
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_run_alone)
+
+
+def _run_alone() -> None:
+    """In a forked child: without the workers, a loop that gave them work would wait forever."""
+    global _most, _pool_is_lost
+    if _pool.size:
+        _most, _pool_is_lost = 1, True
+        os.environ[_POOL_SIZE] = "1"
 
 
 def _load_runtime() -> None:
@@ -125,15 +194,13 @@ def _load_runtime() -> None:
 
 def runtime_library() -> Path:
     """Where the installed wheel keeps ``libtvm_runtime.so``; raises EngineError when it is not installed."""
-    try:
-        files = importlib.metadata.files("apache-tvm") or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise _not_installed("apache-tvm") from error
-    for file in files:
-        if file.name == "libtvm_runtime.so":
-            path = Path(str(file.locate()))
-            if path.exists():
-                return path
+    found = importlib.machinery.PathFinder.find_spec("tvm")  # finds the package, and executes nothing of it
+    if found is None:
+        raise _not_installed("apache-tvm")
+    for folder in found.submodule_search_locations or ():
+        path = Path(folder, "lib", "libtvm_runtime.so")
+        if path.exists():
+            return path
     raise _not_installed("libtvm_runtime.so of apache-tvm")
 
 

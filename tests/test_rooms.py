@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.
     "compiler.codegen": (
         "compiler.errors", "compiler.ir", "compiler.ops",
-        "runtime.manifest", "runtime.engine", "runtime.tvm_engine",
+        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
+        "runtime.kernels", "runtime.sizes",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...runtime.engine import Engine
+from ...runtime.kernels import KernelTable
 from ...runtime.manifest import TargetSpec
 
 
@@ -16,7 +17,7 @@ class BuildOptions:
 
     Attributes:
         cpu: processor to generate code for (``x86-64-v3``); empty for the one at hand.
-        threads: threads of a step; 0 for all that the process may use.
+        threads: threads that loops are cut for; 0 for as many as `runtime.threads.thread_count` says.
     """
 
     cpu: str = ""
@@ -37,4 +38,9 @@ class Built(Protocol):
 
     def members(self) -> Mapping[str, bytes]:
         """The code as files of the artifact, by name; empty where the IR itself is executed."""
+        ...
+
+    @property
+    def kernels(self) -> KernelTable | None:
+        """What the code consists of; None for a target that has no kernels."""
         ...

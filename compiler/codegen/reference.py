@@ -217,6 +217,11 @@ class ReferenceBuild:
         """No files."""
         return {}
 
+    @property
+    def kernels(self) -> None:
+        """Ops are evaluated one by one."""
+        return None
+
 
 def build(module: Module, options: BuildOptions) -> ReferenceBuild:
     """The module as it is, once every op is known to have an ``evaluate`` rule; ``options`` do not apply.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import reduce
+from operator import add
 from typing import ClassVar
 
 import numpy as np
@@ -20,8 +21,8 @@ from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import Kind
 from .pool_base import Pooling, both, grid, image
 
-_UNROLLED = 25
-"""Windows of up to this many elements are handled in straight-line code."""
+UNROLLED = 25
+"""Windows of up to this many elements are handled in straight-line code, lanes along whatever lies side by side."""
 
 
 # Maximum ------------------------------------------------------------------------------------------------
@@ -49,24 +50,39 @@ class Maximum(Pooling):
             )
         )
 
-    def tap(self, t: TvmEmitter, x: Tensor, n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Expr:
-        """What window (p, q) sees at (i, j): -inf outside the image."""
+    def tap(
+        self, t: TvmEmitter, x: Tensor, n: Index, c: Index, p: Index, q: Index, i: Index, j: Index
+    ) -> tuple[Expr, Expr | None]:
+        """What window (p, q) sees at (i, j), -inf outside the image, and whether the image has it (None: it does)."""
         height, width = image(self.x.tensor.shape)
         row, row_inside = self.seen(t, p, i, 0, height)
         column, column_inside = self.seen(t, q, j, 1, width)
         value = x[n, c, row, column]
         inside = both(row_inside, column_inside)
-        return value if inside is None else t.select(inside, value, t.const(float("-inf"), x.dtype))
+        return (value if inside is None else t.select(inside, value, t.const(float("-inf"), x.dtype))), inside
 
     def largest(self, t: TvmEmitter, x: Tensor, out: Shape) -> Tensor:
         """The largest element of every window."""
-        if self.kernel[0] * self.kernel[1] > _UNROLLED:
-            return t.reduce("max", out, self.kernel, partial(self.tap, t, x), x.dtype)
+        if self.taps > UNROLLED:
+            return t.reduce("max", out, self.kernel, lambda *at: self.tap(t, x, *at)[0], x.dtype)
 
         def element(n: Index, c: Index, p: Index, q: Index) -> Scalar:
-            return reduce(t.maximum, [self.tap(t, x, n, c, p, q, i, j) for i, j in np.ndindex(*self.kernel)])
+            taps = [self.tap(t, x, n, c, p, q, i, j)[0] for i, j in np.ndindex(*self.kernel)]
+            return reduce(lambda best, value: t.maximum(value, best), taps)
 
         return t.compute(out, x.dtype, element)
+
+    def first(self, t: TvmEmitter, x: Tensor, n: Index, c: Index, p: Index, q: Index) -> Expr:
+        """Which tap of window (p, q), counted row by row, holds its first largest element: i32."""
+        taps = [self.tap(t, x, n, c, p, q, i, j) for i, j in np.ndindex(*self.kernel)]
+        best: Expr = reduce(lambda best, value: t.maximum(value, best), [value for value, _ in taps])
+        numbers: list[Expr] = []
+        for number, (value, inside) in enumerate(taps):
+            # If the maximum is NaN, the first NaN is it.
+            hit = value.eq(best) | value.ne(value)
+            own = t.const(number, DType.I32)
+            numbers.append(t.select(hit if inside is None else hit & inside, own, self.taps))
+        return reduce(t.minimum, numbers)
 
     def positions(self, x: Array) -> Array:
         """i64 [N, C, OH, OW]: where in its plane (row-major) the first largest element of each window lies."""
@@ -117,32 +133,15 @@ class Maximum(Pooling):
         Where all that a window sees of the image is -inf, that may be a place in the padding.
         """
         place, best = loops.local(DType.I64, (2,)), loops.local(framed.dtype)
-        taps = list(enumerate(np.ndindex(*self.kernel)))
 
-        def seen(p: Expr, q: Expr, i: Index, j: Index) -> tuple[Expr, Expr, Expr]:
-            row = t.cast(p, DType.I64) * self.strides[0] + t.cast(i, DType.I64)
-            column = t.cast(q, DType.I64) * self.strides[1] + t.cast(j, DType.I64)
-            return framed[n, c, row, column], row, column
-
-        def straight(p: Expr, q: Expr) -> None:
-            for number, (i, j) in taps:
-                value, *_ = seen(p, q, i, j)
-                loops.store(best, 0, t.maximum(best[0], value) if number else value)
-            found: Expr = t.const(0, DType.I64)
-            for number, (i, j) in reversed(taps):
-                value, *_ = seen(p, q, i, j)
-                # If the maximum is NaN, the first NaN is it.
-                found = t.select(value.eq(best[0]) | value.ne(value), t.const(number, DType.I64), found)
-            loops.store(place, 0, found)
-            _, row, column = seen(p, q, place[0] // self.kernel[1], place[0] % self.kernel[1])
-            visit(p, q, row, column)
-
-        def looped(p: Expr, q: Expr) -> None:
+        def window(p: Expr, q: Expr) -> None:
             loops.store(place, 0, t.const(-1, DType.I64))
             loops.store(best, 0, t.const(0.0, framed.dtype))
 
             def tap(i: Expr, j: Expr) -> None:
-                value, row, column = seen(p, q, i, j)
+                row = t.cast(p, DType.I64) * self.strides[0] + t.cast(i, DType.I64)
+                column = t.cast(q, DType.I64) * self.strides[1] + t.cast(j, DType.I64)
+                value = framed[n, c, row, column]
                 better = (value > best[0]) | (value.ne(value) & best[0].eq(best[0]))
 
                 def take() -> None:
@@ -155,8 +154,7 @@ class Maximum(Pooling):
             grid(loops, *self.kernel, tap)
             visit(p, q, place[0], place[1])
 
-        out = image(self.out_type(self.x.tensor).shape)
-        grid(loops, *out, straight if len(taps) <= _UNROLLED else looped)
+        grid(loops, *image(self.out_type(self.x.tensor).shape), window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +212,22 @@ class MaxPool2dGrad(Maximum):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
+        if self.taps > UNROLLED:
+            return self._by_window(t, x, ct)
+
+        # Which tap of each window is the first largest; then every element collects from the windows that see it.
+        def first(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            return self.first(t, x, n, c, p, q)
+
+        chosen = t.compute(ct.shape, DType.I32, first)
+
+        def collect(n: Index, c: Index, p: Expr, q: Expr, i: Expr, j: Expr) -> Expr:
+            mine = chosen[n, c, p, q].eq(t.cast(i * self.kernel[1] + j, DType.I32))
+            return t.select(mine, ct[n, c, p, q], t.const(0.0, ct.dtype))
+
+        return self.collected(t, x.shape, ct.dtype, collect)
+
+    def _by_window(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
         framed, frame = self.framed(t, x, float("-inf")), self.frame
 
         def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
@@ -262,6 +276,18 @@ class MaxPool2dPick(Maximum):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, values: Tensor) -> Tensor:
+        out, size = self.result.tensor.shape, image(self.x.tensor.shape)
+
+        def element(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            chosen, found = self.first(t, x, n, c, p, q), t.const(0.0, x.dtype)
+            for number, (i, j) in enumerate(np.ndindex(*self.kernel)):
+                row, _ = self.seen(t, p, i, 0, size[0])
+                column, _ = self.seen(t, q, j, 1, size[1])
+                found = t.select(chosen.eq(number), values[n, c, row, column], found)
+            return found
+
+        if self.taps <= UNROLLED:
+            return t.compute(out, x.dtype, element)
         framed, held = self.framed(t, x, float("-inf")), self.framed(t, values, 0.0)
 
         def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
@@ -270,7 +296,7 @@ class MaxPool2dPick(Maximum):
 
             self.each_first(t, loops, framed, n, c, put)
 
-        return self.over_planes(t, self.result.tensor.shape, body, x.dtype)
+        return self.over_planes(t, out, body, x.dtype)
 
 
 # Mean ---------------------------------------------------------------------------------------------------
@@ -342,17 +368,21 @@ class AvgPool2d(Mean):
         shape = self.result.tensor.shape
         height, width = image(self.x.tensor.shape)
 
-        def element(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Scalar:
+        def tap(n: Index, c: Index, p: Index, q: Index, i: Index, j: Index) -> Expr:
             row, row_inside = self.seen(t, p, i, 0, height)
             column, column_inside = self.seen(t, q, j, 1, width)
             inside = both(row_inside, column_inside)
             value = x[n, c, row, column]
             return value if inside is None else t.select(inside, value, t.const(0.0, x.dtype))
 
-        def divided(n: Index, c: Index, p: Index, q: Index) -> Scalar:
-            return total[n, c, p, q] / self.divisor(t, p, q, (height, width), x.dtype)
+        def unrolled(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            return reduce(add, [tap(n, c, p, q, i, j) for i, j in np.ndindex(*self.kernel)])
 
-        total = t.reduce("sum", shape, self.kernel, element, x.dtype)
+        def divided(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            total = unrolled(n, c, p, q) if sums is None else sums[n, c, p, q]
+            return total / self.divisor(t, p, q, (height, width), x.dtype)
+
+        sums = None if self.taps <= UNROLLED else t.reduce("sum", shape, self.kernel, tap, x.dtype)
         return t.compute(shape, x.dtype, divided)
 
 
@@ -399,32 +429,17 @@ class AvgPool2dGrad(Mean):
         return self.along(kinds)
 
     def to_tvm(self, t: TvmEmitter, ct: Tensor) -> Tensor:
-        (height, width), (oh, ow) = image(self.x_shape), image(self.ct.tensor.shape)
+        size = image(self.x_shape)
 
-        def body(loops: Loops, out: Tensor, n: Index, c: Index) -> None:
-            grid(loops, height, width, lambda i, j: loops.store(out, (n, c, i, j), t.const(0.0, ct.dtype)))
+        def share(n: Index, c: Index, p: Index, q: Index) -> Scalar:
+            return ct[n, c, p, q] / self.divisor(t, p, q, size, ct.dtype)
 
-            def window(p: Expr, q: Expr) -> None:
-                share = ct[n, c, p, q] / self.divisor(t, p, q, (height, width), ct.dtype)
+        shares = t.compute(ct.shape, ct.dtype, share)
 
-                def tap(i: Expr, j: Expr) -> None:
-                    row, row_inside = self.seen(t, p, i, 0, height)
-                    column, column_inside = self.seen(t, q, j, 1, width)
+        def collect(n: Index, c: Index, p: Expr, q: Expr, i: Expr, j: Expr) -> Expr:
+            return shares[n, c, p, q]
 
-                    def add() -> None:
-                        loops.store(out, (n, c, row, column), out[n, c, row, column] + share)
-
-                    inside = both(row_inside, column_inside)
-                    if inside is None:
-                        add()
-                    else:
-                        loops.when(inside, add)
-
-                grid(loops, *self.kernel, tap)
-
-            grid(loops, oh, ow, window)
-
-        return self.over_planes(t, self.x_shape, body, ct.dtype)
+        return self.collected(t, self.x_shape, ct.dtype, collect)
 
 
 OPS: tuple[type[Op], ...] = (MaxPool2d, MaxPool2dGrad, MaxPool2dPick, AvgPool2d, AvgPool2dGrad)

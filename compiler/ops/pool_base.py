@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
 
 from ..ir.types import DType, Shape, TensorType, dim_mul, static_shape
 from .base import Op
-from .emit import Expr, Index, Loops, Tensor, TvmEmitter
+from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, MixedKind, aligned_kind, rowwise_kind
 
 
@@ -73,17 +74,56 @@ class Pooling(Op):
             rows = slice(max(top, 0), min(top + self.kernel[0], shape[2]))
             yield p, q, rows, slice(max(left, 0), min(left + self.kernel[1], shape[3]))
 
+    @property
+    def taps(self) -> int:
+        """Elements of a window."""
+        return self.kernel[0] * self.kernel[1]
+
     def seen(self, t: TvmEmitter, out: Index, tap: Index, axis: int, size: int) -> tuple[Expr, Expr | None]:
         """Row (axis 0) or column (axis 1) that tap ``tap`` of window ``out`` sees, and whether the image has it.
 
-        Outside the image the row is 0, so that reading there is safe.  None: every window lies inside.
+        Outside the image, read it in the branch of a choice only.  None: every window lies inside.
         """
         at = t.cast(out, DType.I64) * self.strides[axis] + t.cast(tap, DType.I64) - self.pads[axis]
         reach = (self._count(size, axis) - 1) * self.strides[axis] - self.pads[axis] + self.kernel[axis]
-        if self.pads[axis] == 0 and reach <= size:
-            return at, None
-        inside = (at >= 0) & (at < size)
-        return t.select(inside, at, t.const(0, DType.I64)), inside
+        conditions: list[Expr] = []
+        if self.pads[axis]:
+            conditions.append(at >= 0)
+        if reach > size:
+            conditions.append(at < size)
+        return at, reduce(both, conditions, None)
+
+    def covering(self, t: TvmEmitter, at: Index, axis: int, size: int) -> Iterator[tuple[Expr, Expr, Expr | None]]:
+        """The windows that may see row (axis 0) or column ``at``: which window, its tap, and whether it does."""
+        kernel, stride, pad, count = self.kernel[axis], self.strides[axis], self.pads[axis], self._count(size, axis)
+        place = t.cast(at, DType.I64) + pad
+        last, rest = place // stride, place % stride
+        for back in range(-(-kernel // stride)):
+            out, tap = last - back, rest + stride * back
+            conditions: list[Expr] = []
+            if pad // stride < back:
+                conditions.append(out >= 0)
+            if (size - 1 + pad) // stride - back >= count:
+                conditions.append(out < count)
+            if stride * back + stride > kernel:
+                conditions.append(tap < kernel)
+            yield out, tap, reduce(both, conditions, None)
+
+    def collected(self, t: TvmEmitter, shape: Shape, dtype: DType, part: Callable[..., Expr]) -> Tensor:
+        """The images to which every window gives ``part(n, c, p, q, i, j)`` at its tap (i, j)."""
+        height, width = image(shape)
+
+        def element(n: Index, c: Index, row: Index, column: Index) -> Scalar:
+            total: Expr | None = None
+            for p, i, row_seen in self.covering(t, row, 0, height):
+                for q, j, column_seen in self.covering(t, column, 1, width):
+                    value, seen = part(n, c, p, q, i, j), both(row_seen, column_seen)
+                    value = value if seen is None else t.select(seen, value, t.const(0.0, dtype))
+                    total = value if total is None else total + value
+            assert total is not None
+            return total
+
+        return t.compute(shape, dtype, element)
 
     def over_planes(
         self, t: TvmEmitter, shape: Shape, body: Callable[[Loops, Tensor, Index, Index], None], dtype: DType

@@ -315,11 +315,9 @@ class Concat(Op):
             for x, shape, start in reversed(list(zip(xs, shapes, starts, strict=True))):
                 if shape[self.axis] == 0:
                     continue
-                # The index is kept inside the operand: both branches of a selection may be read.
-                last = t.extent(shape[self.axis]) - 1
-                inside = t.minimum(t.maximum(along - start, t.const(0, DType.I64)), last)
-                value = x[(*index[: self.axis], inside, *index[self.axis + 1 :])]
-                found = value if found is None else t.select(along < start + last + 1, value, found)
+                value = x[(*index[: self.axis], along - start, *index[self.axis + 1 :])]
+                end = start + t.extent(shape[self.axis])
+                found = value if found is None else t.select(along < end, value, found)
             return t.const(0, self.result.type.dtype) if found is None else found
 
         return t.compute(self.result.tensor.shape, self.result.type.dtype, element)
@@ -504,14 +502,12 @@ class Pad(Move):
                     found.append(i)
                     continue
                 offset = t.cast(i, DType.I64) - t.extent(low)
-                last = t.extent(dim) - 1
                 place = offset // (gap + 1) if gap else offset
-                here = (offset >= 0) & (place <= last)
+                here = (offset >= 0) & (place < t.extent(dim))
                 if gap:
                     here = here & (offset % (gap + 1)).eq(0)
                 inside = here if inside is None else inside & here
-                # Kept inside the operand: both branches of a selection may be read.
-                found.append(t.minimum(t.maximum(place, t.const(0, DType.I64)), last))
+                found.append(place)
             value = x[tuple(found)]
             return value if inside is None else t.select(inside, value, fill)
 

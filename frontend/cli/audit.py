@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...runtime.artifact import Artifact
+from ...runtime.threads import numpy_threads
 from .engines import choose_engine, reference_engine
 from .options import NEW_FILE, OLD_FILE, artifact_argument, threads_option
 from .writing import write_text
@@ -43,14 +44,16 @@ def command(
         raise click.BadParameter(f"there is no folder {str(output.parent)!r}", param_hint="-o")
     read = Artifact.read(artifact)
     compiled = read.manifest.target.kind != "reference"
-    report = audit(
-        read,
-        choose_engine(read, threads),
-        QUICK if quick else FULL,
-        data,
-        oracle=reference_engine(read) if compiled and "target" in read.ir else None,
-        progress=_tell if sys.stderr.isatty() else lambda _: None,
-    )
+    # The oracle's products alternate with compiled steps.
+    with numpy_threads(1):
+        report = audit(
+            read,
+            choose_engine(read, threads),
+            QUICK if quick else FULL,
+            data,
+            oracle=reference_engine(read) if compiled and "target" in read.ir else None,
+            progress=_tell if sys.stderr.isatty() else lambda _: None,
+        )
     if output is not None:
         write_text(output, json.dumps({"artifact": str(artifact), **report.to_json()}, indent=1) + "\n")
     _show(artifact, report)

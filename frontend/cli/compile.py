@@ -9,6 +9,7 @@ import click
 
 from ...runtime.commands import plain_warnings
 from . import detail_wanted
+from .options import threads_option
 from .script_options import ScriptName, script_options
 
 if TYPE_CHECKING:
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
 @click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The artifact, NAME.fluidc.")
 @click.option("--target", default="cpu", show_default=True, help="cpu, or reference: numpy, slow and exact.")
-@click.option("--cpu", default="", metavar="NAME", help="Processor to compile for, such as x86-64-v3.")
+@click.option(
+    "--cpu", default="", metavar="NAME",
+    help="Processor to compile for: native (default), x86-64-v2, -v3 or -v4, znver2 to 5, haswell, skylake-avx512, "
+    "cascadelake, icelake-server, sapphirerapids, aarch64, neoverse-n1, -n2, -v1 or -v2.",
+)  # fmt: skip
 @click.option("--batch", type=click.IntRange(min=1), help="Physical rows of a step; any number if left out.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of a step; all cores if left out.")
+@threads_option
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="For what the script leaves unseeded; never noise.")
 @click.option(
     "--prior", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="LEDGER",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from .script_options import ScriptName, script_options
 if TYPE_CHECKING:
     from ...compiler.ir.core import Module
     from ...compiler.ir.stage import Stage
+    from ...runtime.kernels import KernelTable
 
 STAGES = ("captured", "core", "grad", "private", "update", "target")
 
@@ -23,6 +24,7 @@ STAGES = ("captured", "core", "grad", "private", "update", "target")
 @click.option("--stage", type=click.Choice(STAGES), default="captured", show_default=True, help="How far compiled.")
 @click.option("--function", "function", metavar="NAME", help="Only this function: step, startup, infer, ...")
 @click.option("--format", "form", type=click.Choice(["text", "json", "dot", "html"]), default="text", show_default=True)
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Rows per step of a script [a symbol].")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a file instead of standard output.")
 @script_options
 def command(
@@ -30,6 +32,7 @@ def command(
     stage: str,
     function: str | None,
     form: str,
+    batch: int | None,
     output: Path | None,
     feeds: tuple[tuple[str, tuple[int, ...]], ...],
     fetches: tuple[str, ...],
@@ -40,14 +43,22 @@ def command(
 
     A script is run up to its first training step and compiled up to the stage, with a symbolic batch. The html page
     shows all stages side by side, with the graph of the one asked for. Arguments after -- are the script's own.
+
+    At stage target, the kernels for cpu follow the IR in the order they run: ops fused, buffers, workspace, predicted
+    operations and bytes, and the memory between them; those of an artifact are the ones it holds.
     """
     from ...compiler.ir.stage import Stage
 
     path, name = source
     if path.suffix == ".py":
-        modules = _of_script(path, name, script_args, dict(feeds), fetches, privacy)
+        modules = _of_script(path, name, script_args, dict(feeds), fetches, batch or 0, privacy)
+        kernels = _kernels_of(modules[Stage.TARGET]) if stage == "target" and form != "dot" else None
+    elif batch is not None:
+        raise click.BadParameter(f"{path} is compiled already", param_hint="--batch")
     else:
-        modules = _of_artifact(path)
+        modules, kernels = _of_artifact(path)
+        if stage != "target":
+            kernels = None
     wanted = Stage.parse(stage)
     if wanted not in modules:
         raise click.BadParameter(
@@ -56,7 +67,8 @@ def command(
     if function is not None:
         _check_function(modules[wanted], function)
         modules = {at: _only(module, function) for at, module in modules.items() if module.has_function(function)}
-    text = _formatted(modules, wanted, form, path.name)
+        kernels = None if kernels is None else kernels.only(function)
+    text = _formatted(modules, wanted, form, path.name, kernels)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -65,21 +77,55 @@ def command(
         write_text(output, text)
 
 
-def _formatted(modules: Mapping[Stage, Module], wanted: Stage, form: str, title: str) -> str:
+@dataclass(frozen=True)
+class _Kernels:
+    """The kernels and what they are for; or why there are none."""
+
+    table: KernelTable | None
+    machine: str = "cpu"
+    missing: str = ""
+
+    def only(self, name: str) -> _Kernels:
+        """Those of one function."""
+        if self.table is None:
+            return self
+        found = self.table.function(name)
+        return replace(self, table=None if found is None else replace(self.table, functions=(found,)))
+
+
+def _formatted(modules: Mapping[Stage, Module], wanted: Stage, form: str, title: str, kernels: _Kernels | None) -> str:
     from ...compiler.ir.printer import to_text
+    from . import graph, kernel_text
 
-    module = modules[wanted]
-    if form == "text":
-        return to_text(module)
-    from . import graph
-
+    module, table = modules[wanted], None if kernels is None else kernels.table
     if form == "json":
-        return graph.to_json(module)
+        return graph.to_json(module, table)
     if form == "dot":
         return graph.to_dot(module)
     from .page import to_html
 
-    return to_html(modules, wanted, title)
+    if form == "html":
+        tables = "" if kernels is None or table is None else kernel_text.to_tables(table, kernels.machine)
+        return to_html(modules, wanted, title, tables)
+    text = to_text(module)
+    if kernels is None:
+        return text
+    if table is None:
+        return f"{text}\n// no kernels for cpu: {kernels.missing}\n" if kernels.missing else text
+    return text + kernel_text.to_comments(table, kernels.machine)
+
+
+def _kernels_of(module: Module) -> _Kernels:
+    """What the module compiles to on this machine; TVM is loaded for it."""
+    from ...compiler.codegen.built import BuildOptions
+    from ...compiler.codegen.tvm.build import kernel_table
+    from ...compiler.codegen.tvm.cpu import host_cpu
+    from ...compiler.errors import TargetError
+
+    try:
+        return _Kernels(kernel_table(module, BuildOptions()), f"cpu {host_cpu().name}")
+    except TargetError as error:
+        return _Kernels(None, missing=error.what)
 
 
 def _check_function(module: Module, name: str) -> None:
@@ -101,6 +147,7 @@ def _of_script(
     arguments: tuple[str, ...],
     feeds: Mapping[str, tuple[int, ...]],
     fetches: tuple[str, ...],
+    batch: int,
     privacy: Mapping[str, Any],
 ) -> dict[Stage, Module]:
     """The module at every stage."""
@@ -110,26 +157,28 @@ def _of_script(
 
     request = Request(path, name, arguments, feeds, fetches, overrides=Overrides(**privacy))
     module = lowered(request).source.module
-    ends = stage_ends(module)
+    ends = stage_ends(module, batch=batch)
     found: dict[Stage, Module] = {}
 
     def keep(number: int, step: str, current: Module) -> None:
         if number in ends:
             found[ends[number]] = current
 
-    run_passes(module, pipeline(module), observe=keep)
+    run_passes(module, pipeline(module, batch=batch), observe=keep)
     return found
 
 
-def _of_artifact(path: Path) -> dict[Stage, Module]:
+def _of_artifact(path: Path) -> tuple[dict[Stage, Module], _Kernels]:
     from ...compiler.ir.parser import parse
     from ...compiler.ir.stage import Stage
     from ...compiler.ops import OPSET
     from ...runtime.artifact import Artifact
 
     artifact = Artifact.read(path)
-    return {
+    target = artifact.manifest.target
+    modules = {
         Stage.parse(stage): parse(artifact.ir[stage], OPSET, f"{path}, ir/{stage}.ir")
         for stage in STAGES
         if stage in artifact.ir
     }
+    return modules, _Kernels(artifact.kernels, f"{target.kind} {target.cpu or target.triple}")

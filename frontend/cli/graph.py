@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
 
 from ...compiler.ir.core import Function, Module, OpBase, Value
 from ...compiler.ir.printer import literal, op_lines, value_names
 from ...compiler.ir.types import Clipped, Label, Scaled
 from ...compiler.ops.state import Read, Write
+from ...runtime.fields import Json
+from ...runtime.kernels import KernelTable
 
-Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 Names = Mapping[Value, str]
 
 
-def to_json(module: Module) -> str:
-    """The module as one JSON object.
+def to_json(module: Module, kernels: KernelTable | None = None) -> str:
+    """The module as one JSON object, with its kernels as docs/artifact.md has them where they are given.
 
     ``state`` and ``functions`` are lists; a function has ``params``, ``ops`` and ``outputs``; an op has its ``op``
     name, the ``line`` of IR text, names of ``operands``, typed ``results``, printed ``attributes``, the user's ``loc``
     and the ``regions`` it holds.
     """
-    return json.dumps(module_data(module), indent=1, ensure_ascii=False) + "\n"
+    data = module_data(module) if kernels is None else {**module_data(module), "kernels": kernels.to_json()}
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-def module_data(module: Module) -> Json:
+def module_data(module: Module) -> dict[str, Json]:
     """The object that `to_json` prints."""
     return {
         "stage": str(module.stage),

@@ -19,6 +19,8 @@ h1 { font-size: 18px; } h2 { font-size: 14px; margin: 12px 0 4px; }
 .stages section { flex: 0 0 auto; max-width: 46vw; }
 pre { margin: 0; padding: 8px; background: #f6f6f4; overflow: auto; max-height: 70vh; font-size: 11px; }
 pre span { cursor: pointer; } .on { background: #ffe08a; } svg .on rect { fill: #ffe08a; }
+.kernels { overflow: auto; } td, th { border: 1px solid #ddd; padding: 2px 6px; text-align: left; font-size: 11px; }
+table { border-collapse: collapse; } tr[data-at] { cursor: pointer; }
 .graph { overflow: auto; max-height: 70vh; border: 1px solid #ddd; }
 svg text { font: 11px monospace; } svg rect { fill: #fff; stroke: #888; } svg line { stroke: #aaa; }
 """
@@ -38,13 +40,14 @@ document.querySelectorAll('[data-at]').forEach(function (node) {
 _LOCATION = re.compile(r"loc\(([^)]*)\)")
 
 
-def to_html(modules: Mapping[Stage, Module], drawn: Stage, title: str) -> str:
+def to_html(modules: Mapping[Stage, Module], drawn: Stage, title: str, kernels: str = "") -> str:
     """The page.
 
     Args:
         modules: The program by stage, in order.
         drawn: The stage whose functions are drawn as graphs.
         title: The script's or artifact's name.
+        kernels: Tables of kernels as HTML.
     """
     columns = "\n".join(
         f"<section><h2>{stage}</h2><pre>{_text(module)}</pre></section>" for stage, module in modules.items()
@@ -57,7 +60,7 @@ def to_html(modules: Mapping[Stage, Module], drawn: Stage, title: str) -> str:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>\n<h1>{html.escape(title)}</h1>\n"
         "<p>Click a line or a box: everything that comes from the same line of the script is marked.</p>\n"
-        f'<div class="stages">\n{columns}\n</div>\n{graphs}\n<script>{_SCRIPT}</script></body></html>\n'
+        f'<div class="stages">\n{columns}\n</div>\n{kernels}\n{graphs}\n<script>{_SCRIPT}</script></body></html>\n'
     )
 
 

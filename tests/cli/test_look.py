@@ -57,13 +57,19 @@ def test_dump_prints_every_stage_of_a_script() -> None:
     for stage in STAGES:
         text = out("dump", ROOT / "examples/dpsgd_minimal.py", "--stage", stage)
         assert text.startswith(f"module {{stage = {stage}}}"), stage
-        assert to_text(parse(text, OPSET)) == text
+        printed = to_text(parse(text, OPSET))
+        assert text.startswith(printed), stage
+        behind = text.removeprefix(printed).splitlines()
+        assert all(not line or line.startswith("// ") for line in behind), "kernels are comments"
+        assert bool(behind) == (stage == "target")
         assert "f32[N,10]" in text, "without --batch the batch stays a symbol"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_dump_of_a_script_at_its_last_stage(example: str) -> None:
-    assert out("dump", ROOT / example, "--stage", "target").startswith("module {stage = target}")
+    text = out("dump", ROOT / example, "--stage", "target", "--batch", 32)
+    assert text.startswith("module {stage = target}")
+    assert "// kernels of step: " in text
 
 
 def test_opt_goes_on_from_any_stage(artifact: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from tvm_rules import module_of
 
 from fluidc.compiler.codegen.tvm import link
-from fluidc.compiler.codegen.tvm.build import Compiled, Options, compile_module
-from fluidc.compiler.codegen.tvm.cpu import host_cpu, named_cpu
+from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
+from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.codegen.tvm.define import FunctionScope
 from fluidc.compiler.codegen.tvm.fuse import Plan, plan
 from fluidc.compiler.errors import TargetError
@@ -317,21 +317,6 @@ def compiled() -> Compiled:
 def test_spec_names_the_cpu(compiled: Compiled) -> None:
     assert compiled.spec.kind == "cpu"
     assert compiled.spec.cpu == host_cpu().name
-
-
-@pytest.mark.parametrize(("name", "lanes"), [("x86-64-v2", 4), ("x86-64-v3", 8), ("x86-64-v4", 16)])
-def test_other_cpus(name: str, lanes: int) -> None:
-    """Code for any level links here; what it needs is recorded."""
-    cpu = named_cpu(name)
-    assert cpu.host(1).lanes == lanes
-    made = compile_module(product_module(), Options(cpu, 1))
-    assert made.members()["module.so"][:4] == b"\x7fELF"
-    assert "ssse3" in made.spec.features
-
-
-def test_unknown_cpu() -> None:
-    with pytest.raises(TargetError, match="unknown CPU 'pentium'"):
-        named_cpu("pentium")
 
 
 BAD_CALLS = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
+from ....runtime.kernels import FunctionKernels, KernelTable
 from ....runtime.manifest import TargetSpec
+from ....runtime.threads import thread_count
 from ....runtime.tvm_engine import TvmEngine
 from ...errors import TargetError
 from ...ir.core import Function, Module
@@ -17,15 +19,18 @@ from ...ops.state import state_of
 from ..built import BuildOptions
 from .cpu import Cpu, host_cpu, named_cpu
 from .define import FunctionScope
+from .describe import describe
 from .fuse import plan
 from .graph import TensorDef
-from .kit import TVM_NAMES, symbol_size
+from .kit import TVM_NAMES, Host, symbol_size
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
 from .streams import fuse_streams
 from .tvm_api import pipelines, relax, tirx, tvm
 
 RelaxVar: TypeAlias = Any
+Described: TypeAlias = Callable[[], FunctionKernels]
+"""Makes a function's table of kernels, which a program that is run at once never needs."""
 
 PIPELINE = "fluidc_cpu"
 
@@ -41,7 +46,7 @@ class Options:
 def build(module: Module, options: BuildOptions) -> Compiled:
     """Compile a module for the ``cpu`` target; see ``codegen.target.build``."""
     cpu = named_cpu(options.cpu or "native")
-    return compile_module(module, Options(cpu, options.threads or len(os.sched_getaffinity(0))))
+    return compile_module(module, Options(cpu, thread_count(options.threads or None)))
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,18 @@ class Compiled:
     executable: Any
     signatures: tuple[Signature, ...]
     options: Options
+    tables: tuple[Described, ...]
 
     @property
     def spec(self) -> TargetSpec:
         """The machine the code is for."""
         cpu = self.options.cpu
-        return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features)
+        return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features, self.options.threads)
+
+    @property
+    def kernels(self) -> KernelTable:
+        """What the code consists of."""
+        return KernelTable(tuple(table() for table in self.tables))
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
@@ -84,12 +95,26 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
         TargetError: An op has no rule for this target, or the module is at another stage.
     """
     options = options or Options(host_cpu())
+    builder, tables = _lowered(module, options)
+    executable = _build(builder.get(), options)
+    signatures = tuple(signature(module, function) for function in module.functions)
+    return Compiled(executable, signatures, options, tables)
+
+
+def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
+    """The kernels that `build` would compile the module to; raises TargetError as it does."""
+    cpu = named_cpu(options.cpu or "native")
+    _, tables = _lowered(module, Options(cpu, thread_count(options.threads or None)))
+    return KernelTable(tuple(table() for table in tables))
+
+
+def _lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
+    """A Relax builder with every function, and what makes the tables of their kernels."""
     if module.stage is not Stage.TARGET:
         raise TargetError(f"the cpu target takes a module at stage target, not {module.stage}")
     builder = relax.BlockBuilder()
-    signatures = tuple(_add_function(builder, module, function, options) for function in module.functions)
-    executable = _build(builder.get(), options)
-    return Compiled(executable, signatures, options)
+    tables = tuple(_add_function(builder, module, function, options) for function in module.functions)
+    return builder, tables
 
 
 def signature(module: Module, function: Function) -> Signature:
@@ -103,14 +128,14 @@ def signature(module: Module, function: Function) -> Signature:
 
 
 # From definitions to Relax ----------------------------------------------------------------------------
-def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Signature:
+def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Described:
     made = FunctionScope(module, function)
     schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
     fuse_streams(schedule)
     visible = set(made.outputs)
     for group in schedule.groups:
         visible.update(group.inputs())
-    host = options.cpu.host(options.threads)
+    host = Host(options.cpu.vector_bytes, options.threads)
     kernels = [build_kernel(group, host, schedule.in_place, visible) for group in schedule.groups]
     symbols: dict[str, Any] = {}
     env: dict[TensorDef, RelaxVar] = {}
@@ -119,13 +144,14 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
         env[tensor] = relax.Var(tensor.name, _relax_type(tensor, symbols))
     with builder.function(function.name, [env[tensor] for tensor in inputs]):
         with builder.dataflow():
+            names: list[str] = []
             for kernel in kernels:
-                _call(builder, kernel, env, symbols)
+                names.append(_call(builder, kernel, env, symbols))
                 # A value that several variables take lies in the first of them, where the copies read it.
                 env.update((value, env[at]) for value, at in schedule.in_place.items() if at in kernel.in_place)
             results = builder.emit_output(relax.Tuple([env[output] for output in made.outputs]))
         builder.emit_func_output(results)
-    return signature(module, function)
+    return partial(describe, function.name, inputs, made.outputs, schedule, kernels, names)
 
 
 def _size(dim: Dim, symbols: dict[str, Any]) -> Any:
@@ -143,19 +169,21 @@ def _relax_type(tensor: TensorDef, symbols: dict[str, Any]) -> Any:
     return relax.TensorType(tuple(_size(dim, symbols) for dim in tensor.shape), TVM_NAMES[tensor.dtype])
 
 
-def _call(builder: Any, kernel: Kernel, env: dict[TensorDef, RelaxVar], symbols: dict[str, Any]) -> None:
+def _call(builder: Any, kernel: Kernel, env: dict[TensorDef, RelaxVar], symbols: dict[str, Any]) -> str:
+    """Emit the call of a kernel; returns the kernel's name in the module, which equal kernels share."""
     function = builder.add_func(kernel.function, kernel.name)
     arguments = [*(env[tensor] for tensor in kernel.inputs), *(_argument(size, symbols) for size in kernel.sizes)]
     fresh = [_relax_type(tensor, symbols) for tensor in kernel.outputs]
     if not kernel.in_place:
         result = builder.emit(relax.call_tir(function, arguments, fresh if len(fresh) > 1 else fresh[0]))
         _bind(builder, result, list(kernel.outputs), env)
-        return
+        return str(function.name_hint)
     positions = [kernel.inputs.index(state) for state in kernel.in_place] + [-1] * len(fresh)
     types = [_relax_type(state, symbols) for state in kernel.in_place] + fresh
     single = len(types) == 1
     result = builder.emit(relax.op.call_tir_inplace(function, arguments, positions, types[0] if single else types))
     _bind(builder, result, [*kernel.in_place, *kernel.outputs], env)
+    return str(function.name_hint)
 
 
 def _bind(builder: Any, result: RelaxVar, tensors: Sequence[TensorDef], env: dict[TensorDef, RelaxVar]) -> None:
@@ -201,7 +229,11 @@ def _relax_passes() -> Any:
 pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
+def _target(cpu: Cpu) -> Any:
+    return tvm.target.Target({"kind": "llvm", "mtriple": cpu.triple, "mcpu": cpu.processor})
+
+
 def _build(mod: Any, options: Options) -> Any:
     return relax.build(
-        mod, target=options.cpu.target(), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
+        mod, target=_target(options.cpu), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
     )

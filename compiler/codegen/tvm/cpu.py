@@ -1,96 +1,112 @@
-"""Which CPU a module is built for: names, vector width, and what this machine has."""
+"""Which CPU a module is built for: names, vector width, and what this machine has.  TVM is not needed to ask."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
+from ....runtime.processor import host_flags
 from ...errors import TargetError
-from .kit import Host
-from .tvm_api import tvm
 
-LEVELS: dict[str, tuple[str, ...]] = {
-    "x86-64-v2": ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"),
-    "x86-64-v3": ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"),
-    "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
-}
-"""The micro-architecture levels of the x86-64 psABI, each with the flags of /proc/cpuinfo it adds."""
-
-_VECTOR_BYTES = {"x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64, "aarch64": 32}
+_V2 = ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3")
+_V3 = (*_V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
+_V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
+_VBMI = ("avx512_bitalg", "avx512_vbmi2", "avx512_vnni", "avx512_vpopcntdq", "avx512ifma", "avx512vbmi", "gfni")
+_NEON = ("asimd", "fp")
+_ARM_8_2 = (*_NEON, "asimddp", "asimdhp", "asimdrdm", "atomics", "fphp", "lrcpc")
+_SVE = (*_ARM_8_2, "bf16", "fcma", "i8mm", "sve")
 
 
 @dataclass(frozen=True)
 class Cpu:
     """A CPU to build for.
 
-    ``name`` is what ``--cpu`` takes and the artifact records; ``vector_bytes`` the width of its vectors.
+    Attributes:
+        name: What ``--cpu`` takes and the artifact records.
+        machine: Its architecture: ``x86_64`` or ``aarch64``.
+        processor: LLVM's name of it.
+        vector_bytes: Width of the vectors that kernels are written with.
+        features: The instruction sets that LLVM may use for it in code like ours, as Linux names them in
+            ``/proc/cpuinfo``.  What only hand-written intrinsics reach (AES, AMX) is left out.
     """
 
     name: str
+    machine: str
+    processor: str
     vector_bytes: int
+    features: tuple[str, ...]
 
     @property
     def triple(self) -> str:
-        return "aarch64-linux-gnu" if self.name == "aarch64" else "x86_64-linux-gnu"
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """What the code needs, as Linux names it: the flags of the level and of all below."""
-        needed: set[str] = set()
-        for level, flags in LEVELS.items():
-            needed.update(flags)
-            if level == self.name:
-                return tuple(sorted(needed))
-        return ()
-
-    def host(self, threads: int) -> Host:
-        return Host(self.vector_bytes, threads)
-
-    def target(self) -> Any:
-        """The TVM target."""
-        processor = "generic" if self.name == "aarch64" else self.name
-        return tvm.target.Target({"kind": "llvm", "mtriple": self.triple, "mcpu": processor})
+        return f"{self.machine}-linux-gnu"
 
 
-@cache
-def host_flags() -> frozenset[str]:
-    """CPU feature flags of this machine, as Linux names them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
+def _x86(name: str, vector_bytes: int, *features: str) -> Cpu:
+    return Cpu(name, "x86_64", name, vector_bytes, tuple(sorted(features)))
+
+
+def _arm(name: str, processor: str, *features: str) -> Cpu:
+    # A vector of eight floats becomes two registers of four.  With 32 registers that leaves the tiles of the
+    # products whole, and loads and stores in pairs.
+    return Cpu(name, "aarch64", processor, 32, tuple(sorted(features)))
+
+
+CPUS: Mapping[str, Cpu] = {
+    cpu.name: cpu
+    for cpu in (
+        # The micro-architecture levels of the x86-64 psABI.
+        _x86("x86-64-v2", 16, *_V2),
+        _x86("x86-64-v3", 32, *_V3),
+        _x86("x86-64-v4", 64, *_V4),
+        _x86("haswell", 32, *_V3),
+        _x86("znver2", 32, *_V3, "sse4a"),
+        _x86("znver3", 32, *_V3, "sse4a"),
+        _x86("znver4", 64, *_V4, *_VBMI, "avx512_bf16", "sse4a"),
+        _x86("znver5", 64, *_V4, *_VBMI, "avx512_bf16", "avx_vnni", "sse4a"),
+        _x86("skylake-avx512", 64, *_V4),
+        _x86("cascadelake", 64, *_V4, "avx512_vnni"),
+        _x86("icelake-server", 64, *_V4, *_VBMI),
+        _x86("sapphirerapids", 64, *_V4, *_VBMI, "avx512_bf16", "avx512_fp16", "avx_vnni"),
+        _arm("aarch64", "generic", *_NEON),
+        _arm("neoverse-n1", "neoverse-n1", *_ARM_8_2),
+        _arm("neoverse-v1", "neoverse-v1", *_SVE),
+        _arm("neoverse-n2", "neoverse-n2", *_SVE, "frint", "sve2"),
+        _arm("neoverse-v2", "neoverse-v2", *_SVE, "frint", "sve2"),
+    )
+}
+"""Every CPU by the name that ``--cpu`` takes."""
+
+LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+"""What ``native`` means on x86-64, the least first: an artifact then runs on every machine of its level."""
+
+_ALIASES = {"aarch64+neon": "aarch64", "armv8-a": "aarch64"}
 
 
 @cache
 def host_cpu() -> Cpu:
     """The best level that this machine supports; raises TargetError where there is none."""
     if platform.machine() in ("aarch64", "arm64"):
-        return Cpu("aarch64", _VECTOR_BYTES["aarch64"])
-    found: str | None = None
-    for level, flags in LEVELS.items():
-        if not host_flags().issuperset(flags):
+        return CPUS["aarch64"]
+    found: Cpu | None = None
+    for level in LEVELS:
+        if not host_flags().issuperset(CPUS[level].features):
             break
-        found = level
+        found = CPUS[level]
     if found is None:
         raise TargetError(
             f"the cpu target needs at least an x86-64-v2 machine; this is {platform.machine()}",
-            hint="compile with `--target onnx` or `--target reference`, or name a level with `--cpu`",
+            hint="compile with `--target reference`, or name the CPU to compile for with `--cpu`",
         )
-    return Cpu(found, _VECTOR_BYTES[found])
+    return found
 
 
 def named_cpu(name: str) -> Cpu:
     """The CPU called ``name`` (``native``: this machine); raises TargetError for an unknown name."""
     if name == "native":
         return host_cpu()
-    if name not in _VECTOR_BYTES:
-        known = ", ".join(["native", *_VECTOR_BYTES])
-        raise TargetError(f"unknown CPU {name!r}", hint=f"known are {known}")
-    return Cpu(name, _VECTOR_BYTES[name])
+    known = CPUS.get(_ALIASES.get(name, name))
+    if known is None:
+        raise TargetError(f"unknown CPU {name!r}", hint=f"known are {', '.join(['native', *CPUS])}")
+    return known

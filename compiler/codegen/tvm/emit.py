@@ -238,7 +238,15 @@ class Emitter:
         over = tuple(i for i in batch if isinstance(i, Index))
         return self.define(
             Contract(
-                dtype, shape, over, row=row, columns=columns, inner=inner, left=read, right=_node(right), where=where
+                dtype,
+                shape,
+                batch=over,
+                rows=(row,),
+                columns=columns,
+                inner=inner,
+                left=read,
+                right=_node(right),
+                where=where,
             )
         )
 

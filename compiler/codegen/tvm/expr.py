@@ -362,15 +362,18 @@ def expr(node: Node) -> Expr:
     return cast("Expr", node)
 
 
-def bounds(node: Node) -> tuple[int, int] | None:
-    """Smallest and largest value of an integer expression over fixed loop extents, when that is known."""
+def bounds(node: Node, ranges: Mapping[Node, tuple[int, int]] | None = None) -> tuple[int, int] | None:
+    """Smallest and largest value of an integer expression over fixed loop extents, when that is known; ``ranges``
+    are closer limits of loop variables."""
     if isinstance(node, Const):
         return int(node.value), int(node.value)
+    if ranges and node in ranges:
+        return ranges[node]
     if isinstance(node, Index):
         return (0, node.extent - 1) if isinstance(node.extent, int) else None
     if not isinstance(node, Binary):
         return None
-    x, y = bounds(node.children[0]), bounds(node.children[1])
+    x, y = bounds(node.children[0], ranges), bounds(node.children[1], ranges)
     if x is None or y is None:
         # A remainder is bounded whatever is divided.
         return (0, y[1] - 1) if node.op == "%" and y is not None and y[0] == y[1] > 0 else None
@@ -385,6 +388,9 @@ def bounds(node: Node) -> tuple[int, int] | None:
         return x[0] // y[0], x[1] // y[0]
     if node.op == "%" and y[0] == y[1] > 0:
         return (x[0], x[1]) if x[0] >= 0 and x[1] < y[0] else (0, y[0] - 1)
+    if node.op in ("min", "max"):
+        chosen = min if node.op == "min" else max
+        return chosen(x[0], y[0]), chosen(x[1], y[1])
     return None
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from ...ir.types import Dim
@@ -33,6 +33,7 @@ from .graph import (
 )
 from .kernels.compute import Definition, cost, extent_guess
 from .kernels.program import trips
+from .layout import choose_layouts
 
 RECOMPUTE_COST = 6
 """Extra operations per element that are accepted to save storing and loading it."""
@@ -87,7 +88,8 @@ class ContractNest:
         return self.contract.where
 
     def inputs(self) -> list[Node]:
-        return [self.contract.left, self.contract.right]
+        padded = self.contract.padded
+        return [self.contract.left if padded is None else padded.body, self.contract.right]
 
 
 @dataclass(eq=False)
@@ -200,6 +202,7 @@ def plan(
     """
     needed = _reachable(tensors, [*outputs, *(value for _, value in writes)])
     stored = _choose_stored(needed, {*outputs, *(value for _, value in writes), *keep})
+    choose_layouts(needed, stored, [*outputs, *(value for _, value in writes)])
     expanded = _Expansion(stored)
     groups: list[Group] = []
     for tensor in needed:
@@ -245,7 +248,7 @@ def _behind_views(tensor: TensorDef) -> TensorDef:
 def _packs(contract: Contract, left: Load) -> bool:
     """Whether the left operand may be computed while it is packed: its rows, and what they are made of, lie along
     the lanes.  It is then computed once per element, as the right one is."""
-    if contract.batch or left.children[-1] is not contract.row:
+    if contract.batch or contract.rows != left.children[-1:]:
         return False
     made = left.tensor
     if not isinstance(made, Compute) or is_view(made):
@@ -267,7 +270,10 @@ def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set
         match tensor:
             case Contract():
                 assert isinstance(tensor.left, Load)
-                if _packs(tensor, tensor.left):
+                if tensor.padded is not None:
+                    for read in tensor.padded.reads():
+                        uses[read.tensor] += 1.0
+                elif _packs(tensor, tensor.left):
                     uses[tensor.left.tensor] += 1.0
                 else:
                     stored.add(_behind_views(tensor.left.tensor))
@@ -309,16 +315,18 @@ class _Expansion:
                     body=self._node(tensor.body), name=tensor.name,
                 )  # fmt: skip
             case Contract():
-                return Contract(
-                    tensor.dtype, tensor.shape, tensor.batch, row=tensor.row, columns=tensor.columns,
-                    inner=tensor.inner, left=self._node(tensor.left), right=self._node(tensor.right),
-                    where=tensor.where, name=tensor.name,
-                )  # fmt: skip
+                return replace(tensor, left=self._left(tensor), right=self._node(tensor.right))
             case ProgramOutput():
                 tensor.program.rewrite(self._node)
                 return tensor
             case _:
                 return tensor
+
+    def _left(self, tensor: Contract) -> Node:
+        padded = tensor.padded
+        if padded is None:
+            return self._node(tensor.left)
+        return load(replace(padded, body=self._node(padded.body)), tensor.left.children)
 
     def _body(self, tensor: Compute) -> Node:
         found = self._bodies.get(tensor)

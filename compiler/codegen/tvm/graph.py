@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 class TensorDef:
     """A tensor: element type, shape, and a name for reading dumps.  Subclasses say what its elements are.
 
-    ``serial`` orders definitions as the rules made them; operands come before what reads them.
+    ``serial`` orders definitions as the rules made them; operands come before what reads them.  ``layout`` lists the
+    axes from the outermost in memory to the innermost; None is row-major.
     """
 
     dtype: DType
     shape: Shape
+    layout: tuple[int, ...] | None = field(default=None, kw_only=True)
     name: str = field(default="t", kw_only=True)
     loc: Loc = field(default=UNKNOWN, kw_only=True)
     serial: int = field(default=0, kw_only=True)
@@ -87,25 +89,54 @@ class Reduce(TensorDef):
 
 
 @dataclass(eq=False)
-class Contract(TensorDef):
-    """A matrix product: ``self[where] = sum over inner of left * right``.
+class Padded(TensorDef):
+    """Some images with zeros around them, put together in scratch memory by the product that reads them.
 
-    ``left`` depends on (batch, row, inner), ``right`` on (batch, inner, columns); ``where`` gives the element's
-    indices in terms of (batch, row, columns).  Both may be expressions, evaluated once per element while they are
+    ``self[indices + before] = body`` inside the frame, and 0 in it.  ``body`` may also depend on the ``block`` of the
+    product: which images these are.
+    """
+
+    indices: tuple[Node, ...] = ()
+    before: tuple[int, ...] = ()
+    body: Node = field(kw_only=True)
+
+    def reads(self) -> list[Load]:
+        return loads(self.body)
+
+
+@dataclass(eq=False)
+class Contract(TensorDef):
+    """A sum of products: ``self[where] = sum over inner of left * right``, where ``valid`` holds.
+
+    ``left`` depends on (batch, rows, inner), ``right`` on (batch, inner, columns); ``where`` gives the element's
+    indices in terms of (batch, rows, columns).  Both may be expressions, evaluated once per element while they are
     packed: ``right`` with the last of ``columns`` along the lanes, ``left`` (a plain load where the rules make it)
     with the rows.
+
+    ``block``, the first of ``rows`` or of ``inner``, numbers the images that are brought together at a time: a left
+    operand that is ``Padded`` is made anew for each.
     """
 
     batch: tuple[Index, ...] = ()
-    row: Index = field(kw_only=True)
+    rows: tuple[Index, ...] = field(kw_only=True)
     columns: tuple[Index, ...] = field(kw_only=True)
     inner: tuple[Index, ...] = field(kw_only=True)
     left: Node = field(kw_only=True)
     right: Node = field(kw_only=True)
     where: tuple[Node, ...] = field(kw_only=True)
+    block: Index | None = field(kw_only=True, default=None)
+    valid: Node | None = field(kw_only=True, default=None)
+
+    @property
+    def padded(self) -> Padded | None:
+        """The left operand's images, where it takes such."""
+        left = self.left
+        return left.tensor if isinstance(left, Load) and isinstance(left.tensor, Padded) else None
 
     def reads(self) -> list[Load]:
-        return loads(self.left, self.right)
+        padded = self.padded
+        left = loads(self.left) if padded is None else padded.reads()
+        return [*left, *loads(self.right)]
 
 
 @dataclass(frozen=True, eq=False)

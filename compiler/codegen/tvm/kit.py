@@ -38,6 +38,9 @@ TVM_NAMES = {
 }
 
 
+LEAST_PART = 4
+"""Lanes of the narrowest vector that is worth code of its own."""
+
 _OFFSETS = "+1"
 
 
@@ -107,29 +110,26 @@ def wrapping(name: str, x: Value, y: Value, dtype: DType) -> Value:
 
 
 def is_nan(value: Value, dtype: DType) -> Value:
-    """NaN by its bits: ``x != x`` is folded to false before LLVM sees it."""
-    magnitude, infinity = _magnitude_bits(value, dtype)
-    return tirx.GT(magnitude, infinity)
+    """NaN, by an intrinsic: ``x != x`` is folded to false before LLVM sees it."""
+    if dtype in (DType.F16, DType.BF16):
+        value = convert(DType.F32, value)
+    lanes = lanes_of(value)
+    kinds = tirx.const(3, "int32")  # quiet and signalling
+    return tirx.call_llvm_pure_intrin(dtype_name(DType.BOOL, lanes), "llvm.is.fpclass", value, kinds)
 
 
 def is_finite(value: Value, dtype: DType) -> Value:
     """Neither NaN nor infinite, by the bits (``x - x`` is folded to zero)."""
-    magnitude, infinity = _magnitude_bits(value, dtype)
-    return tirx.LT(magnitude, infinity)
-
-
-def _magnitude_bits(value: Value, dtype: DType) -> tuple[Value, Value]:
-    """The bits of ``|value|`` as an integer, and those of infinity."""
-    lanes = lanes_of(value)
     if dtype in (DType.F16, DType.BF16):
-        return _magnitude_bits(convert(DType.F32, value), DType.F32)
+        value, dtype = convert(DType.F32, value), DType.F32
+    lanes = lanes_of(value)
     bits, mask, infinity = (
         (DType.I64, 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000)
         if dtype is DType.F64
         else (DType.I32, 0x7FFF_FFFF, 0x7F80_0000)
     )
     magnitude = tirx.bitwise_and(reinterpret(bits, value), const(mask, bits, lanes))
-    return magnitude, const(infinity, bits, lanes)
+    return tirx.LT(magnitude, const(infinity, bits, lanes))
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,15 @@ class Host:
     def lanes(self) -> int:
         """Elements of one vector of float32; every kernel counts its lanes in these."""
         return self.vector_bytes // 4
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Memory that a kernel takes from the pool: how many elements, and whether each thread takes its own."""
+
+    itemsize: int
+    count: Value
+    per_thread: bool
 
 
 class Names:
@@ -164,6 +173,7 @@ class Block:
         self.symbols: dict[str, Value] = {} if symbols is None else symbols
         self.names = names or Names()
         self.analyzer: Any = sym.Analyzer()
+        self.workspaces: list[Workspace] = []
         self._stack: list[list[Stmt]] = [[]]
         self._parallel = False
 
@@ -179,19 +189,20 @@ class Block:
             self.symbols[name] = tirx.Var(name, "int64")
         return self.symbols[name]
 
-    def strides(self, shape: Shape) -> tuple[Value, ...]:
-        """Row-major strides in elements."""
-        strides: list[Value] = []
+    def strides(self, shape: Shape, layout: tuple[int, ...] | None = None) -> tuple[Value, ...]:
+        """Strides of the axes in elements; ``layout`` lists the axes from the outermost in memory (None: in order)."""
+        order = layout if layout is not None else tuple(range(len(shape)))
+        strides: list[Value] = [integer(1)] * len(shape)
         step: Value = integer(1)
-        for dim in reversed(shape):
-            strides.append(step)
-            step = self.simplify(step * self.size(dim))
-        return tuple(reversed(strides))
+        for axis in reversed(order):
+            strides[axis] = step
+            step = self.simplify(step * self.size(shape[axis]))
+        return tuple(strides)
 
-    def flatten(self, indices: Sequence[Value], shape: Shape) -> Value:
-        """Row-major offset of an element."""
+    def flatten(self, indices: Sequence[Value], shape: Shape, layout: tuple[int, ...] | None = None) -> Value:
+        """Offset of an element."""
         offset: Value = integer(0)
-        for position, stride in zip(indices, self.strides(shape), strict=True):
+        for position, stride in zip(indices, self.strides(shape, layout), strict=True):
             offset = offset + position * stride
         return self.simplify(offset)
 
@@ -289,6 +300,7 @@ class Block:
         size: Value = self.size(count) if isinstance(count, int | Sym) else self.simplify(count)
         buffer = tirx.decl_buffer((size,), TVM_NAMES[dtype], name=self.names.fresh(name))
         self.add(tirx.AllocBuffer(buffer))
+        self.workspaces.append(Workspace(dtype.itemsize, size, self._parallel))
         return buffer
 
     def get(self, register: Buffer) -> Value:
@@ -336,7 +348,10 @@ def _sequence(statements: Sequence[Stmt]) -> Stmt:
 
 
 def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, int], None], name: str = "j") -> None:
-    """Run ``emit(offset, width)`` over ``range(extent)``: whole vectors first, then the rest one by one."""
+    """Run ``emit(offset, width)`` over ``range(extent)``: whole vectors first, then the rest.
+
+    Of a rest that is known, what fills a half or a quarter of a vector goes at once, the last few one by one.
+    """
     count: Value = block.size(extent) if isinstance(extent, int | Sym) else extent
     vectors: Value = integer(0)
     if lanes > 1:
@@ -346,6 +361,12 @@ def sweep(block: Block, extent: Dim | Value, lanes: int, emit: Callable[[Value, 
                 emit(block.simplify(vector * integer(lanes)), lanes)
     done = block.simplify(vectors * integer(lanes))
     left = block.simplify(count - done)
+    width = lanes // 2
+    while isinstance(left, tirx.IntImm) and width >= LEAST_PART:
+        if int(left.value) >= width:
+            emit(done, width)
+            done, left = block.simplify(done + integer(width)), block.simplify(left - integer(width))
+        width //= 2
     if not _is_zero(left):
         with block.loop(left, name) as rest:
             emit(block.simplify(done + rest), 1)

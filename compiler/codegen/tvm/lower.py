@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ...errors import TargetError
-from ...ir.types import DType
+from ...ir.types import DType, numel
 from . import vmath
 from .expr import (
     Binary,
@@ -48,6 +48,9 @@ from .kit import (
     wrapping,
 )
 from .tvm_api import sym, tirx, tvm
+
+MOST_LOADS = 4
+"""Vectors that may be loaded to pick one from them."""
 
 WRAPPING = (DType.U32, DType.U64)
 SlotValue: TypeAlias = Callable[["Lowering", tuple[Value, ...]], Value]
@@ -115,7 +118,7 @@ class Lowering:
         if any(self._lane_load(position) for position in indices):
             return None, None
         scalars = [self._position(position) for position in indices]
-        flat = self.block.flatten(scalars, tensor.shape)
+        flat = self.block.flatten(scalars, tensor.shape, tensor.layout)
         if self.lane is None:
             return flat, 0
         linear = sym.detect_linear_equation(flat, [self._lane_offset])
@@ -138,7 +141,8 @@ class Lowering:
         if guard is not None and not self._is_unsafe(node):
             guard = None
         key = (node, 0 if guard is None else id(guard))
-        found = self._values.get(key)
+        # What is known without a guard is known under every one.
+        found = self._values.get((node, 0), self._values.get(key))
         if found is None:
             if guard is not None:
                 self._guards.append(guard)
@@ -259,7 +263,9 @@ class Lowering:
             return tirx.Select(y > x if node.op == "max" else y < x, y, x)
         y = self.block.let(y, node.dtype)
         better = x > y if node.op == "max" else x < y
-        return tirx.Select(tirx.Or(better, is_nan(x, node.dtype)), x, y)
+        # The machine's maximum takes y where either is NaN; a constant NaN keeps the two choices apart.
+        nan = const(float("nan"), node.dtype, lanes_of(x))
+        return tirx.Select(is_nan(x, node.dtype), nan, tirx.Select(better, x, y))
 
     def _compare(self, node: Compare, x: Value, y: Value) -> Value:
         if node.children[0] is node.children[1] and node.children[0].dtype.is_float:
@@ -368,22 +374,104 @@ class Lowering:
         flat, stride = self.offset(node.tensor, node.children)
         if flat is not None and stride == 0:
             return self._guarded_scalar(buffer, flat, guard, dtype)
-        if flat is None:
+        if flat is not None and stride == 1 and guard is None:
+            return self.block.read(buffer, flat, self.lanes)
+        if guard is not None and dtype is DType.BOOL:
             return self._gather(node, guard)
-        assert stride is not None
-        if guard is None:
-            return self.block.read(buffer, flat, self.lanes, stride)
-        if dtype is DType.BOOL:
-            return self._gather(node, guard)
-        if lanes_of(guard) == 1:
-            return self._guarded_by_scalar(buffer, flat, stride, guard, dtype)
-        if stride == 1:
-            address = tirx.address_of(self.block.read(buffer, flat))
-            nothing = const(0, dtype, self.lanes)
-            return tirx.call_llvm_pure_intrin(
-                dtype_name(dtype, self.lanes), "llvm.masked.load", address, broadcast(guard, self.lanes), nothing
+        if flat is not None and stride == 1:
+            assert guard is not None
+            if lanes_of(guard) == 1:
+                return self._guarded_by_scalar(buffer, flat, guard, dtype)
+            return self._near(
+                node, flat, self.lanes, guard, lambda wanted: self._neighbours(buffer, flat, wanted, dtype)
             )
-        return self._gather(node, guard)
+        places = self._places(node)
+        if places is None:
+            return self._gather(node, guard)
+        first, distances = places
+        if guard is None:
+            return self._picked(buffer, first, distances, dtype)
+
+        def pick(wanted: Value | None) -> Value:
+            if wanted is None:
+                return self._picked(buffer, first, distances, dtype)
+            return self._picked_masked(buffer, first, distances, wanted, dtype)
+
+        return self._near(node, first, max(distances) + 1, broadcast(guard, self.lanes), pick)
+
+    def _near(self, node: Load, first: Value, span: int, guard: Value, read: Callable[[Value | None], Value]) -> Value:
+        """Elements of which ``guard`` wants some: all are read where the tensor's memory has ``span`` of them from
+        ``first`` on, else ``read`` is given the guard."""
+        block = self.block
+        register = block.register(node.dtype, self.lanes, "near")
+        end = block.simplify(first + integer(span))
+        whole = tirx.And(tirx.GE(first, integer(0)), tirx.LE(end, block.size(numel(node.tensor.shape))))
+        guard = block.let(guard, DType.BOOL)
+        with block.when(whole):
+            block.put(register, read(None))
+        with block.otherwise(whole):
+            block.put(register, read(guard))
+        return block.get(register)
+
+    def _neighbours(self, buffer: Buffer, flat: Value, guard: Value | None, dtype: DType) -> Value:
+        return self.block.read(buffer, flat, self.lanes) if guard is None else self._masked(buffer, flat, guard, dtype)
+
+    def _masked(self, buffer: Buffer, flat: Value, guard: Value, dtype: DType) -> Value:
+        """Neighbouring elements, 0 in the lanes that do not want theirs."""
+        lanes = lanes_of(guard)
+        address = tirx.address_of(self.block.read(buffer, flat))
+        nothing = const(0, dtype, lanes)
+        return tirx.call_llvm_pure_intrin(dtype_name(dtype, lanes), "llvm.masked.load", address, guard, nothing)
+
+    def _places(self, node: Load) -> tuple[Value, tuple[int, ...]] | None:
+        """Where the lanes' elements lie, as distances from the first in memory; None where they are not known
+        or too far apart."""
+        if any(self._lane_load(position) for position in node.children):
+            return None
+        variable = self._lane_offset
+        flats: list[Value] = []
+        for lane in range(self.lanes):
+            self._lane_offset = integer(lane)
+            flats.append(self.block.flatten([self._position(i) for i in node.children], node.tensor.shape))
+        self._lane_offset = variable
+        away = [self.block.simplify(flat - flats[0]) for flat in flats]
+        if not all(isinstance(distance, tirx.IntImm) for distance in away):
+            return None
+        distances = [int(distance.value) for distance in away]
+        least = min(distances)
+        if max(distances) - least >= MOST_LOADS * self.lanes:
+            return None
+        return self.block.simplify(flats[0] + integer(least)), tuple(distance - least for distance in distances)
+
+    def _picked(self, buffer: Buffer, first: Value, distances: tuple[int, ...], dtype: DType) -> Value:
+        """Elements at fixed ``distances`` from the first: whole vectors are loaded and their elements picked."""
+        width, span = self.lanes, max(distances) + 1
+        while width > span:
+            width //= 2
+        # The last vector ends with the last element: what lies behind it may not be there.
+        starts = [*range(0, span - width, width), span - width]
+        vectors = [self.block.let(self.block.read(buffer, first + integer(start), width), dtype) for start in starts]
+        chosen: list[int] = []
+        for distance in distances:
+            number = next(i for i, start in enumerate(starts) if start <= distance < start + width)
+            chosen.append(number * width + distance - starts[number])
+        return pick(vectors, chosen)
+
+    def _picked_masked(
+        self, buffer: Buffer, first: Value, distances: tuple[int, ...], guard: Value, dtype: DType
+    ) -> Value:
+        """As ``_picked``, reading nothing but the elements that a lane wants."""
+        lanes, none = self.lanes, const(False, DType.BOOL, self.lanes)
+        vectors: list[Value] = []
+        for start in range(0, max(distances) + 1, lanes):
+            readers = [[lane for lane, d in enumerate(distances) if d == start + place] for place in range(lanes)]
+            wanted = none
+            for turn in range(max(map(len, readers))):
+                wishes = [own[min(turn, len(own) - 1)] if own else lanes for own in readers]
+                wanted = tirx.Or(wanted, pick([guard, none], wishes))
+            where = self.block.simplify(first + integer(start))
+            vectors.append(self.block.let(self._masked(buffer, where, wanted, dtype), dtype))
+        return pick(vectors, distances)
 
     def _guarded_scalar(self, buffer: Buffer, flat: Value, guard: Value | None, dtype: DType) -> Value:
         """One element; where no lane wants it, element 0 is read instead."""
@@ -394,16 +482,18 @@ class Lowering:
             flat = tirx.Select(wanted, flat, integer(0))
         return self.block.read(buffer, flat)
 
-    def _guarded_by_scalar(self, buffer: Buffer, flat: Value, stride: int, guard: Value, dtype: DType) -> Value:
+    def _guarded_by_scalar(self, buffer: Buffer, flat: Value, guard: Value, dtype: DType) -> Value:
         register = self.block.register(dtype, self.lanes, "maybe")
         self.block.put(register, const(0, dtype, self.lanes))
         with self.block.when(guard):
-            self.block.put(register, self.block.read(buffer, flat, self.lanes, stride))
+            self.block.put(register, self.block.read(buffer, flat, self.lanes))
         return self.block.get(register)
 
     def _gather(self, node: Load, guard: Value | None) -> Value:
         flat: Value = const(0, DType.I64, self.lanes)
-        for position, step in zip(node.children, self.block.strides(node.tensor.shape), strict=True):
+        for position, step in zip(
+            node.children, self.block.strides(node.tensor.shape, node.tensor.layout), strict=True
+        ):
             index = broadcast(self._as_i64(position, self._value(position, guard)), self.lanes)
             flat = flat + index * broadcast(step, self.lanes)
         if guard is not None:
@@ -496,6 +586,13 @@ def _is_sum(node: Node) -> bool:
 
 def _differ(x: Value, y: Value) -> Value:
     return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
+
+
+def pick(vectors: Sequence[Value], places: Sequence[int]) -> Value:
+    """The elements of ``vectors``, one after the other, at ``places``."""
+    # TVM wants at least as many elements as it is to pick.
+    vectors = list(vectors) * -(-len(places) // (len(vectors) * lanes_of(vectors[0])))
+    return tirx.Shuffle(vectors, [tirx.IntImm("int32", place) for place in places])
 
 
 def _any_lane(mask: Value) -> Value:

@@ -27,7 +27,7 @@ from .kernels.noisy import emit_noisy_compute
 from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
 from .kernels.structured import emit_structured
-from .kit import TVM_NAMES, Block, Buffer, Host, Value, integer
+from .kit import TVM_NAMES, Block, Buffer, Host, Value, Workspace, integer
 from .tvm_api import tirx
 
 PrimFunc: TypeAlias = Any
@@ -36,7 +36,7 @@ PrimFunc: TypeAlias = Any
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A TIR function with its calling convention: tensors read (those in ``in_place`` are also written), then the
-    run-time values of ``sizes``, then tensors made."""
+    run-time values of ``sizes``, then tensors made; ``workspaces`` it takes for itself."""
 
     name: str
     function: PrimFunc
@@ -44,6 +44,7 @@ class Kernel:
     sizes: tuple[Dim, ...]
     in_place: tuple[Placeholder, ...]
     outputs: tuple[TensorDef, ...]
+    workspaces: tuple[Workspace, ...] = ()
 
 
 def build_kernel(
@@ -81,7 +82,8 @@ def build_kernel(
         *(buffers[tensor] for tensor in outputs),
     ]
     function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
-    return Kernel(_name(group), function, inputs, tuple(map(Sym, symbols)), states, outputs)
+    spaces = tuple(block.workspaces)
+    return Kernel(_name(group), function, inputs, tuple(map(Sym, symbols)), states, outputs, spaces)
 
 
 def _stream_kernel(nest: KeystreamNest, host: Host, threads: bool) -> Kernel:

@@ -44,7 +44,7 @@ def _reader(group: Group, stream: Keystream) -> ComputeNest | ContractNest | Non
         return None
     if isinstance(nest, ContractNest):
         contract = nest.contract
-        if contract.batch or contract.where != (contract.row, *contract.columns) or len(contract.columns) != 1:
+        if contract.batch or contract.where != (*contract.rows, *contract.columns) or len(contract.where) != 2:
             return None
     shape = nest.definitions[0].tensor.shape
     sizes = [size for size in shape if isinstance(size, int)]

@@ -74,6 +74,11 @@ GEOMETRIES = {
     "-ceil": ((1, 2, 5, 6), {"kernel": (2, 3), "strides": (2, 2), "ceil_mode": True}),
     "-global": ((2, 3, 3, 4), {"kernel": (3, 4)}),
     "-remainder": ((2, 1, 5, 5), {"kernel": (2, 2), "strides": (3, 4)}),
+    # Rows of several vectors, halves of one, and single elements.
+    "-wide": ((2, 1, 3, 39), {"kernel": (2, 2)}),
+    "-wide-pads": ((1, 2, 4, 47), {"kernel": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}),
+    "-wide-steps": ((1, 2, 4, 40), {"kernel": (2, 2), "strides": (2, 2)}),
+    "-many-taps": ((1, 2, 7, 8), {"kernel": (6, 5), "strides": (1, 2), "pads": (0, 1, 1, 0)}),
 }
 
 CASES = []
@@ -119,6 +124,12 @@ EDGE = {"kernel": (2, 2), "strides": (2, 2), "pads": (1, 1, 1, 1)}
 CASES += [
     Case("pool.max2d_grad-ties", lambda x, ct: MaxPool2dGrad(x, ct, kernel=(2, 2), strides=(2, 2)),
          (TIES, floats(1, 1, 2, 2)), lambda x, ct: max_grad(x, ct, kernel=(2, 2), strides=(2, 2)), (1,)),
+    # What is not a number, or less than every number, has its gradient inside the image.
+    Case("pool.max2d_grad-infinite", lambda x, ct: MaxPool2dGrad(x, ct, **EDGE),
+         (np.full((1, 1, 4, 4), -np.inf, np.float32), floats(1, 1, 3, 3)), lambda x, ct: max_grad(x, ct, **EDGE)),
+    Case("pool.max2d_grad-nan", lambda x, ct: MaxPool2dGrad(x, ct, kernel=(2, 2), strides=(2, 2)),
+         (np.array([[[[1, np.nan, 3, np.inf], [np.nan, 2, np.nan, 4]]]], np.float32), floats(1, 1, 1, 2)),
+         lambda x, ct: np.array([[[[0, ct[0, 0, 0, 0], 0, 0], [0, 0, ct[0, 0, 0, 1], 0]]]])),
     # Padding never wins, however small the images' numbers are.
     Case("pool.max2d-negative", lambda x: MaxPool2d(x, **EDGE), (floats(1, 1, 4, 4) - 100,), lambda x: max_pool(x,
          **EDGE)),

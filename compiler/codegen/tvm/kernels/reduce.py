@@ -14,11 +14,35 @@ from math import prod
 
 from ....ir.types import Dim, DType, Shape
 from ..expr import Index, Node, Slot, loads, walk
-from ..graph import Placeholder, Reduce, TensorDef
-from ..kit import TVM_NAMES, Block, Buffer, Value, broadcast, const, convert, integer, is_nan, lanes_of, sweep
+from ..graph import Reduce, TensorDef
+from ..kit import (
+    LEAST_PART,
+    TVM_NAMES,
+    Block,
+    Buffer,
+    Value,
+    broadcast,
+    const,
+    convert,
+    integer,
+    is_nan,
+    lanes_of,
+    sweep,
+)
 from ..lower import Lowering
 from ..tvm_api import sym, tirx
-from .compute import Definition, cost, extent_guess, extent_of, free_indices, free_of_loads, store_all, worth_threads
+from .compute import (
+    Definition,
+    cost,
+    extent_guess,
+    extent_of,
+    free_indices,
+    free_of_loads,
+    in_memory_order,
+    store_all,
+    worth_threads,
+)
+from .turn import contiguous
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
@@ -77,7 +101,8 @@ class Combine:
                 # A NaN term wins, and a NaN total is never beaten.
                 value = self.block.let(value, self.dtype)
                 better = value > total if self.kind == "max" else value < total
-                return tirx.Select(tirx.Or(better, is_nan(value, self.dtype)), value, total)
+                nan = const(float("nan"), self.dtype, lanes_of(value))
+                return tirx.Select(is_nan(value, self.dtype), nan, tirx.Select(better, value, total))
 
     def across(self, vector: Value) -> Value:
         """One value from all lanes, in a fixed tree order."""
@@ -109,9 +134,10 @@ def emit_reduce(
     threads: bool,
 ) -> None:
     """Reduce for every index not in ``bound`` and store ``definitions``, which read the result as ``result``."""
-    merged = _merged(block, reduction, definitions, bound)
+    order = in_memory_order(reduction.indices, definitions[0].tensor)
+    merged = _merged(block, reduction, definitions, bound, order)
     bound = {**bound, **dict.fromkeys(merged.hidden, integer(0))}
-    free = free_indices(reduction.indices, bound)
+    free = free_indices(order, bound)
     per_element = cost(reduction.body) + 1
     shape: Shape = tuple(extent_of(i) for i in (*free_indices(reduction.indices, {}), *reduction.reduced))
     threads = threads and worth_threads(shape, per_element)
@@ -157,14 +183,20 @@ class _Merged:
         return self.extents.get(index, extent_of(index))
 
 
-def _merged(block: Block, reduction: Reduce, definitions: Sequence[Definition], bound: Mapping[Node, Value]) -> _Merged:
+def _merged(
+    block: Block,
+    reduction: Reduce,
+    definitions: Sequence[Definition],
+    bound: Mapping[Node, Value],
+    order: Sequence[Node],
+) -> _Merged:
     """What may be merged among the result's indices, and among the reduced ones."""
     hidden: set[Index] = set()
     extents: dict[Index, int] = {}
     values = [definition.value for definition in definitions]
-    places = [(definition.tensor.shape, definition.where) for definition in definitions]
-    places += [(read.tensor.shape, read.children) for read in loads(reduction.body, *values)]
-    for indices in (free_indices(reduction.indices, bound), reduction.reduced):
+    places = [(definition.tensor, definition.where) for definition in definitions]
+    places += [(read.tensor, read.children) for read in loads(reduction.body, *values)]
+    for indices in (free_indices(order, bound), reduction.reduced):
         for count in range(len(indices), 1, -1):
             group = indices[-count:]
             sizes = [extent_of(index) for index in group]
@@ -179,14 +211,14 @@ def _merged(block: Block, reduction: Reduce, definitions: Sequence[Definition], 
 def _in_line(
     block: Block,
     roots: Sequence[Node],
-    places: Sequence[tuple[Shape, tuple[Node, ...]]],
+    places: Sequence[tuple[TensorDef, tuple[Node, ...]]],
     group: Sequence[Index],
     sizes: Sequence[int],
 ) -> bool:
     """Whether every access depends on ``group`` as on one row-major number, and nothing else depends on it."""
     if free_of_loads(roots) & set(group):
         return False
-    for shape, position in places:
+    for tensor, position in places:
         if any(loads(index) for index in position):
             if any(part in group for index in position for part in walk(index)):
                 return False
@@ -194,7 +226,7 @@ def _in_line(
         every: dict[Node, Value] = {
             node: tirx.Var(block.names.fresh("probe"), "int64") for index in position for node in _indices_of(index)
         }
-        flat, _ = Lowering(block, {}, every).offset(Placeholder(DType.F32, shape), position)
+        flat, _ = Lowering(block, {}, every).offset(tensor, position)
         steps = sym.detect_linear_equation(flat, [every[index] for index in group if index in every])
         if not steps:
             return False
@@ -246,21 +278,6 @@ def _lanes_run_along(
     )
 
 
-def contiguous(block: Block, body: Node, lane: Index, bound: Mapping[Node, Value]) -> int:
-    """How well the loads of ``body`` suit lanes along ``lane``: contiguous is good, strided bad, gathering worse."""
-    score = 0
-    every: dict[Node, Value] = {
-        node: bound.get(node, tirx.Var(block.names.fresh("probe"), "int64")) for node in _indices_of(body)
-    }
-    probe = Lowering(block, {}, every, lane, block.host.lanes)
-    for read in loads(body):
-        if any(loads(position) for position in read.children):
-            continue
-        flat, stride = probe.offset(read.tensor, read.children)
-        score += -2 if flat is None or stride is None else {0: 0, 1: 1}.get(stride, -1)
-    return score
-
-
 def _indices_of(body: Node) -> list[Node]:
     return [node for node in walk(body) if isinstance(node, Index)]
 
@@ -291,8 +308,8 @@ def _row(
     *outer, last = (index for index in reduction.reduced if index not in merged.hidden)
     extent = merged.extent_of(last)
     lanes = block.host.lanes * _registers(extent, block.host.lanes, cost(reduction.body))
-    if isinstance(extent, int) and extent < lanes:
-        lanes = 1
+    while isinstance(extent, int) and extent < lanes:
+        lanes = lanes // 2 if lanes > LEAST_PART else 1
     total = block.register(combine.dtype, lanes, "total")
     block.put(total, combine.start(lanes))
     rest = block.register(combine.dtype, 1, "rest") if lanes > 1 else total
@@ -306,16 +323,19 @@ def _row(
         def emit(offset: Value, width: int, into: Buffer) -> None:
             lowering = Lowering(block, buffers, {**inner, last: offset}, last, width)
             lowering.expect(reduction.body)
-            block.put(into, combine.join(block.get(into), combine.term(lowering.vector(reduction.body))))
+            value = combine.term(lowering.vector(reduction.body))
+            if width != lanes:
+                value, into = block.let(combine.across(value), combine.dtype), rest
+            block.put(into, combine.join(block.get(into), value))
 
         if isinstance(extent, int) and extent <= SEGMENT and not outer:
 
             def whole(offset: Value, width: int) -> None:
-                emit(offset, width, total if width == lanes else rest)
+                emit(offset, width, total)
 
             sweep(block, extent, lanes, whole, "r")
         else:
-            _segmented(block, combine, lanes, block.size(extent), total, rest, emit)
+            _segmented(block, combine, lanes, block.size(extent), total, emit)
     value = block.let(combine.across(block.get(total)), combine.dtype)
     if lanes > 1:
         value = block.let(combine.join(value, block.get(rest)), combine.dtype)
@@ -328,7 +348,6 @@ def _segmented(
     lanes: int,
     count: Value,
     total: Buffer,
-    rest: Buffer,
     emit: Callable[[Value, int, Buffer], None],
 ) -> None:
     """Sum segments of the last index in accumulators of their own, then add those to the total."""
@@ -339,7 +358,7 @@ def _segmented(
         block.put(partial, combine.start(lanes))
 
         def each(offset: Value, width: int, start: Value = start, partial: Buffer = partial) -> None:
-            emit(start + offset, width, partial if width == lanes else rest)
+            emit(start + offset, width, partial)
 
         sweep(block, part, lanes, each, "r")
         block.put(total, combine.join(block.get(total), block.get(partial)))

@@ -1,0 +1,242 @@
+"""What a group of nests has to do: predicted operations and bytes, exact where the loops are.
+
+Operations are counted per element of the loop they stand in, shared parts of an element once.  A multiply-add counts
+two, an elementary function ten.  Bytes are the least that any code for the group moves: each input read once, each
+output written once; of an input that is looked up by index, no more elements than there are look-ups.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from ....runtime.kernels import Work, typical
+from ....runtime.sizes import ONE, ZERO, Size, product
+from ...ir.types import Dim, DType
+from .expr import Binary, Call, Extent, Index, Load, Node, loads, walk
+from .fuse import (
+    ComputeNest,
+    ContractNest,
+    Group,
+    KeystreamNest,
+    Nest,
+    ProgramNest,
+    ReduceNest,
+    StructuredNest,
+    nest_operands,
+)
+from .graph import Allocate, Keystream, Loop, Statement, Store, Structured, TensorDef, When
+from .kernels.program import FEW_TRIPS
+from .kit import symbol_size
+
+FUNCTION, ROOT = 10, 2
+WORD_INTEGER = 61
+"""Integer operations of one ChaCha20 word: 80 quarter rounds of 12 and 16 additions, for 16 words."""
+NORMAL_INTEGER, NORMAL_FLOPS = 98, 20
+"""Of one normal: 1.6 words; half of a logarithm, a root, a sine and a cosine with what joins them."""
+
+
+def to_size(dim: Dim) -> Size:
+    """An extent as the runtime knows it."""
+    return Size.of(dim) if isinstance(dim, int) else symbol_size(dim, Size.symbol)
+
+
+def nbytes(tensor: TensorDef) -> Size:
+    """Bytes of a stored tensor."""
+    return product(tuple(map(to_size, tensor.shape))) * tensor.dtype.itemsize
+
+
+def group_work(group: Group, visible: Iterable[TensorDef]) -> Work:
+    """The work of a kernel.
+
+    Args:
+        group: What it computes.
+        visible: The tensors it stores that others read; the rest stays in its own workspace.
+    """
+    flops, integer = ZERO, ZERO
+    for nest in group.nests:
+        more, others = operations(nest)
+        flops, integer = flops + more, integer + others
+    return Work(flops, integer, _read(group), _written(group, list(visible)))
+
+
+# Operations -------------------------------------------------------------------------------------------
+def operations(nest: Nest) -> tuple[Size, Size]:
+    """Floating-point and integer operations of a nest."""
+    match nest:
+        case ComputeNest():
+            found = [_times(_domain(nest.indices), _values(nest))]
+        case ReduceNest():
+            reduction = nest.reduction
+            every = _domain((*reduction.indices, *reduction.reduced))
+            found = [_times(every, count(reduction.body)), _times(_domain(reduction.indices), _values(nest))]
+            found.append((every, ZERO) if reduction.accumulate.is_float else (ZERO, every))
+        case ContractNest():
+            contract = nest.contract
+            multiplied = _domain((*contract.where, *contract.inner, contract.left, contract.right))
+            found = [(multiplied * 2, ZERO), _times(_domain(contract.where), _values(nest))]
+            # Operands are computed once per element while they are packed.
+            found += [_times(_domain((side,)), count(side)) for side in (contract.left, contract.right)]
+        case ProgramNest():
+            found = [_statements(nest.program.statements)]
+        case KeystreamNest():
+            found = [_stream(nest.stream)]
+        case StructuredNest():
+            found = [_structured(nest.program)]
+    if isinstance(nest, ComputeNest | ContractNest) and nest.noise is not None:
+        found.append(_stream(nest.noise.stream))
+    return _sum(found)
+
+
+def count(*roots: Node) -> tuple[int, int]:
+    """Floating-point and integer operations of one element; index arithmetic of loads is not counted."""
+    flops = integer = 0
+    seen: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, Call):
+            flops += ROOT if node.function in ("abs", "sqrt", "floor", "ceil", "round", "sign") else FUNCTION
+        elif isinstance(node, Binary) and node.dtype.is_float:
+            flops += FUNCTION if node.op == "pow" else 1
+        elif isinstance(node, Binary) and node.dtype is not DType.BOOL:
+            integer += 1
+        if not isinstance(node, Load):
+            stack.extend(node.children)
+    return flops, integer
+
+
+def _values(nest: ComputeNest | ReduceNest | ContractNest) -> tuple[int, int]:
+    return count(*(definition.value for definition in nest.definitions))
+
+
+def _times(domain: Size, per_element: tuple[int, int]) -> tuple[Size, Size]:
+    return domain * per_element[0], domain * per_element[1]
+
+
+def _sum(found: Iterable[tuple[Size, Size]]) -> tuple[Size, Size]:
+    flops, integer = ZERO, ZERO
+    for more, others in found:
+        flops, integer = flops + more, integer + others
+    return flops, integer
+
+
+def _domain(nodes: Iterable[Node]) -> Size:
+    """How many values the loop variables in ``nodes`` take together."""
+    return product(tuple(_extent(node) for node in walk(*nodes) if isinstance(node, Index)))
+
+
+def _extent(index: Index) -> Size:
+    return Size.of(FEW_TRIPS) if index.extent is None else to_size(index.extent)
+
+
+def _stream(stream: Keystream) -> tuple[Size, Size]:
+    made = product(tuple(map(to_size, stream.shape)))
+    if stream.dtype is DType.F32:
+        return made * NORMAL_FLOPS, made * NORMAL_INTEGER
+    return ZERO, made * WORD_INTEGER
+
+
+def _statements(statements: tuple[Statement, ...]) -> tuple[Size, Size]:
+    """Explicit loops; both branches of a condition count."""
+    found: list[tuple[Size, Size]] = []
+    for statement, domain in _placed(statements, ONE):
+        match statement:
+            case Store():
+                found.append(_times(domain, count(statement.value)))
+            case When():
+                found.append(_times(domain, count(statement.condition)))
+            case _:
+                pass
+    return _sum(found)
+
+
+def _placed(statements: tuple[Statement, ...], domain: Size) -> Iterator[tuple[Statement, Size]]:
+    """Every statement with how often it runs."""
+    for statement in statements:
+        yield statement, domain
+        match statement:
+            case Loop():
+                yield from _placed(statement.body, domain * _trips(statement))
+            case When():
+                yield from _placed(statement.then + statement.otherwise, domain)
+            case Store() | Allocate():
+                pass
+
+
+def _trips(loop: Loop) -> Size:
+    return to_size(loop.extent.dim) if isinstance(loop.extent, Extent) else _extent(loop.index)
+
+
+def _structured(program: Structured) -> tuple[Size, Size]:
+    """A loop: its body as often as it runs, a ``while`` without bound a few times.  A branch: the dearer side."""
+    bodies = [_sum(operations(nest) for group in body.plan.groups for nest in group.nests) for body in program.bodies]
+    if program.kind == "if":
+        return max(bodies, key=lambda work: typical(work[0] + work[1]))
+    trips = ONE if program.index is None else _extent(program.index)
+    if program.kind == "while":
+        trips = Size.of(program.max_trip or FEW_TRIPS)
+    flops, integer = _sum(bodies)
+    return flops * trips, integer * trips
+
+
+# Bytes ------------------------------------------------------------------------------------------------
+def _smaller(a: Size, b: Size) -> Size:
+    return a if typical(a) <= typical(b) else b
+
+
+def _read(group: Group) -> Size:
+    """Bytes of the inputs, each once, and no more elements of it than are looked up."""
+    looked_up: defaultdict[TensorDef, Size] = defaultdict(lambda: ZERO)
+    whole: set[TensorDef] = set()
+    for nest in group.nests:
+        found = list(_look_ups(nest))
+        for tensor, times in found:
+            looked_up[tensor] += times
+        whole.update(set(nest_operands(nest)) - {tensor for tensor, _ in found})
+    read = ZERO
+    for tensor in group.inputs():
+        size = nbytes(tensor)
+        read = read + (size if tensor in whole else _smaller(size, looked_up[tensor] * tensor.dtype.itemsize))
+    return read
+
+
+def _look_ups(nest: Nest) -> Iterator[tuple[TensorDef, Size]]:
+    """Tensors that a nest reads by element, with how many elements at most."""
+    match nest:
+        case ComputeNest() | ReduceNest() | ContractNest():
+            for read in loads(*nest.inputs(), *(definition.value for definition in nest.definitions)):
+                yield read.tensor, _domain(read.children)
+        case ProgramNest():
+            for statement, domain in _placed(nest.program.statements, ONE):
+                match statement:
+                    case Store():
+                        roots = (statement.value, *statement.indices)
+                    case Loop():
+                        roots = (statement.extent,)
+                    case When():
+                        roots = (statement.condition,)
+                    case Allocate():
+                        roots = ()
+                for read in loads(*roots):
+                    yield read.tensor, _smaller(domain, _domain(read.children))
+        case KeystreamNest() | StructuredNest():
+            pass
+
+
+def _written(group: Group, visible: list[TensorDef]) -> Size:
+    """Bytes of the outputs, each once, and no more elements of it than loops store."""
+    stored: defaultdict[TensorDef, Size] = defaultdict(lambda: ZERO)
+    for nest in group.nests:
+        if isinstance(nest, ProgramNest):
+            for statement, domain in _placed(nest.program.statements, ONE):
+                if isinstance(statement, Store):
+                    stored[statement.tensor] += domain
+    written = ZERO
+    for tensor in visible:
+        size = nbytes(tensor)
+        written = written + (_smaller(size, stored[tensor] * tensor.dtype.itemsize) if tensor in stored else size)
+    return written
