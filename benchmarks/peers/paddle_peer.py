@@ -14,9 +14,9 @@ from protocol import LEARNING_RATE, Arrays, Contestant, Step
 # Paddle's MKL takes its slowest path, on one thread, for processors that are not Intel's; this makes it 2.5x faster.
 os.environ["MKL_DEBUG_CPU_TYPE"] = "5"
 
-import paddle  # noqa: E402
-from paddle.base import core  # noqa: E402
-from paddle_models import MODELS, Weights  # noqa: E402
+import paddle
+from paddle.base import core
+from paddle_models import MODELS, Weights
 
 
 def made(name: str, arrays: Arrays) -> Step:

@@ -14,6 +14,8 @@ import numpy as np
 from ...compiler.codegen.built import BuildOptions
 from ...compiler.driver import compile_source
 from ...runtime.errors import FluidcError
+from ...runtime.kernels import KernelTable, total, typical
+from .memory import growth
 from .models import Benchmark
 from .peers import Peer
 from .step import Step, feeds, source, step_of, weights
@@ -35,13 +37,17 @@ class Contestant:
         private: DP-SGD.
         seconds: per step, one mean per round.
         losses: before the first step and, of plain ones, after it.
-        compile_seconds: of fluidc's own, in this process.
+        compile_seconds: of fluidc's own, in this process; kernels may come from the cache on disk.
+        flops: of a step of fluidc's own, as its table of kernels predicts.
+        megabytes: by which a fresh process grows when it takes steps, where that was asked for.
     """
 
     private: bool
     seconds: list[float] = field(default_factory=list[float])
     losses: list[float] = field(default_factory=list[float])
     compile_seconds: float | None = None
+    flops: float | None = None
+    megabytes: float | None = None
 
     @property
     def median(self) -> float:
@@ -66,12 +72,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: ``private`` None for both kinds of step; ``skip`` lists labels to leave out."""
+    """What to measure.
+
+    Attributes:
+        threads: of a step.
+        rounds: turns of every contestant.
+        burst: seconds of a turn.
+        private: only private steps, or only plain ones; None for both.
+        memory: also the memory of fluidc's own steps.
+        skip: labels to leave out.
+    """
 
     threads: int
     rounds: int = 9
     burst: float = 0.25
     private: bool | None = None
+    memory: bool = False
     skip: frozenset[str] = frozenset()
 
     def wants(self, label: str, private: bool) -> bool:
@@ -114,7 +130,10 @@ def compare(
             taken = time.perf_counter() - start
             step = step_of(compiled, data)
             losses = [step()] if private else [step(), step()]
-            result.contestants[label] = Contestant(private, losses=losses, compile_seconds=taken)
+            grown = growth(compiled, name, batch, plan.threads) if plan.memory else None
+            result.contestants[label] = Contestant(
+                private, losses=losses, compile_seconds=taken, flops=flops(compiled.built.kernels), megabytes=grown
+            )
             bursts[label] = lambda step=step: burst(step, plan.burst)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "arrays.npz")
@@ -142,6 +161,12 @@ def compare(
     for peer in peers:
         peer.forget()
     return result
+
+
+def flops(kernels: KernelTable | None) -> float | None:
+    """Floating-point operations of one call of ``step``."""
+    step = None if kernels is None else kernels.function("step")
+    return None if step is None else float(typical(total([kernel.work for kernel in step.kernels]).flops))
 
 
 def check_losses(name: str, found: Comparison, tolerance: float = 1e-3) -> None:
