@@ -202,12 +202,13 @@ def plan(
     """
     needed = _reachable(tensors, [*outputs, *(value for _, value in writes)])
     stored = _choose_stored(needed, {*outputs, *(value for _, value in writes), *keep})
-    choose_layouts(needed, stored, [*outputs, *(value for _, value in writes)])
-    expanded = _Expansion(stored)
+    expansion = _Expansion(stored)
+    expanded = [(tensor, expansion.apply(tensor)) for tensor in needed if tensor in stored]
+    choose_layouts(expanded, [*outputs, *(value for _, value in writes)])
     groups: list[Group] = []
-    for tensor in needed:
-        if tensor in stored and not isinstance(tensor, Placeholder):
-            _place(expanded.apply(tensor), tensor, groups, late={value for _, value in writes})
+    for tensor, definition in expanded:
+        if not isinstance(tensor, Placeholder):
+            _place(definition, tensor, groups, late={value for _, value in writes})
     _drop_unread(groups, {*outputs, *(value for _, value in writes)})
     return _with_state(groups, outputs, writes)
 
@@ -409,6 +410,8 @@ def _join(compute: Compute, tensor: TensorDef, groups: list[Group], late: bool) 
         nest = group.nests[-1]
         if not isinstance(nest, ComputeNest | ReduceNest | ContractNest):
             continue
+        if isinstance(nest, ReduceNest) and tensor.layout != nest.definitions[0].tensor.layout:
+            continue  # each is better off with loops in its own order
         value = _continues(compute, nest, group)
         if value is not None and cost(value) <= LARGEST_EXPRESSION and _delay_past(group, others, groups):
             if late:
