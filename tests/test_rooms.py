@@ -91,8 +91,8 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cryptography": ("runtime.keystream",),
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
-    "rich": ("frontend.cli", "runtime.progress"),
-    "matplotlib": ("frontend.cli.privacy",),
+    "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
+    "matplotlib": ("frontend.cli.privacy", "frontend.bench.report"),
 }
 # Slow to import: only inside functions, or in modules that are themselves loaded on first use.
 HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "sklearn", "matplotlib")

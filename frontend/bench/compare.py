@@ -14,6 +14,8 @@ import numpy as np
 from ...compiler.codegen.built import BuildOptions
 from ...compiler.driver import compile_source
 from ...runtime.errors import FluidcError
+from ...runtime.kernels import KernelTable, total, typical
+from .memory import growth
 from .models import Benchmark
 from .peers import Peer
 from .step import Step, feeds, source, step_of, weights
@@ -35,13 +37,17 @@ class Contestant:
         private: DP-SGD.
         seconds: per step, one mean per round.
         losses: before the first step and, of plain ones, after it.
-        compile_seconds: of fluidc's own, in this process.
+        compile_seconds: of fluidc's own, in this process; kernels may come from the cache on disk.
+        flops: of a step of fluidc's own, as its table of kernels predicts.
+        megabytes: by which a fresh process grows when it takes steps, where that was asked for.
     """
 
     private: bool
     seconds: list[float] = field(default_factory=list[float])
     losses: list[float] = field(default_factory=list[float])
     compile_seconds: float | None = None
+    flops: float | None = None
+    megabytes: float | None = None
 
     @property
     def median(self) -> float:
@@ -66,12 +72,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: ``private`` None for both kinds of step; ``skip`` lists labels to leave out."""
+    """What to measure.
+
+    Attributes:
+        threads: of a step.
+        rounds: turns of every contestant.
+        burst: seconds of a turn.
+        private: only private steps, or only plain ones; None for both.
+        memory: also the memory of fluidc's own steps.
+        skip: labels to leave out.
+    """
 
     threads: int
     rounds: int = 9
     burst: float = 0.25
     private: bool | None = None
+    memory: bool = False
     skip: frozenset[str] = frozenset()
 
     def wants(self, label: str, private: bool) -> bool:
@@ -114,7 +130,10 @@ def compare(
             taken = time.perf_counter() - start
             step = step_of(compiled, data)
             losses = [step()] if private else [step(), step()]
-            result.contestants[label] = Contestant(private, losses=losses, compile_seconds=taken)
+            grown = growth(compiled, name, batch, plan.threads) if plan.memory else None
+            result.contestants[label] = Contestant(
+                private, losses=losses, compile_seconds=taken, flops=flops(compiled.built.kernels), megabytes=grown
+            )
             bursts[label] = lambda step=step: burst(step, plan.burst)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "arrays.npz")
@@ -144,16 +163,21 @@ def compare(
     return result
 
 
+def flops(kernels: KernelTable | None) -> float | None:
+    """Floating-point operations of one call of ``step``."""
+    step = None if kernels is None else kernels.function("step")
+    return None if step is None else float(typical(total([kernel.work for kernel in step.kernels]).flops))
+
+
 def check_losses(name: str, found: Comparison, tolerance: float = 1e-3) -> None:
-    """Raise FluidcError unless all contestants computed the same losses, to a relative ``tolerance``."""
-    for which in (0, 1):
+    """Raise FluidcError unless all contestants computed the losses of the first, to a relative ``tolerance``."""
+    for which, order in enumerate(("first", "second")):
         losses = {label: c.losses[which] for label, c in found.contestants.items() if len(c.losses) > which}
-        middle = median(losses.values()) if losses else 0.0
         for label, loss in losses.items():
-            if not abs(loss - middle) <= tolerance * abs(middle):
-                told = ", ".join(f"{other} {value:.6g}" for other, value in losses.items())
+            base = next(iter(losses))
+            if not abs(loss - losses[base]) <= tolerance * abs(losses[base]):
                 raise FluidcError(
-                    f"{label} computes another {('first', 'second')[which]} loss: {told}",
+                    f"{label} computes another {order} loss than {base}: {loss:.6g} and {losses[base]:.6g}",
                     where=f"model {name}",
-                    hint="the contestants do not take the same step; leave the odd one out with --skip",
+                    hint=f"they take different steps, so times say nothing; leave one out: --skip {label!r}",
                 )

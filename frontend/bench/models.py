@@ -266,7 +266,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "embedding": Benchmark(Embedding(), 256, "embedding classifier, 10 000 x 64", Embedding(50, 9, 8)),
     "lstm": Benchmark(Lstm(), 256, "2-layer LSTM, 28 steps, hidden 128", Lstm(5, 4, 8)),
     "transformer": Benchmark(
-        Transformer(), 256, "transformer encoder, 2 x 128, 64 tokens", Transformer(6, 5, 8, 2, 16)
+        Transformer(), 256, "transformer encoder, 2 x 128, 64 tokens", Transformer(6, 5, 8, 2, 16, depth=1)
     ),
 }
 

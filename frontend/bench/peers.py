@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -38,15 +39,20 @@ class Peer:
     def __init__(self, command: str, threads: int) -> None:
         self.command = command
         self.versions: dict[str, str] = {}
+        words = shlex.split(command)
         settings = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         try:
+            if not words:
+                raise OSError(0, "there is no command")
             self._process = subprocess.Popen(
-                [*shlex.split(command), str(threads)],
+                [*words, str(threads)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | settings,
             )  # fmt: skip
         except OSError as error:
             raise FluidcError(
-                f"the peer does not start: {error.strerror}", where=command, hint="--with takes a command line"
+                f"the peer does not start: {error.strerror}",
+                where=command,
+                hint="--with takes a command line, such as 'python benchmarks/peers/torch_peer.py'",
             ) from None
 
     def __enter__(self) -> Self:
@@ -55,12 +61,15 @@ class Peer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
+        try:
             if kind is None:
                 self._ask({"do": "quit"})
             else:
                 self._process.kill()
-        self._process.wait(60)
+        finally:
+            # One that has ended leaves bytes that cannot be written.
+            with suppress(OSError), self._process:
+                pass
 
     def contestants(self, model: str) -> list[Contestant]:
         """What the peer has for a model."""
@@ -88,7 +97,7 @@ class Peer:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             return json.loads(self._process.stdout.readline())
-        except (BrokenPipeError, json.JSONDecodeError):
+        except (OSError, json.JSONDecodeError):
             raise FluidcError(
                 f"the peer ended or answered no JSON when asked to {request['do']}",
                 where=self.command,

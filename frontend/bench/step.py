@@ -95,4 +95,6 @@ def take_steps(
 
 def step_of(compiled: Compiled, batch: Arrays, key: Key | None = None) -> Step:
     """`take_steps` of a program just compiled, from fresh weights."""
-    return take_steps(compiled.manifest, compiled.built.engine(), state(compiled.manifest, weights(compiled.source)), batch, key)
+    return take_steps(
+        compiled.manifest, compiled.built.engine(), state(compiled.manifest, weights(compiled.source)), batch, key
+    )

@@ -2,46 +2,101 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import warnings
 from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from .options import NEW_FILE, threads_option
+from .writing import write_text
+
+if TYPE_CHECKING:
+    from ..bench.report import Report
+
+_WIDTH = 140  # of the table where it goes into a file or a pipe
 
 
 @click.command("bench", epilog="Example: fluidc bench mlp cnn --threads 2 -o bench.json --plot bench.png")
 @click.argument("models", nargs=-1, metavar="[MODEL...]")
-@click.option("--private/--plain", default=None, help="Only private steps, or only plain ones.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of a step; all cores if left out.")
+@click.option("--private/--plain", default=None, help="Only private steps, or only plain ones; both if left out.")
+@threads_option
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Turns of every contestant.")
-@click.option("--batch", type=click.IntRange(1), help="Rows of a step; the model's own if left out.")
-@click.option("--with", "peers", multiple=True, metavar="COMMAND", help="A process that takes the same steps.")
-@click.option("--skip", multiple=True, metavar="LABEL", help="Leave out a contestant; may be repeated.")
+@click.option("--batch", type=click.IntRange(1), help="Rows of a step; each model's own number if left out.")
+@click.option("--memory", is_flag=True, help="Also by how much a fresh process grows.")
+@click.option(
+    "--with", "peers", multiple=True, metavar="COMMAND",
+    help="A process that takes the same steps with another library (benchmarks/peers); may be repeated.",
+)  # fmt: skip
+@click.option("--skip", multiple=True, metavar="LABEL", help="Leave this contestant out; may be repeated.")
+@click.option("-o", "--output", type=NEW_FILE, metavar="FILE.json", help="Write the numbers here.")
+@click.option("--plot", type=NEW_FILE, metavar="FILE.png", help="Draw a bar chart (needs matplotlib).")
 def command(
-    models: tuple[str, ...], private: bool | None, threads: int | None, rounds: int, batch: int | None,
-    peers: tuple[str, ...], skip: tuple[str, ...],
-) -> None:  # fmt: skip
-    """Time training steps of built-in models."""
+    models: tuple[str, ...],
+    private: bool | None,
+    threads: int | None,
+    rounds: int,
+    batch: int | None,
+    memory: bool,
+    peers: tuple[str, ...],
+    skip: tuple[str, ...],
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """Time training steps of built-in models, plain SGD and Dpsgd.
+
+    MODEL: mlp, cnn, lenet, resnet, embedding, lstm, transformer; all if left out. Contestants take turns, from the
+    same weights on the same batch, and must compute the same losses. What counts is the median of the rounds.
+    """
+    from ...runtime.threads import numpy_threads, thread_count
     from ..bench.compare import Plan, compare
+    from ..bench.machine import load, machine
     from ..bench.models import BENCHMARKS
     from ..bench.peers import Peer
+    from ..bench.report import Report, draw
 
-    threads = threads or len(os.sched_getaffinity(0))
-    os.environ["TVM_NUM_THREADS"] = str(threads)
-    plan = Plan(threads, rounds, private=private, skip=frozenset(skip))
+    if unknown := [name for name in models if name not in BENCHMARKS]:
+        raise click.BadParameter(f"there is no model {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    for option, path in (("-o", output), ("--plot", plot)):
+        if path is not None and not path.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+    before, count = load(), thread_count(threads)
+    plan = Plan(count, rounds, private=private, memory=memory, skip=frozenset(skip))
+    versions: dict[str, str] = {}
+    report = Report({}, machine(count, before))
     with ExitStack() as stack:
-        started = [stack.enter_context(Peer(command, threads)) for command in peers]
+        stack.enter_context(numpy_threads(1))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        started = [stack.enter_context(Peer(line, count)) for line in peers]
         for name in models or BENCHMARKS:
-            found = compare(name, BENCHMARKS[name], batch or BENCHMARKS[name].batch, plan, started, _tell)
-            base = {c.private: c.median for c in reversed(found.contestants.values())}
-            for label, c in found.contestants.items():
-                click.echo(
-                    f"{name:12} {label:20} {1e3 * c.median:9.3f} ms median {1e3 * c.best:9.3f} best  {c.median / base[False] if False in base else 0:6.2f} x fluidc plain"
-                )
-            for label, why in found.missing.items():
-                click.echo(f"{name:12} {label:20} missing: {why}")
+            chosen = BENCHMARKS[name]
+            report.models[name] = compare(name, chosen, batch or chosen.batch, plan, started, _tell)
+            for peer in started:
+                versions |= peer.versions
+            report.machine = machine(count, before, versions)
+            if output is not None:  # after every model: what was measured stays if a later one fails
+                write_text(output, report.to_json())
+    _show(report)
+    if plot is not None:
+        draw(report, plot)
 
 
 def _tell(text: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+
+    from ..bench.report import missing, table
+
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    console.print(table(report))
+    for line in missing(report):
+        click.echo(line)
