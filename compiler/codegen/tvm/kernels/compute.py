@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ....ir.types import Dim, DType, Shape, Sym, numel
 from ..expr import Binary, Call, Const, Extent, Index, Load, Node, Slot, loads, walk
 from ..graph import TensorDef
-from ..kit import Block, Buffer, Value, integer, sweep, transpose
+from ..kit import Block, Buffer, Value, integer, sweep
 from ..lower import Lowering
 from ..split import pieces, resolved
 from ..tvm_api import tirx
-from .suit import contiguous
+from .turn import contiguous, turned
 
 CHUNK = 4096
 """Elements that one task of a flat loop handles."""
@@ -245,7 +245,7 @@ class _Nest:
                 for made, definition in zip(rows, definitions, strict=True):
                     made.append(block.let(lowering.vector(definition.value), definition.value.dtype))
             for made, definition in zip(rows, definitions, strict=True):
-                for column, vector in enumerate(transpose(block, made, definition.value.dtype)):
+                for column, vector in enumerate(turned(block, made, definition.value.dtype)):
                     at = {**bound, across: block.simplify(bound[across] + integer(column)), index: first}
                     Lowering(block, self.buffers, at, index, lanes).put(definition.tensor, definition.where, vector)
         done = extent // lanes * lanes

@@ -32,7 +32,7 @@ from .compute import (
     store_all,
     worth_threads,
 )
-from .suit import contiguous
+from .turn import contiguous
 
 SEGMENT = 2048
 """Terms that one accumulator takes before it is added to the total."""
