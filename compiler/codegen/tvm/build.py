@@ -17,7 +17,7 @@ from ...ir.stage import Stage
 from ...ir.types import Dim
 from ...ops.state import state_of
 from ..built import BuildOptions
-from .cpu import Cpu, host_cpu, named_cpu
+from .cpu import Cpu, Options, host_cpu, named_cpu
 from .define import FunctionScope
 from .describe import describe
 from .fuse import plan
@@ -33,20 +33,6 @@ Described: TypeAlias = Callable[[], FunctionKernels]
 """Makes a function's table of kernels, which a program that is run at once never needs."""
 
 PIPELINE = "fluidc_cpu"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to build: the CPU, and how many threads the kernels' loops are cut for."""
-
-    cpu: Cpu
-    threads: int = 2
-
-
-def build(module: Module, options: BuildOptions) -> Compiled:
-    """Compile a module for the ``cpu`` target; see ``codegen.target.build``."""
-    cpu = named_cpu(options.cpu or "native")
-    return compile_module(module, Options(cpu, thread_count(options.threads or None)))
 
 
 @dataclass(frozen=True)
@@ -85,7 +71,7 @@ class Compiled:
 
     def members(self) -> Mapping[str, bytes]:
         """``module.so``, the same bytes for the same input.  Raises TargetError when there is no linker."""
-        return {"module.so": shared_library(self.executable)}
+        return {"module.so": shared_library(self.executable, self.options.cpu.machine)}
 
 
 def compile_module(module: Module, options: Options | None = None) -> Compiled:
@@ -95,7 +81,7 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
         TargetError: An op has no rule for this target, or the module is at another stage.
     """
     options = options or Options(host_cpu())
-    builder, tables = _lowered(module, options)
+    builder, tables = lowered(module, options)
     executable = _build(builder.get(), options)
     signatures = tuple(signature(module, function) for function in module.functions)
     return Compiled(executable, signatures, options, tables)
@@ -104,12 +90,17 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
 def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
     """The kernels that `build` would compile the module to; raises TargetError as it does."""
     cpu = named_cpu(options.cpu or "native")
-    _, tables = _lowered(module, Options(cpu, thread_count(options.threads or None)))
+    return table_of(module, Options(cpu, thread_count(options.threads or None)))
+
+
+def table_of(module: Module, options: Options) -> KernelTable:
+    """The kernels of a module; raises TargetError as `compile_module` does."""
+    _, tables = lowered(module, options)
     return KernelTable(tuple(table() for table in tables))
 
 
-def _lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
-    """A Relax builder with every function, and what makes the tables of their kernels."""
+def lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
+    """A Relax builder with every function, and what makes the tables of their kernels; raises TargetError."""
     if module.stage is not Stage.TARGET:
         raise TargetError(f"the cpu target takes a module at stage target, not {module.stage}")
     builder = relax.BlockBuilder()
@@ -215,7 +206,8 @@ def _lean_pipeline() -> Any:
     return lower, pipelines.finalize_host_passes, pipelines.finalize_device_passes
 
 
-def _relax_passes() -> Any:
+def relax_passes() -> Any:
+    """The passes that lower the Relax functions."""
     r = relax.transform
     return tvm.transform.Sequential(
         [
@@ -229,11 +221,12 @@ def _relax_passes() -> Any:
 pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
-def _target(cpu: Cpu) -> Any:
+def tvm_target(cpu: Cpu) -> Any:
+    """A CPU as TVM describes it."""
     return tvm.target.Target({"kind": "llvm", "mtriple": cpu.triple, "mcpu": cpu.processor})
 
 
 def _build(mod: Any, options: Options) -> Any:
     return relax.build(
-        mod, target=_target(options.cpu), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
+        mod, target=tvm_target(options.cpu), exec_mode="compiled", relax_pipeline=relax_passes(), tir_pipeline=PIPELINE
     )
