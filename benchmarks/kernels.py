@@ -25,9 +25,9 @@ from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, TensorType
 from fluidc.compiler.ops import conv
 from fluidc.compiler.ops.construct import OpBuilder
-from fluidc.frontend.bench.compare import PAUSE, burst
 from fluidc.frontend.bench.machine import load, machine
 from fluidc.frontend.bench.peers import Peer
+from fluidc.frontend.bench.timing import PAUSE, burst
 from fluidc.runtime.engine import aligned_copy
 from fluidc.runtime.threads import thread_count
 
@@ -172,6 +172,8 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.shapes) - set(KERNELS):
         parser.error(f"unknown shape {sorted(unknown)[0]!r}")
+    if not PYTHON.exists():
+        parser.error(f"there is no {PYTHON}: `make bench-peers` installs what kernels are compared with")
     before, threads = load(), thread_count()
     found, versions = measure(args.shapes or list(KERNELS), threads, args.rounds)
     for name, times in found.items():
