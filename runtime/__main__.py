@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     run_.add_argument("--keep", type=_positive, default=3, help="newest checkpoints kept (3)")
     run_.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     run_.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with constants and results")
+    run_.add_argument(
+        "--profile", type=Path, metavar="FILE.png", help="clock every kernel; a table, and a plot or .json"
+    )
     run_.add_argument("--private-report", action="store_true", help="show and write public values only")
     run_.add_argument("--check-numerics", action="store_true", help="refuse and undo a step that gives NaN")
     run_.add_argument("--insecure-noise-key", metavar="HEX", help="reproducible noise, no privacy: for tests")

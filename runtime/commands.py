@@ -26,8 +26,10 @@ from .evaluate import evaluate
 from .files import write_atomically
 from .ledger import LEDGER
 from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
+from .profile import LEAST_CALLS, TAKE_MORE, profiling
+from .profile_report import ProfileReport, check_file
 from .progress import Display, StepReport, at_least, display
-from .report import run_report
+from .report import NOT_PRIVATE, run_report
 from .session import Checkpoints, Session
 from .threads import numpy_threads, thread_count
 
@@ -47,7 +49,8 @@ class RunArguments:
     ``checkpoint_every`` is a number of steps, or of seconds with an ``s`` behind it; without it, checkpoints are
     written every 60 s where ``checkpoint`` names a folder, else only when the run is interrupted. ``run_dir`` and
     ``checkpoint`` default to ``ARTIFACT.run`` and ``checkpoints`` in it. ``private_report`` leaves out of what is
-    shown, and of the page ``report``, all that depends on examples without noise.
+    shown, and of the page ``report``, all that depends on examples without noise. ``profile`` clocks every kernel,
+    prints a table, and writes this file: a plot, or data (``.json``).
     """
 
     artifact: Path
@@ -70,6 +73,7 @@ class RunArguments:
     threads: int | None = None
     private_report: bool = False
     report: Path | None = None
+    profile: Path | None = None
 
 
 def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
@@ -79,7 +83,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     """
     artifact = Artifact.read(arguments.artifact)
     policy = _policy(arguments)
-    for path in (arguments.output, arguments.report):
+    for path in (arguments.output, arguments.report, arguments.profile):
         if path is not None:
             _check_folder(path)
     if arguments.private_report and arguments.evaluate is not None:
@@ -94,11 +98,15 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
             f"--report {arguments.report}",
             "name a file that ends in .html",
         )
+    if arguments.profile is not None:
+        _check_profile(arguments, arguments.profile)
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
     with plain_warnings(), numpy_threads(_numpy_share(artifact, arguments.threads)):
+        engine = choose(artifact, arguments.threads)
+        clocked = None if arguments.profile is None else profiling(artifact, engine)
         session = Session.load(
             artifact,
-            choose(artifact, arguments.threads),
+            clocked or engine,
             seed=arguments.seed,
             insecure_noise_key=secret,
         )
@@ -135,6 +143,12 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     if arguments.report is not None:
         report.write(arguments.report)
         print(f"wrote {arguments.report}")
+    if arguments.profile is not None and clocked is not None:
+        found_times = ProfileReport(arguments.artifact.name, clocked.profile(), NOT_PRIVATE if private else "")
+        for line in found_times.lines():
+            print(line)
+        found_times.write(arguments.profile)
+        print(f"wrote {arguments.profile}")
     if result.interrupted:
         print(f"stopped after step {result.step}; --resume goes on from {result.checkpoint}")
         return 1
@@ -194,6 +208,19 @@ def _numpy_share(artifact: Artifact, threads: int | None) -> int:
 
 def _run_dir(arguments: RunArguments) -> Path:
     return arguments.run_dir or arguments.artifact.with_name(arguments.artifact.name + ".run")
+
+
+def _check_profile(arguments: RunArguments, file: Path) -> None:
+    """Refuse, before anything is spent, a profile that could not be made."""
+    check_file(file)
+    if arguments.private_report:
+        raise DataError(
+            "a profile is made of times, and a private report leaves out what is not private",
+            "--private-report, --profile",
+            "give one of them; `fluidc run` without --private-report marks times as not private",
+        )
+    if arguments.steps is not None and arguments.steps < LEAST_CALLS:
+        raise DataError(f"a run of {arguments.steps} steps is too short to profile", "--steps, --profile", TAKE_MORE)
 
 
 def _check_resume(arguments: RunArguments) -> None:

@@ -266,8 +266,9 @@ class FunctionKernels:
 
 @dataclass(frozen=True)
 class KernelTable:
-    """The kernels of every function of a program."""
+    """The kernels of every function of a program; ``lanes`` are the elements (f32) of the vectors they work with."""
 
+    lanes: int
     functions: tuple[FunctionKernels, ...]
 
     def function(self, name: str) -> FunctionKernels | None:
@@ -276,7 +277,7 @@ class KernelTable:
 
     def to_json(self) -> Json:
         """The JSON object of docs/artifact.md."""
-        return {"functions": [function.to_json() for function in self.functions]}
+        return {"lanes": self.lanes, "functions": [function.to_json() for function in self.functions]}
 
     def to_bytes(self) -> bytes:
         """The member ``kernels.json``."""
@@ -290,7 +291,7 @@ class KernelTable:
             return ArtifactError(f"the table of kernels is not valid: {what}", f"{where}, {at}", "compile again")
 
         fields = parse_object(data, "kernels.json", refuse)
-        made = cls(fields.records("functions", FunctionKernels.from_json))
+        made = cls(fields.integer("lanes", 1), fields.records("functions", FunctionKernels.from_json))
         fields.done()
         return made
 

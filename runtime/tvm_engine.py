@@ -60,6 +60,7 @@ class TvmEngine:
             loaded = _load_bytes(module) if isinstance(module, bytes) else _load(Path(module))
         else:
             loaded = module
+        self._module: Any = loaded
         self._machine: Any = loaded["vm_load_executable"]()
         self._machine["vm_initialization"](_CPU, _DEVICE, _POOLED)
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -93,6 +94,21 @@ class TvmEngine:
                 "pass arrays of the types and shapes that the artifact's manifest lists",
             ) from error
         return [np.array(np.from_dlpack(result)) for result in results]
+
+    def kernel(self, symbol: str) -> Callable[..., Any]:
+        """One kernel of the module by name, called with its buffers and sizes in the order of its own.
+
+        It runs on the threads that the last function called, or kernel looked up, was to run on.  Raises EngineError when the module has none of this name.
+        """
+        if _pool.used != self.threads:
+            self._engage()
+        try:
+            found: Callable[..., Any] = self._module.get_function(symbol, query_imports=True)
+        except (AttributeError, KeyError, RuntimeError) as error:
+            raise EngineError(
+                f"the module has no kernel {symbol!r}", "module.so", "compile the program again with this version"
+            ) from error
+        return found
 
     def _engage(self) -> None:
         """Have the calling thread's pool, made now if it has none, use as many workers as this engine has threads."""

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "compiler.codegen": (
         "compiler.errors", "compiler.ir", "compiler.ops",
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
-        "runtime.kernels", "runtime.sizes",
+        "runtime.kernels", "runtime.sizes", "runtime.roofline",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
@@ -92,7 +92,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
     "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
-    "matplotlib": ("frontend.cli.privacy", "frontend.bench.report"),
+    "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }
 # Slow to import: only inside functions, or in modules that are themselves loaded on first use.
 HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "sklearn", "matplotlib")

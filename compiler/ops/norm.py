@@ -61,15 +61,15 @@ class Standardize(Op):
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         ct, ct_mean, ct_var = cts
         y, _, var = self.results
-        deviation = b.sqrt(b.scale(var, 1.0, self.epsilon))
+        moved = b.scale(var, 1.0, self.epsilon)
         dx: Value | None = None
         if ct is not None:
             # Moving x along a constant or along y itself changes nothing: both are projected out.
             level = b.reduce_mean(ct, self.axes, keepdims=True)
             slope = b.reduce_mean(b.mul(ct, y), self.axes, keepdims=True)
-            dx = b.div(b.sub(b.sub(ct, level), b.mul(y, slope)), deviation)
+            dx = b.mul(b.sub(b.sub(ct, level), b.mul(y, slope)), b.rsqrt(moved))
         if ct_var is not None:
-            each = self._per_element(b, b.scale(b.mul(ct_var, deviation), 2.0))
+            each = self._per_element(b, b.scale(b.mul(ct_var, b.sqrt(moved)), 2.0))
             dx = _plus(b, dx, b.mul(y, each))
         if ct_mean is not None:
             dx = _plus(b, dx, b.broadcast(self._per_element(b, ct_mean), self.x.tensor.shape))
@@ -116,15 +116,19 @@ class Standardize(Op):
             away = at(index) - mean[index[:rank]]
             return away * away
 
+        def inverse(variance: Expr) -> Scalar:
+            return t.call("rsqrt", variance + self.epsilon)
+
         def element(*index: Index) -> Scalar:
             away = t.cast(x[index], wide) - mean[row(index)]
-            return t.cast(away / t.call("sqrt", var[row(index)] + self.epsilon), x.dtype)
+            return t.cast(away * inverses[row(index)], x.dtype)
 
         def narrow(a: Expr) -> Scalar:
             return t.cast(a, x.dtype)
 
         mean = t.pointwise(share, t.reduce("sum", kept, extents, lambda *i: at(i), wide), dtype=wide)
         var = t.pointwise(share, t.reduce("sum", kept, extents, square, wide), dtype=wide)
+        inverses = t.pointwise(inverse, var, dtype=wide)
         y = t.compute(x.shape, x.dtype, element)
         return y, t.pointwise(narrow, mean, dtype=x.dtype), t.pointwise(narrow, var, dtype=x.dtype)
 

@@ -27,6 +27,12 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Newest checkpoints kept.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
 @click.option("--report", type=NEW_FILE, metavar="FILE.html", help="Write a page with constants, epsilon and results.")
+@click.option(
+    "--profile",
+    type=NEW_FILE,
+    metavar="FILE.png",
+    help="Clock every kernel: print a table, and draw times and roofline (.png, .svg, .pdf) or write data (.json).",
+)
 @click.option("--private-report", is_flag=True, help="Show and write public values only: no loss, metric or time.")
 @click.option("--check-numerics", is_flag=True, help="Refuse and undo a step that gives NaN or infinity.")
 @click.option("--insecure-noise-key", metavar="HEX", help="Reproducible noise WITHOUT PRIVACY, for tests.")

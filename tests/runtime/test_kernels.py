@@ -28,6 +28,7 @@ from fluidc.runtime.sizes import Size
 
 N = Size.symbol("N")
 TABLE = KernelTable(
+    8,
     (
         FunctionKernels(
             "step",

@@ -22,6 +22,7 @@ from .define import FunctionScope
 from .describe import describe
 from .fuse import plan
 from .graph import TensorDef
+from .kernels.roofline import roofline_kernels
 from .kit import TVM_NAMES, Host, symbol_size
 from .link import shared_library
 from .primfunc import Kernel, build_kernel
@@ -77,7 +78,7 @@ class Compiled:
     @property
     def kernels(self) -> KernelTable:
         """What the code consists of."""
-        return KernelTable(tuple(table() for table in self.tables))
+        return _table(self.tables, self.options)
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
@@ -104,8 +105,12 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
 def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
     """The kernels that `build` would compile the module to; raises TargetError as it does."""
     cpu = named_cpu(options.cpu or "native")
-    _, tables = _lowered(module, Options(cpu, thread_count(options.threads or None)))
-    return KernelTable(tuple(table() for table in tables))
+    chosen = Options(cpu, thread_count(options.threads or None))
+    return _table(_lowered(module, chosen)[1], chosen)
+
+
+def _table(tables: Sequence[Described], options: Options) -> KernelTable:
+    return KernelTable(Host(options.cpu.vector_bytes, options.threads).lanes, tuple(table() for table in tables))
 
 
 def _lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
@@ -114,6 +119,8 @@ def _lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ..
         raise TargetError(f"the cpu target takes a module at stage target, not {module.stage}")
     builder = relax.BlockBuilder()
     tables = tuple(_add_function(builder, module, function, options) for function in module.functions)
+    for name, function in roofline_kernels(Host(options.cpu.vector_bytes, options.threads)).items():
+        builder.add_func(function, name)
     return builder, tables
 
 

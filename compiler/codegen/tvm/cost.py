@@ -67,10 +67,10 @@ def operations(nest: Nest) -> tuple[Size, Size]:
         case ComputeNest():
             found = [_times(_domain(nest.indices), _values(nest))]
         case ReduceNest():
-            reduction = nest.reduction
-            every = _domain((*reduction.indices, *reduction.reduced))
-            found = [_times(every, count(reduction.body)), _times(_domain(reduction.indices), _values(nest))]
-            found.append((every, ZERO) if reduction.accumulate.is_float else (ZERO, every))
+            sums = nest.sums
+            every = _domain((*sums.indices, *sums.reduced))
+            found = [_times(every, count(*sums.bodies)), _times(_domain(sums.indices), _values(nest))]
+            found += [(every, ZERO) if part.accumulate.is_float else (ZERO, every) for part in sums.parts]
         case ContractNest():
             contract = nest.contract
             multiplied = _domain((*contract.where, *contract.inner, contract.left, contract.right))

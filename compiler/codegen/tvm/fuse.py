@@ -33,6 +33,7 @@ from .graph import (
 )
 from .kernels.compute import Definition, cost, extent_guess
 from .kernels.program import trips
+from .kernels.reduce import Sums
 from .layout import choose_layouts
 
 RECOMPUTE_COST = 6
@@ -60,18 +61,17 @@ class ComputeNest:
 
 @dataclass(eq=False)
 class ReduceNest:
-    """A reduction, and elements of its result's shape computed from it (read as ``result``)."""
+    """Reductions over the same indices, and elements of their results' shape computed from them."""
 
-    reduction: Reduce
-    result: Slot
+    sums: Sums
     definitions: list[Definition]
 
     @property
     def where(self) -> tuple[Node, ...]:
-        return self.reduction.indices
+        return self.sums.indices
 
     def inputs(self) -> list[Node]:
-        return [self.reduction.body]
+        return self.sums.bodies
 
 
 @dataclass(eq=False)
@@ -359,9 +359,10 @@ def _place(expanded: TensorDef, tensor: TensorDef, groups: list[Group], late: Se
                 nest = ComputeNest(expanded.indices, [definition])
                 _append(nest, groups)
         case Reduce():
-            result = slot(expanded.dtype)
-            nest = ReduceNest(expanded, result, [Definition(tensor, expanded.indices, result)])
-            _append(nest, groups)
+            if not _reduce_together(expanded, tensor, groups):
+                result = slot(expanded.dtype)
+                nest = ReduceNest(Sums((expanded,), (result,)), [Definition(tensor, expanded.indices, result)])
+                _append(nest, groups)
         case Contract():
             result = slot(expanded.dtype)
             nest = ContractNest(expanded, result, [Definition(tensor, expanded.where, result)])
@@ -443,6 +444,49 @@ def _continues(compute: Compute, nest: Elementwise, group: Group) -> Node | None
         ):
             return None
     return substitute(body, values)
+
+
+def _reduce_together(reduction: Reduce, tensor: TensorDef, groups: list[Group]) -> bool:
+    """Take a reduction in the loops of an earlier one over the same extents that reads some of the same tensors."""
+    reads = loads(reduction.body)
+    producers = _producers(reads, groups)
+    wanted = {read.tensor for read in reads}
+    for group in reversed(groups):
+        nest = group.nests[-1]
+        if not isinstance(nest, ReduceNest) or not _alike(nest.sums.parts[0], reduction):
+            continue
+        own = {id(made) for made in nest_stores(nest)}
+        if any(id(read) in own for read in wanted) or wanted.isdisjoint(r.tensor for r in loads(*nest.sums.bodies)):
+            continue
+        renamed = _renamed(reduction, nest.sums)
+        shared = group.row is None or _row_only(renamed.body, nest, group)
+        if shared and _delay_past(group, [other for other in producers if other is not group], groups):
+            result = slot(reduction.dtype)
+            nest.sums = Sums((*nest.sums.parts, renamed), (*nest.sums.results, result))
+            nest.definitions.append(Definition(tensor, renamed.indices, result))
+            return True
+    return False
+
+
+def _alike(x: Reduce, y: Reduce) -> bool:
+    """Whether two reductions run over the same extents; axes of extent 1 do not count."""
+    shapes = [[dim for dim in reduction.shape if dim != 1] for reduction in (x, y)]
+    return shapes[0] == shapes[1] and [i.extent for i in x.reduced] == [i.extent for i in y.reduced]
+
+
+def _renamed(reduction: Reduce, sums: Sums) -> Reduce:
+    """The reduction in the loop variables of others."""
+    own = [i for i in reduction.indices if isinstance(i, Index)]
+    new = [i for i in sums.indices if isinstance(i, Index)]
+    names: dict[Node, Node] = dict(zip([*own, *reduction.reduced], [*new, *sums.reduced], strict=True))
+    indices = tuple(names.get(i, i) for i in reduction.indices)
+    return replace(reduction, indices=indices, reduced=sums.reduced, body=substitute(reduction.body, names))
+
+
+def _row_only(body: Node, nest: ReduceNest, group: Group) -> bool:
+    """Whether ``body`` reads nothing that the group makes but the row at hand."""
+    made = set(map(id, group.stores()))
+    return all(read.children[:1] == nest.where[:1] for read in loads(body) if id(read.tensor) in made)
 
 
 def _leading(nest: Nest) -> Dim | None:

@@ -432,7 +432,8 @@ class Lowering:
         flats: list[Value] = []
         for lane in range(self.lanes):
             self._lane_offset = integer(lane)
-            flats.append(self.block.flatten([self._position(i) for i in node.children], node.tensor.shape))
+            where = [self._position(position) for position in node.children]
+            flats.append(self.block.flatten(where, node.tensor.shape, node.tensor.layout))
         self._lane_offset = variable
         away = [self.block.simplify(flat - flats[0]) for flat in flats]
         if not all(isinstance(distance, tirx.IntImm) for distance in away):

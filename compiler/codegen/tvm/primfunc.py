@@ -127,8 +127,8 @@ def _row_work(group: Group) -> bool:
         for tensor in nest_stores(nest):
             work += 10 * _elements(tensor.shape)
         if isinstance(nest, ReduceNest):
-            reduced = tuple(_fixed(i) for i in nest.reduction.reduced)
-            work += 4 * _elements((*nest.reduction.shape, *reduced))
+            reduced = tuple(_fixed(i) for i in nest.sums.reduced)
+            work += 4 * _elements((*nest.sums.parts[0].shape, *reduced))
     return worth_threads((work,), 1)
 
 
@@ -154,7 +154,7 @@ def _emit_nest(
         case ComputeNest():
             emit_compute(block, buffers, nest.indices, nest.definitions, bound, threads)
         case ReduceNest():
-            emit_reduce(block, buffers, nest.reduction, nest.result, nest.definitions, bound, threads)
+            emit_reduce(block, buffers, nest.sums, nest.definitions, bound, threads)
         case ContractNest():
             emit_contract(block, buffers, nest.contract, nest.result, nest.definitions, bound, threads, nest.noise)
         case ProgramNest():

@@ -31,7 +31,7 @@ def _c(value: float, like: Value, dtype: DType = F32) -> Value:
     return const(value, dtype, lanes_of(like))
 
 
-def _polynomial(x: Value, coefficients: Sequence[float], dtype: DType = F32) -> Value:
+def polynomial(x: Value, coefficients: Sequence[float], dtype: DType = F32) -> Value:
     """Horner's scheme, highest power first; ``x`` must be a stored value."""
     result = _c(coefficients[0], x, dtype)
     for coefficient in coefficients[1:]:
@@ -71,7 +71,7 @@ def exp(block: Block, x: Value) -> Value:
     exponent = block.let(_bits(shifted) - _c(0x4B40_0000, x, I32), I32)
     r = block.let(y - n * _c(0.693145751953125, x), F32)
     r = block.let(r - n * _c(1.42860682030941723212e-6, x), F32)
-    p = _polynomial(r, [1.98756915e-4, 1.39819995e-3, 8.33345191e-3, 4.16657959e-2, 1.66666654e-1, 5.00000012e-1])
+    p = polynomial(r, [1.98756915e-4, 1.39819995e-3, 8.33345191e-3, 4.16657959e-2, 1.66666654e-1, 5.00000012e-1])
     p = block.let(p * r * r + r + _c(1.0, x), F32)
     half = block.let(tirx.shift_right(exponent, _c(1, x, I32)), I32)
     return p * _power_of_two(half) * _power_of_two(exponent - half)
@@ -85,7 +85,7 @@ def expm1(block: Block, x: Value) -> Value:
     n = block.let(shifted - _c(ROUND_F32, x), F32)
     r = block.let(y - n * _c(0.693145751953125, x), F32)
     r = block.let(r - n * _c(1.42860682030941723212e-6, x), F32)
-    series = _polynomial(r, [1 / math.factorial(k) for k in range(8, 1, -1)])
+    series = polynomial(r, [1 / math.factorial(k) for k in range(8, 1, -1)])
     fraction = block.let(series * r * r + r, F32)
     scale = block.let(_power_of_two(_bits(shifted) - _c(0x4B40_0000, x, I32)), F32)
     near = block.let(scale * fraction + (scale - _c(1.0, x)), F32)
@@ -96,7 +96,7 @@ def expm1(block: Block, x: Value) -> Value:
 def log_of_fraction(block: Block, m: Value, exponent: Value) -> Value:
     """log(1 + m) + exponent * ln 2 for 1 + m in [sqrt(1/2), sqrt(2))."""
     z = block.let(m * m, F32)
-    p = _polynomial(
+    p = polynomial(
         m,
         [7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
          -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1],
@@ -150,7 +150,7 @@ def tanh(block: Block, x: Value) -> Value:
     """1.3 ulp: odd polynomial below 0.625, else 1 - 2 / (e^(2|x|) + 1)."""
     magnitude = _magnitude(block, x)
     z = block.let(x * x, F32)
-    p = _polynomial(z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
+    p = polynomial(z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     near = block.let(p * z * magnitude + magnitude, F32)
     e = exp(block, block.let(magnitude + magnitude, F32))
     far = block.let(_c(1.0, x) - _c(2.0, x) / (e + _c(1.0, x)), F32)
@@ -169,13 +169,13 @@ def erf(block: Block, x: Value) -> Value:
     magnitude = _magnitude(block, x)
     square = block.let(x * x, F32)
     t = block.let(tirx.Select(magnitude > _c(4.5, x), _c(4.5, x), magnitude), F32)
-    exponent = _polynomial(
+    exponent = polynomial(
         t,
         [-1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1,
          -1.28717512e-1],
     )  # fmt: skip
     tail = exp(block, block.let(exponent * t - t, F32))
-    q = _polynomial(
+    q = polynomial(
         square, [-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1]
     )
     near = block.let(q * x + x, F32)
@@ -192,13 +192,13 @@ def erfinv(block: Block, x: Value) -> Value:
         w = block.let(-tirx.log((one - y) * (one + y)), F64)
         near = block.let(w - _c(2.5, y, F64), F64)
         far = block.let(tirx.sqrt(w) - _c(3.0, y, F64), F64)
-        p = _polynomial(
+        p = polynomial(
             near,
             [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
              -0.00417768164, 0.246640727, 1.50140941],
             F64,
         )  # fmt: skip
-        q = _polynomial(
+        q = polynomial(
             far,
             [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
              0.00943887047, 1.00167406, 2.83297682],
@@ -227,12 +227,9 @@ def cos(block: Block, x: Value) -> Value:
 def sine_cosine(block: Block, r: Value) -> tuple[Value, Value]:
     """The sine and cosine of ``r``, |r| <= pi/4, 0.6 ulp."""
     z = block.let(r * r, F32)
-    sine = _polynomial(z, [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
-    cosine = _polynomial(z, [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2])
-    return (
-        block.let(sine * z * r + r, F32),
-        block.let(cosine * z * z - z * _c(0.5, r) + _c(1.0, r), F32),
-    )
+    sine = polynomial(z, [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
+    cosine = polynomial(z, [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2, -0.5, 1.0])
+    return block.let(block.let(z * r, F32) * sine + r, F32), block.let(cosine, F32)
 
 
 def _sine(block: Block, x: Value, *, cosine: bool) -> Value:
@@ -337,7 +334,7 @@ def _log2_wide(block: Block, a: Value) -> Value:
     wide = block.let(convert(F64, m), F64)
     s = block.let(wide / (wide + _c(2.0, wide, F64)), F64)
     z = block.let(s * s, F64)
-    series = _polynomial(z, [2 / k for k in (13, 11, 9, 7, 5, 3, 1)], F64)
+    series = polynomial(z, [2 / k for k in (13, 11, 9, 7, 5, 3, 1)], F64)
     return block.let(series * s * _c(1 / math.log(2), wide, F64) + convert(F64, exponent), F64)
 
 
@@ -350,7 +347,7 @@ def _exp2_wide(block: Block, x: Value) -> Value:
     shifted = block.let(x + _c(ROUND_F64, x, F64), F64)
     n = block.let(shifted - _c(ROUND_F64, x, F64), F64)
     f = block.let((x - n) * _c(math.log(2), x, F64), F64)
-    fraction = _polynomial(f, [1 / math.factorial(k) for k in range(9, -1, -1)], F64)
+    fraction = polynomial(f, [1 / math.factorial(k) for k in range(9, -1, -1)], F64)
     # Adding the bias before masking keeps the sign of n out of the exponent field.
     exponent = tirx.bitwise_and(reinterpret(I64, shifted) + _c(1023, x, I64), _c(0x7FF, x, I64))
     return convert(F32, fraction * reinterpret(F64, tirx.shift_left(exponent, _c(52, x, I64))))

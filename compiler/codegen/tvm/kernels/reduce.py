@@ -2,35 +2,25 @@
 
 Where the last reduced index runs along memory, lanes hold parts of one sum and are added up at the end (a *row*
 reduction); where the last index of the result does, each lane is a sum of its own (a *column* reduction).  Long sums
-are taken in two levels, which keeps the rounding error of float32 small.
+are taken in two levels, which keeps the rounding error of float32 small.  Where the result has too few elements to
+share out, threads take parts of the sums, and the parts are added up in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import TypeAlias
 
-from ....ir.types import Dim, DType, Shape
+from ....ir.types import Dim, Shape, numel
 from ..expr import Index, Node, Slot, loads, walk
 from ..graph import Reduce, TensorDef
-from ..kit import (
-    LEAST_PART,
-    TVM_NAMES,
-    Block,
-    Buffer,
-    Value,
-    broadcast,
-    const,
-    convert,
-    integer,
-    is_nan,
-    lanes_of,
-    sweep,
-)
+from ..kit import LEAST_PART, Block, Buffer, Value, broadcast, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import sym, tirx
+from .combine import Combine
 from .compute import (
     Definition,
     cost,
@@ -52,124 +42,72 @@ LEAST_STRIP = 64
 CHEAP = 8
 """Operations of an element up to which several accumulators are worth their code."""
 
+Finish: TypeAlias = Callable[[Sequence[Value], Mapping[Node, Value], "Index | None", int], None]
+"""Takes the accumulators of one element (or of the lanes from ``Index`` on), and the loop variables."""
 
-class Combine:
-    """How two partial results of a kind become one, on TIR values."""
 
-    def __init__(self, block: Block, kind: str, dtype: DType) -> None:
-        self.block = block
-        self.kind = kind
-        self.logical = dtype is DType.BOOL
-        self.dtype = DType.I32 if self.logical else dtype
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Reductions over the same indices, taken together; ``results`` are what definitions read."""
 
-    def start(self, lanes: int) -> Value:
-        """The neutral element."""
-        if self.kind in ("sum", "any"):
-            return const(0, self.dtype, lanes)
-        if self.kind in ("prod", "all"):
-            return const(1, self.dtype, lanes)
-        largest = self.kind == "min"
-        if self.dtype.is_float:
-            return const(float("inf") if largest else float("-inf"), self.dtype, lanes)
-        name = self.dtype.value if self.dtype is not DType.I32 else "i32"
-        bits = int(name[1:])
-        signed = name[0] == "i"
-        top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-        bottom = -(2 ** (bits - 1)) if signed else 0
-        return const(top if largest else bottom, self.dtype, lanes)
+    parts: tuple[Reduce, ...]
+    results: tuple[Slot, ...]
 
-    def term(self, value: Value) -> Value:
-        """A value of the reduced expression in the accumulator's type."""
-        if self.logical:
-            lanes = lanes_of(value)
-            return tirx.Select(value, const(1, DType.I32, lanes), const(0, DType.I32, lanes))
-        return value if str(value.ty.dtype).split("x")[0] == TVM_NAMES[self.dtype] else convert(self.dtype, value)
+    @property
+    def indices(self) -> tuple[Node, ...]:
+        return self.parts[0].indices
 
-    def join(self, total: Value, value: Value) -> Value:
-        match self.kind:
-            case "sum":
-                return total + value
-            case "prod":
-                return total * value
-            case "any":
-                return tirx.max(total, value)
-            case "all":
-                return tirx.min(total, value)
-            case _ if not self.dtype.is_float:
-                return tirx.max(total, value) if self.kind == "max" else tirx.min(total, value)
-            case _:
-                # A NaN term wins, and a NaN total is never beaten.
-                value = self.block.let(value, self.dtype)
-                better = value > total if self.kind == "max" else value < total
-                nan = const(float("nan"), self.dtype, lanes_of(value))
-                return tirx.Select(is_nan(value, self.dtype), nan, tirx.Select(better, value, total))
+    @property
+    def reduced(self) -> tuple[Index, ...]:
+        return self.parts[0].reduced
 
-    def across(self, vector: Value) -> Value:
-        """One value from all lanes, in a fixed tree order."""
-        lanes = lanes_of(vector)
-        if lanes == 1:
-            return vector
-        buffer = self.block.scratch(self.dtype, lanes, "across")
-        self.block.write(buffer, integer(0), vector)
-        while lanes > 1:
-            lanes //= 2
-            low = self.block.read(buffer, integer(0), lanes)
-            high = self.block.read(buffer, integer(lanes), lanes)
-            joined = self.block.let(self.join(low, high), self.dtype)
-            self.block.write(buffer, integer(0), joined)
-        return self.block.read(buffer, integer(0))
-
-    def result(self, value: Value) -> Value:
-        """The accumulator as a value of the result's type."""
-        return tirx.NE(value, const(0, DType.I32, lanes_of(value))) if self.logical else value
+    @property
+    def bodies(self) -> list[Node]:
+        return [part.body for part in self.parts]
 
 
 def emit_reduce(
     block: Block,
     buffers: Mapping[TensorDef, Buffer],
-    reduction: Reduce,
-    result: Slot,
+    sums: Sums,
     definitions: Sequence[Definition],
     bound: Mapping[Node, Value],
     threads: bool,
 ) -> None:
-    """Reduce for every index not in ``bound`` and store ``definitions``, which read the result as ``result``."""
-    order = in_memory_order(reduction.indices, definitions[0].tensor)
-    merged = _merged(block, reduction, definitions, bound, order)
+    """Reduce for every index not in ``bound`` and store ``definitions``, which read the results."""
+    order = in_memory_order(sums.indices, definitions[0].tensor)
+    sums = _along_memory(block, sums, bound)
+    merged = _merged(block, sums, definitions, bound, order)
     bound = {**bound, **dict.fromkeys(merged.hidden, integer(0))}
     free = free_indices(order, bound)
-    per_element = cost(reduction.body) + 1
-    shape: Shape = tuple(extent_of(i) for i in (*free_indices(reduction.indices, {}), *reduction.reduced))
-    threads = threads and worth_threads(shape, per_element)
-    columns = _lanes_run_along(block, buffers, reduction, free, bound)
-    with ExitStack() as loops:
-        inner: dict[Node, Value] = dict(bound)
-        for index in free[:-1] if columns else free:
-            extent = merged.extent_of(index)
-            inner[index] = loops.enter_context(block.loop(extent, parallel=threads and extent != 1))
-            threads = threads and extent == 1
-        if not columns:
-            _row(block, buffers, reduction, result, definitions, inner, merged)
-            return
-        last = free[-1]
+    shape: Shape = tuple(extent_of(i) for i in (*free_indices(sums.indices, {}), *sums.reduced))
+    threads = threads and worth_threads(shape, cost(*sums.bodies) + len(sums.parts))
+    columns = _lanes_run_along(block, sums, free, bound)
+    emission = _Emission(block, buffers, sums, merged, free, columns)
 
-        def emit(offset: Value, width: int) -> None:
-            _column(block, buffers, reduction, result, definitions, {**inner, last: offset}, last, width, merged)
+    def finish(totals: Sequence[Value], indices: Mapping[Node, Value], lane: Index | None, lanes: int) -> None:
+        values = [emission.combines[i].result(total) for i, total in enumerate(totals)]
+        slots: dict[Node, Value] = dict(zip(sums.results, values, strict=True))
+        store_all(Lowering(block, buffers, indices, lane, lanes, slots), definitions)
 
-        extent = merged.extent_of(last)
-        width = _strip(extent, block.host.lanes, 2 * block.host.threads if threads else 1)
-        if width:
-            strips = -(-extent_guess(extent) // width)
-            with block.loop(strips, "strip", parallel=threads) as strip:
-                at = {**inner, last: block.simplify(strip * integer(width))}
-                _strip_of_columns(block, buffers, reduction, result, definitions, at, last, width, merged)
-            return
-        lanes = block.host.lanes * _registers(extent, block.host.lanes, per_element)
-        if threads and isinstance(extent, int) and extent % lanes == 0:
-            with block.loop(extent // lanes, "j", parallel=True) as vector:
-                emit(vector * integer(lanes), lanes)
-        else:
-            sweep(block, extent, lanes, emit)
+    if threads and emission.too_few():
+        emission.split(bound, finish)
+    else:
+        emission.run(bound, threads, finish)
+
+
+def _along_memory(block: Block, sums: Sums, bound: Mapping[Node, Value]) -> Sums:
+    """The same sums, the reduced index that suits lanes best innermost."""
+
+    def score(index: Index) -> int:
+        return sum(contiguous(block, body, index, bound) for body in sums.bodies)
+
+    *others, last = sums.reduced
+    best = max(others, key=score, default=last)
+    if score(best) <= score(last):
+        return sums
+    reduced = (*(index for index in sums.reduced if index is not best), best)
+    return Sums(tuple(replace(part, reduced=reduced) for part in sums.parts), sums.results)
 
 
 @dataclass(frozen=True)
@@ -184,24 +122,20 @@ class _Merged:
 
 
 def _merged(
-    block: Block,
-    reduction: Reduce,
-    definitions: Sequence[Definition],
-    bound: Mapping[Node, Value],
-    order: Sequence[Node],
+    block: Block, sums: Sums, definitions: Sequence[Definition], bound: Mapping[Node, Value], order: Sequence[Node]
 ) -> _Merged:
     """What may be merged among the result's indices, and among the reduced ones."""
     hidden: set[Index] = set()
     extents: dict[Index, int] = {}
-    values = [definition.value for definition in definitions]
+    values = [*sums.bodies, *(definition.value for definition in definitions)]
     places = [(definition.tensor, definition.where) for definition in definitions]
-    places += [(read.tensor, read.children) for read in loads(reduction.body, *values)]
-    for indices in (free_indices(order, bound), reduction.reduced):
+    places += [(read.tensor, read.children) for read in loads(*values)]
+    for indices in (free_indices(order, bound), sums.reduced):
         for count in range(len(indices), 1, -1):
             group = indices[-count:]
             sizes = [extent_of(index) for index in group]
             whole = [size for size in sizes if isinstance(size, int)]
-            if len(whole) == count and _in_line(block, [reduction.body, *values], places, group, whole):
+            if len(whole) == count and _in_line(block, values, places, group, whole):
                 hidden.update(group[:-1])
                 extents[group[-1]] = prod(whole)
                 break
@@ -224,7 +158,10 @@ def _in_line(
                 return False
             continue
         every: dict[Node, Value] = {
-            node: tirx.Var(block.names.fresh("probe"), "int64") for index in position for node in _indices_of(index)
+            node: tirx.Var(block.names.fresh("probe"), "int64")
+            for index in position
+            for node in walk(index)
+            if isinstance(node, Index)
         }
         flat, _ = Lowering(block, {}, every).offset(tensor, position)
         steps = sym.detect_linear_equation(flat, [every[index] for index in group if index in every])
@@ -261,191 +198,275 @@ def _strip(extent: Dim, lanes: int, parts: int) -> int:
     return whole[0] if whole else wanted // lanes * lanes
 
 
-def _lanes_run_along(
-    block: Block,
-    buffers: Mapping[TensorDef, Buffer],
-    reduction: Reduce,
-    free: Sequence[Index],
-    bound: Mapping[Node, Value],
-) -> bool:
+def _lanes_run_along(block: Block, sums: Sums, free: Sequence[Index], bound: Mapping[Node, Value]) -> bool:
     """Whether lanes should run along the result's last index (True) or the last reduced one (False)."""
     if not free:
         return False
-    if not reduction.reduced:
-        return True
-    return contiguous(block, reduction.body, free[-1], bound) > contiguous(
-        block, reduction.body, reduction.reduced[-1], bound
-    )
+
+    def score(index: Index) -> int:
+        return sum(contiguous(block, body, index, bound) for body in sums.bodies)
+
+    return score(free[-1]) > score(sums.reduced[-1])
 
 
-def _indices_of(body: Node) -> list[Node]:
-    return [node for node in walk(body) if isinstance(node, Index)]
+class _Emission:
+    """The loops of one nest.  ``free`` are the result's indices that need a loop; with ``columns`` lanes run along
+    the last of them, else along the last reduced index."""
 
+    def __init__(
+        self,
+        block: Block,
+        buffers: Mapping[TensorDef, Buffer],
+        sums: Sums,
+        merged: _Merged,
+        free: Sequence[Index],
+        columns: bool,
+    ) -> None:
+        self.block = block
+        self.buffers = buffers
+        self.sums = sums
+        self.merged = merged
+        self.free = free
+        self.columns = columns
+        self.combines = [Combine(block, part.kind, part.accumulate) for part in sums.parts]
+        self.per_element = cost(*sums.bodies) + len(sums.parts)
+        self.reduced = [index for index in sums.reduced if index not in merged.hidden]
+        # The outermost reduced loop, and where it starts and how far it runs.
+        self.start: Value = integer(0)
+        self.count: Value = block.size(merged.extent_of(self.reduced[0]))
 
-def _finish(
-    block: Block,
-    buffers: Mapping[TensorDef, Buffer],
-    result: Slot,
-    total: Value,
-    definitions: Sequence[Definition],
-    bound: Mapping[Node, Value],
-    lane: Index | None,
-    lanes: int,
-) -> None:
-    store_all(Lowering(block, buffers, bound, lane, lanes, {result: total}), definitions)
+    # Threads ------------------------------------------------------------------------------------------
+    def too_few(self) -> bool:
+        """Whether the loop that threads would share has fewer trips than there are threads."""
+        loops = self.free[:-1] if self.columns else self.free
+        shared = next((extent for index in loops if (extent := self.merged.extent_of(index)) != 1), 1)
+        if self.columns and all(self.merged.extent_of(index) == 1 for index in loops):
+            last = extent_guess(self.merged.extent_of(self.free[-1]))
+            shared = last // max(LEAST_STRIP, self.block.host.lanes)
+        return extent_guess(shared) < self.block.host.threads
 
+    def split(self, bound: Mapping[Node, Value], finish: Finish) -> None:
+        """Threads take parts of the outermost reduced loop; what they found is added up in order."""
+        block, parts = self.block, self.block.host.threads
+        extents = [self.merged.extent_of(index) for index in self.free]
+        strides = block.strides(tuple(extents))
+        size = block.size(numel(extents))
+        held = [block.workspace(c.dtype, block.simplify(size * integer(parts)), "parts") for c in self.combines]
+        whole = self.count
+        step = block.simplify(tirx.floordiv(whole + integer(parts - 1), integer(parts)))
+        grain = integer(block.host.lanes)
+        step = block.simplify(tirx.floordiv(step + grain - integer(1), grain) * grain)
 
-def _row(
-    block: Block,
-    buffers: Mapping[TensorDef, Buffer],
-    reduction: Reduce,
-    result: Slot,
-    definitions: Sequence[Definition],
-    bound: Mapping[Node, Value],
-    merged: _Merged,
-) -> None:
-    combine = Combine(block, reduction.kind, reduction.accumulate)
-    *outer, last = (index for index in reduction.reduced if index not in merged.hidden)
-    extent = merged.extent_of(last)
-    lanes = block.host.lanes * _registers(extent, block.host.lanes, cost(reduction.body))
-    while isinstance(extent, int) and extent < lanes:
-        lanes = lanes // 2 if lanes > LEAST_PART else 1
-    total = block.register(combine.dtype, lanes, "total")
-    block.put(total, combine.start(lanes))
-    rest = block.register(combine.dtype, 1, "rest") if lanes > 1 else total
-    if lanes > 1:
-        block.put(rest, combine.start(1))
-    with ExitStack() as loops:
-        inner: dict[Node, Value] = dict(bound)
-        for index in outer:
-            inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
+        def place(indices: Mapping[Node, Value], part: Value) -> Value:
+            flat = part * size
+            for index, stride in zip(self.free, strides, strict=True):
+                flat = flat + indices[index] * stride
+            return block.simplify(flat)
 
-        def emit(offset: Value, width: int, into: Buffer) -> None:
-            lowering = Lowering(block, buffers, {**inner, last: offset}, last, width)
-            lowering.expect(reduction.body)
-            value = combine.term(lowering.vector(reduction.body))
-            if width != lanes:
-                value, into = block.let(combine.across(value), combine.dtype), rest
-            block.put(into, combine.join(block.get(into), value))
+        with block.loop(parts, "part", parallel=True) as part:
+            self.start = block.simplify(part * step)
+            self.count = block.simplify(tirx.max(tirx.min(step, whole - self.start), integer(0)))
 
-        if isinstance(extent, int) and extent <= SEGMENT and not outer:
+            def keep(totals: Sequence[Value], indices: Mapping[Node, Value], _lane: Index | None, lanes: int) -> None:
+                for buffer, total in zip(held, totals, strict=True):
+                    block.write(buffer, place(indices, part), broadcast(total, lanes))
 
-            def whole(offset: Value, width: int) -> None:
-                emit(offset, width, total)
+            self.run(bound, False, keep)
 
-            sweep(block, extent, lanes, whole, "r")
-        else:
-            _segmented(block, combine, lanes, block.size(extent), total, emit)
-    value = block.let(combine.across(block.get(total)), combine.dtype)
-    if lanes > 1:
-        value = block.let(combine.join(value, block.get(rest)), combine.dtype)
-    _finish(block, buffers, result, combine.result(value), definitions, bound, None, 1)
+        def joined(indices: Mapping[Node, Value], lane: Index | None, lanes: int) -> None:
+            totals: list[Value] = []
+            for combine, buffer in zip(self.combines, held, strict=True):
+                total = block.read(buffer, place(indices, integer(0)), lanes)
+                for number in range(1, parts):
+                    total = combine.join(total, block.read(buffer, place(indices, integer(number)), lanes))
+                totals.append(block.let(total, combine.dtype))
+            finish(totals, indices, lane, lanes)
 
-
-def _segmented(
-    block: Block,
-    combine: Combine,
-    lanes: int,
-    count: Value,
-    total: Buffer,
-    emit: Callable[[Value, int, Buffer], None],
-) -> None:
-    """Sum segments of the last index in accumulators of their own, then add those to the total."""
-    with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
-        start = segment * integer(SEGMENT)
-        part = block.simplify(tirx.min(integer(SEGMENT), count - start))
-        partial = block.register(combine.dtype, lanes, "part")
-        block.put(partial, combine.start(lanes))
-
-        def each(offset: Value, width: int, start: Value = start, partial: Buffer = partial) -> None:
-            emit(start + offset, width, partial)
-
-        sweep(block, part, lanes, each, "r")
-        block.put(total, combine.join(block.get(total), block.get(partial)))
-
-
-def _column(
-    block: Block,
-    buffers: Mapping[TensorDef, Buffer],
-    reduction: Reduce,
-    result: Slot,
-    definitions: Sequence[Definition],
-    bound: Mapping[Node, Value],
-    lane: Index,
-    lanes: int,
-    merged: _Merged,
-) -> None:
-    combine = Combine(block, reduction.kind, reduction.accumulate)
-    total = block.register(combine.dtype, lanes, "total")
-    block.put(total, combine.start(lanes))
-    first, *others = (index for index in reduction.reduced if index not in merged.hidden)
-    count = block.size(merged.extent_of(first))
-    with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
-        start = segment * integer(SEGMENT)
-        partial = block.register(combine.dtype, lanes, "part")
-        block.put(partial, combine.start(lanes))
         with ExitStack() as loops:
+            inner: dict[Node, Value] = dict(bound)
+            for index in self.free[:-1] if self.columns else self.free:
+                inner[index] = loops.enter_context(block.loop(self.merged.extent_of(index)))
+            if not self.columns:
+                joined(inner, None, 1)
+                return
+            last = self.free[-1]
+            extent = self.merged.extent_of(last)
+            sweep(
+                block, extent, block.host.lanes, lambda offset, width: joined({**inner, last: offset}, last, width), "c"
+            )
+
+    def run(self, bound: Mapping[Node, Value], threads: bool, finish: Finish) -> None:
+        """The loops over the result, each with its sums."""
+        block = self.block
+        with ExitStack() as loops:
+            inner: dict[Node, Value] = dict(bound)
+            for index in self.free[:-1] if self.columns else self.free:
+                extent = self.merged.extent_of(index)
+                inner[index] = loops.enter_context(block.loop(extent, parallel=threads and extent != 1))
+                threads = threads and extent == 1
+            if not self.columns:
+                self._row(inner, finish)
+                return
+            last = self.free[-1]
+
+            def emit(offset: Value, width: int) -> None:
+                self._column({**inner, last: offset}, last, width, finish)
+
+            extent = self.merged.extent_of(last)
+            width = _strip(extent, block.host.lanes, 2 * block.host.threads if threads else 1)
+            if width:
+                strips = -(-extent_guess(extent) // width)
+                with block.loop(strips, "strip", parallel=threads) as strip:
+                    at = {**inner, last: block.simplify(strip * integer(width))}
+                    self._strip_of_columns(at, last, width, finish)
+                return
+            lanes = block.host.lanes * _registers(extent, block.host.lanes, self.per_element)
+            if threads and isinstance(extent, int) and extent % lanes == 0:
+                with block.loop(extent // lanes, "j", parallel=True) as vector:
+                    emit(vector * integer(lanes), lanes)
+            else:
+                sweep(block, extent, lanes, emit)
+
+    # Sums ---------------------------------------------------------------------------------------------
+    def _terms(self, indices: Mapping[Node, Value], lane: Index, width: int) -> list[Value]:
+        """The next terms, one per reduction."""
+        lowering = Lowering(self.block, self.buffers, indices, lane, width)
+        lowering.expect(*self.sums.bodies)
+        found: list[Value] = []
+        for combine, body in zip(self.combines, self.sums.bodies, strict=True):
+            found.append(broadcast(combine.term(lowering.scalar_or_vector(body)), width))
+        return found
+
+    def _accumulators(self, lanes: int, name: str) -> list[Buffer]:
+        """Registers with the neutral elements."""
+        made = [self.block.register(combine.dtype, lanes, name) for combine in self.combines]
+        for combine, register in zip(self.combines, made, strict=True):
+            self.block.put(register, combine.start(lanes))
+        return made
+
+    def _join(self, into: Sequence[Buffer], values: Sequence[Value]) -> None:
+        for combine, register, value in zip(self.combines, into, values, strict=True):
+            self.block.put(register, combine.join(self.block.get(register), value))
+
+    def _row(self, bound: Mapping[Node, Value], finish: Finish) -> None:
+        block = self.block
+        *outer, last = self.reduced
+        extent = self.merged.extent_of(last)
+        lanes = block.host.lanes * _registers(extent, block.host.lanes, self.per_element)
+        while isinstance(extent, int) and extent < lanes:
+            lanes = lanes // 2 if lanes > LEAST_PART else 1
+        totals = self._accumulators(lanes, "total")
+        rest = self._accumulators(1, "rest") if lanes > 1 else totals
+        with ExitStack() as loops:
+            inner: dict[Node, Value] = dict(bound)
+            for index in outer:
+                if index is self.reduced[0]:
+                    inner[index] = block.simplify(self.start + loops.enter_context(block.loop(self.count, "r")))
+                else:
+                    inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
+            start, count = (integer(0), block.size(extent)) if outer else (self.start, self.count)
+
+            def emit(offset: Value, width: int, into: Sequence[Buffer]) -> None:
+                values = self._terms({**inner, last: block.simplify(start + offset)}, last, width)
+                if width != lanes:
+                    values = [block.let(c.across(v), c.dtype) for c, v in zip(self.combines, values, strict=True)]
+                    into = rest
+                self._join(into, values)
+
+            if isinstance(count, tirx.IntImm) and int(count.value) <= SEGMENT and not outer:
+                sweep(block, count, lanes, lambda offset, width: emit(offset, width, totals), "r")
+            else:
+                self._segmented(lanes, count, totals, emit)
+        found: list[Value] = []
+        for number, combine in enumerate(self.combines):
+            value = block.let(combine.across(block.get(totals[number])), combine.dtype)
+            if lanes > 1:
+                value = block.let(combine.join(value, block.get(rest[number])), combine.dtype)
+            found.append(value)
+        finish(found, bound, None, 1)
+
+    def _segmented(
+        self, lanes: int, count: Value, totals: Sequence[Buffer], emit: Callable[[Value, int, Sequence[Buffer]], None]
+    ) -> None:
+        """Sum segments of the last index in accumulators of their own, then add those to the totals."""
+        block = self.block
+        with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
+            start = segment * integer(SEGMENT)
             part = block.simplify(tirx.min(integer(SEGMENT), count - start))
-            inner: dict[Node, Value] = {**bound, first: start + loops.enter_context(block.loop(part, "r"))}
-            for index in others:
-                inner[index] = loops.enter_context(block.loop(merged.extent_of(index), "r"))
-            lowering = Lowering(block, buffers, inner, lane, lanes)
-            lowering.expect(reduction.body)
-            value = broadcast(combine.term(lowering.scalar_or_vector(reduction.body)), lanes)
-            block.put(partial, combine.join(block.get(partial), value))
-        block.put(total, combine.join(block.get(total), block.get(partial)))
-    value = block.let(block.get(total), combine.dtype)
-    _finish(block, buffers, result, combine.result(value), definitions, bound, lane, lanes)
+            partial = self._accumulators(lanes, "part")
+            sweep(block, part, lanes, lambda offset, width: emit(start + offset, width, partial), "r")
+            self._join(totals, [block.get(register) for register in partial])
 
+    def _column(self, bound: Mapping[Node, Value], lane: Index, lanes: int, finish: Finish) -> None:
+        block = self.block
+        totals = self._accumulators(lanes, "total")
+        first, *others = self.reduced
+        with block.loop(tirx.floordiv(self.count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
+            start = segment * integer(SEGMENT)
+            partial = self._accumulators(lanes, "part")
+            with ExitStack() as loops:
+                part = block.simplify(tirx.min(integer(SEGMENT), self.count - start))
+                row = loops.enter_context(block.loop(part, "r"))
+                inner: dict[Node, Value] = {**bound, first: block.simplify(self.start + start + row)}
+                for index in others:
+                    inner[index] = loops.enter_context(block.loop(self.merged.extent_of(index), "r"))
+                self._join(partial, self._terms(inner, lane, lanes))
+            self._join(totals, [block.get(register) for register in partial])
+        values = [block.let(block.get(t), c.dtype) for t, c in zip(totals, self.combines, strict=True)]
+        finish(values, bound, lane, lanes)
 
-def _strip_of_columns(
-    block: Block,
-    buffers: Mapping[TensorDef, Buffer],
-    reduction: Reduce,
-    result: Slot,
-    definitions: Sequence[Definition],
-    bound: Mapping[Node, Value],
-    lane: Index,
-    width: int,
-    merged: _Merged,
-) -> None:
-    """``width`` columns from ``bound[lane]`` on, row by row: what is read lies side by side."""
-    combine = Combine(block, reduction.kind, reduction.accumulate)
-    lanes, start = block.host.lanes, bound[lane]
-    left = block.simplify(tirx.min(integer(width), block.size(merged.extent_of(lane)) - start))
-    totals = block.scratch(combine.dtype, width, "totals")
+    def _strip_of_columns(self, bound: Mapping[Node, Value], lane: Index, width: int, finish: Finish) -> None:
+        """``width`` columns from ``bound[lane]`` on, row by row: what is read lies side by side."""
+        block, lanes, first_column = self.block, self.block.host.lanes, bound[lane]
+        left = block.simplify(tirx.min(integer(width), block.size(self.merged.extent_of(lane)) - first_column))
+        totals = [block.scratch(combine.dtype, width, "totals") for combine in self.combines]
 
-    def each(buffer: Buffer, value: Callable[[Value, int], Value]) -> None:
-        sweep(block, left, lanes, lambda offset, wide: block.write(buffer, offset, value(offset, wide)), "c")
+        def each(into: Sequence[Buffer], values: Callable[[Value, int], Sequence[Value]]) -> None:
+            def one(offset: Value, wide: int) -> None:
+                for buffer, value in zip(into, values(offset, wide), strict=True):
+                    block.write(buffer, offset, value)
 
-    def add(offset: Value, wide: int, into: Buffer, indices: Mapping[Node, Value]) -> Value:
-        lowering = Lowering(block, buffers, {**indices, lane: start + offset}, lane, wide)
-        lowering.expect(reduction.body)
-        value = broadcast(combine.term(lowering.scalar_or_vector(reduction.body)), wide)
-        return combine.join(block.read(into, offset, wide), value)
+            sweep(block, left, lanes, one, "c")
 
-    first, *others = (index for index in reduction.reduced if index not in merged.hidden)
-    count = block.size(merged.extent_of(first))
-    each(totals, lambda _, wide: combine.start(wide))
-    with block.loop(tirx.floordiv(count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
-        row = segment * integer(SEGMENT)
-        parts = block.scratch(combine.dtype, width, "parts")
-        each(parts, lambda _, wide: combine.start(wide))
-        with ExitStack() as loops:
-            rows = block.simplify(tirx.min(integer(SEGMENT), count - row))
-            inner: dict[Node, Value] = {**bound, first: row + loops.enter_context(block.loop(rows, "r"))}
-            for index in others:
-                inner[index] = loops.enter_context(block.loop(extent_of(index), "r"))
-            each(parts, lambda offset, wide: add(offset, wide, parts, inner))
+        def neutral(_offset: Value, wide: int) -> list[Value]:
+            return [combine.start(wide) for combine in self.combines]
 
-        def join(offset: Value, wide: int) -> Value:
-            return combine.join(block.read(totals, offset, wide), block.read(parts, offset, wide))
+        first, *others = self.reduced
+        each(totals, neutral)
+        with block.loop(tirx.floordiv(self.count + integer(SEGMENT - 1), integer(SEGMENT)), "segment") as segment:
+            row = segment * integer(SEGMENT)
+            parts = [block.scratch(combine.dtype, width, "parts") for combine in self.combines]
+            each(parts, neutral)
+            with ExitStack() as loops:
+                rows = block.simplify(tirx.min(integer(SEGMENT), self.count - row))
+                number = loops.enter_context(block.loop(rows, "r"))
+                inner: dict[Node, Value] = {**bound, first: block.simplify(self.start + row + number)}
+                for index in others:
+                    inner[index] = loops.enter_context(block.loop(self.merged.extent_of(index), "r"))
 
-        each(totals, join)
+                def add(offset: Value, wide: int) -> list[Value]:
+                    terms = self._terms({**inner, lane: first_column + offset}, lane, wide)
+                    return self._joined(parts, terms, offset, wide)
 
-    def finish(offset: Value, wide: int) -> None:
-        value = block.let(block.read(totals, offset, wide), combine.dtype)
-        indices = {**bound, lane: start + offset}
-        _finish(block, buffers, result, combine.result(value), definitions, indices, lane, wide)
+                each(parts, add)
 
-    sweep(block, left, lanes, finish, "c")
+            def join(offset: Value, wide: int) -> list[Value]:
+                return self._joined(totals, [block.read(part, offset, wide) for part in parts], offset, wide)
+
+            each(totals, join)
+
+        def done(offset: Value, wide: int) -> None:
+            values = [
+                block.let(block.read(total, offset, wide), combine.dtype)
+                for total, combine in zip(totals, self.combines, strict=True)
+            ]
+            finish(values, {**bound, lane: first_column + offset}, lane, wide)
+
+        sweep(block, left, lanes, done, "c")
+
+    def _joined(self, held: Sequence[Buffer], values: Sequence[Value], offset: Value, wide: int) -> list[Value]:
+        """What is held at ``offset`` with one more value each."""
+        return [
+            self.block.let(combine.join(self.block.read(buffer, offset, wide), value), combine.dtype)
+            for combine, buffer, value in zip(self.combines, held, values, strict=True)
+        ]
