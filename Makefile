@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 DEMO   := .venv-demo
 TEST   := .venv-test
 PEERS  := .venv-peers
+PADDLE := .venv-paddle
 # `make check` and friends run in the present environment.
 ENV    ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/,)
 PY     := $(ENV)python
@@ -12,7 +13,7 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden bench bench-peers docs types mutants-privacy nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden bench bench-steps bench-peers docs types mutants-privacy nightly wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -57,10 +58,18 @@ $(PEERS)/.done: Makefile
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check torch opacus jax
 	@touch $@
 
-bench-peers: $(PEERS)/.done ## Install what the private step is compared with: PyTorch, Opacus, JAX (several GB)
+$(PADDLE)/.done: Makefile
+	$(PYTHON) -m venv --clear $(PADDLE)
+	$(PADDLE)/bin/pip install --quiet --disable-pip-version-check paddlepaddle==2.6.2 'setuptools<80'
+	@touch $@
+
+bench-peers: $(PEERS)/.done $(PADDLE)/.done ## Install what steps are compared with: PyTorch, Opacus, JAX; Paddle (several GB)
 
 bench: ## Benchmarks: ratios to peers in one run, as JSON in benchmarks/results
 	$(PY) benchmarks/run.py
+
+bench-steps: ## Only the training steps; README's table is made of them
+	$(PY) benchmarks/steps.py
 
 docs: ## Check that the documents' commands and links hold
 	$(PY) -m pytest -q tests/test_docs.py
@@ -79,4 +88,4 @@ wheel: ## Build the wheel into dist/
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets above made
-	rm -rf $(DEMO) $(TEST) $(PEERS) .types build dist demo
+	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) .types build dist demo

@@ -30,10 +30,12 @@ from sklearn.model_selection import train_test_split
 
 import fluidc.frontend as fluid
 from fluidc.compiler.driver import Source, compile_source
+from fluidc.frontend.bench.machine import load, machine
 from fluidc.frontend.lower import lower
 from fluidc.runtime import Session
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.errors import PrivacyWarning
+from fluidc.runtime.threads import thread_count
 
 Arrays = dict[str, np.ndarray]
 SEEDS = 10
@@ -258,7 +260,7 @@ def main() -> None:
     if unknown := set(args.models) - set(TASKS):
         parser.error(f"unknown model {sorted(unknown)[0]}; there are {', '.join(TASKS)}")
     names = args.models or list(TASKS)
-    found: dict[tuple[str, float | None], list[float]] = {}
+    before, found = load(), dict[tuple[str, float | None], list[float]]()
     for name in names:
         task = TASKS[name]
         for epsilon, recipe in task.recipes.items():
@@ -267,7 +269,8 @@ def main() -> None:
             print(f"{name_of(name, epsilon)}: {fmean(found[name, epsilon]):.4f}", flush=True)
     print(table(found))
     if args.save:
-        harness.save("privacy_accuracy", {name_of(*key): fmean(values) for key, values in found.items()})
+        figures = {name_of(*key): fmean(values) for key, values in found.items()}
+        harness.save("privacy_accuracy", figures, machine(thread_count(), before))
         draw(found)
         print(f"wrote {PICTURE}")
     if any(fmean(v) < TASKS[name].recipes[epsilon].anchor.gate for (name, epsilon), v in found.items()):

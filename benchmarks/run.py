@@ -7,25 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fluidc.runtime.threads import available_cores
+
 HERE = Path(__file__).resolve().parent
-CORES = len(os.sched_getaffinity(0))
-# Matrix products with one thread too: on a shared machine the other cores are not always there.
+CORES = available_cores()
+# Kernels with one thread too: on a shared machine the other cores are not always there.
 BENCHMARKS = (
-    ("compile_time", CORES), ("session_overhead", CORES), ("matmul", 1), ("matmul", CORES),
-    ("private_cost", 1), ("private_cost", CORES),
+    ("compile_time", CORES), ("session_overhead", CORES), ("noise", CORES), ("kernels", 1), ("kernels", CORES),
+    ("growth", CORES), ("steps", CORES),
 )  # fmt: skip
 
 
 def main() -> None:
     """One process per benchmark and number of threads."""
     for name, threads in BENCHMARKS:
-        settings = {
-            "TVM_NUM_THREADS": str(threads),
-            "OPENBLAS_NUM_THREADS": str(threads),
-            "TVM_BIND_THREADS": "0",
-            "TVM_THREAD_POOL_SPIN_COUNT": "0",
-        }
         print(f"-- {name} ({threads} threads)", flush=True)
+        settings = {"FLUIDC_THREADS": str(threads)}
         subprocess.run([sys.executable, HERE / f"{name}.py"], check=True, env=os.environ | settings, cwd=HERE)
 
 

@@ -7,9 +7,12 @@ import numpy as np
 
 import fluidc.frontend as fluid
 from fluidc.compiler.driver import compile_source
+from fluidc.frontend.bench.machine import load, machine
+from fluidc.frontend.bench.timing import rounds_of
 from fluidc.frontend.lower import lower
 from fluidc.runtime.engine import aligned_copy
 from fluidc.runtime.stepper import Stepper
+from fluidc.runtime.threads import thread_count
 
 
 def main() -> dict[str, float]:
@@ -28,11 +31,8 @@ def main() -> dict[str, float]:
     feed = aligned_copy(np.ones((4, 8), np.float32))
     spec = compiled.manifest.function("step")
     handles = [engine.tensor(state[b.name] if b.kind == "state" else feed) for b in spec.inputs]
-    best = harness.interleaved(
-        {"engine": lambda: engine.call("step", handles), "stepper": lambda: stepper.run("step", {"x": feed})},
-        rounds=20,
-        calls=300,
-    )
+    calls = {"engine": lambda: engine.call("step", handles), "stepper": lambda: stepper.run("step", {"x": feed})}
+    best = {name: min(seconds) for name, seconds in rounds_of(calls, rounds=20, seconds=0.05).items()}
     return {
         "compiled function": 1e6 * best["engine"],
         "one run": 1e6 * best["stepper"],
@@ -41,7 +41,7 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    figures = main()
+    before, figures = load(), main()
     for name, value in figures.items():
         print(f"{name:20} {value:8.1f} us")
-    harness.save("session_overhead", figures)
+    harness.save("session_overhead", figures, machine(thread_count(), before))

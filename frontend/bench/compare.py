@@ -18,15 +18,12 @@ from ...runtime.kernels import KernelTable, total, typical
 from .memory import growth
 from .models import Benchmark
 from .peers import Peer
-from .step import Step, feeds, source, step_of, weights
+from .step import feeds, source, step_of, weights
+from .timing import PAUSE, burst
 
 PLAIN, PRIVATE = "fluidc", "fluidc Dpsgd"
-PAUSE = 0.2
-"""Seconds between two contestants: a pool of threads spins for a while after its last call."""
 LONGEST = 5.0
 """A contestant that has had this many seconds is not asked again."""
-LONG_STEP = 2.0
-"""Seconds from which one step is a burst of its own."""
 
 
 @dataclass
@@ -93,20 +90,6 @@ class Plan:
     def wants(self, label: str, private: bool) -> bool:
         """Whether a contestant is measured."""
         return label not in self.skip and self.private in (None, private)
-
-
-def burst(step: Step, seconds: float) -> float:
-    """Seconds per step: the mean of a burst of about ``seconds``, after a step that warms up."""
-    start = time.perf_counter()
-    step()
-    first = time.perf_counter() - start
-    if first > LONG_STEP:
-        return first
-    calls = max(1, round(seconds / first))
-    start = time.perf_counter()
-    for _ in range(calls):
-        step()
-    return (time.perf_counter() - start) / calls
 
 
 def compare(
