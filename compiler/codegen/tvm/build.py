@@ -64,7 +64,7 @@ class Compiled:
     @property
     def kernels(self) -> KernelTable:
         """What the code consists of."""
-        return joined(self.tables, self.options)
+        return described(self.tables, self.options)
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
@@ -96,11 +96,11 @@ def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
 
 def table_of(module: Module, options: Options) -> KernelTable:
     """The kernels of a module; raises TargetError as `compile_module` does."""
-    return joined(lowered(module, options)[1], options)
+    return described(lowered(module, options)[1], options)
 
 
-def joined(tables: Sequence[Described], options: Options) -> KernelTable:
-    """The tables of all functions as one."""
+def described(tables: Sequence[Described], options: Options) -> KernelTable:
+    """The kernels of functions that were lowered."""
     return KernelTable(Host(options.cpu.vector_bytes, options.threads).lanes, tuple(table() for table in tables))
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from ....runtime.kernels import KernelTable
 from ....runtime.threads import available_cores
 from ...ir.core import Module
-from .build import PIPELINE, joined, lowered, relax_passes, tvm_target
+from .build import PIPELINE, described, lowered, relax_passes, tvm_target
 from .cpu import Options
 from .link import link
 from .tvm_api import relax, tirx, tvm
@@ -67,7 +67,7 @@ def compile_library(module: Module, options: Options) -> tuple[bytes, Callable[[
         pack: Any = importlib.import_module("tvm.runtime")._ffi_api.ModulePackImportsToLLVM
         pack(executable, False, main.get_function("_get_target_string")(), "").write_to_file(paths[-1], "o")
         library = link(paths, options.cpu.machine, Path(folder, "module.so"))
-    return library, lambda: joined(tables, options)
+    return library, lambda: described(tables, options)
 
 
 def _compile(functions: Functions, attrs: Any, target: Any, path: str, entries: Sequence[str] = ()) -> Any:
