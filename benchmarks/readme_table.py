@@ -22,7 +22,9 @@ def table(report: Report) -> str:
     """Markdown: own times, and times of the others over them."""
     here = report.machine
     noisy = " Other work was running." if here.noisy else ""
-    versions = ", ".join(f"{name} {here.versions[name]}" for name in ("torch", "jax", "opacus", "paddle"))
+    versions = ", ".join(
+        f"{name} {here.versions[name]}" for name in ("torch", "jax", "opacus", "paddle") if name in here.versions
+    )
     lines = [
         f"{here.cpu}{' with AVX-512' if 'avx512f' in here.flags else ''}, {here.threads} threads; {versions}.{noisy}",
         "",
@@ -63,8 +65,10 @@ def memory(model: Comparison) -> str:
 
 def rewritten(text: str, report: Report) -> str:
     """README with the table of ``report``."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"README.md lacks {BEGIN if not begin else END}")
     return f"{before}{BEGIN}\n{table(report)}\n{END}{after}"
 
 

@@ -251,3 +251,16 @@ def test_samplers_and_adjacencies_are_those_of_the_code(name: str) -> None:
             shown[sampler] = tuple(re.findall(r"`([\w-]+)`", adjacencies))
     code = dict(ADJACENCIES)
     assert {sampler: shown[sampler] for sampler in code} == code
+
+
+# Figures ----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_steps_is_that_of_the_results() -> None:
+    run = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "readme_table.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
