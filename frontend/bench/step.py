@@ -48,7 +48,11 @@ def source(model: Model, batch: int, *, private: bool) -> Source:
 def feeds(model: Model, batch: int) -> dict[str, NDArray[np.generic]]:
     """A batch of random examples."""
     rng = np.random.default_rng(0)
-    return {"x": model.rows(rng, batch), "label": rng.integers(0, model.classes, (batch, 1))}
+    # On boundaries of cache lines, as loaders lay them out: engines copy other arrays first.
+    return {
+        "x": aligned_copy(model.rows(rng, batch)),
+        "label": aligned_copy(rng.integers(0, model.classes, (batch, 1))),
+    }
 
 
 def weights(program: Source) -> dict[str, NDArray[np.generic]]:

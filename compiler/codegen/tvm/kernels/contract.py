@@ -29,9 +29,10 @@ from .turn import contiguous
 
 ROWS_PER_BLOCK = 96
 """Rows of the left operand that stay in the second-level cache while all panels pass by."""
-NOISE_PER_BLOCK = 1 << 15
+NOISE_PER_BLOCK = 1 << 14
 """Normals that are made before the rows that take them: they wait in the second-level cache."""
-SERIAL_FLOPS = 1e6
+SERIAL_FLOPS = 3e6
+"""Operations below which a product stays on one thread: waking another takes as long."""
 STACK_BYTES = 1 << 16
 UNROLL = 4
 
