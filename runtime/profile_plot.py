@@ -31,7 +31,7 @@ def drawn(name: str, profile: Profile, form: str, mark: str) -> bytes:
     figure.suptitle(f"{title}  ({mark})" if mark else title)
     buffer = io.BytesIO()
     # No date inside: the same numbers give the same file.
-    figure.savefig(buffer, format=form, dpi=110, metadata={"Date": None} if form == "svg" else None)
+    figure.savefig(buffer, format=form, dpi=90, metadata={"Date": None} if form == "svg" else None)
     return buffer.getvalue()
 
 

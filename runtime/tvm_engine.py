@@ -98,7 +98,8 @@ class TvmEngine:
     def kernel(self, symbol: str) -> Callable[..., Any]:
         """One kernel of the module by name, called with its buffers and sizes in the order of its own.
 
-        It runs on the threads that the last function called, or kernel looked up, was to run on.  Raises EngineError when the module has none of this name.
+        It runs on the threads of the engine whose function was called, or kernel looked up, last.  Raises EngineError
+        when the module has none of this name.
         """
         if _pool.used != self.threads:
             self._engage()

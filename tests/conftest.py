@@ -1,13 +1,15 @@
-"""Golden files: expected text kept beside the tests, rewritten by ``pytest --update-golden``."""
+"""Golden files: expected text kept beside the tests, rewritten by ``pytest --update-golden``; and the caches."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+
+from fluidc.compiler.codegen.cache import Cache
 
 GOLDEN = Path(__file__).parent / "golden"
 Golden: TypeAlias = Callable[[str, str], None]
@@ -15,6 +17,14 @@ Golden: TypeAlias = Callable[[str, str], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files; read the diff")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_compiled_before() -> Generator[None]:
+    """Tests compile what they run: they may have changed how, which the key of a kept library cannot tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fluidc.compiler.codegen.tvm.library.user_cache", lambda: Cache(None))
+        yield
 
 
 @pytest.fixture

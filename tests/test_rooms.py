@@ -17,14 +17,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "runtime": (),
     # From the runtime: the base of all errors, and per part what it shares with the reader of artifacts.
     "compiler.errors": ("runtime.errors",),
+    "compiler.folders": (),
     "compiler.ir": ("compiler.errors",),
     "compiler.ops": ("compiler.errors", "compiler.ir", "runtime.keystream"),
-    "compiler.privacy": ("compiler.errors", "runtime.limits"),
+    "compiler.privacy": ("compiler.errors", "compiler.folders", "runtime.limits"),
     "compiler.passes": ("compiler.errors", "compiler.ir", "compiler.ops"),
     "compiler.pipeline": ("compiler.errors", "compiler.ir", "compiler.passes"),
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.
     "compiler.codegen": (
-        "compiler.errors", "compiler.ir", "compiler.ops",
+        "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
         "runtime.kernels", "runtime.sizes", "runtime.roofline",
     ),
@@ -84,8 +85,8 @@ ABOVE_FAMILIES = {"construct", "matrix"}
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("compiler", "frontend", "runtime"),
     "ml_dtypes": ("compiler.ir.types", "runtime.tensors"),
-    "tvm": ("compiler.codegen.tvm", "frontend.cli.compile"),  # the command times the import apart
-    "tvm_ffi": ("runtime.tvm_engine",),
+    "tvm": ("compiler.codegen.tvm",),
+    "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
     "dp_accounting": ("compiler.privacy",),
     "scipy": ("compiler.privacy", "frontend.audit"),
     "cryptography": ("runtime.keystream",),

@@ -18,12 +18,12 @@ def _reference(module: Module, options: BuildOptions) -> Built:
 
 
 def _cpu(module: Module, options: BuildOptions) -> Built:
-    from .tvm.build import build
+    from .tvm.library import build
 
     return build(module, options)
 
 
-# Factories import their back end when they are called: `import tvm` takes seconds.
+# Factories import their back end when they are called; that of ``cpu`` imports TVM only to compile.
 TARGETS: Mapping[str, Build] = {"reference": _reference, "cpu": _cpu}
 PLANNED = ("cuda", "onnx", "ort-artifacts")
 

@@ -15,14 +15,14 @@ from .types import Clipped, DType, Label, RaggedType, Scaled, Sym, TensorType
 INDENT = "  "
 
 
-def to_text(module: Module) -> str:
-    """The whole module, ending in a newline."""
+def to_text(module: Module, *, locations: bool = True) -> str:
+    """The whole module, ending in a newline; without ``locations`` it says nothing of the user's lines."""
     lines = [f"module {{stage = {module.stage}}} {{"]
     if module.privacy is not None:
         lines.append(f"{INDENT}privacy {_privacy(module.privacy)}")
     lines.extend(INDENT + _declaration(decl) for decl in module.state)
     for function in module.functions:
-        lines.extend(INDENT + line for line in _FunctionPrinter(function).lines)
+        lines.extend(INDENT + line for line in _FunctionPrinter(function, locations).lines)
     if module.proof:
         lines.append(f"{INDENT}proof {{")
         lines.extend(f"{INDENT}{INDENT}{quoted(line)}" for line in module.proof)
@@ -119,7 +119,8 @@ def _base(hint: str) -> str:
 
 
 class _FunctionPrinter:
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, locations: bool = True) -> None:
+        self._locations = locations
         self.lines: list[str] = []
         self.headlines: dict[OpBase, str] = {}
         self.names = _Names()
@@ -143,7 +144,7 @@ class _FunctionPrinter:
         for op in ops:
             # Results are named before the region's values: the outer line comes first in the text.
             self.names.define(op.results)
-            head = self.headlines[op] = _headline(op, self.names)
+            head = self.headlines[op] = _headline(op, self.names, self._locations)
             regions = _regions(op)
             self.lines.append(indent + head + (" {" if regions else ""))
             for i, region in enumerate(regions):
@@ -169,7 +170,7 @@ def _regions(op: OpBase) -> tuple[Region, ...]:
     return stands_for.regions
 
 
-def _headline(op: OpBase, names: _Names) -> str:
+def _headline(op: OpBase, names: _Names, locations: bool = True) -> str:
     syntax = syntax_of(type(op))
     results = ", ".join(map(names, op.results))
     head = f"{results} = {op.name}" if results else op.name
@@ -188,7 +189,7 @@ def _headline(op: OpBase, names: _Names) -> str:
     head += _attributes(op, syntax.attributes)
     if op.results:
         head += " : " + ", ".join(_with_label(value, names) for value in op.results)
-    return head + _location(op.loc)
+    return head + _location(op.loc) if locations else head
 
 
 def _inner(op: OpBase) -> str:

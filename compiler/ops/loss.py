@@ -70,19 +70,31 @@ class _Rows:
 
         return self.t.reduce("max", self.rest, (self.x.shape[self.axis],), element, self.x.dtype)
 
-    def exp_sum(self, top: Tensor, floor: bool) -> Tensor:
+    def exp(self, top: Tensor, floor: bool) -> Tensor:
+        """``exp(x - top)`` of every element."""
+
         def element(*index: Index) -> Scalar:
-            return self.exp(top, self.at(index[:-1], index[-1]), floor)
+            shifted = self.x[index] - top[self.row(index)]
+            return self.t.call("exp", self.t.maximum(shifted, SOFTMAX_FLOOR) if floor else shifted)
+
+        return self.t.compute(self.x.shape, self.x.dtype, element)
+
+    def sum(self, values: Tensor) -> Tensor:
+        def element(*index: Index) -> Scalar:
+            return values[self.at(index[:-1], index[-1])]
 
         return self.t.reduce("sum", self.rest, (self.x.shape[self.axis],), element, self.x.dtype)
 
-    def exp(self, top: Tensor, index: tuple[Index, ...], floor: bool) -> Expr:
-        shifted = self.x[index] - top[self.row(index)]
-        return self.t.call("exp", self.t.maximum(shifted, SOFTMAX_FLOOR) if floor else shifted)
+    def shares(self, values: Tensor, total: Tensor) -> Tensor:
+        """``values / total``, by the reciprocal of every row's total."""
 
-    def softmax(self, top: Tensor, total: Tensor, floor: bool) -> Tensor:
+        def inverse(whole: Expr) -> Scalar:
+            return self.t.const(1.0, whole.dtype) / whole
+
+        inverses = self.t.pointwise(inverse, total)
+
         def element(*index: Index) -> Scalar:
-            return self.exp(top, index, floor) / total[self.row(index)]
+            return values[index] * inverses[self.row(index)]
 
         return self.t.compute(self.x.shape, self.x.dtype, element)
 
@@ -118,8 +130,8 @@ class Softmax(Op):
 
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         rows = _Rows(t, x, self.axis % len(x.shape))
-        top = rows.max()
-        return rows.softmax(top, rows.exp_sum(top, floor=True), floor=True)
+        powers = rows.exp(rows.max(), floor=True)
+        return rows.shares(powers, rows.sum(powers))
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
         return o.node("Softmax", x, axis=self.axis)
@@ -162,7 +174,7 @@ class LogSoftmax(Op):
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         rows = _Rows(t, x, self.axis % len(x.shape))
         top = rows.max()
-        total = rows.exp_sum(top, floor=False)
+        total = rows.sum(rows.exp(top, floor=False))
 
         def element(*index: Index) -> Scalar:
             row = rows.row(index)
@@ -233,7 +245,8 @@ class SoftmaxCrossEntropy(Op):
     def to_tvm(self, t: TvmEmitter, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         rows = _Rows(t, logits, self.along)
         top = rows.max()
-        total = rows.exp_sum(top, floor=False)
+        powers = rows.exp(top, floor=False)
+        total = rows.sum(powers)
 
         def element(*index: Index) -> Scalar:
             row = rows.row(index)
@@ -242,7 +255,7 @@ class SoftmaxCrossEntropy(Op):
             return _hard_loss(t, loss, label[index], inside, self.ignore_index)
 
         loss = t.compute(label.shape, logits.dtype, element)
-        return loss, rows.softmax(top, total, floor=False)
+        return loss, rows.shares(powers, total)
 
 
 @dataclass(frozen=True, eq=False)

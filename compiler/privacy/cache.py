@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
+from ..folders import user_folder
+
 # Raised whenever the meaning of a cached number changes.
 FORMAT = 1
 
@@ -53,14 +55,8 @@ class Cache:
 
 
 def user_cache() -> Cache:
-    """Return the cache in ``$XDG_CACHE_HOME/fluidc`` or ``~/.cache/fluidc``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # the XDG specification says to ignore relative ones
-        return Cache(Path(base) / "fluidc" / "privacy")
-    try:
-        return Cache(Path.home() / ".cache" / "fluidc" / "privacy")
-    except RuntimeError:  # a user without a home
-        return Cache(None)
+    """Return the cache of this user; see `folders.user_folder`."""
+    return Cache(user_folder("privacy"))
 
 
 def _read(path: Path, question: list[str | float | None]) -> Numbers | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from small_modules import plain_mlp, private_mlp
@@ -12,6 +13,7 @@ from fluidc.compiler.codegen.tvm.build import kernel_table
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import Dim, DType, Sym, TensorType
+from fluidc.compiler.ops import conv
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
@@ -89,6 +91,30 @@ def test_of_a_table_no_more_is_read_than_is_looked_up() -> None:
 
     assert look_up(1000).work.read == Size.of(4 * 5 * 16 + 8 * 5)
     assert look_up(3).work.read == Size.of(4 * 3 * 16 + 8 * 5), "the whole table where that is less"
+
+
+@pytest.mark.parametrize(
+    ("image", "filters", "stride", "pad"),
+    [(28, 8, 2, 3), (13, 4, 2, 0), (32, 3, 1, 1), (16, 3, 2, 1), (9, 1, 1, 0)],
+)
+def test_a_convolution_and_its_gradients_count_as_many_products(
+    image: int, filters: int, stride: int, pad: int
+) -> None:
+    """2 · outputs · channels · filter, whatever zeros the loops multiply by."""
+    x, w = f32(4, 3, image, image), f32(5, 3, filters, filters)
+    out = (image + 2 * pad - filters) // stride + 1
+    ct = f32(4, 5, out, out)
+    geometry: dict[str, Any] = {"strides": (stride, stride), "pads": (pad, pad, pad, pad), "dilations": (1, 1)}
+    expected = 2 * 4 * 5 * out * out * 3 * filters * filters
+    makers: list[tuple[Callable[[OpBuilder, dict[str, Value]], Value], dict[str, TensorType]]] = [
+        (lambda b, v: b(conv.Conv2d(v["x"], v["w"], **geometry)), {"x": x, "w": w}),
+        (lambda b, v: b(conv.Conv2dInputGrad(v["w"], v["ct"], x.shape, **geometry)), {"w": w, "ct": ct}),
+        (lambda b, v: b(conv.Conv2dFilterGrad(v["x"], v["ct"], w.shape, **geometry)), {"x": x, "ct": ct}),
+    ]
+    for make, kinds in makers:
+        found = table(make, **kinds)
+        counted = max(kernel.work.flops.at({}) for kernel in found.kernels)
+        assert counted == expected, kinds
 
 
 def test_memory_of_intermediates_and_its_peak() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import ReferenceEngine
+from fluidc.compiler.driver import Compiled, Source
+from fluidc.frontend import executor as executor_module
 
 pytestmark = pytest.mark.usefixtures("_fresh_names")
 
@@ -119,3 +123,23 @@ def test_a_name_can_be_assigned_several_arrays() -> None:
     with fluid.scope_guard(fluid.Scope()):
         found = exe.run(main, feed={"x": np.zeros((1, 2), "float32")}, fetch_list=[first, second])
     np.testing.assert_array_equal(found, [[[1, 2]], [[3, 4]]])
+
+
+def test_two_hundred_batch_sizes_are_three_compilations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two sizes get code of their own, one build serves the rest; the sums show that it does."""
+    compiled: list[int] = []
+    original = executor_module.compile_source
+
+    def counted(source: Source, *, batch: int = 0, **rest: Any) -> Compiled:
+        compiled.append(batch)
+        return original(source, batch=batch, **rest)
+
+    monkeypatch.setattr(executor_module, "compile_source", counted)
+    main = fluid.Program()
+    with fluid.program_guard(main, fluid.Program()):
+        total = fluid.layers.reduce_sum(fluid.data("x", [-1, 3]))
+    exe = fluid.Executor()
+    for rows in range(1, 201):
+        (found,) = exe.run(main, feed={"x": np.ones((rows, 3), "f4")}, fetch_list=[total])
+        assert found == 3 * rows
+    assert compiled == [1, 2, 0]

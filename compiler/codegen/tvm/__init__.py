@@ -9,6 +9,8 @@ In the order in which a function passes through them:
     primfunc.py  one group of nests as one TIR function, by the generators of ``kernels/``
     lower.py     an expression at a place, at any vector width      vmath.py    elementary functions
     kit.py       writing TIR statements
-    build.py     Relax function around the kernels, executable in memory     link.py     shared library
+    build.py     Relax function around the kernels, executable in memory
+    objects.py   object files, compiled side by side      link.py      shared library
+    library.py   what the driver calls: finds a library that is kept, or has it compiled
     cpu.py       which CPU
 """

@@ -17,7 +17,7 @@ from ...ir.stage import Stage
 from ...ir.types import Dim
 from ...ops.state import state_of
 from ..built import BuildOptions
-from .cpu import Cpu, host_cpu, named_cpu
+from .cpu import Cpu, Options, host_cpu, named_cpu
 from .define import FunctionScope
 from .describe import describe
 from .fuse import plan
@@ -34,20 +34,6 @@ Described: TypeAlias = Callable[[], FunctionKernels]
 """Makes a function's table of kernels, which a program that is run at once never needs."""
 
 PIPELINE = "fluidc_cpu"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to build: the CPU, and how many threads the kernels' loops are cut for."""
-
-    cpu: Cpu
-    threads: int = 2
-
-
-def build(module: Module, options: BuildOptions) -> Compiled:
-    """Compile a module for the ``cpu`` target; see ``codegen.target.build``."""
-    cpu = named_cpu(options.cpu or "native")
-    return compile_module(module, Options(cpu, thread_count(options.threads or None)))
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class Compiled:
     @property
     def kernels(self) -> KernelTable:
         """What the code consists of."""
-        return _table(self.tables, self.options)
+        return described(self.tables, self.options)
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
@@ -86,7 +72,7 @@ class Compiled:
 
     def members(self) -> Mapping[str, bytes]:
         """``module.so``, the same bytes for the same input.  Raises TargetError when there is no linker."""
-        return {"module.so": shared_library(self.executable)}
+        return {"module.so": shared_library(self.executable, self.options.cpu.machine)}
 
 
 def compile_module(module: Module, options: Options | None = None) -> Compiled:
@@ -96,7 +82,7 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
         TargetError: An op has no rule for this target, or the module is at another stage.
     """
     options = options or Options(host_cpu())
-    builder, tables = _lowered(module, options)
+    builder, tables = lowered(module, options)
     executable = _build(builder.get(), options)
     signatures = tuple(signature(module, function) for function in module.functions)
     return Compiled(executable, signatures, options, tables)
@@ -105,16 +91,21 @@ def compile_module(module: Module, options: Options | None = None) -> Compiled:
 def kernel_table(module: Module, options: BuildOptions) -> KernelTable:
     """The kernels that `build` would compile the module to; raises TargetError as it does."""
     cpu = named_cpu(options.cpu or "native")
-    chosen = Options(cpu, thread_count(options.threads or None))
-    return _table(_lowered(module, chosen)[1], chosen)
+    return table_of(module, Options(cpu, thread_count(options.threads or None)))
 
 
-def _table(tables: Sequence[Described], options: Options) -> KernelTable:
+def table_of(module: Module, options: Options) -> KernelTable:
+    """The kernels of a module; raises TargetError as `compile_module` does."""
+    return described(lowered(module, options)[1], options)
+
+
+def described(tables: Sequence[Described], options: Options) -> KernelTable:
+    """The kernels of functions that were lowered."""
     return KernelTable(Host(options.cpu.vector_bytes, options.threads).lanes, tuple(table() for table in tables))
 
 
-def _lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
-    """A Relax builder with every function, and what makes the tables of their kernels."""
+def lowered(module: Module, options: Options) -> tuple[Any, tuple[Described, ...]]:
+    """A Relax builder with every function, and what makes the tables of their kernels; raises TargetError."""
     if module.stage is not Stage.TARGET:
         raise TargetError(f"the cpu target takes a module at stage target, not {module.stage}")
     builder = relax.BlockBuilder()
@@ -222,7 +213,8 @@ def _lean_pipeline() -> Any:
     return lower, pipelines.finalize_host_passes, pipelines.finalize_device_passes
 
 
-def _relax_passes() -> Any:
+def relax_passes() -> Any:
+    """The passes that lower the Relax functions."""
     r = relax.transform
     return tvm.transform.Sequential(
         [
@@ -236,11 +228,12 @@ def _relax_passes() -> Any:
 pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
-def _target(cpu: Cpu) -> Any:
+def tvm_target(cpu: Cpu) -> Any:
+    """A CPU as TVM describes it."""
     return tvm.target.Target({"kind": "llvm", "mtriple": cpu.triple, "mcpu": cpu.processor})
 
 
 def _build(mod: Any, options: Options) -> Any:
     return relax.build(
-        mod, target=_target(options.cpu), exec_mode="compiled", relax_pipeline=_relax_passes(), tir_pipeline=PIPELINE
+        mod, target=tvm_target(options.cpu), exec_mode="compiled", relax_pipeline=relax_passes(), tir_pipeline=PIPELINE
     )

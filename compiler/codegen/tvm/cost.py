@@ -7,13 +7,16 @@ output written once; of an input that is looked up by index, no more elements th
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product as product_of
+from math import prod
 
 from ....runtime.kernels import Work, typical
 from ....runtime.sizes import ONE, ZERO, Size, product
 from ...ir.types import Dim, DType
-from .expr import Binary, Call, Extent, Index, Load, Node, loads, walk
+from .expr import Binary, Call, Compare, Const, Extent, Index, Load, Node, Select, loads, walk
 from .fuse import (
     ComputeNest,
     ContractNest,
@@ -25,15 +28,31 @@ from .fuse import (
     StructuredNest,
     nest_operands,
 )
-from .graph import Allocate, Keystream, Loop, Statement, Store, Structured, TensorDef, When
+from .graph import Allocate, Contract, Keystream, Loop, Statement, Store, Structured, TensorDef, When
 from .kernels.program import FEW_TRIPS
 from .kit import symbol_size
+
+MOST_TRIED = 4096
+"""Combinations of loop variables for which a condition is evaluated."""
 
 FUNCTION, ROOT = 10, 2
 WORD_INTEGER = 61
 """Integer operations of one ChaCha20 word: 80 quarter rounds of 12 and 16 additions, for 16 words."""
 NORMAL_INTEGER, NORMAL_FLOPS = 98, 20
 """Of one normal: 1.6 words; half of a logarithm, a root, a sine and a cosine with what joins them."""
+
+_ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
+    "+": lambda x, y: x + y,
+    "-": lambda x, y: x - y,
+    "*": lambda x, y: x * y,
+    "//": lambda x, y: x // y,
+    "%": lambda x, y: x % y,
+    "&": lambda x, y: x & y,
+    "|": lambda x, y: x | y,
+}
+_COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
 
 
 def to_size(dim: Dim) -> Size:
@@ -73,8 +92,7 @@ def operations(nest: Nest) -> tuple[Size, Size]:
             found += [(every, ZERO) if part.accumulate.is_float else (ZERO, every) for part in sums.parts]
         case ContractNest():
             contract = nest.contract
-            multiplied = _domain((*contract.where, *contract.inner, contract.left, contract.right))
-            found = [(multiplied * 2, ZERO), _times(_domain(contract.where), _values(nest))]
+            found = [(_products(contract) * 2, ZERO), _times(_domain(contract.where), _values(nest))]
             # Operands are computed once per element while they are packed.
             found += [_times(_domain((side,)), count(side)) for side in (contract.left, contract.right)]
         case ProgramNest():
@@ -131,6 +149,61 @@ def _domain(nodes: Iterable[Node]) -> Size:
 
 def _extent(index: Index) -> Size:
     return Size.of(FEW_TRIPS) if index.extent is None else to_size(index.extent)
+
+
+def _products(contract: Contract) -> Size:
+    """How many products are summed.
+
+    Those with zeros that only the loops need are left out: of a convolution's gradient, cotangents beyond the edge and
+    filter elements that a phase of the stride does not have.
+    """
+    every = _domain((*contract.where, *contract.inner, contract.left, contract.right))
+    padded, right = contract.padded, contract.right
+    if padded is not None:
+        for place, own in zip(contract.left.children, padded.indices, strict=True):
+            sizes = [node.extent for node in walk(place) if isinstance(node, Index)]
+            inside = own.extent if isinstance(own, Index) else 1
+            fixed = [size for size in sizes if isinstance(size, int)]
+            if len(fixed) == len(sizes) > 1 and isinstance(inside, int):
+                # An element inside meets each step of the shorter loops once at most.
+                every = _part(every, min(prod(fixed), inside * prod(fixed) // max(fixed)), prod(fixed))
+    if isinstance(right, Select) and isinstance(right.children[2], Const) and right.children[2].value == 0:
+        every = _part(every, *_holds(right.children[0]))
+    return every
+
+
+def _part(size: Size, part: int, whole: int) -> Size:
+    return Size(tuple((names, times * part // whole) for names, times in size.terms))
+
+
+def _holds(condition: Node) -> tuple[int, int]:
+    """For how many values of its loop variables a condition holds, and how many there are; (1, 1) if not known."""
+    indices = [node for node in walk(condition) if isinstance(node, Index)]
+    extents = [node.extent for node in indices]
+    fixed = [extent for extent in extents if isinstance(extent, int)]
+    if len(fixed) < len(extents) or prod(fixed) > MOST_TRIED:
+        return 1, 1
+    values = [integer_value(condition, dict(zip(indices, at))) for at in product_of(*map(range, fixed))]
+    return (1, 1) if None in values else (sum(map(bool, values)), len(values))
+
+
+def integer_value(root: Node, at: Mapping[Node, int]) -> int | None:
+    """An expression of integers and comparisons for given loop variables; None where it is made of something else."""
+    known: dict[Node, int] = {}
+    for node in walk(root):
+        operands = [known[child] for child in node.children]
+        match node:
+            case Index():
+                known[node] = at[node]
+            case Const() if not isinstance(node.value, float):
+                known[node] = int(node.value)
+            case Binary() if node.op in _ARITHMETIC:
+                known[node] = _ARITHMETIC[node.op](*operands)
+            case Compare():
+                known[node] = int(_COMPARISONS[node.op](*operands))
+            case _:
+                return None
+    return known[root]
 
 
 def _stream(stream: Keystream) -> tuple[Size, Size]:

@@ -43,6 +43,14 @@ class Cpu:
         return f"{self.machine}-linux-gnu"
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to build: the CPU, and how many threads the kernels' loops are cut for."""
+
+    cpu: Cpu
+    threads: int = 2
+
+
 def _x86(name: str, vector_bytes: int, *features: str) -> Cpu:
     return Cpu(name, "x86_64", name, vector_bytes, tuple(sorted(features)))
 

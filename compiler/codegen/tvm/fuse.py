@@ -34,7 +34,7 @@ from .graph import (
 from .kernels.compute import Definition, cost, extent_guess
 from .kernels.program import trips
 from .kernels.reduce import Sums
-from .layout import choose_layouts
+from .layout import choose_layouts, split_reductions
 
 RECOMPUTE_COST = 6
 """Extra operations per element that are accepted to save storing and loading it."""
@@ -206,7 +206,7 @@ def plan(
     expanded = [(tensor, expansion.apply(tensor)) for tensor in needed if tensor in stored]
     choose_layouts(expanded, [*outputs, *(value for _, value in writes)])
     groups: list[Group] = []
-    for tensor, definition in expanded:
+    for tensor, definition in split_reductions(expanded):
         if not isinstance(tensor, Placeholder):
             _place(definition, tensor, groups, late={value for _, value in writes})
     _drop_unread(groups, {*outputs, *(value for _, value in writes)})

@@ -17,6 +17,7 @@ from .fuse import (
     ProgramNest,
     ReduceNest,
     StructuredNest,
+    nest_reads,
     nest_stores,
 )
 from .graph import Placeholder, TensorDef
@@ -31,6 +32,11 @@ from .kit import TVM_NAMES, Block, Buffer, Host, Value, Workspace, integer
 from .tvm_api import tirx
 
 PrimFunc: TypeAlias = Any
+
+ROWS_TOGETHER = 4
+SHORT_ROW = 256
+"""Elements up to which rows are taken together; those of several still fit the first-level cache."""
+FEWEST_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +75,17 @@ def build_kernel(
     buffers: dict[TensorDef, Buffer] = {}
     for tensor in (*inputs, *outputs):
         buffers[tensor] = _parameter(block, tensor)
+    free = list(outputs)
     for tensor in stores:
         if tensor in in_place:
             buffers[tensor] = buffers[in_place[tensor]]
         elif tensor not in buffers:
-            buffers[tensor] = block.workspace(tensor.dtype, numel(tensor.shape), "made")
+            over = _overwriter(tensor, group, free)
+            if over is None:
+                buffers[tensor] = block.workspace(tensor.dtype, numel(tensor.shape), "made")
+            else:
+                buffers[tensor] = buffers[over]
+                free.remove(over)
     emit_group(block, buffers, group, {}, threads)
     symbols = tuple(block.symbols)
     parameters = [
@@ -84,6 +96,25 @@ def build_kernel(
     function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
     spaces = tuple(block.workspaces)
     return Kernel(_name(group), function, inputs, tuple(map(Sym, symbols)), states, outputs, spaces)
+
+
+def _overwriter(tensor: TensorDef, group: Group, free: Sequence[TensorDef]) -> TensorDef | None:
+    """An output, of those ``free``, that may take the place of ``tensor`` element by element: made by the last nest
+    that reads it, from nothing but the element at hand."""
+    readers = [nest for nest in group.nests if any(read.tensor is tensor for read in nest_reads(nest))]
+    if group.row is None or not readers or not isinstance(last := readers[-1], ComputeNest):
+        return None
+    if tensor in nest_stores(last):
+        return None
+    reads = [read for read in nest_reads(last) if read.tensor is tensor]
+    taken = [over for nest in group.nests if nest is not last for over in nest_stores(nest)]
+    for definition in last.definitions:
+        made = definition.tensor
+        alike = (made.dtype, made.shape, made.layout) == (tensor.dtype, tensor.shape, tensor.layout)
+        fresh = made in free and made not in taken
+        if alike and fresh and all(read.children == definition.where for read in reads):
+            return made
+    return None
 
 
 def _stream_kernel(nest: KeystreamNest, host: Host, threads: bool) -> Kernel:
@@ -115,10 +146,28 @@ def emit_group(
             _emit_nest(block, buffers, nest, bound, threads)
         return
     parallel = threads and _row_work(group)
-    with block.loop(group.row, "row", parallel=parallel) as row:
+    together = _rows_together(group)
+    count = block.size(group.row)
+    with block.loop(tirx.floordiv(count + integer(together - 1), integer(together)), "rows", parallel=parallel) as rows:
+        first = block.simplify(rows * integer(together))
+        some = block.simplify(tirx.min(integer(together), count - first))
         for nest in group.nests:
             assert isinstance(nest, ComputeNest | ReduceNest)
-            _emit_nest(block, buffers, nest, {**bound, nest.where[0]: row}, False)
+            with block.loop(some, "row") as row:
+                at = {**bound, nest.where[0]: block.simplify(first + row)}
+                _emit_nest(block, buffers, nest, at, False)
+
+
+def _rows_together(group: Group) -> int:
+    """How many rows each nest takes in turn: what a short row waits for, its neighbours do meanwhile."""
+    rows = group.row
+    if not isinstance(rows, int) or rows < FEWEST_ROWS:
+        return 1
+    widest = 1
+    for nest in group.nests:
+        reduced = tuple(_fixed(i) for i in nest.sums.reduced) if isinstance(nest, ReduceNest) else ()
+        widest = max(widest, *(_elements((*tensor.shape[1:], *reduced)) for tensor in nest_stores(nest)))
+    return ROWS_TOGETHER if widest <= SHORT_ROW else 1
 
 
 def _row_work(group: Group) -> bool:

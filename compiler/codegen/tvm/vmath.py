@@ -158,14 +158,14 @@ def tanh(block: Block, x: Value) -> Value:
 
 
 def sigmoid(block: Block, x: Value) -> Value:
-    """1 / (1 + e^-x), 2.3 ulp, from e^-|x| so that neither end overflows."""
+    """1 / (1 + e^-x), 2.4 ulp, from e^-|x| so that neither end overflows."""
     negative = reinterpret(F32, tirx.bitwise_or(reinterpret(U32, x), _c(0x8000_0000, x, U32)))
     e = block.let(exp(block, block.let(negative, F32)), F32)
     return tirx.Select(x < _c(0.0, x), e, _c(1.0, x)) / (e + _c(1.0, x))
 
 
 def erf(block: Block, x: Value) -> Value:
-    """1.0 ulp: odd polynomial below 0.93, else 1 - e^P(|x|)."""
+    """1.1 ulp: odd polynomial below 0.93, else 1 - e^P(|x|)."""
     magnitude = _magnitude(block, x)
     square = block.let(x * x, F32)
     t = block.let(tirx.Select(magnitude > _c(4.5, x), _c(4.5, x), magnitude), F32)
@@ -233,7 +233,8 @@ def sine_cosine(block: Block, r: Value) -> tuple[Value, Value]:
 
 
 def _sine(block: Block, x: Value, *, cosine: bool) -> Value:
-    """1.5 ulp; the argument is reduced in float64, and beyond 2^28 (where that no longer holds) libm is called."""
+    """1.5 ulp; the argument is reduced in float64, and beyond 2^20 libm is called: a multiple
+    of the leading part of pi/2 (33 bits) is then no longer exact without a fused multiply-add."""
     wide = block.let(convert(F64, x), F64)
     shifted = block.let(wide * _c(2 / math.pi, wide, F64) + _c(ROUND_F64, wide, F64), F64)
     n = block.let(shifted - _c(ROUND_F64, wide, F64), F64)
@@ -250,7 +251,7 @@ def _sine(block: Block, x: Value, *, cosine: bool) -> Value:
     if not cosine:
         value = tirx.Select(tirx.EQ(x, _c(0.0, x)), x, value)  # keeps -0
     value = block.let(value, F32)
-    return _replace_lanes(block, x, value, 0x4D80_0000, "cosf" if cosine else "sinf")
+    return _replace_lanes(block, x, value, 0x4980_0000, "cosf" if cosine else "sinf")
 
 
 def _replace_lanes(block: Block, x: Value, value: Value, limit: int, libm: str) -> Value:
