@@ -25,7 +25,7 @@ from .chacha import emit_stream_tile
 from .compute import Definition, extent_guess, extent_of
 from .left import computed_rows, is_computed, make_room, stage, stored_left
 from .panels import Panels, terms_lie_in_line
-from .product import Place, Product, ceil_div, make_product
+from .product import Place, Product, ceil_div, make_product, part_of
 from .tile import store_tile, sum_tile
 from .tiling import PARTIAL_BYTES, Grid, choose_grid
 
@@ -136,21 +136,10 @@ class _Tasks:
         product = self.product
         return product.block.simplify(product.row_tiles * product.panels * integer(product.tiling.size))
 
-    def _range(self, number: Value, parts: int, total: Value) -> tuple[Value, Value]:
-        """First and count of part ``number`` of ``parts`` about equal parts of ``total``."""
-        if parts == 1:
-            return integer(0), total
-        block = self.product.block
-        share = block.simplify(ceil_div(total, parts))
-        first = block.simplify(number * share)
-        if isinstance(total, tirx.IntImm) and int(total.value) % parts == 0:
-            return first, share
-        return first, block.simplify(tirx.max(tirx.min(share, total - first), integer(0)))
-
     def _rows_of_matrix(self, panels: Panels, along: Value) -> None:
         """Rows that are not images: pass by pass, block of rows by block."""
         product, block, tile = self.product, self.product.block, self.product.tiling
-        first_tile, tiles = self._range(along, self.grid.rows, product.row_tiles)
+        first_tile, tiles = part_of(block, along, self.grid.rows, product.row_tiles)
         packed = Place(product.scratch(panels.most * product.panel_size, "panels"), integer(0))
         partial: Buffer | None = None
         if product.passes.count != 1:
@@ -199,7 +188,7 @@ class _Tasks:
         assert product.contract.block is not None
         assert passes.count is not None
         several = passes.count > 1
-        first_block, blocks = self._range(along, self.grid.rows, block.size(product.blocks))
+        first_block, blocks = part_of(block, along, self.grid.rows, block.size(product.blocks))
         pass_size = block.simplify(panels.most * product.panel_size)
         packed = block.workspace(product.dtype, pass_size * integer(passes.count), "panels")
         number = block.scratch(DType.I64, 1, "pass")
@@ -247,7 +236,7 @@ class _Tasks:
         """
         product, block, tile = self.product, self.product.block, self.product.tiling
         assert product.contract.block is not None
-        first_block, blocks = self._range(along, self.grid.terms, block.size(product.blocks))
+        first_block, blocks = part_of(block, along, self.grid.terms, block.size(product.blocks))
         packed = Place(product.scratch(panels.most * product.panel_size, "panels"), integer(0))
         origin = block.simplify(along * self._sums_size())
         own = sums

@@ -190,7 +190,7 @@ def _compute_along_rows(
 
         def emit(offset: Value, width: int) -> None:
             row = first_row + offset
-            at = unravel(block, product.contract.rows, row) if row_index is None else {row_index: row}
+            at: dict[Node, Value] = {row_index: row} if row_index is not None else unravel(block, product.rows, row)
             value = _value(product, {**inner, **at}, row_index, width)
             block.write(rows, place * integer(height) + offset, value)
 

@@ -201,6 +201,17 @@ def unravel(block: Block, indices: Sequence[Index], flat: Value) -> dict[Node, V
     return found
 
 
+def part_of(block: Block, number: Value, parts: int, total: Value) -> tuple[Value, Value]:
+    """First and count of part ``number`` of ``parts`` about equal parts of ``total``; the last ones may be empty."""
+    if parts == 1:
+        return integer(0), total
+    share = block.simplify(ceil_div(total, parts))
+    first = block.simplify(number * share)
+    if isinstance(total, tirx.IntImm) and int(total.value) % parts == 0:
+        return first, share
+    return first, block.simplify(tirx.max(tirx.min(share, total - first), integer(0)))
+
+
 def ceil_div(value: Value, step: int) -> Value:
     """``value / step``, rounded up."""
     return tirx.floordiv(value + integer(step - 1), integer(step))

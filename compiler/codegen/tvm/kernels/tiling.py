@@ -111,7 +111,7 @@ def choose_passes(inner: Sequence[Index]) -> Passes:
         extent = extent_of(inner[place])
         if not isinstance(extent, int) or below * extent > DEPTH:
             break
-        below *= extent
+        below *= max(extent, 1)
         place -= 1
     cut = inner[place]
     extent = extent_of(cut)
