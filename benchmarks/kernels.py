@@ -169,7 +169,7 @@ def measure(names: list[str], threads: int, rounds: int) -> tuple[dict[str, dict
             times: dict[str, list[float]] = {label: [] for label in ("fluidc", *labels)}
             for _ in range(rounds):
                 for label, taken in times.items():
-                    time.sleep(PAUSE / 2)
+                    time.sleep(PAUSE)
                     taken.append(burst(own[name], BURST) if label == "fluidc" else peer.time(label, BURST))
             seconds[name] = times
             peer.forget()
