@@ -326,6 +326,8 @@ class Lowering:
                 return tirx.ceil(x)
             case "round":
                 return tirx.nearbyint(x)
+            case "rounded":
+                return tirx.call_llvm_pure_intrin(dtype_name(dtype, lanes_of(x)), "llvm.arithmetic.fence", x)
             case "sqrt":
                 return tirx.sqrt(x)
             case "rsqrt":

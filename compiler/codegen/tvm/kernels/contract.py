@@ -33,7 +33,6 @@ NOISE_PER_BLOCK = 1 << 14
 """Normals that are made before the rows that take them: they wait in the second-level cache."""
 SERIAL_FLOPS = 3e6
 """Operations below which a product stays on one thread: waking another takes as long."""
-STACK_BYTES = 1 << 16
 UNROLL = 4
 
 
@@ -346,11 +345,7 @@ class _Product:
             yield values, first, length, begin, end
 
     def _scratch(self, size: Value, name: str) -> Buffer:
-        """Memory of a task: on the stack where it is small, for the pool takes longer than a small product."""
-        size = self.block.simplify(size)
-        if isinstance(size, tirx.IntImm) and int(size.value) * self.dtype.itemsize <= STACK_BYTES:
-            return self.block.scratch(self.dtype, int(size.value), name)
-        return self.block.workspace(self.dtype, size, name)
+        return self.block.memory(self.dtype, size, name)
 
     # The right operand --------------------------------------------------------------------------------
     def _pack(self, target: Buffer, bound: Mapping[Node, Value], first: Value, length: Value, origin: Value) -> None:
@@ -418,9 +413,7 @@ class _Product:
         if self._in_line(self.rows, steps) == len(self.rows):
             return _Left(buffer, base, steps, steps[self.rows[-1]])
         count = block.simplify(self.row_tiles * integer(tile.rows))
-        fixed = int(count.value) if isinstance(count, tirx.IntImm) else STACK_BYTES
-        small = fixed * DType.I64.itemsize <= STACK_BYTES
-        table = block.scratch(DType.I64, fixed, "offsets") if small else block.workspace(DType.I64, count, "offsets")
+        table = block.memory(DType.I64, count, "offsets")
         with block.loop(count, "row") as row:
             at = unravel(block, self.rows, block.simplify(tirx.min(row, block.size(self.m) - integer(1))))
             offset = base
