@@ -1,9 +1,10 @@
 """Matrix products and convolutions beside PyTorch and numpy, as ratios (above 1: fluidc is faster).
 
-    python kernels.py [SHAPE...] [--rounds N]
+    python kernels.py [SHAPE...] [--rounds N] [--save]
 
-Every function has its operands and results row-major (images as NCHW), so that convolutions here pay for the layout
-that a whole step would choose once; PyTorch gets its operands in the layout it is named after.
+Operands and results are row-major, but for the convolutions without "NCHW" in their names: their images lie with
+channels innermost, as they do between the layers of a step; those with it pay for turning them.  PyTorch gets its
+operands in the layout it is named after.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from statistics import median
 import harness
 import numpy as np
 
-from fluidc.compiler.codegen.target import BuildOptions, build
+from fluidc.compiler.codegen.tvm.build import Options, compile_module
+from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, TensorType
@@ -38,12 +40,16 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Kernel:
-    """``kind`` as the peer knows it, the operands, the function, and its floating-point operations."""
+    """``kind`` as the peer knows it, the operands, the function, and its floating-point operations.
+
+    ``channels_last`` names operands, and the result ``y``, that lie as [N, H, W, C]; ``arrays`` are [N, C, H, W] all.
+    """
 
     kind: str
     arrays: Arrays
     record: Callable[[OpBuilder, dict[str, Value]], Value]
     flops: float
+    channels_last: tuple[str, ...] = ()
 
     def function(self, name: str) -> Function:
         b = OpBuilder()
@@ -89,7 +95,9 @@ def convolutions(
         "input gradient": lambda b, v: b(conv.Conv2dInputGrad(v["w"], v["ct"], x, strides=strides, pads=pads)),
         "filter gradient": lambda b, v: b(conv.Conv2dFilterGrad(v["x"], v["ct"], w, strides=strides, pads=pads)),
     }
-    return {f"conv {name} {kind}": Kernel(kind, arrays, rule, flops) for kind, rule in rules.items()}
+    inner = {"forward": ("x", "y"), "input gradient": ("ct", "y"), "filter gradient": ("x", "ct")}
+    found = {f"conv {name} {kind}": Kernel(kind, arrays, rule, flops, inner[kind]) for kind, rule in rules.items()}
+    return found | {f"conv {name} {kind} NCHW": Kernel(kind, arrays, rule, flops) for kind, rule in rules.items()}
 
 
 KERNELS: dict[str, Kernel] = {
@@ -113,26 +121,30 @@ KERNELS: dict[str, Kernel] = {
 
 def steps(names: list[str], threads: int) -> dict[str, Callable[[], float]]:
     """A call of each kernel; the result stays in the engine's memory, as it would within a step."""
-    functions = tuple(KERNELS[name].function(f"kernel{i}") for i, name in enumerate(names))
-    engine = build(Module(Stage.TARGET, (), functions), "cpu", BuildOptions(threads=threads)).engine()
     made: dict[str, Callable[[], float]] = {}
-    for i, name in enumerate(names):
-        handles = [engine.tensor(aligned_copy(a)) for a in KERNELS[name].arrays.values() if a.dtype == np.float32]
-        used = [
-            h for p, h in zip(("x", "w", "ct"), handles, strict=False) if any(o.name == p for o in functions[i].params)
-        ]
-        engine.call(f"kernel{i}", used)
-        function = engine._lookup(
-            f"kernel{i}"
-        )  # Engine.call would copy the result, which may cost more than the kernel
+    for name in names:
+        kernel = KERNELS[name]
+        function = kernel.function("kernel")
+        options = Options(host_cpu(), threads, kernel.channels_last)
+        engine = compile_module(Module(Stage.TARGET, (), (function,)), options).engine()
+        operands = [_laid(kernel.arrays[p.name], p.name in kernel.channels_last) for p in function.params]
+        handles = [engine.tensor(aligned_copy(array)) for array in operands]
+        engine.call("kernel", handles)
+        # Engine.call would copy the result, which may cost more than the kernel.
+        call = engine._lookup("kernel")
 
-        def step(function=function, used=used) -> float:
-            (result,) = function(*used)
+        def step(call=call, handles=handles) -> float:
+            (result,) = call(*handles)
             found = np.from_dlpack(result)
-            return float(found[(-1,) * found.ndim])
+            return float(found[(-1,) * found.ndim])  # the same element in both layouts
 
         made[name] = step
     return made
+
+
+def _laid(array: np.ndarray, channels_last: bool) -> np.ndarray:
+    """The array as it lies in memory, under its own shape."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).reshape(array.shape) if channels_last else array
 
 
 def measure(names: list[str], threads: int, rounds: int) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
@@ -169,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", nargs="*", help=f"of {', '.join(KERNELS)}; default all")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--save", action="store_true", help="add the shapes given to the file of results")
     args = parser.parse_args()
     if unknown := set(args.shapes) - set(KERNELS):
         parser.error(f"unknown shape {sorted(unknown)[0]!r}")
@@ -181,7 +194,9 @@ def main() -> None:
         others = {label: value for label, value in times.items() if label != "fluidc"}
         ratios = ", ".join(f"{value / times['fluidc']:.2f} x {label}" for label, value in others.items())
         print(f"{name:28} {1e3 * times['fluidc']:8.3f} ms {rate:6.0f} GFLOP/s   {ratios}", flush=True)
-    if not args.shapes:
+    if not args.shapes or args.save:
+        known = harness.figures("kernels", threads) if args.shapes else {}
+        found = {name: times for name, times in {**known, **found}.items() if name in KERNELS}
         harness.save("kernels", found, machine(threads, before, versions))
 
 

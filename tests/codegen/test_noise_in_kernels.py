@@ -10,7 +10,8 @@ from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.codegen.tvm.build import Options, compile_module
 from fluidc.compiler.codegen.tvm.cpu import named_cpu
 from fluidc.compiler.codegen.tvm.define import FunctionScope
-from fluidc.compiler.codegen.tvm.fuse import KeystreamNest, Plan, plan
+from fluidc.compiler.codegen.tvm.fuse import plan
+from fluidc.compiler.codegen.tvm.nests import KeystreamNest, Plan
 from fluidc.compiler.codegen.tvm.streams import fuse_streams
 from fluidc.compiler.ir.core import Function, Module, Output, Param, StateName, Value
 from fluidc.compiler.ir.stage import Stage

@@ -17,7 +17,8 @@ from fluidc.compiler.codegen.tvm import link
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.codegen.tvm.define import FunctionScope
-from fluidc.compiler.codegen.tvm.fuse import Plan, plan
+from fluidc.compiler.codegen.tvm.fuse import plan
+from fluidc.compiler.codegen.tvm.nests import Plan
 from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, StateDecl, StateName, Value
 from fluidc.compiler.ir.location import Loc

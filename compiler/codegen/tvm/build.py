@@ -17,6 +17,7 @@ from ...ir.stage import Stage
 from ...ir.types import Dim
 from ...ops.state import state_of
 from ..built import BuildOptions
+from .conv import CHANNELS_LAST
 from .cpu import Cpu, Options, host_cpu, named_cpu
 from .define import FunctionScope
 from .describe import describe
@@ -128,6 +129,8 @@ def signature(module: Module, function: Function) -> Signature:
 # From definitions to Relax ----------------------------------------------------------------------------
 def _add_function(builder: Any, module: Module, function: Function, options: Options) -> Described:
     made = FunctionScope(module, function)
+    if options.channels_last:
+        _lay(function, made, options.channels_last)
     schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
     fuse_streams(schedule)
     visible = set(made.outputs)
@@ -150,6 +153,14 @@ def _add_function(builder: Any, module: Module, function: Function, options: Opt
             results = builder.emit_output(relax.Tuple([env[output] for output in made.outputs]))
         builder.emit_func_output(results)
     return partial(describe, function.name, inputs, made.outputs, schedule, kernels, names)
+
+
+def _lay(function: Function, made: FunctionScope, names: Sequence[str]) -> None:
+    """Let the parameters and outputs with these names, images all, lie with their channels innermost."""
+    declared = (*function.params, *function.outputs)
+    for border, tensor in zip(declared, (*made.params, *made.outputs), strict=True):  # no ragged ones among them
+        if border.name in names:
+            tensor.layout = CHANNELS_LAST
 
 
 def _size(dim: Dim, symbols: dict[str, Any]) -> Any:

@@ -17,7 +17,10 @@ from ....runtime.kernels import Work, typical
 from ....runtime.sizes import ONE, ZERO, Size, product
 from ...ir.types import Dim, DType
 from .expr import Binary, Call, Compare, Const, Extent, Index, Load, Node, Select, loads, walk
-from .fuse import (
+from .graph import Allocate, Contract, Keystream, Loop, Statement, Store, Structured, TensorDef, When
+from .kernels.program import FEW_TRIPS
+from .kit import symbol_size
+from .nests import (
     ComputeNest,
     ContractNest,
     Group,
@@ -28,9 +31,6 @@ from .fuse import (
     StructuredNest,
     nest_operands,
 )
-from .graph import Allocate, Contract, Keystream, Loop, Statement, Store, Structured, TensorDef, When
-from .kernels.program import FEW_TRIPS
-from .kit import symbol_size
 
 MOST_TRIED = 4096
 """Combinations of loop variables for which a condition is evaluated."""

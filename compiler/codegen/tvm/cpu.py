@@ -45,10 +45,18 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Options:
-    """How to build: the CPU, and how many threads the kernels' loops are cut for."""
+    """How to build.
+
+    Attributes:
+        cpu: The CPU to build for.
+        threads: How many threads the kernels' loops are cut for.
+        channels_last: Names of parameters and outputs, images ``[N, C, H, W]`` of functions without ragged values,
+            that lie in memory as ``[N, H, W, C]``.  All others are row-major.
+    """
 
     cpu: Cpu
     threads: int = 2
+    channels_last: tuple[str, ...] = ()
 
 
 def _x86(name: str, vector_bytes: int, *features: str) -> Cpu:

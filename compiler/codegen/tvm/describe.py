@@ -9,9 +9,9 @@ from ....runtime.manifest import Dtype
 from ....runtime.sizes import ONE, Size
 from ...ir.location import Loc
 from .cost import group_work, operations, to_size
-from .fuse import ContractNest, Group, Nest, Plan, ReduceNest, nest_stores
 from .graph import Compute, Contract, Keystream, Placeholder, ProgramOutput, Reduce, StructuredOutput, TensorDef
 from .kit import Workspace
+from .nests import ContractNest, Group, Nest, Plan, ReduceNest, nest_stores
 from .primfunc import Kernel
 from .tvm_api import tirx
 

@@ -2,7 +2,8 @@
 
 Three decisions, in this order:
 
-1. *Inline or store.*  A cheap element is recomputed where it is read; a dear one read several times is stored.
+1. *Inline or store* (``store.py``).  A cheap element is recomputed where it is read; a dear one read several times is
+   stored.  How the stored ones lie in memory is decided next (``layout.py``).
 2. *Fuse.*  A stored element-by-element tensor joins the nest of what it reads when it reads only the element being
    finished there (behind a product or a reduction, or beside another element), or only the current row.
 3. *Update in place.*  A state variable is overwritten by the nest of its new value when nobody reads the old one
@@ -11,179 +12,44 @@ Three decisions, in this order:
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import replace
 
 from ...ir.types import Dim
-from .expr import Const, Extent, Index, Load, Node, Slot, load, loads, loop_index, rewrite, slot, substitute, walk
+from .expr import Const, Index, Load, Node, load, loads, loop_index, slot, substitute
 from .graph import (
     Compute,
     Contract,
     Keystream,
     Placeholder,
-    Program,
     ProgramOutput,
     Reduce,
-    StreamTile,
-    Structured,
     StructuredOutput,
     TensorDef,
 )
-from .kernels.compute import Definition, cost, extent_guess
-from .kernels.program import trips
+from .kernels.compute import Definition, cost
 from .kernels.reduce import Sums
 from .layout import choose_layouts, split_reductions
-
-RECOMPUTE_COST = 6
-"""Extra operations per element that are accepted to save storing and loading it."""
+from .nests import (
+    ComputeNest,
+    ContractNest,
+    Elementwise,
+    Group,
+    KeystreamNest,
+    Nest,
+    Plan,
+    ProgramNest,
+    ReduceNest,
+    StructuredNest,
+    nest_operands,
+    nest_reads,
+    nest_stores,
+)
+from .store import Expansion, choose_stored
 
 LARGEST_EXPRESSION = 400
 """Operations of one fused element; beyond this, compile time grows and registers spill."""
-
-
-@dataclass(eq=False)
-class ComputeNest:
-    """Elements of one shape; ``noise`` is made along with them."""
-
-    indices: tuple[Node, ...]
-    definitions: list[Definition]
-    noise: StreamTile | None = None
-
-    @property
-    def where(self) -> tuple[Node, ...]:
-        return self.indices
-
-    def inputs(self) -> list[Node]:
-        return []
-
-
-@dataclass(eq=False)
-class ReduceNest:
-    """Reductions over the same indices, and elements of their results' shape computed from them."""
-
-    sums: Sums
-    definitions: list[Definition]
-
-    @property
-    def where(self) -> tuple[Node, ...]:
-        return self.sums.indices
-
-    def inputs(self) -> list[Node]:
-        return self.sums.bodies
-
-
-@dataclass(eq=False)
-class ContractNest:
-    """A matrix product and what is fused behind it, with its ``noise``."""
-
-    contract: Contract
-    result: Slot
-    definitions: list[Definition]
-    noise: StreamTile | None = None
-
-    @property
-    def where(self) -> tuple[Node, ...]:
-        return self.contract.where
-
-    def inputs(self) -> list[Node]:
-        padded = self.contract.padded
-        return [self.contract.left if padded is None else padded.body, self.contract.right]
-
-
-@dataclass(eq=False)
-class ProgramNest:
-    """Explicit loops."""
-
-    program: Program
-    definitions: list[Definition] = field(default_factory=list[Definition])
-
-
-@dataclass(eq=False)
-class KeystreamNest:
-    """Words or normals of a stream."""
-
-    stream: Keystream
-    definitions: list[Definition] = field(default_factory=list[Definition])
-
-
-@dataclass(eq=False)
-class StructuredNest:
-    """A loop or branch with bodies."""
-
-    program: Structured
-    definitions: list[Definition] = field(default_factory=list[Definition])
-
-
-Nest: TypeAlias = ComputeNest | ReduceNest | ContractNest | ProgramNest | KeystreamNest | StructuredNest
-Elementwise: TypeAlias = ComputeNest | ReduceNest | ContractNest
-
-
-@dataclass(eq=False)
-class Group:
-    """Nests that become one kernel.  With ``row``, they share the loop over the leading axis."""
-
-    nests: list[Nest]
-    row: Dim | None = None
-
-    def stores(self) -> list[TensorDef]:
-        """Every tensor the group writes."""
-        return [tensor for nest in self.nests for tensor in nest_stores(nest)]
-
-    def reads(self) -> list[Load]:
-        """Every read of a tensor that comes from outside or from an earlier nest."""
-        return [read for nest in self.nests for read in nest_reads(nest)]
-
-    def inputs(self) -> list[TensorDef]:
-        """Tensors read that the group does not make, each once."""
-        own = set(map(id, self.stores()))
-        found = [read for nest in self.nests for read in nest_operands(nest)]
-        return [tensor for tensor in dict.fromkeys(found) if id(tensor) not in own]
-
-
-def nest_stores(nest: Nest) -> list[TensorDef]:
-    """Every tensor a nest writes."""
-    match nest:
-        case ProgramNest() | StructuredNest():
-            return list(nest.program.outputs)
-        case KeystreamNest():
-            return [nest.stream]
-        case _:
-            return [definition.tensor for definition in nest.definitions]
-
-
-def nest_reads(nest: Nest) -> list[Load]:
-    """Every element read of a nest (those that take whole tensors have none)."""
-    match nest:
-        case ProgramNest():
-            return nest.program.reads()
-        case KeystreamNest() | StructuredNest():
-            return []
-        case _:
-            return loads(*nest.inputs(), *(definition.value for definition in nest.definitions))
-
-
-def nest_operands(nest: Nest) -> list[TensorDef]:
-    """Every tensor a nest reads, perhaps several times."""
-    if isinstance(nest, KeystreamNest):
-        return list(nest.stream.whole())
-    if isinstance(nest, StructuredNest):
-        return nest.program.operands()
-    found = [read.tensor for read in nest_reads(nest)]
-    if isinstance(nest, ComputeNest | ContractNest) and nest.noise is not None:
-        made = nest.noise.made
-        found = [tensor for tensor in found if tensor is not made]
-        found += [nest.noise.stream.key, nest.noise.stream.draw]
-    return found
-
-
-@dataclass(eq=False)
-class Plan:
-    """Groups in execution order.  ``in_place`` maps a stored tensor to the state it overwrites."""
-
-    groups: list[Group]
-    in_place: dict[TensorDef, Placeholder]
 
 
 def plan(
@@ -201,8 +67,8 @@ def plan(
         keep: Tensors to be stored in any case.
     """
     needed = _reachable(tensors, [*outputs, *(value for _, value in writes)])
-    stored = _choose_stored(needed, {*outputs, *(value for _, value in writes), *keep})
-    expansion = _Expansion(stored)
+    stored = choose_stored(needed, {*outputs, *(value for _, value in writes), *keep})
+    expansion = Expansion(stored)
     expanded = [(tensor, expansion.apply(tensor)) for tensor in needed if tensor in stored]
     choose_layouts(expanded, [*outputs, *(value for _, value in writes)])
     groups: list[Group] = []
@@ -224,126 +90,6 @@ def _reachable(tensors: Sequence[TensorDef], roots: Iterable[TensorDef]) -> list
             if isinstance(tensor, ProgramOutput | StructuredOutput):
                 stack.extend(tensor.program.outputs)
     return [tensor for tensor in tensors if tensor in wanted]
-
-
-# Inline or store --------------------------------------------------------------------------------------
-def _size(dims: Iterable[Dim]) -> int:
-    total = 1
-    for dim in dims:
-        total *= extent_guess(dim)
-    return max(total, 1)
-
-
-def is_view(tensor: Compute) -> bool:
-    """An element is another tensor's element, a constant or an index: free to recompute."""
-    return isinstance(tensor.body, Load | Const | Extent | Index)
-
-
-def _behind_views(tensor: TensorDef) -> TensorDef:
-    """The tensor whose elements a chain of views shows: what a kernel that reads memory must find stored."""
-    while isinstance(tensor, Compute) and isinstance(tensor.body, Load):
-        tensor = tensor.body.tensor
-    return tensor
-
-
-def _packs(contract: Contract, left: Load) -> bool:
-    """Whether the left operand may be computed while it is packed: its rows, and what they are made of, lie along
-    the lanes.  It is then computed once per element, as the right one is."""
-    if contract.batch or contract.rows != left.children[-1:]:
-        return False
-    made = left.tensor
-    if not isinstance(made, Compute) or is_view(made):
-        return False
-    lane = made.indices[-1]
-    return all(read.children[-1:] == (lane,) or lane not in walk(read) for read in loads(made.body))
-
-
-def _choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[TensorDef]:
-    stored = {tensor for tensor in needed if not isinstance(tensor, Compute)} | required
-    # How often an element would be computed if the tensor were inlined.
-    uses: defaultdict[TensorDef, float] = defaultdict(float)
-    for tensor in reversed(needed):
-        if isinstance(tensor, Compute) and tensor not in stored:
-            extra = cost(tensor.body) * (uses[tensor] - 1)
-            if not is_view(tensor) and extra > RECOMPUTE_COST:
-                stored.add(tensor)
-        repeated = 1.0 if tensor in stored else uses[tensor]
-        match tensor:
-            case Contract():
-                assert isinstance(tensor.left, Load)
-                if tensor.padded is not None:
-                    for read in tensor.padded.reads():
-                        uses[read.tensor] += 1.0
-                elif _packs(tensor, tensor.left):
-                    uses[tensor.left.tensor] += 1.0
-                else:
-                    stored.add(_behind_views(tensor.left.tensor))
-                domain = _size(i.extent or 1 for i in (*tensor.batch, *tensor.inner, *tensor.columns))
-                for read in loads(tensor.right):
-                    uses[read.tensor] += max(domain / _size(read.tensor.shape), 1.0)
-            case Reduce():
-                domain = _size((*tensor.shape, *(i.extent or 1 for i in tensor.reduced)))
-                for read in tensor.reads():
-                    uses[read.tensor] += max(domain / _size(read.tensor.shape), 1.0)
-            case Compute():
-                for read in tensor.reads():
-                    uses[read.tensor] += repeated * max(_size(tensor.shape) / _size(read.tensor.shape), 1.0)
-            case ProgramOutput():
-                for read, times in trips(tensor.program):
-                    # Explicit loops are scalar code.
-                    uses[read.tensor] += 2 * max(times / _size(read.tensor.shape), 1.0)
-            case Keystream() | StructuredOutput():
-                stored.update(tensor.whole())
-            case _:
-                pass
-    return stored
-
-
-class _Expansion:
-    """Definitions with every load of an inlined tensor replaced by that tensor's element."""
-
-    def __init__(self, stored: set[TensorDef]) -> None:
-        self._stored = stored
-        self._bodies: dict[Compute, Node] = {}
-
-    def apply(self, tensor: TensorDef) -> TensorDef:
-        match tensor:
-            case Compute():
-                return Compute(tensor.dtype, tensor.shape, tensor.indices, body=self._body(tensor), name=tensor.name)
-            case Reduce():
-                return Reduce(
-                    tensor.dtype, tensor.shape, tensor.indices, tensor.reduced, tensor.kind, tensor.accumulate,
-                    body=self._node(tensor.body), name=tensor.name,
-                )  # fmt: skip
-            case Contract():
-                return replace(tensor, left=self._left(tensor), right=self._node(tensor.right))
-            case ProgramOutput():
-                tensor.program.rewrite(self._node)
-                return tensor
-            case _:
-                return tensor
-
-    def _left(self, tensor: Contract) -> Node:
-        padded = tensor.padded
-        if padded is None:
-            return self._node(tensor.left)
-        return load(replace(padded, body=self._node(padded.body)), tensor.left.children)
-
-    def _body(self, tensor: Compute) -> Node:
-        found = self._bodies.get(tensor)
-        if found is None:
-            found = self._bodies[tensor] = self._node(tensor.body)
-        return found
-
-    def _node(self, root: Node) -> Node:
-        def inline(node: Node) -> Node:
-            if isinstance(node, Load) and isinstance(node.tensor, Compute) and node.tensor not in self._stored:
-                indices = node.tensor.indices
-                values = {i: v for i, v in zip(indices, node.children, strict=True) if not isinstance(i, Const)}
-                return substitute(self._body(node.tensor), values)
-            return node
-
-        return rewrite(root, inline)
 
 
 # Fusing -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .expr import Index, Load, Node, as_node, load, loads
 if TYPE_CHECKING:
     from ...ops.emit import Expr
     from ...ops.emit import Index as Position
-    from .fuse import Plan
+    from .nests import Plan
 
 
 @dataclass(eq=False)

@@ -2,8 +2,8 @@
 
 Images are indexed [N, C, H, W] throughout; only addresses depend on how they lie.  Convolutions want the channels
 innermost: they are the lanes of their vectors.  What is computed from such images, place by place, lies as they do.
-What is passed in or out keeps its order, and so does what a matrix product takes as rows of numbers: images are
-turned at these borders, by the kernels that read or write them there.
+What is passed in or out keeps its order, and so does what a matrix product takes as rows of numbers: images are turned
+at these borders, by the kernels that read or write them there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def choose_layouts(stored: Sequence[tuple[TensorDef, TensorDef]], fixed: Iterabl
 
     Args:
         stored: Tensors that are stored, each with its definition in terms of stored ones.
-        fixed: Those that others see: row-major.
+        fixed: Those that others see, which lie as they lie.
     """
     outside = set(fixed)
     for tensor, definition in stored:

@@ -10,22 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from ...errors import TargetError
 from ...ir.types import DType, numel
-from . import vmath
+from .arith import binary_operation, is_sum, operation
 from .expr import (
     Binary,
     Call,
-    Cast,
-    Compare,
     Const,
     Extent,
     Index,
-    Invert,
-    IsFinite,
     Load,
     Node,
-    Reinterpret,
     Select,
     Slot,
     inside,
@@ -41,20 +35,14 @@ from .kit import (
     convert,
     dtype_name,
     integer,
-    is_finite,
-    is_nan,
     lanes_of,
-    reinterpret,
-    wrapping,
 )
 from .tvm_api import sym, tirx, tvm
 
 MOST_LOADS = 4
 """Vectors that may be loaded to pick one from them."""
 
-WRAPPING = (DType.U32, DType.U64)
 SlotValue: TypeAlias = Callable[["Lowering", tuple[Value, ...]], Value]
-_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul"}
 
 
 class Lowering:
@@ -170,179 +158,11 @@ class Lowering:
             case _:
                 operands = [self._value(child, guard) for child in node.children]
                 lanes = max(lanes_of(value) for value in operands)
-                return self._operation(node, [broadcast(value, lanes) for value in operands])
+                return operation(self.block, node, [broadcast(value, lanes) for value in operands])
 
     def _index_value(self, node: Index) -> Value:
         first = self.indices[node]
         return tirx.Ramp(first, integer(1), self.lanes) if node is self.lane else first
-
-    def _operation(self, node: Node, values: list[Value]) -> Value:
-        match node:
-            case Binary():
-                return self._binary(node, values[0], values[1])
-            case Compare():
-                return self._compare(node, values[0], values[1])
-            case Invert():
-                return tirx.Not(values[0]) if node.dtype is DType.BOOL else tirx.bitwise_not(values[0])
-            case Cast():
-                return self._cast(node.children[0].dtype, node.dtype, values[0])
-            case Reinterpret():
-                return reinterpret(node.dtype, values[0])
-            case Call():
-                return self._call(node, values[0])
-            case IsFinite():
-                return self._is_finite(node.children[0].dtype, values[0])
-            case _:
-                raise AssertionError(f"no TIR for {type(node).__name__}")
-
-    def _binary(self, node: Binary, x: Value, y: Value) -> Value:
-        dtype = node.dtype
-        match node.op:
-            case "+" | "-" | "*" if dtype in WRAPPING:
-                return wrapping(_ARITHMETIC[node.op], x, y, dtype)
-            case "+":
-                return x + y
-            case "-":
-                return x - y
-            case "*":
-                return x * y
-            case "/":
-                return tirx.div(x, y)
-            case "//" | "%" if dtype.is_integer and not _is_sum(node.children[1]):
-                return self._quotient(node, x, y)
-            case "//":
-                return tirx.floordiv(x, y)
-            case "%":
-                return tirx.floormod(x, y)
-            case "&":
-                return tirx.And(x, y) if dtype is DType.BOOL else tirx.bitwise_and(x, y)
-            case "|":
-                return tirx.Or(x, y) if dtype is DType.BOOL else tirx.bitwise_or(x, y)
-            case "^":
-                return _differ(x, y) if dtype is DType.BOOL else tirx.bitwise_xor(x, y)
-            case "<<":
-                return tirx.shift_left(x, y)
-            case ">>":
-                return tirx.shift_right(x, y)
-            case "min" | "max":
-                return self._extreme(node, x, y)
-            case "pow":
-                if dtype is DType.F32:
-                    return vmath.pow(self.block, x, y)
-                if dtype is DType.F64:
-                    return tirx.pow(x, y)
-                if dtype in (DType.F16, DType.BF16):
-                    wide = vmath.pow(self.block, convert(DType.F32, x), convert(DType.F32, y))
-                    return convert(dtype, wide)
-                raise TargetError(f"power of {dtype.value} is not available on the cpu target")
-
-    def _quotient(self, node: Binary, x: Value, y: Value) -> Value:
-        """Quotient or remainder of integers given as data, where the machine would trap as numpy has it: 0 for a
-        divisor of 0, and wrapped round for the smallest number divided by -1."""
-        dtype, lanes = node.dtype, lanes_of(y)
-        zero, one = const(0, dtype, lanes), const(1, dtype, lanes)
-        y = self.block.let(y, dtype)
-        minus = y < zero if dtype in WRAPPING else tirx.EQ(y, zero - one)
-        plain = self.block.let(tirx.Select(tirx.Or(tirx.EQ(y, zero), minus), one, y), dtype)
-        if node.op == "%":
-            return tirx.Select(tirx.EQ(plain, y), tirx.floormod(x, plain), zero)
-        negated = tirx.Select(minus, wrapping("sub", zero, x, dtype), zero)
-        return tirx.Select(tirx.EQ(plain, y), tirx.floordiv(x, plain), negated)
-
-    def _extreme(self, node: Binary, x: Value, y: Value) -> Value:
-        """Minimum or maximum; NaN if either operand is NaN."""
-        if not node.dtype.is_float:
-            return tirx.min(x, y) if node.op == "min" else tirx.max(x, y)
-        left, right = node.children
-        if isinstance(left, Const):
-            (left, right), (x, y) = (right, left), (y, x)
-        if not isinstance(left, Const):
-            x = self.block.let(x, node.dtype)
-        if isinstance(right, Const):
-            # Taken only where y is strictly better, so a NaN in x stays.
-            return tirx.Select(y > x if node.op == "max" else y < x, y, x)
-        y = self.block.let(y, node.dtype)
-        better = x > y if node.op == "max" else x < y
-        # The machine's maximum takes y where either is NaN; a constant NaN keeps the two choices apart.
-        nan = const(float("nan"), node.dtype, lanes_of(x))
-        return tirx.Select(is_nan(x, node.dtype), nan, tirx.Select(better, x, y))
-
-    def _compare(self, node: Compare, x: Value, y: Value) -> Value:
-        if node.children[0] is node.children[1] and node.children[0].dtype.is_float:
-            # TIR takes x == x for granted.
-            nan = is_nan(x, node.children[0].dtype)
-            if node.op in ("<", ">"):
-                return const(False, DType.BOOL, lanes_of(x))
-            return nan if node.op == "!=" else tirx.Not(nan)
-        if node.children[0].dtype is DType.BOOL:
-            return _differ(x, y) if node.op == "!=" else tirx.Not(_differ(x, y))
-        match node.op:
-            case "<":
-                return tirx.LT(x, y)
-            case "<=":
-                return tirx.LE(x, y)
-            case ">":
-                return tirx.GT(x, y)
-            case ">=":
-                return tirx.GE(x, y)
-            case "==":
-                return tirx.EQ(x, y)
-            case "!=":
-                return tirx.NE(x, y)
-
-    def _cast(self, source: DType, target: DType, value: Value) -> Value:
-        if source is target:
-            return value
-        lanes = lanes_of(value)
-        if source is DType.BOOL:
-            return tirx.Select(value, const(1, target, lanes), const(0, target, lanes))
-        if target is DType.BOOL:
-            return tirx.NE(value, const(0, source, lanes))
-        return convert(target, value)
-
-    def _is_finite(self, dtype: DType, value: Value) -> Value:
-        return is_finite(value, dtype) if dtype.is_float else const(True, DType.BOOL, lanes_of(value))
-
-    def _call(self, node: Call, x: Value) -> Value:
-        dtype, name = node.dtype, node.function
-        if dtype in (DType.F16, DType.BF16):
-            wide = self.block.let(convert(DType.F32, x), DType.F32)
-            return convert(dtype, self._function(name, DType.F32, wide))
-        return self._function(name, dtype, self.block.let(x, dtype))
-
-    def _function(self, name: str, dtype: DType, x: Value) -> Value:
-        zero, one = const(0, dtype, lanes_of(x)), const(1, dtype, lanes_of(x))
-        match name:
-            case "abs":
-                return tirx.abs(x) if dtype.is_float else tirx.Select(x < zero, zero - x, x)
-            case "sign":
-                minus = zero - one
-                return tirx.Select(x > zero, one, tirx.Select(x < zero, minus, x if dtype.is_float else zero))
-            case "floor" | "ceil" | "round" if not dtype.is_float:
-                return x
-            case "floor":
-                return tirx.floor(x)
-            case "ceil":
-                return tirx.ceil(x)
-            case "round":
-                return tirx.nearbyint(x)
-            case "rounded":
-                return tirx.call_llvm_pure_intrin(dtype_name(dtype, lanes_of(x)), "llvm.arithmetic.fence", x)
-            case "sqrt":
-                return tirx.sqrt(x)
-            case "rsqrt":
-                return one / tirx.sqrt(x)
-            case _ if not dtype.is_float:
-                raise TargetError(f"{name} of {dtype.value} is not available on the cpu target")
-            case "sigmoid" if dtype is DType.F64:
-                return one / (one + vmath.libm(self.block, self.block.let(zero - x, dtype), "exp", dtype))
-            case _ if dtype is DType.F32 and name in vmath.VECTOR:
-                return vmath.VECTOR[name](self.block, x)
-            case "erfinv":
-                narrow = self.block.let(convert(DType.F32, x), DType.F32)
-                return convert(dtype, vmath.erfinv(self.block, narrow))
-            case _:
-                return vmath.libm(self.block, x, name, dtype)
 
     # Selection and loads ------------------------------------------------------------------------------
     def _select(self, node: Select, guard: Value | None) -> Value:
@@ -367,7 +187,7 @@ class Lowering:
         a limit, a remainder) it makes superfluous; but the machine reads both branches, whatever the condition.
         """
         value = self._read(node, guard)
-        if guard is None and all(map(_is_sum, node.children)):
+        if guard is None and all(map(is_sum, node.children)):
             return value
         return self.block.let(value, node.dtype)
 
@@ -538,7 +358,7 @@ class Lowering:
 
     def _index_arithmetic(self, node: Binary) -> Value:
         x, y = (self._position(child) for child in node.children)
-        return self._as_i64(node, self._binary(node, x, y))
+        return self._as_i64(node, binary_operation(self.block, node, x, y))
 
     def _as_i64(self, node: Node, value: Value) -> Value:
         return value if node.dtype is DType.I64 else convert(DType.I64, value)
@@ -578,17 +398,6 @@ class Lowering:
 
 def _range(lanes: int) -> Value:
     return tvm.ir.Range(integer(0), integer(lanes))
-
-
-def _is_sum(node: Node) -> bool:
-    """Whether an index is made of loop variables, extents and constants by sums, differences and products."""
-    if isinstance(node, Binary):
-        return node.op in ("+", "-", "*") and all(map(_is_sum, node.children))
-    return isinstance(node, Index | Const | Extent)
-
-
-def _differ(x: Value, y: Value) -> Value:
-    return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
 
 
 def pick(vectors: Sequence[Value], places: Sequence[int]) -> Value:

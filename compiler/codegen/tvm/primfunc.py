@@ -8,7 +8,16 @@ from typing import Any, TypeAlias
 
 from ...ir.types import Dim, Sym, numel
 from .expr import Node
-from .fuse import (
+from .graph import Placeholder, TensorDef
+from .kernels.chacha import emit_keystream, first_nonce_word
+from .kernels.compute import emit_compute, worth_threads
+from .kernels.contract import emit_contract
+from .kernels.noisy import emit_noisy_compute
+from .kernels.program import emit_program
+from .kernels.reduce import emit_reduce
+from .kernels.structured import emit_structured
+from .kit import TVM_NAMES, Block, Buffer, Host, Value, Workspace, integer
+from .nests import (
     ComputeNest,
     ContractNest,
     Group,
@@ -20,15 +29,6 @@ from .fuse import (
     nest_reads,
     nest_stores,
 )
-from .graph import Placeholder, TensorDef
-from .kernels.chacha import emit_keystream, first_nonce_word
-from .kernels.compute import emit_compute, worth_threads
-from .kernels.contract import emit_contract
-from .kernels.noisy import emit_noisy_compute
-from .kernels.program import emit_program
-from .kernels.reduce import emit_reduce
-from .kernels.structured import emit_structured
-from .kit import TVM_NAMES, Block, Buffer, Host, Value, Workspace, integer
 from .tvm_api import tirx
 
 PrimFunc: TypeAlias = Any

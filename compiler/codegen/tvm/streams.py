@@ -6,11 +6,11 @@ from math import prod
 
 from ...ir.types import DType
 from .expr import Index, Node, index, load, loads, substitute, walk
-from .fuse import ComputeNest, ContractNest, Group, KeystreamNest, Nest, Plan
 from .graph import Keystream, Placeholder, StreamTile
 from .kernels.compute import Definition
 from .kit import Block, Host
 from .lower import Lowering
+from .nests import ComputeNest, ContractNest, Group, KeystreamNest, Nest, Plan
 from .tvm_api import tirx
 
 LEAST_NORMALS = 50_000

@@ -2,102 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
-from ....ir.types import DType
 from ..expr import Index, Node
-from ..graph import Contract, TensorDef
-from ..kit import Block, Buffer, Value, const, convert, integer, sweep
+from ..kit import Value, const, convert, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import tirx
 from .compute import extent_of
-from .tiling import Passes, Tiling
+from .product import Pass, Place, Product, unravel
 from .turn import contiguous, turned
 
 
+@dataclass(frozen=True)
 class Panels:
-    """Packs one panel of one pass at a time."""
+    """The panels that a task packs: ``count`` of them from number ``first`` on, ``most`` being the most of any task.
 
-    def __init__(
-        self,
-        block: Block,
-        contract: Contract,
-        tiling: Tiling,
-        passes: Passes,
-        dtype: DType,
-        bound: Mapping[Node, Value],
-    ) -> None:
-        self.block = block
-        self.contract = contract
-        self.tiling = tiling
-        self.passes = passes
-        self.dtype = dtype
-        along_columns = contiguous(block, contract.right, contract.columns[-1], bound)
-        along_inner = contiguous(block, contract.right, contract.inner[-1], bound)
-        self.turned = not passes.within and along_inner > along_columns
+    With ``turned``, terms lie side by side in memory, not columns.
+    """
 
-    def pack(
-        self,
-        buffers: Mapping[TensorDef, Buffer],
-        bound: Mapping[Node, Value],
-        first: Value,
-        length: Value,
-        count: Value,
-        target: Buffer,
-        base: Value,
-    ) -> None:
-        """Fill the panel at ``target[base]``, zero beyond its last column.
+    product: Product
+    first: Value
+    count: Value
+    most: Value
+    turned: bool
 
-        Args:
-            buffers: Where stored tensors lie.
-            bound: Every index but those of the pass; the last column's is the first of the panel.
-            first: First value of the cut index.
-            length: How many of them.
-            count: Columns that there are.
-            target: Where the panels lie.
-            base: Offset of this one.
-        """
-        if self.turned:
-            self._pack_turned(buffers, bound, first, length, count, target, base)
-            return
-        block, tile, passes = self.block, self.tiling, self.passes
-        column = self.contract.columns[-1]
+    def pack(self, terms: Pass, target: Place) -> None:
+        """Fill the task's panels of one pass, one behind the other, with zeros beyond the last column."""
+        product, block = self.product, self.product.block
+        with block.loop(self.count, "panel") as panel:
+            outer, start = columns_of(product, self.first + panel)
+            place = Place(target.buffer, block.simplify(target.offset + panel * product.panel_size))
+            at = {**product.bound, **terms.outer, **outer, product.contract.columns[-1]: start}
+            emit = self._pack_turned if self.turned else self._pack
+            by_width(product, start, lambda count: emit(at, terms, _value(count), place))
+
+    def _pack(self, bound: Mapping[Node, Value], terms: Pass, count: Value, target: Place) -> None:
+        """A panel of ``count`` columns; ``bound`` has the first of them."""
+        product, block, tile = self.product, self.product.block, self.product.tiling
+        column = product.contract.columns[-1]
         with ExitStack() as loops:
-            cut = loops.enter_context(block.loop(length, "k"))
-            values: dict[Node, Value] = {passes.cut: first + cut}
+            cut = loops.enter_context(block.loop(terms.length, "k"))
+            values: dict[Node, Value] = {product.passes.cut: terms.first + cut}
             position = cut
-            for index in passes.within:
+            for index in product.passes.within:
                 extent = extent_of(index)
                 values[index] = loops.enter_context(block.loop(extent, "k"))
                 position = position * block.size(extent) + values[index]
-            line = block.simplify(base + position * integer(tile.columns))
+            line = block.simplify(target.offset + position * integer(tile.columns))
 
             def emit(offset: Value, width: int) -> None:
                 indices = {**bound, **values, column: bound[column] + offset}
-                block.write(target, line + offset, self._value(buffers, indices, column, width))
+                block.write(target.buffer, line + offset, self._element(indices, column, width))
 
             sweep(block, count, tile.lanes, emit, "c")
             with block.loop(integer(tile.columns) - count, "c") as c:
-                block.write(target, line + count + c, const(0, self.dtype))
+                block.write(target.buffer, line + count + c, const(0, product.dtype))
 
-    def _pack_turned(
-        self,
-        buffers: Mapping[TensorDef, Buffer],
-        bound: Mapping[Node, Value],
-        first: Value,
-        length: Value,
-        count: Value,
-        target: Buffer,
-        base: Value,
-    ) -> None:
-        """Terms lie side by side in memory: squares of lanes x lanes elements are read along them and turned."""
-        block, tile, cut = self.block, self.tiling, self.passes.cut
-        column, lanes, columns = self.contract.columns[-1], tile.lanes, integer(tile.columns)
+    def _pack_turned(self, bound: Mapping[Node, Value], terms: Pass, count: Value, target: Place) -> None:
+        """As ``_pack``: squares of lanes x lanes elements are read along the terms and turned."""
+        product, block, tile = self.product, self.product.block, self.product.tiling
+        column, cut = product.contract.columns[-1], product.passes.cut
+        lanes, columns, length = tile.lanes, integer(tile.columns), terms.length
 
         def read(offset: Value, k: Value, width: int) -> Value:
-            indices = {**bound, column: bound[column] + offset, cut: first + k}
-            return self._value(buffers, indices, cut, width)
+            return self._element({**bound, column: bound[column] + offset, cut: terms.first + k}, cut, width)
 
         squares = block.simplify(tirx.floordiv(length, integer(lanes)))
         strips = block.simplify(tirx.floordiv(count, integer(lanes)))
@@ -106,37 +76,63 @@ class Panels:
             with block.loop(squares, "square") as square:
                 k = block.simplify(square * integer(lanes))
                 lines = [read(start + integer(i), k, lanes) for i in range(lanes)]
-                for i, line in enumerate(turned(block, lines, self.dtype)):
-                    block.write(target, base + (k + integer(i)) * columns + start, line)
+                for i, line in enumerate(turned(block, lines, product.dtype)):
+                    block.write(target.buffer, target.offset + (k + integer(i)) * columns + start, line)
             rest = block.simplify(squares * integer(lanes))
             with block.loop(length - rest, "k") as k, block.loop(lanes, "c") as c:
-                place = base + (rest + k) * columns + start + c
-                block.write(target, place, read(start + c, rest + k, 1))
+                place = target.offset + (rest + k) * columns + start + c
+                block.write(target.buffer, place, read(start + c, rest + k, 1))
         left = block.simplify(strips * integer(lanes))
         with block.loop(count - left, "c") as c:
-            place = base + left + c
+            place = target.offset + left + c
 
             def emit(k: Value, width: int) -> None:
-                block.write(target, place + k * columns, read(left + c, k, width), stride=tile.columns)
+                block.write(target.buffer, place + k * columns, read(left + c, k, width), stride=tile.columns)
 
             sweep(block, length, lanes, emit, "k")
         with block.loop(columns - count, "c") as c, block.loop(length, "k") as k:
-            block.write(target, base + k * columns + count + c, const(0, self.dtype))
+            block.write(target.buffer, target.offset + k * columns + count + c, const(0, product.dtype))
 
-    def _value(
-        self, buffers: Mapping[TensorDef, Buffer], indices: Mapping[Node, Value], lane: Index, width: int
-    ) -> Value:
-        lowering = Lowering(self.block, buffers, indices, lane, width)
-        lowering.expect(self.contract.right)
-        value = lowering.vector(self.contract.right)
-        return convert(self.dtype, value) if self.contract.right.dtype is not self.dtype else value
+    def _element(self, indices: Mapping[Node, Value], lane: Index, width: int) -> Value:
+        product, right = self.product, self.product.contract.right
+        lowering = Lowering(product.block, product.buffers, indices, lane, width)
+        lowering.expect(right)
+        value = lowering.vector(right)
+        return convert(product.dtype, value) if right.dtype is not product.dtype else value
 
 
-def unravel(block: Block, indices: Sequence[Index], flat: Value) -> dict[Node, Value]:
-    """Values of ``indices`` at number ``flat`` of their row-major product."""
-    found: dict[Node, Value] = {}
-    for index in reversed(indices):
-        extent = block.size(extent_of(index))
-        found[index] = block.simplify(flat if index is indices[0] else tirx.floormod(flat, extent))
-        flat = tirx.floordiv(flat, extent)
-    return found
+def terms_lie_in_line(product: Product) -> bool:
+    """Whether the right operand lies along the terms rather than along the columns."""
+    block, contract, bound = product.block, product.contract, product.bound
+    along_columns = contiguous(block, contract.right, contract.columns[-1], bound)
+    along_terms = contiguous(block, contract.right, contract.inner[-1], bound)
+    return not product.passes.within and along_terms > along_columns
+
+
+def columns_of(product: Product, panel: Value) -> tuple[dict[Node, Value], Value]:
+    """Values of the outer column indices in panel number ``panel``, and its first innermost column."""
+    block, per_line = product.block, product.panels_per_line
+    line = tirx.floordiv(panel, per_line)
+    start = tirx.floormod(panel, per_line) * integer(product.tiling.columns)
+    return unravel(block, product.contract.columns[:-1], line), block.simplify(start)
+
+
+def by_width(product: Product, start: Value, emit: Callable[[int | Value], None]) -> None:
+    """``emit(columns)`` for the panel that begins at column ``start``: a fixed number where the size is fixed."""
+    block, columns, width = product.block, product.tiling.columns, product.width
+    if not isinstance(width, int):
+        emit(block.simplify(tirx.min(integer(columns), block.size(width) - start)))
+        return
+    rest = width % columns
+    if not rest or width < columns:
+        emit(rest or columns)
+        return
+    whole = start < integer(width - rest)
+    with block.when(whole):
+        emit(columns)
+    with block.otherwise(whole):
+        emit(rest)
+
+
+def _value(count: int | Value) -> Value:
+    return integer(count) if isinstance(count, int) else count

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from ....ir.types import DType, numel
 from ..expr import Node, load, loop_index
-from ..fuse import Group
 from ..graph import Body, Structured, TensorDef
 from ..kit import Block, Buffer, Value, integer
+from ..nests import Group
 from ..tvm_api import tirx
 from .compute import Definition, emit_compute, extent_guess, extent_of, worth_threads
 

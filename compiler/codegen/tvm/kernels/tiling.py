@@ -16,9 +16,14 @@ DEPTH = 512
 PARTIAL_BYTES = 1 << 20
 """Size of the sums up to which every thread may keep sums of its own."""
 
-PACKING, STAGING, ADDING = 16.0, 16.0, 16.0
-"""What packing an element of the right operand, bringing one of the left into scratch memory, and adding a partial
-sum cost, in multiply-adds of a full register tile."""
+PACKING = 16.0
+"""What packing an element of the right operand costs, in multiply-adds of a full register tile."""
+
+STAGING = 16.0
+"""What bringing an element of the left operand into scratch memory costs, in the same unit."""
+
+ADDING = 16.0
+"""What adding a partial sum to those of other threads costs, in the same unit."""
 
 
 @dataclass(frozen=True)
@@ -98,23 +103,21 @@ class Passes:
         return cuts * prod(size for size in sizes if isinstance(size, int))
 
 
-def choose_passes(inner: Sequence[Index], whole: bool) -> Passes:
-    """Passes of about equal length, at most ``DEPTH``; with ``whole``, one pass over everything."""
+def choose_passes(inner: Sequence[Index]) -> Passes:
+    """Passes of about equal length, of at most ``DEPTH`` terms."""
     below = 1
     place = len(inner) - 1
     while place > 0:
         extent = extent_of(inner[place])
-        if not isinstance(extent, int) or (below * extent > DEPTH and not whole):
+        if not isinstance(extent, int) or below * extent > DEPTH:
             break
-        below *= extent
+        below *= max(extent, 1)
         place -= 1
     cut = inner[place]
     extent = extent_of(cut)
     most = max(1, DEPTH // below)
     size: Dim = most
-    if whole:
-        size = extent
-    elif isinstance(extent, int):
+    if isinstance(extent, int):
         parts = max(1, -(-extent // most))
         even = [count for count in range(parts, 2 * parts) if extent % count == 0]
         size = -(-extent // even[0]) if even else -(-extent // parts)
