@@ -37,7 +37,9 @@ def recurrence(images: Variable, *, convolve: bool) -> Variable:
         after = layers.tanh(now + before)
         rnn.update_memory(before, after)
         rnn.step_output(after)
-    return layers.reshape(layers.slice(rnn(), axes=[0], starts=[2], ends=[3]), [-1, 4, 8, 6])
+    outputs = rnn()
+    assert isinstance(outputs, Variable)
+    return layers.reshape(layers.slice(outputs, axes=[0], starts=[2], ends=[3]), [-1, 4, 8, 6])
 
 
 def program(middle: Callable[[Variable], Variable]) -> Source:

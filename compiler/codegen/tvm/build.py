@@ -240,7 +240,7 @@ pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
 def tvm_target(cpu: Cpu) -> Any:
-    """A CPU as TVM describes it."""
+    """A CPU as TVM describes it.  LLVM adds no vectors of its own: every row of a batch takes the same instructions."""
     return tvm.target.Target(
         {
             "kind": "llvm",
