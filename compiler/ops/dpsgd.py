@@ -167,8 +167,7 @@ def _start(t: TvmEmitter, clock: Tensor) -> Expr:
 
 def _square(t: TvmEmitter, x: Expr) -> Expr:
     """``x * x`` in float32, rounded before anything is added to it: no fused product and sum."""
-    wide = t.cast(x, DType.F64)
-    return t.cast(wide * wide, DType.F32)
+    return t.call("rounded", x * x)
 
 
 def _sum_of_squares(grad: Array) -> np.float32:

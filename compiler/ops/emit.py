@@ -181,8 +181,9 @@ class TvmEmitter(Protocol):
 
 Function1 = Literal[
     "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "tan",
-    "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "round", "abs", "sign",
+    "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "round", "abs", "sign", "rounded",
 ]  # fmt: skip
+"""``rounded`` is its argument, rounded to its type before anything is done with it: no fused product and sum."""
 
 
 class ConvGeometry(Protocol):

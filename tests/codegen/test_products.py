@@ -52,6 +52,7 @@ def test_passes_take_every_term_once(extents: list[int], scale: int) -> None:
     assert (*passes.outer, passes.cut, *passes.within) == tuple(indices)
     assert isinstance(passes.size, int)
     assert passes.cuts is not None
+    assert isinstance(passes.depth, int)
     assert passes.depth <= DEPTH
     whole = extents[len(passes.outer)]
     cuts = [range(i * passes.size, min((i + 1) * passes.size, whole)) for i in range(passes.cuts)]
@@ -126,7 +127,7 @@ FORMS = list(itertools.product((False, True), repeat=2))
 @pytest.mark.filterwarnings("ignore:.* threads")
 @pytest.mark.parametrize(("threads", "forms"), [(1, FORMS[1:3]), (2, FORMS), (4, FORMS[1:3])], ids=["1", "2", "4"])
 def test_every_orientation_on_every_number_of_threads(threads: int, forms: list[tuple[bool, bool]]) -> None:
-    cases = [(*shape, *form) for shape in SHAPES for form in forms]
+    cases: list[tuple[Any, ...]] = [(*shape, *form) for shape in SHAPES for form in forms]
     cases += [(12, 70, 90, *form, batch) for batch in ((3,), (4, 8)) for form in forms]
     functions = [product(DType.F32, *case) for case in cases]
     functions = [Function(f"f{i}", f.params, f.ops, f.outputs) for i, f in enumerate(functions)]

@@ -40,7 +40,7 @@ FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "log1p": (np.log1p, 2.0),
     "tanh": (np.tanh, 1.5),
     "sigmoid": (_sigmoid, 2.5),
-    "erf": (scipy.special.erf, 1.2),
+    "erf": (scipy.special.erf, 1.5),
     "erfinv": (scipy.special.erfinv, 1.0),
     "sin": (np.sin, 1.6),
     "cos": (np.cos, 1.6),

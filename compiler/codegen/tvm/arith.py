@@ -6,7 +6,7 @@ from ...errors import TargetError
 from ...ir.types import DType
 from . import vmath
 from .expr import Binary, Call, Cast, Compare, Const, Extent, Index, Invert, IsFinite, Node, Reinterpret
-from .kit import Block, Value, const, convert, is_finite, is_nan, lanes_of, reinterpret, wrapping
+from .kit import Block, Value, const, convert, dtype_name, is_finite, is_nan, lanes_of, reinterpret, wrapping
 from .tvm_api import tirx
 
 WRAPPING = (DType.U32, DType.U64)
@@ -173,6 +173,8 @@ def _function(block: Block, name: str, dtype: DType, x: Value) -> Value:
             return tirx.ceil(x)
         case "round":
             return tirx.nearbyint(x)
+        case "rounded":
+            return tirx.call_llvm_pure_intrin(dtype_name(dtype, lanes_of(x)), "llvm.arithmetic.fence", x)
         case "sqrt":
             return tirx.sqrt(x)
         case "rsqrt":

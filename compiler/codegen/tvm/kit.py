@@ -41,6 +41,10 @@ TVM_NAMES = {
 LEAST_PART = 4
 """Lanes of the narrowest vector that is worth code of its own."""
 
+STACK_BYTES, LARGEST_ON_STACK = 1 << 18, 1 << 16
+"""Stack that all tasks of a kernel may take together (a loop's body is one kernel, with many products), and one of
+their buffers."""
+
 _OFFSETS = "+1"
 
 
@@ -176,6 +180,7 @@ class Block:
         self.workspaces: list[Workspace] = []
         self._stack: list[list[Stmt]] = [[]]
         self._parallel = False
+        self._on_stack = 0
 
     # Sizes --------------------------------------------------------------------------------------------
     def size(self, dim: Dim) -> Value:
@@ -284,6 +289,17 @@ class Block:
         buffer = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=self.names.fresh(name), scope="local")
         self._allocate(buffer)
         return buffer
+
+    def memory(self, dtype: DType, count: Value, name: str = "m") -> Buffer:
+        """``count`` elements of a task: on the stack where they are few and it has room (the pool takes longer than a
+        small product), else from the pool."""
+        size = self.simplify(count)
+        if isinstance(size, tirx.IntImm):
+            taken = int(size.value) * dtype.itemsize
+            if taken <= LARGEST_ON_STACK and self._on_stack + taken <= STACK_BYTES:
+                self._on_stack += taken
+                return self.scratch(dtype, int(size.value), name)
+        return self.workspace(dtype, size, name)
 
     def register(self, dtype: DType, lanes: int, name: str = "r") -> Buffer:
         """One vector in a register (not of truth values, see ``let``); read and written with ``get`` and ``put``."""

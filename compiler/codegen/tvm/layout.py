@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .expr import Binary, Const, Index, Load, Node, load, loads, walk
-from .graph import Compute, Contract, Placeholder, Reduce, TensorDef
+from .graph import Compute, Contract, Placeholder, Reduce, StructuredOutput, TensorDef
 from .kernels.compute import extent_guess, extent_of
 
 Axes = tuple[int, ...]
@@ -45,6 +45,11 @@ def choose_layouts(stored: Sequence[tuple[TensorDef, TensorDef]], fixed: Iterabl
         fixed: Those that others see, which lie as they lie.
     """
     outside = set(fixed)
+    for tensor, definition in stored:
+        # Kernels that take whole tensors, and the bodies of loops and branches, know nothing of layouts.
+        outside.update(definition.whole())
+        if isinstance(tensor, StructuredOutput):
+            outside.add(tensor)
     free = {
         tensor
         for tensor, _ in stored

@@ -97,7 +97,7 @@ class Library:
         return TvmEngine(self.code, self.options.threads)
 
     def members(self) -> Mapping[str, bytes]:
-        """``module.so``, the same bytes for the same input."""
+        """``module.so``, the same bytes for the same input (`objects.compile_library`)."""
         return {"module.so": self.code}
 
 

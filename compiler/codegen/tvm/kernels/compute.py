@@ -20,6 +20,9 @@ CHUNK = 4096
 PARALLEL_WORK = 60_000
 """Operations below which a loop stays on one thread; waking a second one costs about as many."""
 
+DEAR_CALL = 10
+CALL_COST = {"abs": 2, "sqrt": 2, "floor": 2, "ceil": 2, "erf": 5}
+"""Operations that a function counts as; ``DEAR_CALL`` for the others.  That of erf has no exponential."""
 
 DEAREST_TURN = 12
 """Operations of an element up to which a square of them is straight-line code."""
@@ -38,8 +41,10 @@ def cost(*roots: Node) -> int:
     """Operations per element, roughly; an elementary function counts as ten."""
     total = 0
     for node in walk(*roots):
-        if isinstance(node, Call) or (isinstance(node, Binary) and node.op == "pow"):
-            total += 2 if isinstance(node, Call) and node.function in ("abs", "sqrt", "floor", "ceil") else 10
+        if isinstance(node, Call):
+            total += CALL_COST.get(node.function, DEAR_CALL)
+        elif isinstance(node, Binary) and node.op == "pow":
+            total += DEAR_CALL
         elif not isinstance(node, Const | Index | Extent | Slot | Load):
             total += 1
     return total

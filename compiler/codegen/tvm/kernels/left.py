@@ -12,7 +12,7 @@ from ..kit import Block, Buffer, Value, const, convert, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import sym, tirx, tvm
 from .compute import Definition, emit_compute, extent_of
-from .product import STACK_BYTES, Pass, Product, unravel
+from .product import Pass, Product, unravel
 from .turn import contiguous
 
 
@@ -83,9 +83,7 @@ def stored_left(product: Product) -> Left:
     if in_line(block, product.rows, steps) == len(product.rows):
         return Left(buffer, base, steps, steps[product.rows[-1]])
     count = block.simplify(product.row_tiles * integer(product.tiling.rows))
-    fixed = int(count.value) if isinstance(count, tirx.IntImm) else STACK_BYTES
-    small = fixed * DType.I64.itemsize <= STACK_BYTES
-    table = block.scratch(DType.I64, fixed, "offsets") if small else block.workspace(DType.I64, count, "offsets")
+    table = block.memory(DType.I64, count, "offsets")
     with block.loop(count, "row") as row:
         last = block.size(product.height) - integer(1)
         offset = base

@@ -14,9 +14,6 @@ from ..tvm_api import tirx
 from .compute import Definition, extent_of
 from .tiling import Passes, Tiling, choose_passes, choose_tiling
 
-STACK_BYTES = 1 << 16
-"""Scratch memory of a task up to which it lies on the stack: taking it from the pool is slower than a small product."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -131,11 +128,8 @@ class Product:
         return self.block.simplify(depth * integer(self.tiling.columns))
 
     def scratch(self, size: Value, name: str) -> Buffer:
-        """Memory of a task for ``size`` elements."""
-        size = self.block.simplify(size)
-        if isinstance(size, tirx.IntImm) and int(size.value) * self.dtype.itemsize <= STACK_BYTES:
-            return self.block.scratch(self.dtype, int(size.value), name)
-        return self.block.workspace(self.dtype, size, name)
+        """Memory of a task, in elements of the sums."""
+        return self.block.memory(self.dtype, size, name)
 
     @contextmanager
     def each_pass(self) -> Generator[Pass]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ....ir.types import DType, static_shape
-from ..expr import Load, Node, loads
+from ..expr import Load, Node, loads, walk
 from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, TensorDef, When
-from ..kit import Block, Buffer, Value
+from ..kit import Block, Buffer, Value, sweep
 from ..lower import Lowering
 from ..tvm_api import tirx
 from .compute import extent_guess, work
@@ -83,6 +83,18 @@ class _Emission:
                 lowering.expect(statement.value)
                 value = lowering.scalar_or_vector(statement.value)
                 lowering.put(statement.tensor, statement.indices, value)
+            case Loop() if self._side_by_side(statement, bound):
+                assert isinstance(statement.index.extent, int)
+
+                def emit(offset: Value, width: int, loop: Loop = statement) -> None:
+                    at = {**bound, loop.index: offset}
+                    for store in loop.body:
+                        assert isinstance(store, Store)
+                        lowering = Lowering(block, self.buffers, at, loop.index, width)
+                        lowering.expect(store.value)
+                        lowering.put(store.tensor, store.indices, lowering.vector(store.value))
+
+                sweep(block, statement.index.extent, block.host.lanes, emit, "i")
             case Loop():
                 extent = Lowering(block, self.buffers, bound).scalar_or_vector(statement.extent)
                 with block.loop(extent, parallel=statement.parallel and self.threads) as i:
@@ -100,6 +112,28 @@ class _Emission:
                         self.run(statement.otherwise, bound)
             case Allocate():
                 self._allocate(statement.tensor)
+
+    def _side_by_side(self, loop: Loop, bound: Mapping[Node, Value]) -> bool:
+        """Whether the trips of a loop are the lanes of vectors: each stores its own elements, which lie side by side,
+        and reads of what the loop stores no others."""
+        block, index, lanes = self.block, loop.index, self.block.host.lanes
+        if loop.parallel or not isinstance(index.extent, int) or index.extent < lanes:
+            return False
+        stores = [statement for statement in loop.body if isinstance(statement, Store)]
+        if len(stores) < len(loop.body) or any(store.tensor.dtype is DType.BOOL for store in stores):
+            return False
+        own = {store.tensor: store.indices for store in stores}
+        if len(own) < len(stores):
+            return False
+        probe = Lowering(block, self.buffers, {**bound, index: tirx.Var(block.names.fresh("i"), "int64")}, index, lanes)
+        for store in stores:
+            if any(read.children != own[read.tensor] for read in loads(store.value) if read.tensor in own):
+                return False
+            if any(index in walk(position) and loads(position) for position in store.indices):
+                return False
+            if probe.offset(store.tensor, store.indices)[1] != 1:
+                return False
+        return True
 
     def _allocate(self, tensor: Placeholder) -> None:
         count = 1
