@@ -19,6 +19,7 @@ from .errors import EngineError
 VARIABLE = "FLUIDC_THREADS"
 MOST = 1024
 """More threads than this are refused: no machine has use for them, and making them would take it down."""
+_DIGITS = 9
 
 _ENGINE_VARIABLE = "TVM_NUM_THREADS"
 # Read before an engine of this process sets it for its own pool.
@@ -41,7 +42,8 @@ def thread_count(asked: int | None = None) -> int:
         return _checked(asked, f"threads is {asked}", "argument threads")
     for variable, text in ((VARIABLE, os.environ.get(VARIABLE)), (_ENGINE_VARIABLE, _ENGINE_THREADS)):
         if text:
-            number = int(text) if text.strip().isdecimal() else 0
+            # Python would also take digits of other scripts, spaces, and more digits than it turns into a number.
+            number = int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else 0
             return _checked(number, f"{variable} is {text!r}", "environment")
     return available_cores()
 

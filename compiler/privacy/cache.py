@@ -1,16 +1,14 @@
 """Results of the accountant on disk, so that a second compilation does not wait for them.
 
-One small JSON file per question under the user's cache directory. Files are written to a temporary name and
-renamed, so compilers running at the same time see whole files; a folder that cannot be written, and a file that
-is not what it should be, cost time and nothing else.
+One small JSON file per question in a folder of the user's, which `folders` reads and writes: others could otherwise
+state a lower epsilon there. A folder that cannot be used, and a file that is not what it should be, cost time and
+nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from ..folders import user_folder
+from ..folders import opened, read_file, user_folder, write_file
 
+_KEPT = "privacy accounting"
 # Raised whenever the meaning of a cached number changes.
 FORMAT = 1
 
@@ -45,12 +44,18 @@ class Cache:
             return compute()
         question = [FORMAT, _library(), *key]
         name = hashlib.sha256(json.dumps(question).encode()).hexdigest() + ".json"
-        found = _read(self.folder / name, question)
+        found = None
+        with suppress(OSError), opened(self.folder, _KEPT) as folder:
+            content = None if folder is None else read_file(folder, name)
+            found = None if content is None else _read(content, question)
         if found is not None:
             return found
         numbers = compute()
         with suppress(OSError):
-            _write(self.folder / name, json.dumps({"key": question, "numbers": numbers}))
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with opened(self.folder, _KEPT) as folder:
+                if folder is not None:
+                    write_file(folder, name, json.dumps({"key": question, "numbers": numbers}).encode())
         return numbers
 
 
@@ -59,11 +64,11 @@ def user_cache() -> Cache:
     return Cache(user_folder("privacy"))
 
 
-def _read(path: Path, question: list[str | float | None]) -> Numbers | None:
-    """Return the numbers of ``path`` if it answers ``question`` and is well formed."""
+def _read(text: bytes, question: list[str | float | None]) -> Numbers | None:
+    """Return the numbers of a file if it answers ``question`` and is well formed."""
     try:
-        content: object = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content: object = json.loads(text)
+    except ValueError:
         return None
     if not isinstance(content, dict):
         return None
@@ -77,20 +82,6 @@ def _read(path: Path, question: list[str | float | None]) -> Numbers | None:
         if not all(type(x) in (int, float) for x in cast(list[object], row)):
             return None
     return cast(Numbers, rows)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from .machine import Machine
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_PLOTS = (".png", ".svg", ".pdf")
 
 
 @dataclass
@@ -80,18 +83,30 @@ def _ratio(model: Comparison, found: Contestant) -> str:
     return "" if own is None or own is found else f"{found.median / own.median:.2f} x"
 
 
+def check_plot(path: Path) -> None:
+    """Refuse, before anything is measured, what `draw` could not write.  Raises FluidcError."""
+    if path.suffix.lower() not in _PLOTS:
+        raise FluidcError(
+            f"a plot is not written as {path.suffix or 'a file without ending'}",
+            where=str(path),
+            hint=f"name a file that ends in one of {', '.join(_PLOTS)}",
+        )
+    if find_spec("matplotlib") is None:
+        raise FluidcError("matplotlib is not installed", where="Python environment", hint="pip install 'fluidc[plot]'")
+
+
 def draw(report: Report, path: Path) -> None:
     """Bars of the times over fluidc's plain step, one group per model, on a logarithmic axis.
 
+    Args:
+        report: What was measured.
+        path: A file that `check_plot` takes.
+
     Raises:
-        FluidcError: matplotlib is not installed, or the file cannot be written.
+        FluidcError: The file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise FluidcError(
-            "matplotlib is not installed", where="Python environment", hint="pip install 'fluidc[plot]'"
-        ) from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(1.8 + 1.7 * len(report.models), 4.5), layout="constrained")
     axes = figure.subplots()
     labels = list(dict.fromkeys(label for model in report.models.values() for label in model.contestants))
@@ -110,9 +125,11 @@ def draw(report: Report, path: Path) -> None:
     axes.legend(fontsize=7, ncols=2)
     try:
         figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise FluidcError(
-            f"the plot cannot be written: {error}", where=str(path), hint="name a .svg, .png or .pdf file"
+            f"the plot cannot be written: {error.strerror}",
+            where=str(path),
+            hint="choose a folder that exists, is writable and has space",
         ) from None
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import NEW_FILE, threads_option
-from .writing import write_text
+from .writing import check_file, write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..bench.report import Report
 
 _WIDTH = 140  # of the table where it goes into a file or a pipe
@@ -51,17 +53,21 @@ def command(
     same weights on the same batch, and must compute the same losses. What counts is the median of the rounds.
     """
     from ...runtime.threads import numpy_threads, thread_count
-    from ..bench.compare import Plan, compare
+    from ..bench.compare import PLAIN, PRIVATE, Plan, compare
     from ..bench.machine import load, machine
     from ..bench.models import BENCHMARKS
     from ..bench.peers import Peer
-    from ..bench.report import Report, draw
+    from ..bench.report import Report, check_plot, draw
 
     if unknown := [name for name in models if name not in BENCHMARKS]:
         raise click.BadParameter(f"there is no model {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
     for option, path in (("-o", output), ("--plot", plot)):
-        if path is not None and not path.parent.is_dir():
-            raise click.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+        if path is not None:
+            check_file(path, option)
+    if plot is not None:
+        check_plot(plot)
+    if not peers:
+        _check_labels(skip, {PLAIN, PRIVATE})
     before, count = load(), thread_count(threads)
     plan = Plan(count, rounds, private=private, memory=memory, skip=frozenset(skip))
     versions: dict[str, str] = {}
@@ -71,6 +77,9 @@ def command(
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         started = [stack.enter_context(Peer(line, count)) for line in peers]
+        if skip:
+            offered = {found.label for peer in started for name in BENCHMARKS for found in peer.contestants(name)}
+            _check_labels(skip, {PLAIN, PRIVATE} | offered)
         for name in models or BENCHMARKS:
             chosen = BENCHMARKS[name]
             report.models[name] = compare(name, chosen, batch or chosen.batch, plan, started, _tell)
@@ -82,6 +91,15 @@ def command(
     _show(report)
     if plot is not None:
         draw(report, plot)
+
+
+def _check_labels(skip: tuple[str, ...], known: Collection[str]) -> None:
+    """Refuse to leave out what would not take part anyway: a label that was misspelt."""
+    for label in skip:
+        if label not in known:
+            raise click.BadParameter(
+                f"there is no contestant {label!r}; there are {', '.join(sorted(known))}", param_hint="--skip"
+            )
 
 
 def _tell(text: str) -> None:

@@ -31,7 +31,7 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The artifact, NAME.fluidc.")
 @click.option("--target", default="cpu", show_default=True, help="cpu, or reference: numpy, slow and exact.")
 @click.option(
-    "--cpu", default="", metavar="NAME",
+    "--cpu", default="native", metavar="NAME",
     help="Processor to compile for: native (default), x86-64-v2, -v3 or -v4, znver2 to 5, haswell, skylake-avx512, "
     "cascadelake, icelake-server, sapphirerapids, aarch64, neoverse-n1, -n2, -v1 or -v2.",
 )  # fmt: skip
@@ -71,12 +71,15 @@ def command(
     """
     from ...compiler.codegen.built import BuildOptions
     from ...compiler.codegen.target import check_target
+    from ...compiler.codegen.tvm.cpu import named_cpu
     from ...compiler.driver import compile_source
     from .observe import Observing
     from .privacy import runs_in
     from .source import Overrides, Request, lowered
 
     check_target(target)
+    if target == "cpu" or cpu != "native":
+        named_cpu(cpu)
     _check_output(output)
     watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     path, name = script
@@ -97,7 +100,7 @@ def command(
         compiled = compile_source(
             made.source, target=target, batch=batch or 0, options=options, observe=watch, keep_ir=True
         )
-    artifact = compiled.artifact()
+        artifact = compiled.artifact()
     artifact.write(output)
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     if not imported and (api := sys.modules.get(_TVM_API)) is not None:

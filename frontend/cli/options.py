@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ...runtime.threads import MOST
+
 OLD_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(path_type=Path)
 
@@ -13,5 +15,5 @@ artifact_argument = click.argument("artifact", type=OLD_FILE)
 data_option = click.option("--data", type=OLD_FILE, required=True, help=".npz file whose keys are the feeds.")
 fetch_option = click.option("--fetch", multiple=True, metavar="NAME", help="Fetch this; may be repeated.")
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="Threads of a step [FLUIDC_THREADS, else every core it may use]."
+    "--threads", type=click.IntRange(1, MOST), help="Threads of a step [FLUIDC_THREADS, else every core it may use]."
 )

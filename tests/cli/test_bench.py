@@ -13,8 +13,10 @@ from imports import ROOT
 from rich.console import Console
 
 from fluidc.frontend.bench.machine import Machine
+from fluidc.frontend.bench.peers import Peer
 from fluidc.frontend.bench.report import Report, table
 from fluidc.frontend.cli import main
+from fluidc.runtime.errors import FluidcError
 
 PEER = """
 import sys
@@ -100,12 +102,50 @@ def test_a_peer_that_takes_another_step_is_told(tmp_path: Path) -> None:
         ("/no/such/python", "error: the peer does not start: No such file or directory"),
         (f"{sys.executable} -c pass", "error: the peer ended or answered no JSON when asked to contestants"),
         ("", "error: the peer does not start: there is no command"),
+        ('"unbalanced', "error: the peer does not start: No closing quotation"),
     ],
 )
 def test_peers_that_are_none(command: str, message: str) -> None:
-    run = bench("embedding", "--plain", "--batch", 8, "--with", command)
+    run = bench("embedding", "--private", "--batch", 8, "--skip", "fluidc Dpsgd", "--with", command)
     assert run.exit_code == 1
     assert run.stderr.startswith(message), run.stderr
+    assert f"  at {command or '--with'}" in run.stderr
+
+
+OFFER = '{"versions": {}, "contestants": [{"label": "other", "private": true}]}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        (("5",), "contestants"),
+        (("[]",), "contestants"),
+        (('{"contestants": []}',), "contestants"),
+        (('{"versions": {}, "contestants": [7]}',), "contestants"),
+        ((OFFER, "null"), "load"),
+        ((OFFER, '{"losses": 1.5}'), "load"),
+        ((OFFER, '{"losses": [1.5]}', '{"seconds": "long"}'), "time"),
+        ((OFFER, '{"losses": [1.5]}', '{"seconds": 0}'), "time"),
+        ((OFFER, '{"losses": [1.5]}', '{"seconds": 1e9}', "[]"), "forget"),
+    ],
+)
+def test_answers_of_another_kind(tmp_path: Path, answers: tuple[str, ...], asked: str) -> None:
+    script = tmp_path / "peer.py"
+    script.write_text(f"import sys\nfor line, said in zip(sys.stdin, {answers!r}):\n    print(said, flush=True)\n")
+    command = f"{sys.executable} {script}"
+
+    def ask() -> None:
+        with Peer(command, 1) as peer:
+            for _ in peer.contestants("mlp"):
+                peer.load("other", "mlp", "arrays.npz")
+                peer.time("other", 0.1)
+                peer.forget()
+
+    with pytest.raises(FluidcError) as caught:
+        ask()
+    assert caught.value.what == f"the peer was asked to {asked} and answered {answers[-1]}"
+    assert caught.value.where == command
+    assert "protocol.py" in (caught.value.hint or "")
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
@@ -115,6 +155,41 @@ def test_wrong_usage(tmp_path: Path) -> None:
     run = bench("mlp", "-o", tmp_path / "none" / "bench.json")
     assert run.exit_code == 2
     assert "there is no folder" in run.stderr
+
+
+def test_what_could_not_be_written_is_refused_before_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(*_: object) -> None:
+        raise AssertionError("measured first")
+
+    monkeypatch.setattr("fluidc.frontend.bench.compare.compare", measured)
+    for option in ("-o", "--plot"):
+        run = bench("mlp", option, tmp_path)
+        assert run.exit_code == 2
+        assert f"Invalid value for {option}: {str(tmp_path)!r} is a folder; name a file" in run.stderr
+    monkeypatch.setattr("fluidc.frontend.cli.writing.os.access", lambda path, mode: False)
+    run = bench("mlp", "-o", tmp_path / "bench.json")
+    assert run.exit_code == 2
+    assert "bench.json' cannot be written" in run.stderr
+    monkeypatch.undo()
+    monkeypatch.setattr("fluidc.frontend.bench.compare.compare", measured)
+    run = bench("mlp", "--plot", tmp_path / "x.txt")
+    assert run.exit_code == 1
+    assert "error: a plot is not written as .txt" in run.stderr
+    assert "ends in one of .png, .svg, .pdf" in run.stderr
+    monkeypatch.setattr("fluidc.frontend.bench.report.find_spec", lambda name: None)
+    run = bench("mlp", "--plot", tmp_path / "x.png")
+    assert run.exit_code == 1
+    assert "error: matplotlib is not installed" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_that_nobody_has(tmp_path: Path) -> None:
+    run = bench("embedding", "--skip", "fluid")
+    assert run.exit_code == 2
+    assert "Invalid value for --skip: there is no contestant 'fluid'; there are fluidc, fluidc Dpsgd\n" in run.stderr
+    run = bench("mlp", "--skip", "numpy", "--skip", "torch", "--with", peer(tmp_path, 1.0))
+    assert run.exit_code == 2
+    assert "there is no contestant 'torch'; there are absent, fluidc, fluidc Dpsgd, numpy\n" in run.stderr
 
 
 def test_the_table_marks_a_noisy_machine() -> None:

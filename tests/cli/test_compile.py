@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from dp_accounting import get_epsilon_gaussian
 
+from fluidc.compiler.codegen.cache import user_cache
 from fluidc.frontend.cli import main
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.ledger import Ledger, read_ledger
@@ -352,3 +353,32 @@ def test_python_dash_m(folder: Path) -> None:
     assert done.returncode == 1
     assert "the script builds no program that could be compiled" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_a_processor_without_a_name_is_refused_at_once(folder: Path, target: str) -> None:
+    name = script("raise SystemExit('it ran')")
+    said = refused("compile", name, "-o", "out.fluidc", "--target", target, "--cpu", "")
+    assert said.startswith("error: unknown CPU ''\n  known are native, x86-64-v2, ")
+
+
+def test_a_number_of_threads_is_checked_at_once(folder: Path) -> None:
+    name = script("raise SystemExit('it ran')")
+    result = fluidc("compile", name, "-o", "out.fluidc", "--threads", 2000)
+    assert result.exit_code == 2
+    assert "Invalid value for '--threads': 2000 is not in the range 1<=x<=1024." in result.stderr
+
+
+def test_an_unsafe_cache_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUIDC_CACHE", str(folder / "kept"))
+    monkeypatch.setattr("fluidc.compiler.codegen.tvm.library.user_cache", user_cache)
+    (folder / "kept" / "code").mkdir(parents=True)
+    (folder / "kept" / "code").chmod(0o777)
+    name = script("exe.run(plain_startup)\nexe.run(plain, feed={'x': x}, fetch_list=[plain_loss])")
+    result = fluidc("compile", f"{name}:plain", "-o", "out.fluidc", "--threads", 1)
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.stderr.splitlines() if "not kept" in line or "UserWarning" in line]
+    assert told == [
+        f"warning: compiled code is not kept: {folder}/kept/code can be written by others; make the folder yours alone "
+        "(chmod 700), or name another in FLUIDC_CACHE"
+    ]

@@ -10,6 +10,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fluidc.compiler.codegen.cache import Cache
 from fluidc.compiler.codegen.tvm import library, link, objects
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.codegen.tvm.cpu import CPUS, Options, host_cpu
+from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.location import Loc
 from fluidc.compiler.ir.stage import Stage
@@ -110,6 +112,18 @@ def test_code_for_another_processor_does_not_become_an_engine() -> None:
     made = library.Library(layers(1), Options(other, 1), b"never loaded", Cache(None), None)
     with pytest.raises(EngineError, match="compiled for"):
         made.engine()
+
+
+def test_a_full_disk_is_found_before_llvm_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(objects.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(objects.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3_210_000))
+    with pytest.raises(TargetError) as caught:
+        objects.compile_library(layers(1), Options(host_cpu(), 1))
+    assert str(caught.value).splitlines() == [
+        "no room to compile: 3.2 MB are free for temporary files",
+        f"  at {tmp_path}",
+        "  free 34 MB there, or name another folder in TMPDIR",
+    ]
 
 
 # Finding what was compiled --------------------------------------------------------------------------------
@@ -239,7 +253,8 @@ def test_a_folder_that_others_can_write_to(tmp_path: Path, mode: int) -> None:
     (tmp_path / "code").chmod(mode)
     with pytest.warns(UserWarning, match=r"can be written by others; make the folder yours alone.*FLUIDC_CACHE"):
         assert cache.read(KEY) is None
-    with pytest.warns(UserWarning, match="is not kept"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it was said already
         cache.write("11" * 32, b"more")
     assert [path.name for path in (tmp_path / "code").iterdir()] == [KEY]
 
@@ -267,6 +282,30 @@ def test_files_that_others_can_write_and_links_are_not_believed(tmp_path: Path) 
     assert cache.read(KEY) == b"code"
     (tmp_path / "link").symlink_to(tmp_path / "code")
     assert Cache(tmp_path / "link").read(KEY) is None
+
+
+def test_a_pipe_in_the_way_is_replaced(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    os.mkfifo(tmp_path / KEY, 0o600)
+    assert cache.read(KEY) is None
+    cache.write(KEY, b"code")
+    assert cache.read(KEY) == b"code"
+
+
+def test_a_folder_in_the_way_is_replaced_if_it_is_empty(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    (tmp_path / KEY).mkdir()
+    assert cache.read(KEY) is None
+    cache.write(KEY, b"code")
+    assert cache.read(KEY) == b"code"
+    other = "aa" * 32
+    (tmp_path / other / "something").mkdir(parents=True)
+    cache.write(other, b"code")
+    assert cache.read(other) is None
+    assert {path.name for path in tmp_path.iterdir()} == {KEY, other}
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert cache.read(other) is None
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_what_was_not_used_for_longest_goes(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -456,6 +458,26 @@ def test_cache_survives_damage(tmp_path: Path) -> None:
         file.write_bytes(damage)
         assert cache.get(("a", 1.5, None), lambda: [[3.0]]) == [[3.0]]
     assert cache.get(("a", 1.5, None), lambda: [[4.0]]) == [[3.0]]
+
+
+def test_cache_of_others_is_not_believed(tmp_path: Path) -> None:
+    folder = tmp_path / "privacy"
+    cache = Cache(folder)
+    assert cache.get(("a",), lambda: [[1.0]]) == [[1.0]]
+    (file,) = folder.iterdir()
+    file.chmod(0o666)
+    assert cache.get(("a",), lambda: [[2.0]]) == [[2.0]]
+    assert cache.get(("a",), lambda: [[3.0]]) == [[2.0]], "written again"
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    assert cache.get(("a",), lambda: [[4.0]]) == [[4.0]]
+    folder.chmod(0o777)
+    with pytest.warns(UserWarning, match=r"privacy accounting is not kept: .* can be written by others"):
+        assert cache.get(("a",), lambda: [[5.0]]) == [[5.0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it was said already
+        assert cache.get(("b",), lambda: [[6.0]]) == [[6.0]]
+    assert [path.name for path in folder.iterdir()] == [file.name]
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_environment_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
     assert thread_count() == 3
 
 
-@pytest.mark.parametrize("text", ["0", "-2", "two", "1.5", "²", "9999999"])
+@pytest.mark.parametrize("text", ["0", "-2", "two", "1.5", "²", "9999999", "٢", " 2 ", "+2", "9" * 5000])
 def test_the_environment_says_nonsense(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("FLUIDC_THREADS", text)
     with pytest.raises(EngineError) as caught:

@@ -8,6 +8,7 @@ lock while it works, so that threads suffice; processes would have to import TVM
 from __future__ import annotations
 
 import importlib
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 
 from ....runtime.kernels import KernelTable
 from ....runtime.threads import available_cores
+from ...errors import TargetError
 from ...ir.core import Module
 from .build import PIPELINE, described, lowered, relax_passes, tvm_target
 from .cpu import Options
@@ -26,6 +28,8 @@ Functions: TypeAlias = Mapping[Any, Any]
 
 _PER_OBJECT = 8
 """Kernels of one object file: fewer leave less to wait for at the end, and cost a few milliseconds of LLVM each."""
+_ROOM = 32 << 20
+"""Bytes that must be free for temporary files: LLVM ends the process when it cannot write one."""
 _DRIVER = "__vmtir__"  # what TVM calls the lowered form of a Relax function begins with this
 _SYMBOL = "__tvm_ffi_"  # before the name of an exported function
 _CALL = "call_"  # before the name of a kernel: the driver's own entry to it
@@ -35,8 +39,10 @@ def compile_library(module: Module, options: Options) -> tuple[bytes, Callable[[
     """Compile every function of a module at stage ``target``; returns the library, and what tells of its kernels.
 
     Raises:
-        TargetError: An op has no rule for this target, the module is at another stage, or there is no linker.
+        TargetError: An op has no rule for this target, the module is at another stage, there is no linker, or no room
+            for temporary files.
     """
+    _check_room()
     target = tvm_target(options.cpu)
     ffi: Any = importlib.import_module("tvm_ffi")
     lowering, tables = lowered(module, options)
@@ -68,6 +74,17 @@ def compile_library(module: Module, options: Options) -> tuple[bytes, Callable[[
         pack(executable, False, main.get_function("_get_target_string")(), "").write_to_file(paths[-1], "o")
         library = link(paths, options.cpu.machine, Path(folder, "module.so"))
     return library, lambda: described(tables, options)
+
+
+def _check_room() -> None:
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM:
+        raise TargetError(
+            f"no room to compile: {free / 1e6:.1f} MB are free for temporary files",
+            where=folder,
+            hint=f"free {_ROOM / 1e6:.0f} MB there, or name another folder in TMPDIR",
+        )
 
 
 def _compile(functions: Functions, attrs: Any, target: Any, path: str, entries: Sequence[str] = ()) -> Any:
