@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...ir.types import Dim
-from .expr import Const, Extent, Index, Load, Node, load, loads, rewrite, substitute, walk
+from .expr import Cast, Const, Extent, Index, Load, Node, load, loads, rewrite, substitute, walk
 from .graph import Compute, Contract, Keystream, ProgramOutput, Reduce, StructuredOutput, TensorDef
 from .kernels.compute import cost, extent_guess
 from .kernels.program import trips
@@ -47,6 +47,16 @@ def _packs(contract: Contract, left: Load) -> bool:
     return all(read.children[-1:] == (lane,) or lane not in walk(read) for read in loads(made.body))
 
 
+def _widened(left: Load) -> Load | None:
+    """What a left operand is a wider copy of, element by element: the product widens it as it reads."""
+    made = left.tensor
+    if isinstance(made, Compute) and isinstance(made.body, Cast):
+        (read,) = made.body.children
+        if isinstance(read, Load) and read.dtype.is_float and read.dtype.itemsize < made.dtype.itemsize:
+            return read
+    return None
+
+
 def choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[TensorDef]:
     """The tensors to store, ``required`` among them; ``needed`` lists operands before readers."""
     stored = {tensor for tensor in needed if not isinstance(tensor, Compute)} | required
@@ -66,6 +76,8 @@ def choose_stored(needed: Sequence[TensorDef], required: set[TensorDef]) -> set[
                         uses[read.tensor] += 1.0
                 elif _packs(tensor, tensor.left):
                     uses[tensor.left.tensor] += 1.0
+                elif (read := _widened(tensor.left)) is not None:
+                    stored.add(_behind_views(read.tensor))
                 else:
                     stored.add(_behind_views(tensor.left.tensor))
                 domain = _size(i.extent or 1 for i in (*tensor.batch, *tensor.inner, *tensor.columns))

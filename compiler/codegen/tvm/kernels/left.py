@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ....ir.types import DType, numel
-from ..expr import Index, Load, Node, as_node
+from ..expr import Cast, Index, Load, Node, as_node
 from ..kit import Block, Buffer, Value, const, convert, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import sym, tirx, tvm
@@ -53,11 +53,19 @@ def is_computed(product: Product) -> bool:
     return product.contract.padded is None and _steps(product) is None
 
 
+def _read(product: Product) -> Load | None:
+    """The elements that the left operand is, perhaps widened as they are read; None for any other expression."""
+    left = product.contract.left
+    if isinstance(left, Cast) and left.children[0].dtype.is_float and left.dtype.is_float:
+        (left,) = left.children
+    return left if isinstance(left, Load) else None
+
+
 def _steps(product: Product) -> tuple[Value, dict[Node, Value]] | None:
     """``base`` and ``steps`` of `Left`, for all indices of rows and terms; None where there are no such numbers."""
     block, contract = product.block, product.contract
-    left = contract.left
-    if not isinstance(left, Load):
+    left = _read(product)
+    if left is None:
         return None
     own = (*contract.rows, *contract.inner)
     variables: dict[Node, Value] = {}
@@ -74,10 +82,9 @@ def _steps(product: Product) -> tuple[Value, dict[Node, Value]] | None:
 
 def stored_left(product: Product) -> Left:
     """The left operand where it lies; offsets of rows at varying distances are tabulated here."""
-    block, left = product.block, product.contract.left
-    found = _steps(product)
+    block, left, found = product.block, _read(product), _steps(product)
+    assert left is not None
     assert found is not None
-    assert isinstance(left, Load)
     base, steps = found
     buffer = product.buffers[left.tensor]
     if in_line(block, product.rows, steps) == len(product.rows):
