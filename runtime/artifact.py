@@ -261,6 +261,10 @@ class Artifact:
 def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
     """Member name -> bytes, in file order, of an archive that keeps the limits. Raises ArtifactError."""
     contents: dict[str, bytes] = {}
+    if not data.startswith(b"PK"):
+        raise ArtifactError(
+            "this is no artifact", where, "compile a script to one: fluidc compile SCRIPT.py -o OUT.fluidc"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

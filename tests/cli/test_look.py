@@ -160,7 +160,7 @@ def test_dump_refuses_what_is_neither(tmp_path: Path) -> None:
     other.write_text("not an artifact")
     result = fluidc("dump", other)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: the file is truncated or damaged")
+    assert result.stderr.startswith("error: this is no artifact")
     assert fluidc("dump", tmp_path / "nothing.fluidc").exit_code == 2
 
 
