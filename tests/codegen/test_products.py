@@ -19,7 +19,7 @@ from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.codegen.tvm.expr import index
 from fluidc.compiler.codegen.tvm.kernels.product import part_of
 from fluidc.compiler.codegen.tvm.kernels.tiling import DEPTH, choose_grid, choose_passes, choose_tiling
-from fluidc.compiler.codegen.tvm.kit import Block, Host, integer
+from fluidc.compiler.codegen.tvm.kit import LARGEST_ON_STACK, STACK_BYTES, Block, Host, integer
 from fluidc.compiler.ir.core import Function, Module
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Sym, TensorType
@@ -174,3 +174,13 @@ def test_a_sum_of_any_number_of_terms(rows: int) -> None:
     forward, gradient = made.call("f", [made.tensor(aligned_copy(a)) for a in (x, w, g)])
     np.testing.assert_allclose(forward, x @ w, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(gradient, x.T @ g, rtol=1e-4, atol=1e-3)
+
+
+def test_tasks_of_a_kernel_share_one_budget_of_stack() -> None:
+    """The body of a loop is one kernel, with as many products as it has layers."""
+    block = Block(Host())
+    for _ in range(10):
+        block.memory(DType.F32, integer(LARGEST_ON_STACK // 4))
+    assert len(block.workspaces) == 10 - STACK_BYTES // LARGEST_ON_STACK
+    block.memory(DType.F32, integer(LARGEST_ON_STACK // 4 + 1))
+    assert len(block.workspaces) == 11 - STACK_BYTES // LARGEST_ON_STACK
