@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _nothing_compiled_before() -> Generator[None]:
     """Tests compile what they run: they may have changed how, which the key of a kept library cannot tell."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fluidc.compiler.codegen.tvm.library.user_cache", lambda: Cache(None))
+        patch.setattr("fluidc.compiler.codegen.tvm.kept.user_cache", lambda: Cache(None))
         yield
 
 

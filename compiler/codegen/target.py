@@ -18,7 +18,7 @@ def _reference(module: Module, options: BuildOptions) -> Built:
 
 
 def _cpu(module: Module, options: BuildOptions) -> Built:
-    from .tvm.library import build
+    from .tvm.kept import build
 
     return build(module, options)
 

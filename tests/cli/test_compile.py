@@ -371,7 +371,7 @@ def test_a_number_of_threads_is_checked_at_once(folder: Path) -> None:
 
 def test_an_unsafe_cache_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUIDC_CACHE", str(folder / "kept"))
-    monkeypatch.setattr("fluidc.compiler.codegen.tvm.library.user_cache", user_cache)
+    monkeypatch.setattr("fluidc.compiler.codegen.tvm.kept.user_cache", user_cache)
     (folder / "kept" / "code").mkdir(parents=True)
     (folder / "kept" / "code").chmod(0o777)
     name = script("exe.run(plain_startup)\nexe.run(plain, feed={'x': x}, fetch_list=[plain_loss])")

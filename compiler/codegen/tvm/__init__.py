@@ -15,6 +15,6 @@ In the order in which a function passes through them:
     describe.py  the table of kernels      cost.py     their predicted work
     build.py     Relax function around the kernels, executable in memory
     objects.py   object files, compiled side by side      link.py      shared library
-    library.py   what the driver calls: finds a library that is kept, or has it compiled
+    kept.py      what the driver calls: finds a library that is kept, or has it compiled
     cpu.py       which CPU
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....ir.types import Dim, DType, Shape, Sym, numel
@@ -269,20 +269,29 @@ class _Nest:
         parallel: bool,
     ) -> None:
         block = self.block
-        lanes = block.host.lanes
 
         def emit(offset: Value, width: int) -> None:
             at = block.simplify(offset + integer(start))
             _element(block, self.buffers, definitions, {**bound, index: at}, index, width)
 
-        if not parallel:
-            sweep(block, extent, lanes, emit)
-            return
-        # One dimension only: split it, the tail goes to the last task.
-        count = block.size(extent)
-        with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
-            first = task * integer(CHUNK)
-            part = block.simplify(tirx.min(integer(CHUNK), count - first))
+        _in_chunks(block, extent, emit, parallel)
+
+
+def _in_chunks(block: Block, extent: Dim, emit: Callable[[Value, int], None], threads: bool) -> None:
+    """``emit(offset, width)`` along a line; with ``threads``, in tasks of ``CHUNK`` elements and a last one."""
+    lanes = block.host.lanes
+    if not threads:
+        sweep(block, extent, lanes, emit)
+        return
+    count = block.size(extent)
+    with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
+        first = task * integer(CHUNK)
+        part = block.simplify(tirx.min(integer(CHUNK), count - first))
+        if isinstance(extent, int) and extent % lanes == 0:
+            # The length of a part is no number, but whole vectors fill it.
+            with block.loop(tirx.floordiv(part, integer(lanes)), "j") as vector:
+                emit(first + vector * integer(lanes), lanes)
+        else:
             sweep(block, part, lanes, lambda offset, width: emit(first + offset, width))
 
 
@@ -295,7 +304,6 @@ def _flat_loop(
     bound: Mapping[Node, Value],
     threads: bool,
 ) -> None:
-    lanes = block.host.lanes
     zeros = [bound.get(index, integer(0)) for index in indices]
     start = block.flatten(zeros, definitions[0].tensor.shape, definitions[0].tensor.layout)
     extent = numel(extent_of(index) for index in free)
@@ -305,18 +313,7 @@ def _flat_loop(
         lowering.identity = indices, block.simplify(start + offset)
         store_all(lowering, definitions)
 
-    if not threads:
-        sweep(block, extent, lanes, emit)
-        return
-    count = block.size(extent)
-    with block.loop(tirx.floordiv(count + integer(CHUNK - 1), integer(CHUNK)), "task", parallel=True) as task:
-        first = task * integer(CHUNK)
-        part = block.simplify(tirx.min(integer(CHUNK), count - first))
-        if isinstance(extent, int) and extent % lanes == 0:
-            with block.loop(tirx.floordiv(part, integer(lanes)), "j") as vector:
-                emit(first + vector * integer(lanes), lanes)
-        else:
-            sweep(block, part, lanes, lambda offset, width: emit(first + offset, width))
+    _in_chunks(block, extent, emit, threads)
 
 
 def _element(

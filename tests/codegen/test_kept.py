@@ -19,7 +19,8 @@ from fluidc.compiler import folders
 from fluidc.compiler.codegen import cache as code_cache
 from fluidc.compiler.codegen.built import BuildOptions
 from fluidc.compiler.codegen.cache import Cache
-from fluidc.compiler.codegen.tvm import library, link, objects
+from fluidc.compiler.codegen.tvm import kept as compiling
+from fluidc.compiler.codegen.tvm import link, objects
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.codegen.tvm.cpu import CPUS, Options, host_cpu
 from fluidc.compiler.errors import TargetError
@@ -79,7 +80,7 @@ def test_the_bytes_do_not_depend_on_the_cores(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_kernels_of_several_object_files_run() -> None:
-    engine = library.build(kernels(20), OPTIONS).engine()
+    engine = compiling.build(kernels(20), OPTIONS).engine()
     for k in (1, 9, 20):
         x, w = np.ones((8, k), np.float32), np.full((k, 16), 2, np.float32)
         np.testing.assert_array_equal(call(engine, f"f{k - 1}", x, w), 2 * k * np.ones((8, 16)))
@@ -88,20 +89,20 @@ def test_kernels_of_several_object_files_run() -> None:
 def test_a_kernel_that_is_called_again() -> None:
     """One object file calls it several times in another, and the result is that of one object file for all."""
     module, (x, w) = layers(4), inputs()
-    found = call(library.build(module, OPTIONS).engine(), "f", x, w)
+    found = call(compiling.build(module, OPTIONS).engine(), "f", x, w)
     np.testing.assert_allclose(found, x @ w @ w @ w @ w, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found, call(compile_module(module, Options(host_cpu(), 2)).engine(), "f", x, w))
 
 
 def test_a_failure_in_a_kernel_reaches_the_caller() -> None:
     with pytest.raises(EngineError, match="refused its arguments"):
-        call(library.build(layers(2), OPTIONS).engine(), "f", np.ones((8, 3), np.float32), inputs()[1])
+        call(compiling.build(layers(2), OPTIONS).engine(), "f", np.ones((8, 3), np.float32), inputs()[1])
 
 
 def test_without_a_linker_code_runs_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link.shutil, "which", lambda name: None)
     monkeypatch.setattr(link.importlib.util, "find_spec", lambda name: None)
-    made = library.build(layers(2), OPTIONS)
+    made = compiling.build(layers(2), OPTIONS)
     assert isinstance(made, Compiled)
     x, w = inputs()
     np.testing.assert_allclose(call(made.engine(), "f", x, w), x @ w @ w, rtol=1e-4, atol=1e-5)
@@ -109,7 +110,7 @@ def test_without_a_linker_code_runs_in_memory(monkeypatch: pytest.MonkeyPatch) -
 
 def test_code_for_another_processor_does_not_become_an_engine() -> None:
     other = CPUS["aarch64"] if host_cpu().machine == "x86_64" else CPUS["x86-64-v2"]
-    made = library.Library(layers(1), Options(other, 1), b"never loaded", Cache(None), None)
+    made = compiling.Library(layers(1), Options(other, 1), b"never loaded", Cache(None), None)
     with pytest.raises(EngineError, match="compiled for"):
         made.engine()
 
@@ -132,7 +133,7 @@ def test_a_full_disk_is_found_before_llvm_is(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of the cache."""
-    monkeypatch.setattr(library, "user_cache", lambda: Cache(tmp_path / "code"))
+    monkeypatch.setattr(compiling, "user_cache", lambda: Cache(tmp_path / "code"))
     return tmp_path / "code"
 
 
@@ -141,14 +142,14 @@ def refuse(*_: object) -> None:
 
 
 def test_the_second_time_is_not_compiled(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = library.build(layers(2), OPTIONS)
+    first = compiling.build(layers(2), OPTIONS)
     table = first.kernels
     assert table is not None
     assert len(list(kept.iterdir())) == 2
     assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
     assert kept.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(objects, "compile_library", refuse)
-    again = library.build(layers(2), OPTIONS)
+    again = compiling.build(layers(2), OPTIONS)
     assert again.members() == first.members()
     assert again.kernels == table
     x, w = inputs()
@@ -157,12 +158,12 @@ def test_the_second_time_is_not_compiled(kept: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_differs_is_compiled(kept: Path) -> None:
     options = Options(host_cpu(), 2)
-    plain = library._key("code", layers(2), options, locations=False)  # pyright: ignore[reportPrivateUsage]
+    plain = compiling._key("code", layers(2), options, locations=False)  # pyright: ignore[reportPrivateUsage]
     others = [
         (layers(3), options), (layers(2, scale=1.5), options), (layers(2), Options(host_cpu(), 3)),
         (layers(2), Options(CPUS["x86-64-v2"], 2)), (layers(2), Options(CPUS["aarch64"], 2)),
     ]  # fmt: skip
-    keys = {library._key("code", module, o, locations=False) for module, o in others}  # pyright: ignore[reportPrivateUsage]
+    keys = {compiling._key("code", module, o, locations=False) for module, o in others}  # pyright: ignore[reportPrivateUsage]
     assert len(keys | {plain}) == 1 + len(others)
 
 
@@ -175,19 +176,19 @@ def test_moved_lines_are_the_same_code(kept: Path) -> None:
         return Module(Stage.TARGET, (), (Function("f", (Param("x", x),), (op,), (Output("y", op.results[0]),)),))
 
     def key(kind: str, line: int, *, locations: bool) -> str:
-        return library._key(kind, at(line), Options(host_cpu(), 2), locations=locations)  # pyright: ignore[reportPrivateUsage]
+        return compiling._key(kind, at(line), Options(host_cpu(), 2), locations=locations)  # pyright: ignore[reportPrivateUsage]
 
     assert key("code", 1, locations=False) == key("code", 2, locations=False)
     assert key("kernels", 1, locations=True) != key("kernels", 2, locations=True)
 
 
 def test_damaged_code_is_compiled_and_written_again(kept: Path) -> None:
-    first = library.build(layers(2), OPTIONS).members()
+    first = compiling.build(layers(2), OPTIONS).members()
     (path,) = kept.iterdir()
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:50], b"", whole[:-100] + bytes(100), whole + b"\0"):
         path.write_bytes(damaged)
-        assert library.build(layers(2), OPTIONS).members() == first
+        assert compiling.build(layers(2), OPTIONS).members() == first
         assert path.read_bytes() == whole
 
 
