@@ -15,7 +15,6 @@ from fluidc.frontend.bench.report import Report
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results" / "steps-2.json", HERE.parent / "README.md"
 BEGIN, END = "<!-- steps: made by benchmarks/readme_table.py -->\n", "<!-- end of steps -->\n"
-NOT_PYTORCH = ("jax", "paddle")
 
 
 def table(report: Report) -> str:

@@ -115,12 +115,6 @@ def split(block: Block, x: Value) -> tuple[Value, Value]:
     return block.let(reinterpret(F32, fraction) - _c(1.0, x), F32), exponent
 
 
-def log_normal(block: Block, x: Value) -> Value:
-    """The natural logarithm of positive normal x (not checked), 0.8 ulp."""
-    m, exponent = split(block, x)
-    return log_of_fraction(block, m, exponent)
-
-
 def log(block: Block, x: Value) -> Value:
     """The natural logarithm, 0.8 ulp; -inf at 0, NaN below."""
     small = x < _c(SMALLEST_NORMAL, x)
