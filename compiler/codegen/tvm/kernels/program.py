@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from ....ir.types import DType, static_shape
 from ..expr import Load, Node, loads, walk
 from ..graph import Allocate, Loop, Placeholder, Program, Statement, Store, TensorDef, When
-from ..kit import Block, Buffer, Value, sweep
+from ..kit import Block, Buffer, Value, integer, sweep
 from ..lower import Lowering
 from ..tvm_api import tirx
 from .compute import extent_guess, work
-
-STACK_BYTES = 16 * 1024
 
 FEW_TRIPS = 4
 """Trips that a loop of computed length is assumed to make."""
@@ -139,8 +137,4 @@ class _Emission:
         count = 1
         for extent in static_shape(tensor.shape):
             count *= extent
-        # A few kilobytes fit on the stack; more comes from the workspace pool.
-        if count * tensor.dtype.itemsize <= STACK_BYTES:
-            self.buffers[tensor] = self.block.scratch(tensor.dtype, count, "local")
-        else:
-            self.buffers[tensor] = self.block.workspace(tensor.dtype, count, "local")
+        self.buffers[tensor] = self.block.memory(tensor.dtype, integer(count), "local")
