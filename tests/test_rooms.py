@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "compiler.codegen": (
         "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
-        "runtime.kernels", "runtime.sizes", "runtime.roofline",
+        "runtime.kernels", "runtime.sizes", "runtime.roofline", "runtime.onnx_engine",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
@@ -85,6 +85,7 @@ ABOVE_FAMILIES = {"construct", "matrix"}
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("compiler", "frontend", "runtime"),
     "ml_dtypes": ("compiler.ir.types", "runtime.tensors"),
+    "onnx": ("compiler.codegen.onnx",),
     "tvm": ("compiler.codegen.tvm",),
     "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
     "dp_accounting": ("compiler.privacy",),

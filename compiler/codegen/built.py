@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...runtime.engine import Engine
@@ -18,10 +18,16 @@ class BuildOptions:
     Attributes:
         cpu: processor to generate code for (``x86-64-v3``); empty for the one at hand.
         threads: threads that loops are cut for; 0 for as many as `runtime.threads.thread_count` says.
+        self_contained: ``onnx``: random bits are made by the graph, of a key, and not taken as inputs.
+        ort_training: ``onnx``: kernels of onnxruntime-training where they are faster.
+        metadata: ``onnx``: what a file tells of itself beside its inputs and outputs, by name.
     """
 
     cpu: str = ""
     threads: int = 0
+    self_contained: bool = False
+    ort_training: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Built(Protocol):

@@ -1,17 +1,21 @@
 """What a code generator hands to an op's lowering rule.  Protocols only: op families import no target.
 
-``to_tvm`` is written in a small loop language.  A tensor is defined by the expression of one element
-(``compute``), by a reduction (``reduce``), by a kernel (``matmul``, ``conv2d``), or by explicit loops
-(``loops``) where order matters.  The generator decides what is materialised, fused, vectorised and run
+``to_onnx`` emits the nodes of a graph.  ``to_tvm`` is written in a small loop language.  A tensor is defined by the
+expression of one element (``compute``), by a reduction (``reduce``), by a kernel (``matmul``, ``conv2d``), or by
+explicit loops (``loops``) where order matters.  The generator decides what is materialised, fused, vectorised and run
 in parallel; rules say only what is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
 
-from ..ir.types import Dim, DType, Shape
+from numpy.typing import NDArray
+
+from ..ir.core import Region
+from ..ir.types import Dim, DType, Shape, TensorType
 
 ReduceKind = Literal["sum", "prod", "max", "min", "any", "all"]
 
@@ -199,7 +203,124 @@ class ConvGeometry(Protocol):
     def groups(self) -> int: ...
 
 
-class OnnxEmitter(Protocol):
-    """Builds ONNX nodes; values are names."""
+@dataclass(frozen=True)
+class Window:
+    """Which part of a stream an op reads in a private step: block ``row * part // group * per`` is the first.
 
-    def node(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: object) -> str: ...
+    Attributes:
+        row: Index in the lot of the batch's first row, i64[].
+        part: Elements of one example.
+        group: Elements that ``per`` blocks make.
+        per: Blocks of a group.
+    """
+
+    row: str
+    part: int
+    group: int
+    per: int
+
+
+class OnnxGraph(Protocol):
+    """The body of a loop or branch, to be given to a node as an attribute."""
+
+
+OnnxRagged: TypeAlias = tuple[str, str]
+"""A ragged value: the names of its data and of its offsets (``i64[count + 1]``)."""
+
+OnnxValue: TypeAlias = "str | OnnxRagged"
+
+
+class OnnxEmitter(Protocol):
+    """Builds the ONNX nodes of one op (ai.onnx, opset 20).  A tensor is the name of a value in the graph.
+
+    A rule gets one name per operand field (None for an absent optional operand, a tuple for a variadic one) and returns
+    the name of its result, or a tuple of names for several results; a ragged value is an `OnnxRagged`.  Element types
+    and shapes are those of the op's own values (``self.x.tensor``).  Only what ONNX Runtime has CPU kernels for may be
+    emitted: it adds i32, i64, f16, f32 and f64, shifts u8, u32 and u64, and multiplies no u32.
+    """
+
+    @property
+    def ort_training(self) -> bool:
+        """Whether nodes of onnxruntime-training (domain ``com.microsoft``) may be emitted where they are faster."""
+        ...
+
+    # Nodes --------------------------------------------------------------------------------------------
+    def node(self, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """A node with one output.  An absent optional input is ``""``; attributes that are None are left out."""
+        ...
+
+    def many(self, op_type: str, outputs: int, *inputs: str, domain: str = "", **attributes: Any) -> tuple[str, ...]:
+        """A node with several outputs."""
+        ...
+
+    def typed(self, name: str, kind: TensorType) -> str:
+        """``name``, its type noted in the file.  Results of ops are noted anyway; only nodes for which ONNX has no
+        shape inference need it (those of ``com.microsoft``: their kernels read the noted shape)."""
+        ...
+
+    # Constants ----------------------------------------------------------------------------------------
+    def array(self, value: NDArray[Any]) -> str:
+        """A constant array; equal ones are stored once."""
+        ...
+
+    def scalar(self, value: float | bool, dtype: DType) -> str:
+        """A constant of rank 0."""
+        ...
+
+    def ints(self, *values: int) -> str:
+        """A constant i64[n]: axes, starts, a fixed shape."""
+        ...
+
+    # Shapes -------------------------------------------------------------------------------------------
+    def extent(self, dim: Dim) -> str:
+        """The run-time size of an extent, i64[]."""
+        ...
+
+    def shape(self, shape: Shape) -> str:
+        """A shape as i64[rank]; a constant if it is fixed."""
+        ...
+
+    def reshape(self, x: str, shape: Shape) -> str: ...
+    def expand(self, x: str, shape: Shape) -> str:
+        """``x`` broadcast to ``shape``, right-aligned as in numpy."""
+        ...
+
+    def cast(self, x: str, dtype: DType) -> str: ...
+    def full(self, shape: Shape, value: float | bool, dtype: DType) -> str:
+        """A tensor whose elements are all ``value``."""
+        ...
+
+    # Regions ------------------------------------------------------------------------------------------
+    def graph(
+        self,
+        parameters: Sequence[tuple[str, TensorType]],
+        results: Sequence[TensorType],
+        body: Callable[..., Sequence[str]],
+    ) -> OnnxGraph:
+        """A nested graph: ``body(*names)`` emits its nodes and returns its results.
+
+        Args:
+            parameters: Name hint and type of each input.
+            results: The types of its outputs.
+            body: Called once, with the names of the parameters.  It may read values of the graphs around it.
+        """
+        ...
+
+    def inline(self, region: Region, arguments: Sequence[OnnxValue]) -> tuple[OnnxValue, ...]:
+        """The nodes of a region's ops, on ``arguments``; returns what it yields."""
+        ...
+
+    # Random bits --------------------------------------------------------------------------------------
+    def keystream(
+        self, key: str, draw: str, *, domain: int, tensor: int, blocks: Dim, window: Window | None = None
+    ) -> str:
+        """ChaCha20 words, u32[16 * blocks], of one stream (`runtime.keystream.words`).
+
+        An input of the graph that the runtime fills, or, in a self-contained file, nodes that make it of ``key``
+        (u32[8]) and ``draw`` (u64[]).
+        """
+        ...
+
+    def normals(self, words: str, count: Dim) -> str:
+        """The first ``count`` standard normals, f32[count], of keystream words (`keystream.normals_from_words`)."""
+        ...

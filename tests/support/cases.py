@@ -48,6 +48,7 @@ class Case:
         norm: The input for which ``example_norm_sq`` is compared with materialised gradients.
         rtol, atol: Tolerances of ``evaluate`` against ``expect``.
         cpu: Whether the compiled op is compared with ``evaluate``; a string says why it is not.
+        onnx: Likewise of the exported op; a string says why it is not, or has no ONNX form.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Case:
     rtol: float = 2e-6
     atol: float = 1e-7
     cpu: bool | str = True
+    onnx: bool | str = True
 
     @property
     def op_name(self) -> str:

@@ -1,0 +1,214 @@
+"""A module as ONNX files, one per function."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto, helper
+
+from ....runtime.engine import Engine
+from ....runtime.manifest import TargetSpec
+from ...ir.core import Function, Module, Value, walk
+from ...ir.types import RaggedType, Sym
+from ...ops.base import Op, has_rule
+from ...ops.state import Read, Write, state_of
+from ..built import BuildOptions
+from .emit import Argument, Emitter, offsets_type, symbol_source
+from .lint import check_randomness
+from .names import NEXT
+from .types import value_info
+
+OPSET = 20
+IR_VERSION = 9
+"""What ONNX Runtime 1.19 and all later ones read."""
+
+
+@dataclass(frozen=True)
+class OnnxBuild:
+    """A module as the ``onnx`` target delivers it.
+
+    Attributes:
+        models: Name of a function to its model.
+        threads: Threads of an engine in this process; 0 for as many as `runtime.threads.thread_count` says.
+    """
+
+    models: Mapping[str, ModelProto]
+    threads: int
+
+    @property
+    def spec(self) -> TargetSpec:
+        """Any machine with ONNX Runtime."""
+        return TargetSpec("onnx", "", "", ())
+
+    def engine(self) -> Engine:
+        """An engine that runs the module in this process."""
+        from ....runtime.onnx_engine import OnnxEngine
+
+        return OnnxEngine(self._serialized(), self.threads or None)
+
+    def members(self) -> Mapping[str, bytes]:
+        """``FUNCTION.onnx`` for every function."""
+        return {f"{name}.onnx": data for name, data in self._serialized().items()}
+
+    def _serialized(self) -> dict[str, bytes]:
+        return {name: model.SerializeToString(deterministic=True) for name, model in self.models.items()}
+
+    @property
+    def kernels(self) -> None:
+        """The kernels are ONNX Runtime's."""
+        return None
+
+
+def build(module: Module, options: BuildOptions) -> OnnxBuild:
+    """The functions of a module at stage ``target`` as ONNX models.
+
+    Raises:
+        MissingRule: An op has no ONNX form.
+        TargetError: What ONNX has no types for; random nodes in a private graph.
+    """
+    for function in module.functions:
+        _check_rules(function)
+    models = {function.name: export(module, function, options) for function in module.functions}
+    return OnnxBuild(models, options.threads)
+
+
+def export(module: Module, function: Function, options: BuildOptions) -> ModelProto:
+    """One function as an ONNX model.
+
+    Inputs and outputs are those of the function in the order in which the runtime passes them, state first; the
+    new value of state ``w`` is the output ``w@NEXT``. The model's metadata says what each is (docs/onnx.md).
+    Raises MissingRule or TargetError as `build` does.
+    """
+    arguments = _arguments(module, function)
+    outputs = _outputs(function, {argument.input for argument in arguments})
+    emitter = Emitter(
+        function,
+        arguments,
+        [output.output for output in outputs],
+        self_contained=options.self_contained,
+        ort_training=options.ort_training,
+    )
+    emitter.ops(function.ops)
+    for output in outputs:
+        emitter.output(output.value, output.output)
+    nodes, infos = emitter.finish()
+    used = set(_read(nodes))
+    inputs = [value_info(a.input, a.type, _DOCS.get(a.kind, "")) for a in arguments if a.input in used]
+    inputs += [value_info(stream.input, stream.type, _STREAM) for stream in emitter.streams]
+    graph = helper.make_graph(
+        nodes,
+        function.name,
+        inputs,
+        [value_info(output.output, output.value.tensor) for output in outputs],
+        [constant for constant in emitter.constants if constant.name in used],
+        value_info=infos,
+    )
+    domains = sorted({node.domain for node in _every(nodes)} | {function.domain for function in emitter.functions})
+    model = helper.make_model(
+        graph,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid(domain, OPSET if not domain else 1) for domain in domains or [""]],
+        functions=emitter.functions,
+        producer_name="fluidc",
+        producer_version=options.metadata.get("fluidc.version", ""),
+    )
+    if module.privacy is not None:
+        check_randomness(model)
+    known = {
+        "fluidc.inputs": [
+            {"kind": a.kind, "name": a.name, "input": a.input if a.input in used else ""} for a in arguments
+        ],
+        "fluidc.outputs": [{"kind": o.kind, "name": o.name, "output": o.output} for o in outputs],
+        "fluidc.symbols": _symbols(arguments),
+        "fluidc.streams": [stream.to_json() for stream in emitter.streams],
+    }
+    helper.set_model_props(model, {**{name: json.dumps(value) for name, value in known.items()}, **options.metadata})
+    return model
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A result of the function, and what the graph calls it."""
+
+    kind: str
+    name: str
+    output: str
+    value: Value
+
+
+# What readers of the file are told of inputs that are neither feeds nor state.
+_DOCS: Mapping[str, str] = {
+    "mask": "rows of the batch that are examples; the others are padding",
+    "key": "key of the noise, new and secret in every step",
+    "draw": "number of the noise draw: of the step",
+    "rng_key": "key of the model's random numbers",
+    "rng_counter": "counter of the model's random numbers",
+    "row": "index in the lot of the batch's first row",
+    "phase": "index of the step's phase of training",
+    "clock": "seconds since 1970",
+    "noise": "integer noise",
+    "state": "state: its new value, if it changes, is an output",
+}
+_STREAM = "random words of a ChaCha20 keystream"
+
+
+def _arguments(module: Module, function: Function) -> tuple[Argument, ...]:
+    """The inputs in the order in which the runtime passes them."""
+    found = [Argument("state", name, name, module.declaration(name).type) for name in state_of(module, function)]
+    for param in function.params:
+        if isinstance(param.value.type, RaggedType):
+            kind, offsets = param.value.type, f"{param.name}@offsets"
+            found.append(Argument(param.role, param.name, param.name, kind.data))
+            found.append(Argument(param.role, offsets, offsets, offsets_type(kind)))
+            continue
+        named = param.role in ("feed", "noise")
+        # No fluid variable's name begins with @.
+        spelled = param.name if param.role == "feed" else f"@noise/{param.name}" if named else f"@{param.role}"
+        found.append(Argument(param.role, param.name if named else "", spelled, param.value.tensor))
+    return tuple(found)
+
+
+def _outputs(function: Function, taken: set[str]) -> tuple[_Output, ...]:
+    """The fetches, then the new values of state."""
+    found: list[_Output] = []
+    for output in function.outputs:
+        # Fetching a parameter, or a feed: the graph's input has that name.
+        name = f"{output.name}@FETCH" if output.name in taken else output.name
+        found.append(_Output("fetch", output.name, name, output.value))
+    found += [_Output("state", op.state, op.state + NEXT, op.value) for op in function.ops if isinstance(op, Write)]
+    return tuple(found)
+
+
+def _symbols(arguments: Iterable[Argument]) -> dict[str, list[int]]:
+    """Where the size of each symbol is read: number of an argument, axis, scale."""
+    arguments = tuple(arguments)
+    dims = (dim for argument in arguments for dim in argument.type.shape)
+    names = {dim.name for dim in dims if isinstance(dim, Sym)}
+    return {name: list(symbol_source(arguments, name)) for name in sorted(names)}
+
+
+def _every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """All nodes, those of nested graphs too."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _every(attribute.g.node)
+
+
+def _read(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """Every name that a node reads, or a nested graph hands out."""
+    for node in _every(nodes):
+        yield from node.input
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from (output.name for output in attribute.g.output)
+
+
+def _check_rules(function: Function) -> None:
+    """Raise MissingRule for the first op that has no ONNX form, before anything is written."""
+    for op in walk(function.ops):
+        if isinstance(op, Op) and not isinstance(op, Read | Write) and not has_rule(type(op), "to_onnx"):
+            raise op.missing("to_onnx", op.no_onnx)
