@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import get_args
 
@@ -122,6 +123,7 @@ def compile_source(
         FluidcError: what the program, its privacy constants or the target do not allow.
     """
     module, trace = source.module, Trace()
+    privacy = privacy_block(source)
     if module.privacy is not None and not batch:
         batch = default_batch(module.privacy.largest_lot)
     stages: dict[Stage, str] = {}
@@ -136,10 +138,21 @@ def compile_source(
     module = run_passes(module, pipeline(module, batch=batch), observe=watch, trace=trace)
     _tell_large_gradients(module)
     start = time.perf_counter()
-    built = build(module, target, options or BuildOptions())
+    notes = file_notes(privacy, _caution(source.module))
+    built = build(module, target, replace(options or BuildOptions(), metadata=notes))
     trace.timings.append(("codegen", time.perf_counter() - start))
-    manifest = _manifest(source, module, built, batch or None)
+    manifest = _manifest(source, module, built, batch or None, privacy)
     return Compiled(source, module, stages, built, manifest, trace)
+
+
+def file_notes(privacy: PrivacySpec | None, caution: str) -> dict[str, str]:
+    """What a file of code that people open by itself tells of the program: the version, and the privacy block."""
+    notes = {"fluidc.version": metadata.version("fluidc")}
+    if privacy is not None:
+        notes["fluidc.privacy"] = json.dumps(privacy.to_json(), allow_nan=False)
+    if caution:
+        notes["fluidc.caution"] = caution
+    return notes
 
 
 def default_batch(lot: float) -> int:
@@ -151,7 +164,7 @@ def default_batch(lot: float) -> int:
     return max(16, -(-int(np.ceil(lot)) // 16) * 16)
 
 
-def _manifest(source: Source, module: Module, built: Built, batch: int | None) -> Manifest:
+def _manifest(source: Source, module: Module, built: Built, batch: int | None, privacy: PrivacySpec | None) -> Manifest:
     return Manifest(
         fluidc_version=metadata.version("fluidc"),
         target=built.spec,
@@ -160,7 +173,7 @@ def _manifest(source: Source, module: Module, built: Built, batch: int | None) -
         fetches=source.fetches,
         state=tuple(_state(declaration) for declaration in module.state),
         functions=tuple(_function(module, function) for function in module.functions),
-        privacy=privacy_block(source),
+        privacy=privacy,
         caution=_caution(module),
         seed=source.seed,
         max_rows=_max_rows(module),

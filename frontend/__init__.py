@@ -51,12 +51,18 @@ from .vartype import VarType
 
 if TYPE_CHECKING:
     from . import executor, privacy
+    from .compiled_program import CompiledProgram
     from .executor import Executor
 
 Tensor = LoDTensor
 
 # Names whose modules load the compiler, and where they are.
-_LAZY = {"Executor": ".executor", "executor": ".executor", "privacy": ".privacy"}
+_LAZY = {
+    "CompiledProgram": ".compiled_program",
+    "Executor": ".executor",
+    "executor": ".executor",
+    "privacy": ".privacy",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -70,6 +76,7 @@ __all__ = [
     "CPUPlace",
     "CUDAPinnedPlace",
     "CUDAPlace",
+    "CompiledProgram",
     "DataFeeder",
     "Executor",
     "LoDTensor",

@@ -24,6 +24,7 @@ from ..runtime.engine import Engine, aligned_zeros
 from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
+from .compiled_program import CompiledProgram
 from .errors import invalid, unsupported, wrong_type
 from .feed_types import LENGTHS, feed_type
 from .framework import Program, default_main_program
@@ -80,7 +81,8 @@ class Executor:
 
     Args:
         place: ``CPUPlace()`` (also when None) runs on this machine's processor.
-        target: ``cpu`` compiles with TVM; ``reference`` runs every op in numpy, slow and exact.
+        target: ``cpu`` compiles with TVM; ``onnx`` runs by ONNX Runtime; ``reference`` runs every op in numpy, slow and
+            exact.
 
     A program is compiled once per version, feed types and fetches; what it reads and writes lives in the scope,
     so a training program, its test clone and others share variables by name.
@@ -107,7 +109,7 @@ class Executor:
 
     def run(
         self,
-        program: Program | None = None,
+        program: Program | CompiledProgram | None = None,
         feed: Mapping[str, object] | None = None,
         fetch_list: Sequence[Fetch] | Fetch | None = None,
         feed_var_name: str = "feed",
@@ -121,7 +123,7 @@ class Executor:
         """Run every op of a program once.
 
         Args:
-            program: The default main program if None.
+            program: The default main program if None; a CompiledProgram may name a target of its own.
             feed: Data variable name to array (or LoDTensor), or a lot of `fluid.privacy.poisson_batches`.
             fetch_list: Variables or names whose values at the end of the step are returned.
             scope: Where persistable variables live; the global scope if None.
@@ -138,6 +140,9 @@ class Executor:
         """
         del feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune
         program = default_main_program() if program is None else program
+        target = self.target
+        if isinstance(program, CompiledProgram):
+            program, target = program.program, program.target or target
         if not isinstance(program, Program):
             raise wrong_type(f"run: the program is {type(program).__name__}", "pass a fluid.Program")
         if not program.global_block().ops:
@@ -148,7 +153,7 @@ class Executor:
         lot = feed if isinstance(feed, Lot) else None
         arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
-        step = self._step(program, arrays, fetches, scope)
+        step = self._step(program, arrays, fetches, scope, target)
         try:
             values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
@@ -185,15 +190,17 @@ class Executor:
 
     # -- compiling ----------------------------------------------------------------------------------------------
 
-    def _step(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope) -> _Step:
+    def _step(
+        self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope, target: str
+    ) -> _Step:
         rows = self._rows(program, feeds, fetches)
         types = {name: feed_type(program, name, array) for name, array in feeds.items()}
-        key = (program.uid, program.version, tuple(sorted(types.items(), key=itemgetter(0))), fetches, rows)
+        key = (program.uid, program.version, tuple(sorted(types.items(), key=itemgetter(0))), fetches, rows, target)
         step = self._steps.get((key, id(scope)))
         if step is None or not _buffers_hold(step, scope):
             code = self._codes.get(key)
             if code is None:
-                compiled = self._compile(program, types, fetches, rows)
+                compiled = self._compile(program, types, fetches, rows, target)
                 code = _Code(compiled, compiled.built.engine())
                 _keep(self._codes, key, code)
             step = _bound(code, program, scope)
@@ -213,13 +220,13 @@ class Executor:
         return rows if rows in seen else 0
 
     def _compile(
-        self, program: Program, types: Mapping[str, TensorType], fetches: tuple[str, ...], rows: int
+        self, program: Program, types: Mapping[str, TensorType], fetches: tuple[str, ...], rows: int, target: str
     ) -> Compiled:
         source = lower(program, fetches=fetches, feed_types=types)
         for text in source.plan.warnings if source.plan is not None else ():
             warnings.warn(text, PrivacyWarning, stacklevel=4)
         # A startup program runs once: numpy is done before a compiler would start.
-        target = self.target if _runs_often(source) else "reference"
+        target = target if _runs_often(source) else "reference"
         return compile_source(source, target=target, batch=rows, options=BuildOptions())
 
 

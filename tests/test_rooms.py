@@ -39,8 +39,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
+    "frontend.compiled_program": ("frontend", "compiler"),
     "frontend.executor": (
-        "frontend", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler", "runtime",
+        "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler",
+        "runtime",
     ),
     "frontend.privacy": (
         "frontend", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler", "runtime",

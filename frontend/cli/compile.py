@@ -28,8 +28,16 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
     epilog="Example: fluidc compile examples/digits.py:plain -o plain.fluidc --batch 64 -- --seed 3",
 )
 @click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The artifact, NAME.fluidc.")
-@click.option("--target", default="cpu", show_default=True, help="cpu, or reference: numpy, slow and exact.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True,
+    help="The artifact, NAME.fluidc; or NAME.onnx: the training step alone, for any ONNX Runtime.",
+)  # fmt: skip
+@click.option(
+    "--target", metavar="NAME",
+    help="cpu (default); onnx: ONNX Runtime executes it; reference: numpy, slow and exact.",
+)  # fmt: skip
+@click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")
+@click.option("--ort-training", is_flag=True, help="onnx: use gradient kernels that only onnxruntime-training has.")
 @click.option(
     "--cpu", default="native", metavar="NAME",
     help="Processor to compile for: native (default), x86-64-v2, -v3 or -v4, znver2 to 5, haswell, skylake-avx512, "
@@ -49,7 +57,9 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
 def command(
     script: tuple[Path, str | None],
     output: Path,
-    target: str,
+    target: str | None,
+    self_contained: bool,
+    ort_training: bool,
     cpu: str,
     batch: int | None,
     threads: int | None,
@@ -77,6 +87,7 @@ def command(
     from .privacy import runs_in
     from .source import Overrides, Request, lowered
 
+    target = _target(target, output, self_contained, ort_training)
     check_target(target)
     if target == "cpu" or cpu != "native":
         named_cpu(cpu)
@@ -95,13 +106,19 @@ def command(
             _tell(f"warning: {warning}")
     _tell(f"compiling for {target}")
     imported = _TVM_API in sys.modules
-    options = BuildOptions(cpu=cpu, threads=threads or 0)
+    options = BuildOptions(cpu, threads or 0, self_contained, ort_training)
     with plain_warnings():
         compiled = compile_source(
             made.source, target=target, batch=batch or 0, options=options, observe=watch, keep_ir=True
         )
         artifact = compiled.artifact()
-    artifact.write(output)
+    if output.suffix == ".onnx":
+        from .onnx_file import onnx_file
+        from .writing import write_bytes
+
+        write_bytes(output, onnx_file(artifact, "step", options, seed))
+    else:
+        artifact.write(output)
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     if not imported and (api := sys.modules.get(_TVM_API)) is not None:
         # Code that is kept is found without TVM.
@@ -114,6 +131,20 @@ def command(
         for number, (step, taken) in enumerate(passes, start=1):
             click.echo(f"  {number:02d} {step:<18}{taken:8.4f} s")
     click.echo(f"{'written':<12}{output}, {_size(output.stat().st_size)}")
+
+
+def _target(target: str | None, output: Path, self_contained: bool, ort_training: bool) -> str:
+    """The target that is meant: an ONNX file is of the target onnx.  Raises BadParameter for what does not fit."""
+    if output.suffix == ".onnx":
+        if target not in (None, "onnx"):
+            raise click.BadParameter(
+                f"{output.name} is an ONNX file, and the target is {target}", param_hint="--target"
+            )
+        target = "onnx"
+    for option, given in (("--self-contained", self_contained), ("--ort-training", ort_training)):
+        if given and target not in ("onnx", "ort-artifacts"):
+            raise click.BadParameter("it belongs to --target onnx", param_hint=option)
+    return target or "cpu"
 
 
 def _check_output(path: Path) -> None:

@@ -23,7 +23,10 @@ STAGES = ("captured", "core", "grad", "private", "update", "target")
 @click.argument("source", type=ScriptName(), metavar="SCRIPT.py[:NAME]|OUT.fluidc")
 @click.option("--stage", type=click.Choice(STAGES), default="captured", show_default=True, help="How far compiled.")
 @click.option("--function", "function", metavar="NAME", help="Only this function: step, startup, infer, ...")
-@click.option("--format", "form", type=click.Choice(["text", "json", "dot", "html"]), default="text", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "dot", "html", "onnx"]), default="text", show_default=True
+)
+@click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Rows per step of a script [a symbol].")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a file instead of standard output.")
 @script_options
@@ -32,6 +35,7 @@ def command(
     stage: str,
     function: str | None,
     form: str,
+    self_contained: bool,
     batch: int | None,
     output: Path | None,
     feeds: tuple[tuple[str, tuple[int, ...]], ...],
@@ -46,10 +50,15 @@ def command(
 
     At stage target, the kernels for cpu follow the IR in the order they run: ops fused, buffers, workspace, predicted
     operations and bytes, and the memory between them; those of an artifact are the ones it holds.
+
+    The format onnx writes one function, step if none is named, as a file for any ONNX Runtime, its state included.
     """
     from ...compiler.ir.stage import Stage
 
     path, name = source
+    if form == "onnx":
+        _write_onnx(path, function or "step", self_contained, output)
+        return
     if path.suffix == ".py":
         modules = _of_script(path, name, script_args, dict(feeds), fetches, batch or 0, privacy)
         kernels = _kernels_of(modules[Stage.TARGET]) if stage == "target" and form != "dot" else None
@@ -75,6 +84,24 @@ def command(
         from .writing import write_text
 
         write_text(output, text)
+
+
+def _write_onnx(path: Path, function: str, self_contained: bool, output: Path | None) -> None:
+    from ...compiler.codegen.built import BuildOptions
+    from ...runtime.artifact import Artifact
+    from .onnx_file import onnx_file
+    from .writing import check_file, write_bytes
+
+    if path.suffix == ".py":
+        raise click.BadParameter(
+            "an ONNX file is written of a compiled program: fluidc compile SCRIPT.py -o NAME.onnx",
+            param_hint="--format",
+        )
+    if output is None:
+        raise click.BadParameter("an ONNX file is not text: name one, -o NAME.onnx", param_hint="--format")
+    check_file(output, "-o")
+    options = BuildOptions(self_contained=self_contained)
+    write_bytes(output, onnx_file(Artifact.read(path), function, options))
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,13 @@ def check_file(path: Path, option: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``.  Raises FluidcError when it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``.  Raises FluidcError when it cannot be written."""
     try:
-        write_atomically(path, text.encode("utf-8"))
+        write_atomically(path, data)
     except OSError as error:
         raise FluidcError(
             f"the file cannot be written: {error.strerror}",

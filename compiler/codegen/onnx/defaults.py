@@ -1,0 +1,37 @@
+"""A model with numbers in it: state variables get default values, so that one file is all a caller needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, checker, numpy_helper
+
+from ...errors import TargetError
+
+LIMIT = checker.MAXIMUM_PROTOBUF
+
+
+def with_defaults(data: bytes, state: Mapping[str, NDArray[Any]]) -> bytes:
+    """The model ``data`` with first values for those of its inputs that ``state`` names.
+
+    An input with a default need not be fed; what is fed replaces it. Callers begin without state and feed back what
+    the step returns.
+
+    Raises TargetError where the file would pass the 2 GiB that protobuf allows.
+    """
+    size = len(data) + sum(array.nbytes for array in state.values())
+    if size > LIMIT:
+        raise TargetError(
+            f"the model and its parameters take {size / 2**30:.1f} GiB, more than the 2 GiB of one ONNX file",
+            hint="write an artifact instead (-o NAME.fluidc): it holds the parameters beside the models",
+        )
+    model = ModelProto.FromString(data)
+    held = {constant.name for constant in model.graph.initializer}
+    for value in model.graph.input:
+        array = state.get(value.name)
+        if array is not None and value.name not in held:
+            model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), value.name))
+    return model.SerializeToString(deterministic=True)

@@ -1,0 +1,44 @@
+"""One function of a compiled program as an ONNX file that needs nothing of fluidc."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ...compiler.codegen.built import BuildOptions
+    from ...runtime.artifact import Artifact
+
+
+def onnx_file(artifact: Artifact, function: str, options: BuildOptions, seed: int | None = None) -> bytes:
+    """The model of a function, with the artifact's state as defaults of its inputs.
+
+    Args:
+        artifact: For any target; its text at stage ``target`` is exported.
+        function: ``step``, ``infer``, ...
+        options: How it is exported.
+        seed: Of the first values that startup makes; None takes the artifact's, else a fresh one.
+
+    Raises:
+        FluidcError: There is no such function, no text, or an op without an ONNX form.
+    """
+    from ...compiler.codegen.onnx.build import export
+    from ...compiler.codegen.onnx.defaults import with_defaults
+    from ...compiler.driver import file_notes
+    from ...compiler.ir.parser import parse
+    from ...compiler.ops import OPSET
+    from ...runtime.model import Model
+    from .engines import reference_engine
+
+    engine = reference_engine(artifact)
+    module = parse(artifact.ir["target"], OPSET)
+    if not module.has_function(function):
+        known = ", ".join(f.name for f in module.functions)
+        raise click.BadParameter(f"there is no function {function!r}; there are {known}", param_hint="--function")
+    notes = file_notes(artifact.manifest.privacy, artifact.manifest.caution)
+    model = export(module, module.function(function), replace(options, metadata=notes))
+    # Where startup makes the state, numpy does: a file is written once.
+    state = Model(artifact, engine, seed).state
+    return with_defaults(model.SerializeToString(deterministic=True), state)
