@@ -31,7 +31,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
-    "frontend": ("compiler.errors", "runtime.errors", "runtime.limits"),
+    "frontend": ("frontend.io", "compiler.errors", "runtime.errors", "runtime.limits"),
+    # Models of other formats become Programs; types of their Variables come from lowering them.
+    "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir"),
+    "frontend.io": ("frontend", "frontend.compat"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
@@ -95,6 +98,8 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cryptography": ("runtime.keystream",),
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
+    "onnx": ("frontend.compat.onnx",),
+    "google": ("frontend.compat.onnx",),
     "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }
@@ -108,6 +113,7 @@ DISTRIBUTIONS = {
     "dp_accounting": "dp-accounting",
     "scipy": "dp-accounting",
     "sklearn": "scikit-learn",
+    "google": "protobuf",
 }
 
 

@@ -19,6 +19,7 @@ from ...compiler.ops.state import Read, Write
 from ..framework import AttrValue, Block, Operator, Program
 from ..variable import Parameter, Variable
 from ..vartype import VarType
+from .known import Known
 
 Array: TypeAlias = NDArray[np.generic]
 BATCH = Sym("N")
@@ -95,6 +96,7 @@ class FunctionLowering:
     Attributes:
         b: Collects the ops.
         env: The latest value of every name; ``history`` has the earlier ones, too.
+        known: Names whose values are known already; they become values of ``env`` when they are read as such.
         private: The program's backward is private.
     """
 
@@ -107,21 +109,26 @@ class FunctionLowering:
         self.private = private
         self.b = OpBuilder()
         self.env: dict[str, Value] = {}
+        self.known: dict[str, Known] = {}
         self.params: list[Param] = []
         self.written: dict[str, Value] = {}
         self.reads: dict[str, Value] = {}
         self.history: dict[str, list[Value]] = {}
         self._streams = 0
         for name, kind in feeds.items():
-            value = Value(kind, name)
-            self.params.append(Param(name, value, "feed"))
-            self.env[name] = value
-            self.history[name] = [value]
+            self.give(name, kind)
         for name in feeds:
             if name.endswith(LENGTHS):
                 rows = name.removesuffix(LENGTHS)
                 self.env[rows] = self.b(ragged.FromLengths(self.env[rows], self.env[name]), rows)
                 self.history[rows] = [self.env[rows]]
+
+    def give(self, name: str, kind: TensorType) -> None:
+        """Have a name fed."""
+        value = Value(kind, name)
+        self.params.append(Param(name, value, "feed"))
+        self.env[name] = value
+        self.history[name] = [value]
 
     def run(self, ops: Iterable[Operator]) -> None:
         """Lower ops of the global block, in program order."""
@@ -148,6 +155,10 @@ class FunctionLowering:
         """The value of a name at this point: computed, fed, or read from state; None if there is none."""
         if name in self.env:
             return self.env[name]
+        if name in self.known:
+            value = self.env[name] = self._at_run_time(name, self.known[name])
+            self.history[name] = [value]
+            return value
         var = self.program.global_block().vars.get(name)
         if var is None or not var.persistable or not var.has_dtype:
             return None
@@ -190,6 +201,12 @@ class FunctionLowering:
         decl = self.shared.constant(held, array)
         self.reads[held] = self.b(Read(StateName(held), decl.type), name)
         return self.reads[held]
+
+    def _at_run_time(self, name: str, known: Known) -> Value:
+        if not known.symbolic:
+            return self.constant(name, known.array)
+        each = [self.b.reshape(self.b.extent(dim, known.dtype), (1,)) for dim in known.array.flat]
+        return self.b.reshape(self.b.concat(each, 0), known.shape)
 
     def generator(self) -> tuple[Value, Value, int]:
         """Key, counter and a stream of its own for one random op; asks the caller for key and counter."""

@@ -1,0 +1,261 @@
+"""From a checked graph to ops, Variables and parameters of a fluid Program."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ....compiler.errors import FluidcError
+from ....compiler.ir.types import Dim, DType, Sym, TensorType
+from ... import unique_name
+from ...framework import Block, Operator, Program, default_main_program, default_startup_program, program_guard
+from ...initializer import NumpyArrayInitializer
+from ...lower.context import BATCH, Frame, FunctionLowering, Shared
+from ...lower.module import rules
+from ...lower.onnx import PREFIX
+from ...lower.onnx import RULES as ONNX_RULES
+from ...source import SourceLocation, user_location
+from ...variable import Parameter, Variable
+from .errors import OnnxError
+from .graph import Graph, Input, Node, graph_of
+from .reading import read_model
+from .tensors import MOST_ELEMENTS, TensorReader
+
+Shapes = Mapping[str, Sequence[int | None]]
+
+
+class OnnxModel(NamedTuple):
+    """An imported model.
+
+    Attributes:
+        program: Where its ops are.
+        feeds: Its inputs, in the file's order: data variables, or the Variables given for them.
+        outputs: Its results, in the file's order.
+        parameters: What can be trained of it.
+        startup: The program that gives the parameters the values of the file.
+    """
+
+    program: Program
+    feeds: list[Variable]
+    outputs: list[Variable]
+    parameters: list[Parameter]
+    startup: Program
+
+
+def load_onnx(
+    path: str | os.PathLike[str],
+    *,
+    inputs: Mapping[str, Variable] | None = None,
+    shapes: Shapes | None = None,
+    trainable: Sequence[str] | None = None,
+) -> OnnxModel:
+    """Append the layers of an ONNX file to the default main program; see `fluid.io.load_onnx`."""
+    file = Path(path)
+    model = read_model(file)
+    tensors = TensorReader(str(file), file.parent)
+    return _build(model, tensors, inputs or {}, shapes or {}, trainable, user_location())
+
+
+def import_model(
+    model: ModelProto, *, shapes: Shapes | None = None, trainable: Sequence[str] | None = None
+) -> OnnxModel:
+    """A parsed model as a Program of its own; where and how as in `load_onnx`."""
+    tensors = TensorReader(model.graph.name or "the model", None)
+    with program_guard(Program(), Program()), unique_name.guard():
+        return _build(model, tensors, {}, shapes or {}, trainable, user_location())
+
+
+def _build(
+    model: ModelProto,
+    tensors: TensorReader,
+    inputs: Mapping[str, Variable],
+    shapes: Shapes,
+    trainable: Sequence[str] | None,
+    where: SourceLocation,
+) -> OnnxModel:
+    importable = [name.removeprefix(PREFIX) for name in ONNX_RULES]
+    graph = graph_of(model, tensors, importable)
+    return _Builder(graph, tensors.source, where).build(inputs, shapes, trainable)
+
+
+class _Builder:
+    """Builds one graph into the default programs."""
+
+    def __init__(self, graph: Graph, source: str, where: SourceLocation) -> None:
+        self.graph = graph
+        self.source = source
+        self.where = where
+        self.program = default_main_program()
+        self.startup = default_startup_program()
+        self.block: Block = self.program.current_block()
+        self.vars: dict[str, Variable] = {}  # by ONNX name
+        self.lowering = FunctionLowering(Shared(), self.program, {}, rules())
+
+    def build(self, inputs: Mapping[str, Variable], shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
+        self._check_names("inputs", inputs)
+        self._check_names("shapes", shapes)
+        feeds = [self._feed(each, inputs.get(each.name), shapes.get(each.name)) for each in self.graph.inputs]
+        chosen = self._trainable(trainable)
+        parameters = [self._parameter(name, array) for name, array in self.graph.initial.items() if name in chosen]
+        for name, array in self.graph.initial.items():
+            if name not in chosen:
+                self._record(Node("Constant", f"Constant {name}", 1, {}, {"output": [name]}, {"value": array}))
+        for node in self.graph.nodes:
+            self._record(node)
+        outputs = [self.vars[name] for name in self.graph.outputs]
+        return OnnxModel(self.program, feeds, outputs, parameters, self.startup)
+
+    def _check_names(self, argument: str, given: Mapping[str, Any]) -> None:
+        names = [each.name for each in self.graph.inputs]
+        for name in given:
+            if name not in names:
+                raise OnnxError(
+                    f"load_onnx: {argument} names {name!r}, which is no input of the model",
+                    self.where.place,
+                    f"its inputs are {', '.join(names) or 'none'}",
+                )
+
+    # Variables ----------------------------------------------------------------------------------------
+
+    def _name(self, onnx_name: str) -> str:
+        """A name for a Variable: the file's, where it is one and not yet taken."""
+        name = re.sub(r"[^\w./:\-]", "_", onnx_name)[:200] or "value"
+        taken = self.program.global_block().vars, self.startup.global_block().vars, self.block.vars
+        found = name
+        while any(found in names for names in taken):
+            found = unique_name.generate(name)
+        return found
+
+    def _feed(self, each: Input, given: Variable | None, stated: Sequence[int | None] | None) -> Variable:
+        if given is not None:
+            self._bind(each.name, given, self._type(each, given.shape, given.dtype.numpy))
+            return given
+        shape = [d if isinstance(d, int) else -1 for d in each.shape]
+        if stated is not None:
+            wanted = [-1 if d is None else int(d) for d in stated]
+            if len(wanted) != len(shape) or any(have not in (-1, want) for have, want in zip(shape, wanted)):
+                raise OnnxError(
+                    f"load_onnx: the shape {list(stated)} does not fit the input {each.name}, which has {shape}",
+                    self.where.place,
+                    "state one extent per axis, None where it stays open, and keep those that the model fixes",
+                )
+            shape = wanted
+        var = self.block.create_var(
+            name=self._name(each.name),
+            shape=shape,
+            dtype=each.dtype,
+            is_data=True,
+            need_check_feed=True,
+            stop_gradient=True,
+        )
+        self._bind(each.name, var, self._type(each, shape, each.dtype))
+        return var
+
+    def _type(self, each: Input, shape: Sequence[int], dtype: np.dtype[Any]) -> TensorType:
+        """The type of an input while it is imported: the batch is N, every other open extent a symbol of its own."""
+        dims: list[Dim] = []
+        for axis, (extent, name) in enumerate(zip(shape, each.shape, strict=True)):
+            if extent >= 0:
+                dims.append(extent)
+            elif axis == 0 or sum(d < 0 for d in shape) == 1:
+                dims.append(BATCH)
+            else:
+                dims.append(Sym(re.sub(r"\W", "_", name) if isinstance(name, str) else f"{each.name}_{axis}"))
+        self._check_size(each.name, dims)
+        return TensorType(DType.of(dtype), tuple(dims))
+
+    def _bind(self, onnx_name: str, var: Variable, kind: TensorType) -> None:
+        self.vars[onnx_name] = var
+        self.lowering.give(var.name, kind)
+
+    def _trainable(self, patterns: Sequence[str] | None) -> set[str]:
+        """Initialisers that become parameters: the patterns' matches, else finite float arrays of rank 1 and more."""
+        floats = [name for name, array in self.graph.initial.items() if array.dtype.kind == "f" and array.size]
+        if patterns is None:
+            return {name for name in floats if _is_weight(self.graph.initial[name])}
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in floats):
+                raise OnnxError(
+                    f"load_onnx: {pattern!r} matches no initialiser of floating point",
+                    self.where.place,
+                    f"they are {', '.join(floats) or 'none'}",
+                )
+        return {name for name in floats if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+    def _parameter(self, onnx_name: str, array: NDArray[Any]) -> Parameter:
+        name = self._name(onnx_name)
+        block = self.startup.global_block()
+        twin = block.create_parameter(array.shape, array.dtype, name)
+        NumpyArrayInitializer(array)(twin, block).loc = self.where
+        parameter = self.program.global_block().create_parameter(array.shape, array.dtype, name)
+        self.vars[onnx_name] = parameter
+        return parameter
+
+    # Ops ----------------------------------------------------------------------------------------------
+
+    def _record(self, node: Node) -> None:
+        """Append the op of one node, and learn the shapes and types of its results by lowering it."""
+        outputs: dict[str, list[Variable]] = {}
+        for slot, names in node.outputs.items():
+            outputs[slot] = []
+            for name in names:
+                var = self.block.create_var(name=self._name(name), stop_gradient=node.op_type == "Constant")
+                self.vars[name] = var
+                outputs[slot].append(var)
+        inputs = {slot: [self.vars[name] for name in names] for slot, names in node.inputs.items()}
+        op = self.block.append_op(PREFIX + node.op_type, inputs, outputs, {**node.attrs, "version": node.version})
+        op.loc = SourceLocation(self.where.file, self.where.line, node.label)
+        try:
+            self.lowering.lower(op, Frame(self.lowering, self.block, self.lowering.b))
+        except FluidcError:
+            raise
+        except (ValueError, TypeError, IndexError, OverflowError, AssertionError, KeyError) as error:
+            raise OnnxError(
+                f"{node.label} has inputs or attributes that its operator does not take: {error}",
+                self.source,
+                "check the model: python -c 'import onnx; onnx.checker.check_model(PATH, full_check=True)'",
+            ) from error
+        for var in (var for found in outputs.values() for var in found):
+            self._learn(var, op)
+
+    def _learn(self, var: Variable, op: Operator) -> None:
+        known = self.lowering.known.get(var.name)
+        value = self.lowering.env.get(var.name)
+        if known is not None:
+            kind = TensorType(known.dtype, known.shape)
+        elif value is not None:
+            kind = value.tensor
+        else:
+            raise OnnxError(
+                f"{op.loc.layer}: the output {var.name} is not computed by the import", self.source, "leave it out"
+            )
+        self._check_size(var.name, kind.shape)
+        try:
+            var.set_dtype(kind.dtype.numpy)
+        except FluidcError:
+            raise OnnxError(
+                f"{op.loc.layer} gives {kind}", self.source, "fluid has no Variables of this type"
+            ) from None
+        var.shape = [d if isinstance(d, int) else -1 for d in kind.shape]
+
+    def _check_size(self, name: str, shape: Sequence[Dim]) -> None:
+        size = 1
+        for d in shape:
+            size *= d if isinstance(d, int) else d.scale
+        if size > MOST_ELEMENTS:
+            listed = ", ".join(map(str, shape))
+            raise OnnxError(
+                f"{name} would have the shape [{listed}]", self.source, f"at most {MOST_ELEMENTS} elements are imported"
+            )
+
+
+def _is_weight(array: NDArray[Any]) -> bool:
+    return array.ndim > 0 and bool(np.all(np.isfinite(array)))

@@ -1,0 +1,70 @@
+"""From the nodes of an imported ONNX model to the IR.
+
+A rule takes a `Node` and returns what the node computes.  To add one:
+
+1. Find the family, or begin a new file and list its ``RULES`` in ``_FAMILIES`` below.
+2. Write ``def _name(n: Node) -> Results``.  Inputs go by the names of the operator's documentation:
+   ``n.x("data")`` is a value of the IR, ``n.optional("B")`` one that may be left out, ``n.xs("inputs")`` all of a
+   variadic input; ``n.ints("axes")`` and ``n.dims("shape")`` are inputs that must be known while compiling (constants,
+   and what follows from them and from shapes).  ``n.attr("axis")`` is an attribute, with the default that the operator
+   has in the model's opset.  Where an op changed its form between opsets, ``n.version`` is the one that the model uses.
+   What the IR cannot do is refused by ``raise n.error(what, hint)``.
+3. Return a value of ``n.b``, a `Known`, or one of these per output in the operator's order; outputs that the model does
+   not name are left out by themselves.
+4. Enter it: ``RULES = {"Name": _name}``.  Where the op is part of the arithmetic on shapes, write in ``fold.py`` what
+   it does with known inputs, too.
+
+The shapes and types of imported Variables come from running these rules: there is no second place to state them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..context import OpLowering, Rule, Rules
+from ..known import Known
+from . import elementwise, fold, indexing, linear, shape
+from .node import Fold, Node, NodeRule, NodeRules, Result
+
+_FAMILIES: tuple[NodeRules, ...] = (elementwise.RULES, linear.RULES, shape.RULES, indexing.RULES)
+PREFIX = "onnx."
+"""Before the ONNX op type in the type of a record."""
+
+
+def _lowering(rule: NodeRule, folding: Fold | None) -> Rule:
+    def lower(o: OpLowering) -> None:
+        node = Node(o)
+        folded = folding(node) if folding is not None and node.knows_all else None
+        try:
+            found = rule(node) if folded is None else folded
+        except (ValueError, OverflowError) as error:  # arithmetic on extents that the IR does not have
+            raise node.error(str(error), "fix all extents of the model's inputs but the batch") from error
+        _store(o, [found] if not isinstance(found, Sequence) else found)
+
+    return lower
+
+
+def _store(o: OpLowering, results: Sequence[Result]) -> None:
+    slots = list(o.op.outputs.values())
+    # A variadic output is an operator's only one.
+    names = slots[0] if len(slots) == 1 else [names[0] if names else "" for names in slots]
+    for name, result in zip(names, results, strict=False):
+        if not name:
+            continue
+        if isinstance(result, Known):
+            o.function.known[name] = result
+        else:
+            if result.op is not None and not result.hint:
+                result.hint = name
+            o.frame.write(name, result)
+
+
+def rules() -> Rules:
+    """Every ONNX op that can be imported, as a rule for its record."""
+    found = {name: rule for family in _FAMILIES for name, rule in family.items()}
+    assert len(found) == sum(map(len, _FAMILIES)), "two families lower one op type"
+    assert fold.FOLDS.keys() <= found.keys(), "what is folded is also lowered"
+    return {PREFIX + name: _lowering(rule, fold.FOLDS.get(name)) for name, rule in found.items()}
+
+
+RULES = rules()

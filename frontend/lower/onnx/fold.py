@@ -1,0 +1,151 @@
+"""What is done at once where all inputs of a node are known: the arithmetic on shapes that exports are full of.
+
+Arrays may hold symbols (the batch N), so each rule says what it does with them; None leaves the node to the IR.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....compiler.ir.types import Dim, DType, Sym, dim_add, dim_div, dim_mul
+from ..known import Known
+from .node import Fold, Folds, Node
+
+LARGEST = 1 << 16
+"""Elements of a folded array: larger ones are computed at run time."""
+
+Array = NDArray[Any]
+
+
+def _made(array: Any, dtype: DType) -> Known | None:
+    """The result, unless it is too large to be worth it; of an array of objects numpy returns bare elements."""
+    if not isinstance(array, np.ndarray):
+        element, array = array, np.empty((), object if isinstance(array, Sym) else dtype.numpy)
+        array[()] = element
+    if array.size > LARGEST:
+        return None
+    return Known.dims(array, dtype) if array.dtype == object else Known(np.asarray(array, dtype.numpy), dtype)
+
+
+def _moved(slot: str, move: Callable[[Node, Array], Array]) -> Fold:
+    """An op that moves elements: numbers or symbols."""
+
+    def fold(n: Node) -> Known | None:
+        known = n.known(slot)
+        assert known is not None
+        return _made(move(n, known.array), known.dtype)
+
+    return fold
+
+
+def _binary(numbers: Callable[[Array, Array], Array], dims: Callable[[Dim, Dim], Dim | None] | None = None) -> Fold:
+    def fold(n: Node) -> Known | None:
+        x, y = n.known("A"), n.known("B")
+        assert x is not None
+        assert y is not None
+        if np.broadcast(x.array, y.array).size > LARGEST:
+            return None
+        if not x.symbolic and not y.symbolic:
+            with np.errstate(all="ignore"):
+                return _made(numbers(x.array, y.array), x.dtype)
+        if dims is None:
+            return None
+        try:
+            found = [dims(_dim(p), _dim(q)) for p, q in np.broadcast(x.array, y.array)]
+        except ValueError:
+            return None
+        if any(d is None for d in found):
+            return None
+        out = np.empty(len(found), object)
+        out[:] = found
+        return Known.dims(out.reshape(np.broadcast(x.array, y.array).shape), x.dtype)
+
+    return fold
+
+
+def _dim(x: Any) -> Dim:
+    return x if isinstance(x, Sym) else int(x)
+
+
+def _quotient(x: Array, y: Array) -> Array:
+    if x.dtype.kind == "f":
+        return x / y
+    if not np.all(y):
+        raise ValueError("an integer is divided by 0")
+    return np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y))
+
+
+def _difference(x: Dim, y: Dim) -> Dim | None:
+    if x == y:
+        return 0
+    if isinstance(x, Sym) and isinstance(y, Sym) and x.name == y.name:
+        return Sym(x.name, x.scale - y.scale) if x.scale > y.scale else None
+    return x if y == 0 else None
+
+
+def _concat(n: Node) -> Known | None:
+    parts = n.all_known("inputs")
+    assert parts
+    arrays = [part.array.astype(object) if any(p.symbolic for p in parts) else part.array for part in parts]
+    return _made(np.concatenate(arrays, n.axis(n.attr("axis", 1), arrays[0].ndim)), parts[0].dtype)
+
+
+def _gather(n: Node, x: Array) -> Array:
+    index = n.numbers("indices")
+    axis = n.axis(n.attr("axis"), x.ndim)
+    if np.any(index < -x.shape[axis]) or np.any(index >= x.shape[axis]):
+        raise ValueError(f"an index lies outside of axis {axis} of extent {x.shape[axis]}")
+    return np.take(x, index, axis)
+
+
+def _unsqueezed(n: Node, x: Array) -> Array:
+    axes = n.attr("axes") if n.version < 13 else n.ints("axes")
+    return np.expand_dims(x, n.axes(axes, x.ndim + len(axes)))
+
+
+def _squeezed(n: Node, x: Array) -> Array:
+    axes = n.attr("axes") if n.version < 13 else (n.ints("axes") if n.has("axes") else None)
+    return np.squeeze(x, None if axes is None else n.axes(axes, x.ndim))
+
+
+def _cast(n: Node) -> Known | None:
+    known, to = n.known("input"), n.dtype("to")
+    assert known is not None
+    assert to is not None
+    if known.symbolic:
+        return Known(known.array, to) if to.is_integer else None
+    with np.errstate(all="ignore"):
+        return _made(known.array.astype(to.numpy), to)
+
+
+def _unary(function: Callable[[Array], Array], slot: str = "X") -> Fold:
+    def fold(n: Node) -> Known | None:
+        known = n.known(slot)
+        assert known is not None
+        if known.symbolic:
+            return None
+        with np.errstate(all="ignore"):
+            return _made(function(known.array), known.dtype)
+
+    return fold
+
+
+FOLDS: Folds = {
+    "Add": _binary(operator.add, dim_add),
+    "Sub": _binary(operator.sub, _difference),
+    "Mul": _binary(operator.mul, dim_mul),
+    "Div": _binary(_quotient, dim_div),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Gather": _moved("data", _gather),
+    "Identity": _moved("input", lambda n, x: x),
+    "Neg": _unary(np.negative),
+    "Sqrt": _unary(np.sqrt),
+    "Squeeze": _moved("data", _squeezed),
+    "Unsqueeze": _moved("data", _unsqueezed),
+}

@@ -1,0 +1,174 @@
+"""What a rule sees of one node of an imported ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....compiler.errors import LoweringError
+from ....compiler.ir.core import Value
+from ....compiler.ir.types import Dim, DType, Sym
+from ....compiler.ops.construct import OpBuilder
+from ..context import OpLowering
+from ..known import Known
+
+Result: TypeAlias = Value | Known
+Results: TypeAlias = Result | Sequence[Result]
+NodeRule: TypeAlias = Callable[["Node"], Results]
+NodeRules: TypeAlias = Mapping[str, NodeRule]
+"""ONNX op type to the rule that lowers it."""
+
+_DTYPES: Mapping[int, DType] = {
+    1: DType.F32, 2: DType.U8, 3: DType.I8, 6: DType.I32, 7: DType.I64, 9: DType.BOOL, 10: DType.F16, 11: DType.F64,
+    12: DType.U32, 13: DType.U64, 16: DType.BF16,
+}  # fmt: skip
+"""ONNX's numbers of element types (``TensorProto.DataType``)."""
+
+Fold: TypeAlias = Callable[["Node"], "Known | Sequence[Known] | None"]
+Folds: TypeAlias = Mapping[str, Fold]
+"""ONNX op type to what is done where all inputs are known; None where that cannot be done for them."""
+
+
+class Node:
+    """One node: its inputs by the names that the ONNX operator documentation gives them, and its attributes.
+
+    Attributes:
+        b: The builder of the IR.
+        op_type: ``Gemm``.
+        version: The opset in which this form of the op appeared (``Softmax`` of 11 and of 13 differ).
+    """
+
+    def __init__(self, o: OpLowering) -> None:
+        self._o = o
+        self.b: OpBuilder = o.b
+        self.op_type = o.op.type.removeprefix("onnx.")
+        self.version: int = o.attr("version")
+
+    # Inputs -------------------------------------------------------------------------------------------
+
+    def has(self, slot: str) -> bool:
+        """Whether the optional input is given."""
+        return self._o.has(slot)
+
+    def x(self, slot: str = "X") -> Value:
+        """An input as a value."""
+        return self._o.x(slot)
+
+    def optional(self, slot: str) -> Value | None:
+        """An input as a value, or None where the node leaves it out."""
+        return self._o.optional(slot)
+
+    def xs(self, slot: str) -> list[Value]:
+        """All inputs of a variadic slot."""
+        return self._o.ins(slot)
+
+    def known(self, slot: str) -> Known | None:
+        """What is known of an input, or None: it is computed at run time, or left out."""
+        (name,) = self._o.op.input(slot) or [""]
+        return self._o.function.known.get(name)
+
+    def all_known(self, slot: str) -> list[Known] | None:
+        """What is known of all inputs of a variadic slot, or None where one is not."""
+        found = [self._o.function.known.get(name) for name in self._o.op.input(slot)]
+        return None if any(k is None for k in found) else [k for k in found if k is not None]
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether all inputs that are given, and there is one, are known."""
+        names = self._o.op.input_arg_names
+        return bool(names) and all(name in self._o.function.known for name in names)
+
+    def is_fed(self, slot: str) -> bool:
+        """Whether an input is what the caller feeds, as it is."""
+        (name,) = self._o.op.input(slot)
+        var = self._o.function.program.global_block().vars.get(name)
+        return var is not None and var.is_data
+
+    def numbers(self, slot: str, default: NDArray[Any] | None = None) -> NDArray[Any]:
+        """An input that the IR needs as numbers (axes, scales), or ``default`` where it is left out.
+
+        Raises:
+            LoweringError: The input is computed by the model, or depends on an open extent.
+        """
+        known = self._given(slot, default)
+        if isinstance(known, np.ndarray):
+            return known
+        if known.symbolic:
+            raise self.error(f"the input {slot} depends on an open extent", "fix the shapes of the inputs")
+        return known.array
+
+    def ints(self, slot: str, default: Sequence[int] | None = None) -> list[int]:
+        """`numbers` as a flat list of integers."""
+        given = self.numbers(slot, None if default is None else np.asarray(default, np.int64))
+        return [int(n) for n in given.reshape(-1)]
+
+    def dims(self, slot: str) -> list[Dim]:
+        """An input that is a shape: its extents, the batch as a symbol."""
+        known = self._given(slot, None)
+        assert isinstance(known, Known)
+        return [d if isinstance(d, Sym) else int(d) for d in known.array.reshape(-1)]
+
+    def scalar(self, slot: str) -> float | None:
+        """The number that an input holds in its one element; None where that is not known or not so."""
+        known = self.known(slot)
+        if known is None or known.symbolic or known.array.size != 1:
+            return None
+        return known.array.reshape(-1)[0].item()
+
+    def _given(self, slot: str, default: NDArray[Any] | None) -> Known | NDArray[Any]:
+        known = self.known(slot)
+        if known is not None:
+            return known
+        if not self.has(slot) and default is not None:
+            return default
+        raise self.error(
+            f"the input {slot} is computed by the model", "export the model such that it is a constant, or leave it out"
+        )
+
+    # Attributes ---------------------------------------------------------------------------------------
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute, the default of the ONNX operator where the node leaves it out, else ``default``."""
+        return self._o.attr(name, default)
+
+    def dtype(self, name: str) -> DType | None:
+        """An attribute that names an element type, or None where the node leaves it out."""
+        number = self.attr(name)
+        if number is None or number in _DTYPES:
+            return None if number is None else _DTYPES[number]
+        raise self.error(f"{name} is element type {number} of ONNX, which cannot be compiled", "cast to float32")
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis counted from the front; refuses one that is not there."""
+        if not -rank <= axis < max(rank, 1):
+            raise self.error(f"axis {axis} of a tensor of rank {rank}", f"an axis is from {-rank} to {rank - 1}")
+        return axis % max(rank, 1)
+
+    def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+        """Axes counted from the front, in order, each once."""
+        return tuple(sorted({self.axis(int(axis), rank) for axis in axes}))
+
+    def fixed(self, x: Value, axis: int) -> int:
+        """An extent that must not be open."""
+        extent = x.tensor.shape[axis]
+        if not isinstance(extent, int):
+            raise self.error(f"axis {axis} of {x.type} has the open extent {extent}", "fix the shapes of the inputs")
+        return extent
+
+    # The rest -----------------------------------------------------------------------------------------
+
+    @property
+    def lowering(self) -> OpLowering:
+        """The record behind the node: for rules that keep state."""
+        return self._o
+
+    def number(self, dtype: DType, value: float) -> Value:
+        """A constant of rank 0."""
+        return self.b.fill((), dtype, value if dtype.is_float else int(value))
+
+    def error(self, what: str, hint: str) -> LoweringError:
+        """An error that names the node, at the user's line."""
+        return self._o.error(what, hint)
