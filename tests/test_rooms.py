@@ -90,7 +90,7 @@ ABOVE_FAMILIES = {"construct", "matrix"}
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "numpy": ("compiler", "frontend", "runtime"),
     "ml_dtypes": ("compiler.ir.types", "runtime.tensors"),
-    "onnx": ("compiler.codegen.onnx",),
+    "onnx": ("compiler.codegen.onnx", "frontend.compat.onnx"),
     "tvm": ("compiler.codegen.tvm",),
     "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
     "dp_accounting": ("compiler.privacy",),
@@ -98,7 +98,6 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cryptography": ("runtime.keystream",),
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
-    "onnx": ("frontend.compat.onnx",),
     "google": ("frontend.compat.onnx",),
     "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),

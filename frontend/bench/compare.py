@@ -22,6 +22,7 @@ from .step import feeds, source, step_of, weights
 from .timing import PAUSE, burst
 
 PLAIN, PRIVATE = "fluidc", "fluidc Dpsgd"
+"""Labels of the steps for the cpu target."""
 LONGEST = 5.0
 """A contestant that has had this many seconds is not asked again."""
 
@@ -77,6 +78,7 @@ class Plan:
         burst: seconds of a turn.
         private: only private steps, or only plain ones; None for both.
         memory: also the memory of fluidc's own steps.
+        targets: that fluidc's own steps are compiled for.
         skip: labels to leave out.
     """
 
@@ -85,6 +87,7 @@ class Plan:
     burst: float = 0.25
     private: bool | None = None
     memory: bool = False
+    targets: tuple[str, ...] = ("cpu",)
     skip: frozenset[str] = frozenset()
 
     def wants(self, label: str, private: bool) -> bool:
@@ -104,12 +107,12 @@ def compare(
     result = Comparison(benchmark.title, batch, {}, {})
     bursts: dict[str, Callable[[], float]] = {}
     data = feeds(benchmark.model, batch)
-    for label, private in ((PLAIN, False), (PRIVATE, True)):
+    for label, (target, private) in own_labels(plan.targets).items():
         if plan.wants(label, private):
             tell(f"{name}: compiling {label}")
             start = time.perf_counter()
             program = source(benchmark.model, batch, private=private)
-            compiled = compile_source(program, batch=batch, options=BuildOptions(threads=plan.threads))
+            compiled = compile_source(program, target=target, batch=batch, options=BuildOptions(threads=plan.threads))
             taken = time.perf_counter() - start
             step = step_of(compiled, data)
             losses = [step()] if private else [step(), step()]
@@ -144,6 +147,15 @@ def compare(
     for peer in peers:
         peer.forget()
     return result
+
+
+def own_labels(targets: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Label of each of fluidc's own contestants to its target, and whether it is private."""
+    found: dict[str, tuple[str, bool]] = {}
+    for target in targets:
+        for label, private in ((PLAIN, False), (PRIVATE, True)):
+            found[label if target == "cpu" else label.replace(PLAIN, f"{PLAIN} {target}")] = target, private
+    return found
 
 
 def flops(kernels: KernelTable | None) -> float | None:

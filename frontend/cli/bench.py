@@ -24,6 +24,10 @@ _WIDTH = 140  # of the table where it goes into a file or a pipe
 @click.command("bench", epilog="Example: fluidc bench mlp cnn --threads 2 -o bench.json --plot bench.png")
 @click.argument("models", nargs=-1, metavar="[MODEL...]")
 @click.option("--private/--plain", default=None, help="Only private steps, or only plain ones; both if left out.")
+@click.option(
+    "--target", "targets", multiple=True, default=["cpu"], show_default=True, type=click.Choice(["cpu", "onnx"]),
+    help="What fluidc's own steps are compiled for; may be repeated.",
+)  # fmt: skip
 @threads_option
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Turns of every contestant.")
 @click.option("--batch", type=click.IntRange(1), help="Rows of a step; each model's own number if left out.")
@@ -38,6 +42,7 @@ _WIDTH = 140  # of the table where it goes into a file or a pipe
 def command(
     models: tuple[str, ...],
     private: bool | None,
+    targets: tuple[str, ...],
     threads: int | None,
     rounds: int,
     batch: int | None,
@@ -53,7 +58,7 @@ def command(
     same weights on the same batch, and must compute the same losses. What counts is the median of the rounds.
     """
     from ...runtime.threads import numpy_threads, thread_count
-    from ..bench.compare import PLAIN, PRIVATE, Plan, compare
+    from ..bench.compare import Plan, compare, own_labels
     from ..bench.machine import load, machine
     from ..bench.models import BENCHMARKS
     from ..bench.peers import Peer
@@ -67,9 +72,9 @@ def command(
     if plot is not None:
         check_plot(plot)
     if not peers:
-        _check_labels(skip, {PLAIN, PRIVATE})
+        _check_labels(skip, own_labels(targets).keys())
     before, count = load(), thread_count(threads)
-    plan = Plan(count, rounds, private=private, memory=memory, skip=frozenset(skip))
+    plan = Plan(count, rounds, private=private, memory=memory, targets=targets, skip=frozenset(skip))
     versions: dict[str, str] = {}
     report = Report({}, machine(count, before))
     with ExitStack() as stack:
@@ -79,7 +84,7 @@ def command(
         started = [stack.enter_context(Peer(line, count)) for line in peers]
         if skip:
             offered = {found.label for peer in started for name in BENCHMARKS for found in peer.contestants(name)}
-            _check_labels(skip, {PLAIN, PRIVATE} | offered)
+            _check_labels(skip, own_labels(targets).keys() | offered)
         for name in models or BENCHMARKS:
             chosen = BENCHMARKS[name]
             report.models[name] = compare(name, chosen, batch or chosen.batch, plan, started, _tell)
