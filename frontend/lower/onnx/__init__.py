@@ -23,10 +23,20 @@ from collections.abc import Sequence
 
 from ..context import OpLowering, Rule, Rules
 from ..known import Known
-from . import elementwise, fold, indexing, linear, shape
+from . import elementwise, fold, image, indexing, linear, norm, random, recurrent, reduce, shape
 from .node import Fold, Node, NodeRule, NodeRules, Result
 
-_FAMILIES: tuple[NodeRules, ...] = (elementwise.RULES, linear.RULES, shape.RULES, indexing.RULES)
+_FAMILIES: tuple[NodeRules, ...] = (
+    elementwise.RULES,
+    reduce.RULES,
+    linear.RULES,
+    image.RULES,
+    norm.RULES,
+    shape.RULES,
+    indexing.RULES,
+    recurrent.RULES,
+    random.RULES,
+)
 PREFIX = "onnx."
 """Before the ONNX op type in the type of a record."""
 

@@ -28,6 +28,17 @@ def _divide(n: Node) -> Value:
     return n.b.mul(size, n.b.mul(n.b.sign(x), n.b.sign(y)))
 
 
+def _mod(n: Node) -> Value:
+    """The remainder with the sign of the divisor; with ``fmod`` that of the dividend."""
+    x, y = n.x("A"), n.x("B")
+    rest = n.b(elementwise.Mod(x, y))
+    if not n.attr("fmod"):
+        return rest
+    zero = n.number(x.tensor.dtype, 0)
+    other = n.b.logical_and(n.b.not_equal(rest, zero), n.b.less(n.b.mul(n.b.sign(x), n.b.sign(y)), zero))
+    return n.b.where(other, n.b.sub(rest, y), rest)
+
+
 def _pow(n: Node) -> Value:
     x, exponent = n.x("X"), n.scalar("Y")
     if exponent == 2 and x.tensor.dtype.is_float:
@@ -92,6 +103,7 @@ RULES: NodeRules = {
     "Sub": _binary(elementwise.Sub),
     "Mul": _binary(elementwise.Mul),
     "Div": _divide,
+    "Mod": _mod,
     "Pow": _pow,
     "Equal": _binary(elementwise.Equal),
     "Less": _binary(elementwise.Less),

@@ -5,8 +5,9 @@ Arrays may hold symbols (the batch N), so each rule says what it does with them;
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ....compiler.ir.types import Dim, DType, Sym, dim_add, dim_div, dim_mul
 from ..known import Known
 from .node import Fold, Folds, Node
+from .shape import slices
 
 LARGEST = 1 << 16
 """Elements of a folded array: larger ones are computed at run time."""
@@ -103,6 +105,37 @@ def _gather(n: Node, x: Array) -> Array:
     return np.take(x, index, axis)
 
 
+def _expanded(n: Node) -> Known | None:
+    known, shape = n.known("input"), n.dims("shape")
+    assert known is not None
+    if any(isinstance(d, Sym) for d in shape):
+        return None
+    whole = np.broadcast_shapes(known.shape, tuple(d for d in shape if isinstance(d, int)))
+    return _made(np.broadcast_to(known.array, whole), known.dtype) if math.prod(whole) <= LARGEST else None
+
+
+def _reshaped(n: Node, x: Array) -> Array:
+    shape = n.attr("shape") if n.version < 5 else n.ints("shape")
+    return x.reshape([x.shape[i] if d == 0 and not n.attr("allowzero", 0) else d for i, d in enumerate(shape)])
+
+
+def _remainder(x: Dim, y: Dim) -> Dim | None:
+    if isinstance(x, int) and isinstance(y, int) and y:
+        return x % y
+    return 0 if dim_div(x, y) is not None else None
+
+
+def _mod(n: Node) -> Known | Sequence[Known] | None:
+    return _binary(np.fmod if n.attr("fmod") else np.mod, _remainder)(n)
+
+
+def _sliced(n: Node, x: Array) -> Array:
+    for axis, start, end, step in slices(n, x.ndim):
+        stop = None if step < 0 and end < -x.shape[axis] else end
+        x = x[(*(slice(None),) * axis, slice(start, stop, step))]
+    return x
+
+
 def _unsqueezed(n: Node, x: Array) -> Array:
     axes = n.attr("axes") if n.version < 13 else n.ints("axes")
     return np.expand_dims(x, n.axes(axes, x.ndim + len(axes)))
@@ -142,9 +175,13 @@ FOLDS: Folds = {
     "Div": _binary(_quotient, dim_div),
     "Cast": _cast,
     "Concat": _concat,
+    "Expand": _expanded,
     "Gather": _moved("data", _gather),
     "Identity": _moved("input", lambda n, x: x),
+    "Mod": _mod,
     "Neg": _unary(np.negative),
+    "Reshape": _moved("data", _reshaped),
+    "Slice": _moved("data", _sliced),
     "Sqrt": _unary(np.sqrt),
     "Squeeze": _moved("data", _squeezed),
     "Unsqueeze": _moved("data", _unsqueezed),

@@ -81,6 +81,15 @@ class Node:
         names = self._o.op.input_arg_names
         return bool(names) and all(name in self._o.function.known for name in names)
 
+    def wants(self, slot: str) -> bool:
+        """Whether the model names this output."""
+        return bool(self._o.op.output(slot))
+
+    @property
+    def output_count(self) -> int:
+        """How many outputs the model names."""
+        return len(self._o.op.output_arg_names)
+
     def is_fed(self, slot: str) -> bool:
         """Whether an input is what the caller feeds, as it is."""
         (name,) = self._o.op.input(slot)
