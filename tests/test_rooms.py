@@ -78,6 +78,7 @@ SHARED = {
     "pool_base",
     "factors",
     "by_example",
+    "onnx_forms",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 
