@@ -18,9 +18,9 @@ import numpy as np
 
 from ..ir.core import StateName, Value
 from ..ir.stage import Stage
-from ..ir.types import DType, Shape, TensorType, dim_mul
+from ..ir.types import DType, Shape, TensorType, dim_mul, numel
 from .base import Array, Op
-from .emit import Expr, Index, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
 SMALLEST = 2.0**-126
@@ -38,7 +38,6 @@ class _Rows(Op):
 
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     x: Value
     c: Value
@@ -78,6 +77,15 @@ class _Rows(Op):
             return t.pointwise(one, x, c, dtype=dtype)
         return t.compute(self.x.tensor.shape, dtype, element)
 
+    def _factor_onnx(self, o: OnnxEmitter, c: str) -> str:
+        """As ``_factor``, of a value with an entry for every row."""
+        rows, trailing = self.c.tensor.shape[0], (1,) * (self.x.tensor.rank - 1 - self.axis)
+        if self.pre != 1 or self.post != 1:
+            c = o.expand(o.reshape(c, (rows, 1)), (self.pre, rows, self.post))
+        elif not trailing:
+            return c
+        return o.reshape(c, (self.x.tensor.shape[self.axis], *trailing))
+
 
 def element_of(t: TvmEmitter, dtype: DType, scaled: bool) -> Any:
     """The scalar form of row scaling and row selection."""
@@ -110,6 +118,13 @@ class ScaleRows(_Rows):
     def to_tvm(self, t: TvmEmitter, x: Tensor, c: Tensor) -> Tensor:
         return self._lowered(t, x, c, scaled=True)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, c: str) -> str:
+        dtype = self.x.type.dtype
+        factor = self._factor_onnx(o, c if dtype is DType.F32 else o.cast(c, dtype))
+        product = o.node("Mul", x, factor)
+        kept = o.node("GreaterOrEqual", o.node("Abs", product), o.scalar(SMALLEST, dtype))
+        return o.node("Where", kept, product, o.scalar(0, dtype))
+
 
 class SelectRows(_Rows):
     """``x[i]`` for live rows, 0 for dead ones."""
@@ -122,6 +137,10 @@ class SelectRows(_Rows):
     def to_tvm(self, t: TvmEmitter, x: Tensor, c: Tensor) -> Tensor:
         return self._lowered(t, x, c, scaled=False)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, c: str) -> str:
+        live = self._factor_onnx(o, o.node("Greater", c, o.scalar(0, DType.F32)))
+        return o.node("Where", live, x, o.scalar(0, self.x.type.dtype))
+
 
 @dataclass(frozen=True, eq=False)
 class RowNormSq(Op):
@@ -130,7 +149,6 @@ class RowNormSq(Op):
     name: ClassVar[str] = "dp.row_norm_sq"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     g: Value
 
@@ -152,6 +170,12 @@ class RowNormSq(Op):
         shape = self.g.tensor.shape
         return t.reduce("sum", shape[:1], shape[1:], element, DType.F64)
 
+    def to_onnx(self, o: OnnxEmitter, g: str) -> str:
+        wide, rank = o.cast(g, DType.F64), self.g.tensor.rank
+        if rank == 1:
+            return o.node("Mul", wide, wide)
+        return o.node("ReduceSumSquare", wide, o.ints(*range(1, rank)), keepdims=0)
+
 
 @dataclass(frozen=True, eq=False)
 class ClipFactor(Op):
@@ -168,7 +192,6 @@ class ClipFactor(Op):
     name: ClassVar[str] = "dp.clip_factor"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     terms: tuple[Value, ...]
     mask: Value
@@ -210,6 +233,17 @@ class ClipFactor(Op):
 
         return t.pointwise(element, mask, *terms, *(() if bound is None else (bound,)), dtype=DType.F32)
 
+    def to_onnx(self, o: OnnxEmitter, terms: tuple[str, ...], mask: str, bound: str | None) -> str:
+        norm = _norm_onnx(o, terms)
+        clip = o.scalar(self.clip, DType.F64) if bound is None else o.cast(bound, DType.F64)
+        if self.gamma:
+            factor = o.node("Div", clip, o.node("Add", norm, o.scalar(self.gamma, DType.F64)))
+        else:  # rounded to nearest, C / n is below 1 only where n is above C
+            factor = o.node("Min", o.node("Div", clip, norm), o.scalar(1, DType.F64))
+        normal = o.node("GreaterOrEqual", factor, o.scalar(SMALLEST, DType.F64))
+        kept = o.node("And", _live_onnx(o, mask, norm), normal)
+        return o.cast(o.node("Where", kept, factor, o.scalar(0, DType.F64)), DType.F32)
+
 
 def _check_norms(op: Op, terms: tuple[Value, ...], mask: Value, params: tuple[StateName, ...]) -> Shape:
     """The shape ``(N,)`` of the squared norms; raises VerifyError unless there is one of f64 per parameter."""
@@ -236,6 +270,20 @@ def _rows_of_examples(kinds: Sequence[Kind], bound: Value | None) -> bool:
     return all(kind == ExampleKind(0) for kind in rows) and (bound is None or kinds[-1] == PUBLIC)
 
 
+def _norm_onnx(o: OnnxEmitter, terms: Sequence[str]) -> str:
+    """The norms, f64[N], of gradients whose parts have the squared norms ``terms``."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = o.node("Add", total, term)
+    return o.node("Sqrt", total)
+
+
+def _live_onnx(o: OnnxEmitter, mask: str, norm: str) -> str:
+    """bool[N]: the rows of the mask whose norm is finite; NaN is below no number."""
+    finite = o.node("LessOrEqual", norm, o.scalar(float(np.finfo(np.float64).max), DType.F64))
+    return o.node("And", mask, finite)
+
+
 def _total(terms: Sequence[Expr]) -> Expr:
     total = terms[0]
     for term in terms[1:]:
@@ -254,7 +302,6 @@ class CountBelow(Op):
     name: ClassVar[str] = "dp.count_below"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     terms: tuple[Value, ...]
     mask: Value
@@ -286,6 +333,13 @@ class CountBelow(Op):
 
         return t.reduce("sum", (), self.mask.tensor.shape, element, DType.F32)
 
+    def to_onnx(self, o: OnnxEmitter, terms: tuple[str, ...], mask: str, bound: str) -> str:
+        norm, half = _norm_onnx(o, terms), o.scalar(0.5, DType.F32)
+        below = o.node("LessOrEqual", norm, o.cast(bound, DType.F64))
+        votes = o.node("Where", below, half, o.scalar(-0.5, DType.F32))
+        votes = o.node("Where", _live_onnx(o, mask, norm), votes, o.scalar(0, DType.F32))
+        return o.node("ReduceSum", votes, o.ints(0), keepdims=0)
+
 
 @dataclass(frozen=True, eq=False)
 class ClippedSum(Op):
@@ -294,7 +348,6 @@ class ClippedSum(Op):
     name: ClassVar[str] = "dp.clipped_sum"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     g: Value
     c: Value
@@ -322,6 +375,15 @@ class ClippedSum(Op):
 
         return t.reduce("sum", shape[1:], shape[:1], element, dtype)
 
+    def to_onnx(self, o: OnnxEmitter, g: str, c: str) -> str:
+        """Dead rows are left out, and the sum is a product: ``c g`` of what remains."""
+        dtype, inner = self.g.type.dtype, self.g.tensor.shape[1:]
+        live = o.node("Greater", c, o.scalar(0, DType.F32))
+        factors = o.node("Compress", c if dtype is DType.F32 else o.cast(c, dtype), live, axis=0)
+        rows = o.reshape(g, (*self.g.tensor.shape[:1], numel(inner))) if len(inner) != 1 else g
+        total = o.node("MatMul", factors, o.node("Compress", rows, live, axis=0))
+        return o.reshape(total, inner) if len(inner) != 1 else total
+
 
 @dataclass(frozen=True, eq=False)
 class Accumulate(Op):
@@ -330,7 +392,6 @@ class Accumulate(Op):
     name: ClassVar[str] = "dp.accumulate"
     first_stage: ClassVar[Stage] = Stage.TARGET
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     acc: Value
     x: Value
@@ -348,6 +409,9 @@ class Accumulate(Op):
             return total + part
 
         return t.pointwise(element, acc, x)
+
+    def to_onnx(self, o: OnnxEmitter, acc: str, x: str) -> str:
+        return o.node("Add", acc, x)
 
 
 OPS: tuple[type[Op], ...] = (ScaleRows, SelectRows, RowNormSq, ClipFactor, CountBelow, ClippedSum, Accumulate)

@@ -17,15 +17,15 @@ import numpy as np
 
 from ..ir.core import StateName, Value
 from ..ir.stage import Stage
-from ..ir.types import DType, TensorType
+from ..ir.types import DType, Shape, TensorType
 from .base import Array, Op
-from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import fixed
 from .kinds import ExampleKind, Kind, default_kind
-from .norm_bound import gram_roundoff, guarded, lower_guarded
+from .norm_bound import gram_roundoff, guarded, lower_guarded, onnx_guarded
+from .onnx_forms import swapped
 
 NO_VJP = "the private update is not differentiated"
-NO_ONNX = "planned with the ONNX target"
 F64 = DType.F64
 
 
@@ -40,7 +40,6 @@ class NormSq(Op):
     name: ClassVar[str] = "dp.norm_sq"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     x: Value
     param: StateName
@@ -66,6 +65,9 @@ class NormSq(Op):
 
         return t.pointwise(element, x)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        return x
+
 
 @dataclass(frozen=True, eq=False)
 class _Outer(Op):
@@ -77,7 +79,6 @@ class _Outer(Op):
 
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     lefts: tuple[Value, ...]
     rights: tuple[Value, ...]
@@ -122,6 +123,11 @@ class _Outer(Op):
 
     def ignored(self, block: int) -> int:
         return self.padding[block] if self.padding else -1
+
+    def _joined(self, parts: Sequence[Value], width: int) -> TensorType:
+        """The type of the vectors of several blocks, one block behind the other, in float64."""
+        count = sum(fixed(part.tensor.shape[1]) for part in parts)
+        return TensorType(F64, (self.result.tensor.shape[0], count, width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +175,48 @@ class GramNormSq(_Outer):
             return lower_guarded(t, _added(parts[:count]), _added(parts[count:]), self.roundoff, self.terms)
 
         return t.pointwise(element, *squares, *lengths, dtype=F64)
+
+    def to_onnx(self, o: OnnxEmitter, lefts: tuple[str, ...], rights: tuple[str, ...]) -> str:
+        """Blocks of vectors are one block, and so are blocks of ids: then at most two are left, and their products."""
+        dense = [k for k, left in enumerate(self.lefts) if left.tensor.rank == 3]
+        ids = [k for k in range(len(lefts)) if k not in dense]
+        squares: list[str] = []
+        lengths: list[str] = []
+        x, d = (_wide_onnx(o, [part[k] for k in dense]) for part in (lefts, rights)) if dense else ("", "")
+        tokens = self._joined([self.rights[k] for k in dense], self.columns)
+        if dense:
+            inner = _gram_onnx(o, x, tokens.with_shape((*tokens.shape[:2], self.rows)))
+            grams = _gram_onnx(o, d, tokens)
+            squares.append(_sum_onnx(o, o.node("Mul", inner, grams), 1, 2))
+            lengths.append(_sum_onnx(o, o.node("Mul", _lengths_onnx(o, x), _lengths_onnx(o, d)), 1))
+        if ids:
+            words = _chained(o, [o.cast(lefts[k], DType.I64) for k in ids])
+            e = _chained(o, [self._live_onnx(o, lefts[k], rights[k], k) for k in ids])
+            kind = self._joined([self.rights[k] for k in ids], self.columns)
+            same = o.node("Equal", o.node("Unsqueeze", words, o.ints(2)), o.node("Unsqueeze", words, o.ints(1)))
+            squares.append(_sum_onnx(o, o.node("Where", same, _gram_onnx(o, e, kind), o.scalar(0, F64)), 1, 2))
+            lengths.append(_sum_onnx(o, _lengths_onnx(o, e), 1))
+            if dense:
+                picked = self._picked_onnx(o, x, words, (*tokens.shape[:2], kind.shape[1]))
+                crossed = o.node("Mul", picked, o.node("MatMul", d, swapped(o, e, kind)))
+                squares.append(o.node("Mul", _sum_onnx(o, crossed, 1, 2), o.scalar(2, F64)))
+        return onnx_guarded(o, _added_onnx(o, squares), _added_onnx(o, lengths), self.roundoff, self.terms)
+
+    def _live_onnx(self, o: OnnxEmitter, ids: str, d: str, block: int) -> str:
+        """As ``_live``, of a block of ids."""
+        wide, ignored = o.cast(d, F64), self.ignored(block)
+        if ignored < 0:
+            return wide
+        left_out = o.node("Equal", ids, o.scalar(ignored, self.lefts[block].type.dtype))
+        return o.node("Where", o.node("Unsqueeze", left_out, o.ints(2)), o.scalar(0, F64), wide)
+
+    def _picked_onnx(self, o: OnnxEmitter, x: str, ids: str, shape: Shape) -> str:
+        """``shape``, f64[N, T, S]: the element of every vector of ``x`` that an id names; 0 for an id outside of it."""
+        zero = o.scalar(0, DType.I64)
+        inside = o.node("And", o.node("GreaterOrEqual", ids, zero), o.node("Less", ids, o.scalar(self.rows, DType.I64)))
+        place = o.node("Unsqueeze", o.node("Where", inside, ids, zero), o.ints(1))
+        picked = o.node("GatherElements", x, o.expand(place, shape), axis=2)
+        return o.node("Where", o.node("Unsqueeze", inside, o.ints(1)), picked, o.scalar(0, F64))
 
     def _cross(self, t: TvmEmitter, x: Tensor, d: Tensor, y: Tensor, e: Tensor) -> Tensor:
         """``2 sum_ts <x_t, y_s> <d_t, e_s>``: both orders of two blocks."""
@@ -255,6 +303,14 @@ class OuterNormSq(_Outer):
         (out,) = t.loops([(self.result.tensor.shape, F64)], body)
         return out
 
+    def to_onnx(self, o: OnnxEmitter, lefts: tuple[str, ...], rights: tuple[str, ...]) -> str:
+        """Every example's matrix is stored: it is smaller than the blocks where this form is the cheaper one."""
+        x, d = _wide_onnx(o, lefts), _wide_onnx(o, rights)
+        matrices = o.node("MatMul", swapped(o, x, self._joined(self.lefts, self.rows)), d)
+        squares = o.node("ReduceSumSquare", matrices, o.ints(1, 2), keepdims=0)
+        lengths = _sum_onnx(o, o.node("Mul", _lengths_onnx(o, x), _lengths_onnx(o, d)), 1)
+        return onnx_guarded(o, squares, lengths, 0.0, self.terms)
+
     def _tile(
         self,
         t: TvmEmitter,
@@ -333,6 +389,37 @@ def _added(parts: Sequence[Expr]) -> Expr:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+def _chained(o: OnnxEmitter, parts: Sequence[str]) -> str:
+    """Blocks one behind the other."""
+    return o.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _wide_onnx(o: OnnxEmitter, parts: Sequence[str]) -> str:
+    """Blocks of vectors one behind the other, in float64."""
+    return o.cast(_chained(o, parts), F64)
+
+
+def _sum_onnx(o: OnnxEmitter, x: str, *axes: int) -> str:
+    return o.node("ReduceSum", x, o.ints(*axes), keepdims=0)
+
+
+def _added_onnx(o: OnnxEmitter, parts: Sequence[str]) -> str:
+    total = parts[0]
+    for part in parts[1:]:
+        total = o.node("Add", total, part)
+    return total
+
+
+def _gram_onnx(o: OnnxEmitter, x: str, kind: TensorType) -> str:
+    """The inner products of all pairs of a block's vectors, f64[N, T, T]."""
+    return o.node("MatMul", x, swapped(o, x, kind))
+
+
+def _lengths_onnx(o: OnnxEmitter, x: str) -> str:
+    """The norms of a block's vectors, f64[N, T]."""
+    return o.node("Sqrt", o.node("ReduceSumSquare", x, o.ints(2), keepdims=0))
 
 
 def _same(t: TvmEmitter, x: Expr, y: Expr) -> Expr:

@@ -9,7 +9,7 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import DType, Shape, dim_div
 from .base import Array, OpBuilder
-from .emit import Expr, TvmEmitter
+from .emit import Expr, OnnxEmitter, TvmEmitter
 from .kinds import ExampleKind
 
 F32_ROUNDOFF = 2.0**-24
@@ -55,6 +55,24 @@ def lower_guarded(t: TvmEmitter, squares: Expr, lengths: Expr, gram: float, term
     exact = (rounding <= norm * 2.0**-12) | norm.ne(norm)
     stated: Any = t.maximum(norm + rounding, lengths * LEAST_SHARE)
     return t.select(exact, bounded, stated * stated)
+
+
+def onnx_guarded(o: OnnxEmitter, squares: str, lengths: str, gram: float, terms: int) -> str:
+    """``guarded`` of f64[N]."""
+
+    def times(x: str, factor: float) -> str:
+        return o.node("Mul", x, o.scalar(factor, DType.F64))
+
+    zero = o.scalar(0.0, DType.F64)
+    error = times(o.node("Mul", lengths, lengths), gram)
+    # Where, and not Max, of what may be NaN: ONNX Runtime does not promise that Max passes it on.
+    least = o.node("Where", o.node("Less", squares, zero), zero, squares)
+    small = o.node("LessOrEqual", error, times(squares, 2.0**-11))
+    bounded = o.node("Where", small, squares, o.node("Add", least, error))
+    norm, rounding = o.node("Sqrt", bounded), times(lengths, (terms + 2) * F32_ROUNDOFF)
+    exact = o.node("Or", o.node("LessOrEqual", rounding, times(norm, 2.0**-12)), o.node("IsNaN", norm))
+    stated = o.node("Max", o.node("Add", norm, rounding), times(lengths, LEAST_SHARE))
+    return o.node("Where", exact, bounded, o.node("Mul", stated, stated))
 
 
 def direct_norm_sq(b: OpBuilder, squares: Value, lengths: Value, terms: int) -> Value:

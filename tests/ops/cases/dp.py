@@ -187,6 +187,8 @@ CASES = (
          count_below),
     Case("dp.clipped_sum", dp.ClippedSum, (floats(4, 3, 2), C), clipped_sum, atol=1e-6),
     Case("dp.clipped_sum-dead", dp.ClippedSum, (DEAD, C), clipped_sum, atol=1e-6),
+    Case("dp.clipped_sum-none-lives", dp.ClippedSum, (DEAD, np.zeros(4, np.float32)), clipped_sum, atol=0),
+    Case("dp.clipped_sum-scalars", dp.ClippedSum, (floats(4), C), clipped_sum, atol=1e-6),
     Case("dp.accumulate", dp.Accumulate, (X, X + 1), lambda a, x: np.array([[p + q for p,
          q in zip(*r)] for r in zip(a, x)])),
     Case("dp.bits", lambda k, d: Bits(k, d, 7, 200), (KEY, DRAW), lambda k, d: keystream(k, d, 7, blocks_of(200)),
