@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ...runtime.keystream import Domain, blocks_for, normals_from_words, words
 from ..ir.core import StateName, Value
 from ..ir.stage import Stage
-from ..ir.types import DType, Shape, TensorType
+from ..ir.types import DType, Shape, TensorType, static_shape
 from .base import Array, Op
-from .dp import NO_ONNX, NO_VJP, check_bound
-from .emit import Expr, Scalar, Tensor, TvmEmitter
+from .dp import NO_VJP, check_bound
+from .emit import Expr, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, Kind
 
 GRADIENT = int(Domain.GRADIENT)
@@ -44,7 +46,6 @@ class Bits(Op):
     name: ClassVar[str] = "dp.bits"
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     key: Value
     draw: Value
@@ -66,6 +67,9 @@ class Bits(Op):
     def to_tvm(self, t: TvmEmitter, key: Tensor, draw: Tensor) -> Tensor:
         return t.chacha_words(key, draw, self.tensor, self.domain, blocks_for(self.count))
 
+    def to_onnx(self, o: OnnxEmitter, key: str, draw: str) -> str:
+        return _bits(o, key, draw, self.domain, self.tensor, self.count)
+
 
 @dataclass(frozen=True, eq=False)
 class NoisyMean(Op):
@@ -83,7 +87,6 @@ class NoisyMean(Op):
     first_stage: ClassVar[Stage] = Stage.PRIVATE
     no_vjp: ClassVar[str] = NO_VJP
     no_tvm: ClassVar[str] = "fused with its bits (dp.add_noise) before lowering"
-    no_onnx: ClassVar[str] = NO_ONNX
 
     total: Value
     c: Value | None
@@ -110,6 +113,11 @@ class NoisyMean(Op):
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return PUBLIC
+
+    def to_onnx(
+        self, o: OnnxEmitter, total: str, c: str | None, bits: str, bound: str | None, phase: str | None
+    ) -> str:
+        return _noisy_mean_onnx(self, o, total, bits, bound, phase)
 
 
 def _check(op: NoisyMean | AddNoise) -> None:
@@ -158,7 +166,6 @@ class AddNoise(Op):
     name: ClassVar[str] = "dp.add_noise"
     first_stage: ClassVar[Stage] = Stage.TARGET
     no_vjp: ClassVar[str] = NO_VJP
-    no_onnx: ClassVar[str] = NO_ONNX
 
     total: Value
     c: Value | None
@@ -231,6 +238,56 @@ class AddNoise(Op):
             return (total[index] + std * t.cast(normals[flat], dtype)) * scale
 
         return t.compute(shape, dtype, element)
+
+    def to_onnx(
+        self,
+        o: OnnxEmitter,
+        total: str,
+        c: str | None,
+        key: str,
+        draw: str,
+        bound: str | None,
+        phase: str | None,
+    ) -> str:
+        bits = _bits(o, key, draw, self.domain, self.tensor, _count(self))
+        return _noisy_mean_onnx(self, o, total, bits, bound, phase)
+
+
+def _bits(o: OnnxEmitter, key: str, draw: str, domain: int, tensor: int, count: int) -> str:
+    return o.keystream(key, draw, domain=domain, tensor=tensor, blocks=blocks_for(count))
+
+
+def _count(op: NoisyMean | AddNoise) -> int:
+    """Elements of the total: a parameter, so fixed."""
+    return math.prod(static_shape(op.total.tensor.shape))
+
+
+def _noisy_mean_onnx(
+    op: NoisyMean | AddNoise, o: OnnxEmitter, total: str, bits: str, bound: str | None, phase: str | None
+) -> str:
+    """As ``_noisy_mean``."""
+    kind = op.total.tensor
+    z = o.reshape(o.normals(bits, _count(op)), kind.shape)
+    z = z if kind.dtype is DType.F32 else o.cast(z, kind.dtype)
+
+    def selected(of_phases: Sequence[float], alone: float, dtype: DType) -> str:
+        """The number of this phase; of a phase that there is not, NaN rather than too little noise."""
+        if phase is None:
+            return o.scalar(alone, dtype)
+        # Index -1 of the table is its last entry.
+        table = o.array(np.asarray([*of_phases, math.nan, math.nan], dtype.numpy))
+        last = o.scalar(len(of_phases), DType.I64)
+        return o.node("Gather", table, o.node("Clip", phase, o.scalar(-1, DType.I64), last), axis=0)
+
+    # With a bound in float64, as ``evaluate`` has it, until the last rounding.
+    wide = kind.dtype if bound is None else DType.F64
+    clip = op.clip if bound is None else 1.0
+    std = selected([_multiplier(op, s) * clip for s in op.sigmas], _multiplier(op, op.sigma) * clip, wide)
+    if bound is not None:
+        std = o.node("Mul", std, o.reshape(o.cast(bound, DType.F64), ()))
+        std = std if kind.dtype is DType.F64 else o.cast(std, kind.dtype)
+    noisy = o.node("Add", total, o.node("Mul", z, std))
+    return o.node("Mul", noisy, selected([1.0 / lot for lot in op.lots], 1.0 / op.lot, kind.dtype))
 
 
 OPS: tuple[type[Op], ...] = (Bits, NoisyMean, AddNoise)

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from cases import Case, all_cases
+from onnx_streams import streams
 from op_jobs import Job, first_of_each_op, job
 
 from fluidc.compiler.codegen.built import BuildOptions
@@ -47,7 +48,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 def check(made: Job, model: onnx.ModelProto) -> None:
     """Raise AssertionError unless the model computes what is expected."""
-    given = dict(zip(argument_names(made), made.arguments, strict=True))
+    given = dict(zip(argument_names(made), made.arguments, strict=True)) | streams(model, made.arguments)
     wanted = {value.name for value in model.graph.input}
     found = session(model).run(None, {name: array for name, array in given.items() if name in wanted})
     assert len(found) == len(made.expected)

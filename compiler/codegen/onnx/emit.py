@@ -20,6 +20,7 @@ from ...ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType, static_s
 from ...ops.base import Op
 from ...ops.emit import OnnxGraph, OnnxValue, Window
 from ...ops.state import Read, Write
+from . import noise
 from .names import Names, rename
 from .streams import Stream
 from .types import ELEMENT_TYPES, value_info
@@ -351,6 +352,16 @@ class Emitter:
             return same.input
         self.streams.append(stream)
         return stream.input
+
+    def normals(self, words: str, count: Dim) -> str:
+        """The first ``count`` standard normals of keystream words."""
+        return self._call(noise.normals(), words, self.extent(count))
+
+    def _call(self, function: FunctionProto, *inputs: str, **attributes: Any) -> str:
+        """A node that calls a local function of the file."""
+        if all(known.name != function.name for known in self.functions):
+            self.functions.append(function)
+        return self.node(function.name, *inputs, domain=function.domain, **attributes)
 
 
 def symbol_source(arguments: Sequence[Argument], symbol: str) -> tuple[int, int, int]:

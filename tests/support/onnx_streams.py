@@ -1,0 +1,33 @@
+"""The keystreams that an exported model takes as inputs, made from its own metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from fluidc.runtime import keystream
+
+
+def streams(model: onnx.ModelProto, arguments: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The words of every stream, by input; ``arguments`` are those of the function, in order."""
+    properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    sizes = {"": 1}
+    for symbol, (argument, axis, scale) in properties["fluidc.symbols"].items():
+        sizes[symbol] = arguments[argument].shape[axis] // scale
+    found: dict[str, np.ndarray] = {}
+    for stream in properties["fluidc.streams"]:
+        first, window = 0, stream["window"]
+        if window is not None:
+            first = int(arguments[window["row"]]) * window["part"] // window["group"] * window["per"]
+        found[stream["input"]] = keystream.words(
+            arguments[stream["key"]],
+            domain=keystream.Domain(stream["domain"]),
+            tensor=stream["tensor"],
+            draw=int(arguments[stream["draw"]]),
+            count_blocks=stream["blocks"]["scale"] * sizes[stream["blocks"]["symbol"]],
+            first_block=first,
+        ).reshape(-1)
+    return found
