@@ -26,12 +26,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.
     "compiler.codegen": (
         "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
-        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
-        "runtime.kernels", "runtime.sizes", "runtime.roofline",
+        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.onnx_engine", "runtime.threads",
+        "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
-    # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
-    "frontend": ("compiler.errors", "runtime.errors", "runtime.limits"),
+    # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
+    # the memory of state, which tensors are.
+    "frontend": ("compiler.errors", "runtime.errors", "runtime.limits", "runtime.buffers"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
@@ -87,6 +88,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "ml_dtypes": ("compiler.ir.types", "runtime.tensors"),
     "tvm": ("compiler.codegen.tvm",),
     "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
+    "onnxruntime": ("runtime.onnx_engine",),
     "dp_accounting": ("compiler.privacy",),
     "scipy": ("compiler.privacy", "frontend.audit"),
     "cryptography": ("runtime.keystream",),
@@ -96,7 +98,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }
 # Slow to import: only inside functions, or in modules that are themselves loaded on first use.
-HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "sklearn", "matplotlib")
+HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib")
 # Distributions whose name is not that of their module, and modules that come with a declared distribution.
 DISTRIBUTIONS = {
     "tvm": "apache-tvm",
