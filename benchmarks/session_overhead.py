@@ -10,7 +10,7 @@ from fluidc.compiler.driver import compile_source
 from fluidc.frontend.bench.machine import load, machine
 from fluidc.frontend.bench.timing import rounds_of
 from fluidc.frontend.lower import lower
-from fluidc.runtime.engine import aligned_copy
+from fluidc.runtime.engine import Buffer, aligned_copy
 from fluidc.runtime.stepper import Stepper
 from fluidc.runtime.threads import thread_count
 
@@ -25,12 +25,12 @@ def main() -> dict[str, float]:
         loss = fluid.layers.mean(x)
     compiled = compile_source(lower(main_program, fetches=(loss.name,)), batch=4)
     engine = compiled.built.engine()
-    state = {s.name: aligned_copy(np.zeros(s.shape, np.float32)) for s in compiled.manifest.state}
+    state = {s.name: Buffer(aligned_copy(np.zeros(s.shape, np.float32))) for s in compiled.manifest.state}
     assert len(state) == 10
     stepper = Stepper(compiled.manifest, engine, state)
     feed = aligned_copy(np.ones((4, 8), np.float32))
     spec = compiled.manifest.function("step")
-    handles = [engine.tensor(state[b.name] if b.kind == "state" else feed) for b in spec.inputs]
+    handles = [engine.state(state[b.name]) if b.kind == "state" else engine.tensor(feed) for b in spec.inputs]
     calls = {"engine": lambda: engine.call("step", handles), "stepper": lambda: stepper.run("step", {"x": feed})}
     best = {name: min(seconds) for name, seconds in rounds_of(calls, rounds=20, seconds=0.05).items()}
     return {

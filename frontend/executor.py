@@ -20,7 +20,7 @@ from ..compiler.errors import TargetError
 from ..compiler.ir.types import DType, TensorType
 from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
-from ..runtime.engine import Engine, aligned_zeros
+from ..runtime.engine import Buffer, Engine, aligned_zeros
 from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
@@ -71,8 +71,8 @@ class _Step:
     code: _Code
     stepper: Stepper
     key: Key
-    buffers: dict[str, Array]
-    pending: dict[str, Array]
+    buffers: dict[str, Buffer]
+    pending: dict[str, Buffer]
     stated: dict[str, Array]
 
 
@@ -174,16 +174,16 @@ class Executor:
         # Steps for other feeds or fetches draw from the same stream: no two runs may share a dropout mask.
         counters = self._counters.setdefault(scope, {})
         step.stepper.seed(step.key, counters.get(program.uid, 0))
-        before = {name: step.buffers[name].copy() for name in step.stated}
+        before = {name: step.buffers[name].array.copy() for name in step.stated}
         for name, array in step.stated.items():
-            step.buffers[name][...] = array
+            step.buffers[name].put(array)
         try:
             if privacy is None:
                 return step.stepper.run("step", feeds)
             return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
         except BaseException:  # an interrupt too
             for name, array in before.items():
-                step.buffers[name][...] = array
+                step.buffers[name].put(array)
             raise
         finally:
             counters[program.uid] = step.stepper.rng_counter
@@ -240,9 +240,9 @@ def _keep(cache: OrderedDict[object, Kept], key: object, value: Kept) -> None:
 
 def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
     """The code on the buffers of a scope.  Raises ProgramError for a variable that has no value."""
-    buffers: dict[str, Array] = {}
-    own: dict[str, Array] = {}
-    pending: dict[str, Array] = {}
+    buffers: dict[str, Buffer] = {}
+    own: dict[str, Buffer] = {}
+    pending: dict[str, Buffer] = {}
     initial = code.compiled.source.initial
     written = _written(code.compiled)
     stated = {name: initial[name] for name in initial if name in written}
@@ -251,15 +251,15 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
         dtype = DType(spec.dtype).numpy
         variable = scope.find_var(spec.name)
         if spec.kind == "lot":
-            own[spec.name] = aligned_zeros(spec.shape, dtype)
+            own[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
         elif spec.name in initial and spec.name not in stated:
             # A constant of this program alone: another one may well have given its own the same name.
-            own[spec.name] = aligned_zeros(spec.shape, dtype)
-            own[spec.name][...] = initial[spec.name]
+            own[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
+            own[spec.name].put(initial[spec.name])
         elif variable is not None and variable.get_tensor().is_initialized:
-            buffers[spec.name] = variable.get_tensor().array
+            buffers[spec.name] = variable.get_tensor().buffer
         elif spec.name in needs_no_value:
-            buffers[spec.name] = pending[spec.name] = aligned_zeros(spec.shape, dtype)
+            buffers[spec.name] = pending[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
         else:
             raise invalid(
                 f"variable {spec.name!r} has no value: it was never initialised in this scope",
@@ -275,7 +275,7 @@ def _buffers_hold(step: _Step, scope: Scope) -> bool:
     """Whether the scope still has the buffers that the step was bound to."""
     for name, buffer in step.buffers.items():
         variable = scope.find_var(name)
-        held = variable.get_tensor().array if variable and variable.get_tensor().is_initialized else None
+        held = variable.get_tensor().buffer if variable and variable.get_tensor().is_initialized else None
         if held is not (None if name in step.pending else buffer):
             return False
     return True

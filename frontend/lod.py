@@ -8,19 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..runtime.buffers import Buffer, aligned
 from .errors import invalid, wrong_type
 from .places import Place
-
-_ALIGNMENT = 64
-
-
-def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[np.generic]:
-    """An uninitialised C-ordered array that starts at a multiple of 64 bytes, as compiled kernels expect."""
-    kind = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64))
-    raw = np.empty(count * kind.itemsize + _ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + count * kind.itemsize].view(kind).reshape(tuple(shape))
 
 
 class LoDTensor:
@@ -31,20 +21,25 @@ class LoDTensor:
     """
 
     def __init__(self) -> None:
-        self._array: NDArray[np.generic] | None = None
+        self._buffer: Buffer | None = None
         self._lod: list[list[int]] = []
         self.version = 0
 
     @property
     def is_initialized(self) -> bool:
-        return self._array is not None
+        return self._buffer is not None
+
+    @property
+    def buffer(self) -> Buffer:
+        """The memory, which compiled steps share."""
+        if self._buffer is None:
+            raise invalid("the tensor holds no data", "run the startup program, or call set(array, place)")
+        return self._buffer
 
     @property
     def array(self) -> NDArray[np.generic]:
-        """The buffer itself, 64-byte aligned; not a copy."""
-        if self._array is None:
-            raise invalid("the tensor holds no data", "run the startup program, or call set(array, place)")
-        return self._array
+        """The memory itself, 64-byte aligned; not a copy. Ask again after a step (`runtime.buffers.Buffer`)."""
+        return self.buffer.array
 
     def set(self, array: object, place: Place | None = None) -> None:
         """Take over the values of ``array``; the buffer is kept where shape and element type stay."""
@@ -52,20 +47,19 @@ class LoDTensor:
         values = np.asarray(array)
         if values.dtype == object:
             raise wrong_type("set: the array holds Python objects", "give a numeric array of one shape")
-        old = self._array
-        if old is None or old.shape != values.shape or old.dtype != values.dtype:
-            self._array = aligned_empty(values.shape, values.dtype)
-        assert self._array is not None
-        self._array[...] = values
+        kept = self._buffer
+        if kept is None or kept.home.shape != values.shape or kept.home.dtype != values.dtype:
+            kept = self._buffer = Buffer(aligned(values.shape, values.dtype))
+        kept.put(values)
         self.version += 1
 
-    def adopt(self, buffer: NDArray[np.generic]) -> None:
+    def adopt(self, buffer: Buffer) -> None:
         """Use ``buffer`` itself from now on (a compiled step hands over its result)."""
-        self._array = buffer
+        self._buffer = buffer
         self.version += 1
 
     def shape(self) -> list[int]:
-        return list(self.array.shape)
+        return list(self.buffer.home.shape)
 
     def lod(self) -> list[list[int]]:
         return [list(level) for level in self._lod]
@@ -98,10 +92,11 @@ class LoDTensor:
         return np.array(self.array, dtype=dtype)
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self.buffer.home)
 
     def __repr__(self) -> str:
-        return f"LoDTensor(lod={self._lod}, {self._array!r})"
+        values = None if self._buffer is None else self._buffer.array
+        return f"LoDTensor(lod={self._lod}, {values!r})"
 
 
 class LoDTensorArray(list[LoDTensor]):

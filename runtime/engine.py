@@ -5,50 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from .buffers import ALIGNMENT, Array, Arrays, Buffer, aligned, aligned_copy, aligned_zeros
 
-Array: TypeAlias = NDArray[Any]
+__all__ = ["ALIGNMENT", "Array", "Arrays", "Buffer", "Engine", "Handle", "aligned", "aligned_copy", "aligned_zeros"]
+
 Handle: TypeAlias = Any
-
-ALIGNMENT = 64
 
 
 class Engine(Protocol):
     """A loaded module.
 
     A function takes its inputs in the order of the manifest's ``FunctionSpec.inputs``: the state it reads or
-    writes, in declaration order, then its parameters.  State arrays are updated in place; the outputs of kind
-    ``fetch`` are returned as new arrays, in the order of ``FunctionSpec.outputs``.
+    writes, in declaration order, then its parameters.  State is updated once the function has succeeded; the outputs
+    of kind ``fetch`` are returned as new arrays, in the order of ``FunctionSpec.outputs``.
     """
+
+    @property
+    def in_place(self) -> bool:
+        """Whether `call` works on the arrays of the state's buffers themselves: they must then be at home
+        (`Buffer.bring_home`) before each call that another engine's may have preceded."""
+        ...
 
     def tensor(self, array: Array) -> Handle:
         """Wrap a 64-byte-aligned, C-contiguous array without copying; the handle keeps it alive."""
         ...
 
+    def state(self, buffer: Buffer) -> Handle:
+        """A handle through which functions read and write ``buffer``, which is as `tensor` wants arrays."""
+        ...
+
     def call(self, function: str, arguments: Sequence[Handle]) -> list[Array]:
         """Run one function to its end; returns its fetches."""
         ...
-
-
-def aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Uninitialised memory as the engines want it: C-contiguous and 64-byte aligned."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    # A slice of no elements would start at the front of ``raw``.
-    return np.ndarray(tuple(shape), dtype, raw.data, start)
-
-
-def aligned_zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Zeros in memory as the engines want it; pages that nobody writes take no memory (sums of lots, mostly)."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    return np.ndarray(tuple(shape), dtype, raw.data, -raw.ctypes.data % ALIGNMENT)
-
-
-def aligned_copy(array: Array) -> Array:
-    """``array`` in memory as the engines want it."""
-    copy = aligned(array.shape, array.dtype)
-    copy[...] = array
-    return copy

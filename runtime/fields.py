@@ -51,6 +51,10 @@ class Fields:
             raise refuse(f"an object is wanted, found {_shown(value)}", where)
         self._left = dict(value)
 
+    def names(self) -> tuple[str, ...]:
+        """The fields that nobody took yet."""
+        return tuple(self._left)
+
     def fail(self, key: str, what: str) -> NoReturn:
         """Raise the refusal for field ``key``."""
         raise self._refuse(what, f"{self._where}: {key}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .artifact import Artifact
-from .engine import Array, Engine, aligned_zeros
+from .engine import Array, Arrays, Buffer, Engine, aligned_zeros
 from .errors import ArtifactError, DataError
 from .keystream import seeded_key
 from .ledger_records import Position
@@ -52,7 +52,9 @@ class Model:
 
     Attributes:
         seed: the seed in use.
-        state: name -> buffer, for every state variable; change values in place only.
+        buffers: name -> buffer, for every state variable.
+        state: name -> array with the newest values, for every state variable; change values in place only, and look
+            the array up again after a step.
         step: training steps whose result is in the state, those behind the artifact's own values apart.
         sampler: where the next ordinary batch begins, or None before the first.
         course: how those batches are drawn, or None.
@@ -71,11 +73,12 @@ class Model:
         self.artifact = artifact
         self.manifest = manifest
         self.seed = int.from_bytes(os.urandom(8), "little") if chosen is None else chosen
-        self.state = {
-            spec.name: aligned_zeros(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}"))
+        self.buffers = {
+            spec.name: Buffer(aligned_zeros(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}")))
             for spec in manifest.state
         }
-        self.stepper = Stepper(manifest, engine, self.state)
+        self.state: Mapping[str, Array] = Arrays(self.buffers)
+        self.stepper = Stepper(manifest, engine, self.buffers)
         self.step = 0
         self.sampler: SamplerState | None = None
         self.course: Course | None = None
@@ -95,7 +98,7 @@ class Model:
         self.stepper.seed(model_key(self.seed))
         for spec in self.manifest.state:
             if spec.name in stored:
-                self.state[spec.name][...] = self.artifact.state[spec.name]
+                self.buffers[spec.name].put(self.artifact.state[spec.name])
             elif spec.name not in made and spec.kind == "model":
                 raise ArtifactError(
                     f"the state {spec.name!r} has no first value: no startup makes it and none is stored",
@@ -115,7 +118,7 @@ class Model:
         return self._sha256
 
     def saved_state(self) -> dict[str, Array]:
-        """The buffers that a checkpoint holds.
+        """The arrays that a checkpoint holds.
 
         Metric counters of a private program stay out of it: they are not private.
         """
@@ -125,7 +128,7 @@ class Model:
     def load_state(self, values: Mapping[str, Array]) -> None:
         """Copy ``values`` into the buffers of the same names."""
         for name, value in values.items():
-            self.state[name][...] = value
+            self.buffers[name].put(value)
 
     def first_not_finite(self) -> str | None:
         """Name of the first model state that holds NaN or infinity, or None."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .artifact import Artifact
-from .engine import ALIGNMENT, Array, Engine, Handle, aligned_zeros
+from .engine import ALIGNMENT, Array, Buffer, Engine, Handle, aligned_zeros
 from .errors import EngineError
 from .kernels import FunctionKernels, KernelCall, KernelTable, bind_symbols, numpy_shape
 from .manifest import Dtype, numpy_dtype
@@ -151,9 +151,18 @@ class ProfilingEngine:
         self._before = self._measured()
         self._left = time.perf_counter()
 
+    @property
+    def in_place(self) -> bool:
+        """As the engine below."""
+        return self._engine.in_place
+
     def tensor(self, array: Array) -> Handle:
         """As the engine below."""
         return self._engine.tensor(array)
+
+    def state(self, buffer: Buffer) -> Handle:
+        """As the engine below."""
+        return self._engine.state(buffer)
 
     def call(self, function: str, arguments: Sequence[Handle]) -> list[Array]:
         """Run a function: every other time as a whole, else kernel by kernel. Raises EngineError as the engine does."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .engine import ALIGNMENT, Array, Engine, Handle, aligned
+from .engine import ALIGNMENT, Array, Buffer, Engine, Handle, aligned
 from .errors import ArtifactError, DataError, EngineError
 from .feeds import BATCH, FeedCheck, check_names
 from .keystream import Key, key_words, step_model_key
@@ -56,19 +56,19 @@ class _Plan:
 class Stepper:
     """Binds state buffers to compiled functions and calls them.
 
-    The buffers belong to the caller (a session, or a scope) and are changed in place; what the caller writes
-    into them between two calls is what the next call reads. Handles are made once.
+    The buffers belong to the caller (a session, or a scope); what the caller writes into ``buffer.array`` between two
+    calls is what the next call reads, and there it finds what the call has made of it. Handles are made once.
 
     Args:
         manifest: of the artifact that ``engine`` has loaded.
         engine: executes the functions.
-        state: name -> buffer of every state variable that a function touches; 64-byte aligned and contiguous
-            (`engine.aligned`).
+        state: name -> buffer of every state variable that a function touches; its array is 64-byte aligned and
+            contiguous (`engine.aligned`).
 
     Raises EngineError when a buffer is missing or is not what the manifest declares.
     """
 
-    def __init__(self, manifest: Manifest, engine: Engine, state: Mapping[str, Array]) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, state: Mapping[str, Buffer]) -> None:
         self._manifest = manifest
         self._engine = engine
         self._state = state
@@ -83,6 +83,8 @@ class Stepper:
         self._clock, self._clock_handle = self._own((), np.dtype(np.uint64))
         self._mask, self._mask_handle = self._own((manifest.batch or 1,), np.dtype(np.bool_))
         self._handles = self._bind_state()
+        # Buffers are shared by steppers; the engine of another one may leave values where this one does not look.
+        self._to_bring_home = tuple(state[name] for name in self._handles) if engine.in_place else ()
         self._noise = self._noise_buffers()
         self._plans: dict[str, _Plan] = {spec.name: self._make_plan(spec) for spec in manifest.functions}
 
@@ -191,7 +193,7 @@ class Stepper:
         by_name = {slot.check.spec.name: array for slot, array in zip(step.slots, arrays, strict=True)}
         chosen = [by_name[slot.check.spec.name] for slot in accumulate.slots]
         written = [self._state[o.name] for o in accumulate.spec.outputs if o.kind == "state"]
-        before = [array.copy() for array in written] if rows else []
+        before = [buffer.array.copy() for buffer in written] if rows else []
         parts: list[list[Array]] = []
         sizes: list[int] = []
         applied = False
@@ -199,16 +201,16 @@ class Stepper:
             for start in range(0, rows, batch):
                 size = min(batch, rows - start)
                 arguments = self._padded(accumulate, chosen, start, size, batch)
-                parts.append(self._engine.call(accumulate.spec.name, arguments))
+                parts.append(self._execute(accumulate, arguments))
                 sizes.append(size)
             with PutOffInterrupt():
-                last = self._engine.call(apply.spec.name, apply.arguments)
+                last = self._execute(apply, apply.arguments)
                 self._advance(step)
                 applied = True
         except BaseException:  # an interrupt too: a half-summed lot must not leak into the next one
             if not applied:
-                for array, old in zip(written, before, strict=False):
-                    array[...] = old
+                for buffer, old in zip(written, before, strict=False):
+                    buffer.put(old)
             raise
         values = {
             spec.name: _combine(spec, [part[i] for part in parts], sizes) for i, spec in enumerate(accumulate.fetches)
@@ -218,9 +220,15 @@ class Stepper:
     def _call(self, plan: _Plan, arguments: Sequence[Handle]) -> list[Array]:
         if plan.clock:
             self._clock[...] = int(time.time())
-        values = self._engine.call(plan.spec.name, arguments)
+        values = self._execute(plan, arguments)
         self._advance(plan)
         return values
+
+    def _execute(self, plan: _Plan, arguments: Sequence[Handle]) -> list[Array]:
+        for buffer in self._to_bring_home:
+            if buffer.is_away:
+                buffer.bring_home()
+        return self._engine.call(plan.spec.name, arguments)
 
     def _advance(self, plan: _Plan) -> None:
         if plan.random:
@@ -326,13 +334,14 @@ class Stepper:
         for spec in self._manifest.state:
             if spec.name not in used:
                 continue
-            array = self._state.get(spec.name)
-            if array is None:
+            buffer = self._state.get(spec.name)
+            if buffer is None:
                 raise EngineError(
                     f"the state {spec.name!r} has no value",
                     f"state {spec.name!r}, {spec.dtype}{list(spec.shape)}",
                     "initialise it first: run the startup program",
                 )
+            array = buffer.home
             if array.dtype != numpy_dtype(spec.dtype, spec.name) or array.shape != spec.shape:
                 raise EngineError(
                     f"the state {spec.name!r} is {array.dtype}{list(array.shape)}, "
@@ -347,7 +356,7 @@ class Stepper:
                     f"state {spec.name!r}",
                     "allocate it with fluidc.runtime.engine.aligned",
                 )
-            handles[spec.name] = self._engine.tensor(array)
+            handles[spec.name] = self._engine.state(buffer)
         return handles
 
     def _noise_buffers(self) -> dict[str, tuple[Array, Handle]]:

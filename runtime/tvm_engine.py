@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine import ALIGNMENT, Array, Handle
+from .engine import ALIGNMENT, Array, Buffer, Handle
 from .errors import EngineError
 from .threads import thread_count
 
@@ -66,6 +66,11 @@ class TvmEngine:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._use_workers: Callable[[int, int], None] = ffi.get_global_func("runtime.config_threadpool")
 
+    @property
+    def in_place(self) -> bool:
+        """Compiled functions write state where they read it."""
+        return True
+
     def tensor(self, array: Array) -> Handle:
         """Wrap an array without copying; the handle keeps it alive.
 
@@ -74,6 +79,10 @@ class TvmEngine:
         if array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous:
             raise ValueError("an engine takes C-contiguous arrays on 64-byte boundaries; see `engine.aligned`")
         return self._wrap(array)
+
+    def state(self, buffer: Buffer) -> Handle:
+        """Wrap the owner's array as `tensor` does."""
+        return self.tensor(buffer.array)
 
     def call(self, function: str, arguments: Sequence[Handle]) -> list[Array]:
         """Run one function to its end; returns its fetches as new arrays.

@@ -26,12 +26,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.
     "compiler.codegen": (
         "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
-        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.threads", "runtime.processor",
-        "runtime.kernels", "runtime.sizes", "runtime.roofline", "runtime.onnx_engine",
+        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.onnx_engine", "runtime.threads",
+        "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline",
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
-    # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning.
-    "frontend": ("frontend.io", "compiler.errors", "runtime.errors", "runtime.limits"),
+    # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
+    # the memory of state, which tensors are.
+    "frontend": ("frontend.io", "compiler.errors", "runtime.errors", "runtime.limits", "runtime.buffers"),
     # Models of other formats become Programs; types of their Variables come from lowering them.
     "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir"),
     "frontend.io": ("frontend", "frontend.compat"),
@@ -94,6 +95,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "onnx": ("compiler.codegen.onnx", "frontend.compat.onnx"),
     "tvm": ("compiler.codegen.tvm",),
     "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
+    "onnxruntime": ("runtime.onnx_engine",),
     "dp_accounting": ("compiler.privacy",),
     "scipy": ("compiler.privacy", "frontend.audit"),
     "cryptography": ("runtime.keystream",),
@@ -104,7 +106,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }
 # Slow to import: only inside functions, or in modules that are themselves loaded on first use.
-HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "sklearn", "matplotlib")
+HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib")
 # Distributions whose name is not that of their module, and modules that come with a declared distribution.
 DISTRIBUTIONS = {
     "tvm": "apache-tvm",

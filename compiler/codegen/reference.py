@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.engine import Buffer
 from ...runtime.manifest import TargetSpec
 from ..errors import TargetError
 from ..ir.bind import bind, retype
@@ -169,9 +170,18 @@ class ReferenceEngine:
     def __init__(self, module: Module) -> None:
         self._reference = Reference(module)
 
+    @property
+    def in_place(self) -> bool:
+        """State arrays are written where they are."""
+        return True
+
     def tensor(self, array: Array) -> Array:
         """The array itself."""
         return array
+
+    def state(self, buffer: Buffer) -> Array:
+        """The owner's array."""
+        return buffer.array
 
     def call(self, function: str, arguments: Sequence[Array]) -> list[Array]:
         """Run one function; returns its outputs in order (data and offsets of a ragged one)."""

@@ -130,10 +130,11 @@ class Compiled:
         self.batch = manifest.batch
         self._engine = engine
         # The audit draws no lots and keeps nothing: a fixed seed makes its start the same every time.
-        self._state = Model(artifact, engine, manifest.seed or 0).state
+        model = Model(artifact, engine, manifest.seed or 0)
+        self._state = model.state
         self.start = {name: (array if start is None else start[name]).copy() for name, array in self._state.items()}
         self.groups = groups_of(self.spec, self.start)
-        self._handles = {name: engine.tensor(array) for name, array in self._state.items()}
+        self._handles = {name: engine.state(buffer) for name, buffer in model.buffers.items()}
         self._lots = [LOT + name for group in self.groups for name in group.parameters]
         options = self.spec.clipping_options
         bound = options.state if isinstance(options, QuantileOptions) else ""  # without it there would be no noise

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ... import frontend as fluid
 from ...compiler.driver import Compiled, Source
 from ...compiler.ir.types import static_shape
-from ...runtime.engine import Array, Engine, aligned_copy, aligned_zeros
+from ...runtime.engine import Buffer, Engine, aligned_copy, aligned_zeros
 from ...runtime.keystream import Key
 from ...runtime.manifest import Manifest, numpy_dtype
 from ...runtime.stepper import Stepper
@@ -71,22 +71,22 @@ def weights(program: Source) -> dict[str, NDArray[np.generic]]:
     return made
 
 
-def state(manifest: Manifest, given: Arrays) -> dict[str, Array]:
+def state(manifest: Manifest, given: Arrays) -> dict[str, Buffer]:
     """Buffers of a program's state: the ``given`` `weights`, and the learning rate."""
-    made: dict[str, Array] = {}
+    made: dict[str, Buffer] = {}
     for spec in manifest.state:
         dtype = numpy_dtype(spec.dtype, spec.name)
         if spec.kind == "lot":
-            made[spec.name] = aligned_zeros(spec.shape, dtype)
+            made[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
         elif spec.trainable:
-            made[spec.name] = aligned_copy(given[spec.name])
+            made[spec.name] = Buffer(aligned_copy(given[spec.name]))
         else:
-            made[spec.name] = aligned_copy(np.full(spec.shape, LEARNING_RATE, dtype))
+            made[spec.name] = Buffer(aligned_copy(np.full(spec.shape, LEARNING_RATE, dtype)))
     return made
 
 
 def take_steps(
-    manifest: Manifest, engine: Engine, buffers: dict[str, Array], batch: Arrays, key: Key | None = None
+    manifest: Manifest, engine: Engine, buffers: dict[str, Buffer], batch: Arrays, key: Key | None = None
 ) -> Step:
     """A function that takes steps on one batch; private ones with a fresh key each, as in training, or a known one."""
     stepper = Stepper(manifest, engine, buffers)

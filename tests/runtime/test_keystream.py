@@ -52,10 +52,10 @@ def test_words_equal_an_independent_chacha20(blocks: int) -> None:
 
 
 @pytest.mark.parametrize("installed", [True, False])
-@pytest.mark.parametrize(("first", "blocks"), [(0, 0), (0, 1), (7, 100), (2**32 - 3, 3)])
+@pytest.mark.parametrize(("first", "blocks"), [(0, 0), (0, 1), (7, 100), (5, 2050), (2**32 - 3, 3)])
 def test_fast_words_are_the_words(monkeypatch: pytest.MonkeyPatch, installed: bool, first: int, blocks: int) -> None:
     if not installed:
-        monkeypatch.setattr(keystream, "_installed_cipher", lambda: None)
+        monkeypatch.setattr(keystream, "_installed_keystream", lambda: None)
     key = np.frombuffer(hashlib.sha256(b"fast").digest(), dtype="<u4").astype(np.uint32)
     made = [
         make(
@@ -73,7 +73,7 @@ def test_fast_words_are_the_words(monkeypatch: pytest.MonkeyPatch, installed: bo
     np.testing.assert_array_equal(made[0], made[1])
 
 
-def test_fast_words_use_the_installed_cipher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_words_use_the_installed_keystream(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cryptography")
     monkeypatch.setattr(keystream, "chacha20_blocks", None)
     got = keystream.fast_words(RFC_KEY, domain=Domain.GRADIENT, tensor=0, draw=0, count_blocks=1)
@@ -250,3 +250,15 @@ def test_fresh_keys_differ() -> None:
     keys = {keystream.fresh_key() for _ in range(100)}
     assert len(keys) == 100
     assert all(len(key) == 32 for key in keys)
+
+
+def test_words_are_written_where_they_are_wanted_or_not_at_all() -> None:
+    memory = np.zeros((4, 16), np.uint32)
+    keystream.fill_words(memory[1:3], RFC_KEY, domain=Domain.MODEL, tensor=3, draw=4, first_block=9)
+    wanted = keystream.words(RFC_KEY, domain=Domain.MODEL, tensor=3, draw=4, first_block=9, count_blocks=2)
+    np.testing.assert_array_equal(memory[1:3], wanted)
+    assert not memory[[0, 3]].any()
+    for wrong in (np.zeros(17, np.uint32), np.zeros((2, 32), np.uint32)[:, :16]):
+        with pytest.raises(ValueError, match="whole blocks of 16, contiguous"):
+            keystream.fill_words(wrong, RFC_KEY, domain=Domain.MODEL, tensor=3, draw=4)
+        assert not wrong.any()

@@ -73,9 +73,9 @@ def test_streams_are_apart() -> None:
             assert np.count_nonzero(one == other) < 5
 
 
-def test_the_installed_cipher_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_keystream_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = drawn()
-    monkeypatch.setattr(keystream, "_installed_cipher", lambda: None)
+    monkeypatch.setattr(keystream, "_installed_keystream", lambda: None)
     np.testing.assert_array_equal(with_it, drawn())
 
 

@@ -14,7 +14,7 @@ from manifests import POISSON
 from numpy.typing import NDArray
 
 from fluidc.runtime.artifact import Binding, FeedSpec, FunctionSpec, Manifest, OutputSpec, StateSpec
-from fluidc.runtime.engine import aligned, aligned_copy
+from fluidc.runtime.engine import Buffer, aligned, aligned_copy
 from fluidc.runtime.errors import ArtifactError, DataError, EngineError
 from fluidc.runtime.manifest import numpy_dtype
 from fluidc.runtime.stepper import Stepper
@@ -31,16 +31,20 @@ def buffers(manifest: Manifest) -> dict[str, Array]:
     return made
 
 
+def held(arrays: dict[str, Array]) -> dict[str, Buffer]:
+    return {name: Buffer(array) for name, array in arrays.items()}
+
+
 def plain() -> tuple[Stepper, LinearEngine, dict[str, Array]]:
     manifest, engine = linear_manifest(), LinearEngine()
     state = buffers(manifest)
-    return Stepper(manifest, engine, state), engine, state
+    return Stepper(manifest, engine, held(state)), engine, state
 
 
 def private(batch: int) -> tuple[Stepper, LinearEngine, dict[str, Array]]:
     manifest, engine = linear_manifest(PRIVATE, batch), LinearEngine(PRIVATE)
     state = buffers(manifest)
-    return Stepper(manifest, engine, state), engine, state
+    return Stepper(manifest, engine, held(state)), engine, state
 
 
 def copied(state: dict[str, Array]) -> dict[str, Array]:
@@ -175,7 +179,7 @@ def test_a_feed_of_the_program_that_a_function_does_not_read_is_ignored() -> Non
 
 def test_a_fixed_batch_takes_no_other_number_of_rows() -> None:
     manifest, engine = linear_manifest(batch=8), LinearEngine()
-    stepper = Stepper(manifest, engine, buffers(manifest))
+    stepper = Stepper(manifest, engine, held(buffers(manifest)))
     stepper.run("step", linear_data(8))
     with pytest.raises(DataError, match="the batch has 7 rows, the program was compiled for 8"):
         stepper.run("step", linear_data(7))
@@ -201,7 +205,7 @@ def test_buffers_that_the_program_cannot_use_are_refused(spoil: Any, message: st
     state = buffers(manifest)
     spoil(state)
     with pytest.raises(EngineError, match=message):
-        Stepper(manifest, LinearEngine(), state)
+        Stepper(manifest, LinearEngine(), held(state))
 
 
 # -- lots -------------------------------------------------------------------------------------------------------------
@@ -300,7 +304,7 @@ def test_the_key_is_wiped_when_the_lot_is_done_or_failed() -> None:
             return super()._private_apply(w, b, lot, key, draw)
 
     manifest, engine = linear_manifest(PRIVATE, 4), Watching(PRIVATE)
-    stepper = Stepper(manifest, engine, buffers(manifest))
+    stepper = Stepper(manifest, engine, held(buffers(manifest)))
     stepper.run_lot(linear_data(0), key=KEY, draw=0)
     assert not keys[0].any()
     engine.fail_at = 1
@@ -353,7 +357,7 @@ def test_an_interrupt_leaves_the_state_as_it_was_or_the_whole_step_taken(
 ) -> None:
     manifest = linear_manifest(PRIVATE, 4)
     state = buffers(manifest)
-    stepper = Stepper(manifest, Pressed(number, late), state)
+    stepper = Stepper(manifest, Pressed(number, late), held(state))
     before, handler = copied(state), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         stepper.run_lot(linear_data(rows), key=KEY, draw=5)
@@ -378,8 +382,13 @@ def test_a_lot_runs_in_any_thread() -> None:
 class Idle:
     """Does nothing."""
 
+    in_place = True
+
     def tensor(self, array: Array) -> Array:
         return array
+
+    def state(self, buffer: Buffer) -> Array:
+        return buffer.array
 
     def call(self, function: str, arguments: Sequence[Array]) -> list[Array]:
         return []
@@ -391,7 +400,7 @@ def test_a_call_costs_little_beyond_the_engine() -> None:
     step = FunctionSpec("step", inputs, tuple(OutputSpec("state", s.name, "f32", (64,)) for s in state))
     feeds = (FeedSpec("x", "f32", ("N", 64)), FeedSpec("label", "i64", ("N", 1), low=0, high=10))
     manifest = replace(linear_manifest(), state=state, functions=(step,), feeds=feeds, fetches=())
-    stepper = Stepper(manifest, Idle(), buffers(manifest))
+    stepper = Stepper(manifest, Idle(), held(buffers(manifest)))
     feed = {
         "x": aligned((64, 64), np.dtype("f4")),
         "label": aligned_copy(np.ones((64, 1), np.int64)),

@@ -21,7 +21,7 @@ from fluidc.runtime.artifact import (
     StateSpec,
     TargetSpec,
 )
-from fluidc.runtime.engine import ALIGNMENT
+from fluidc.runtime.engine import ALIGNMENT, Buffer
 from fluidc.runtime.keystream import Domain, gaussian
 
 Array = NDArray[Any]
@@ -41,11 +41,16 @@ class LinearEngine:
         self.fail_at: int | None = None
         self.wrapped = 0
 
+    in_place = True
+
     def tensor(self, array: Array) -> Array:
         assert array.flags.c_contiguous
         assert array.ctypes.data % ALIGNMENT == 0
         self.wrapped += 1
         return array
+
+    def state(self, buffer: Buffer) -> Array:
+        return self.tensor(buffer.array)
 
     def call(self, function: str, arguments: Sequence[Array]) -> list[Array]:
         if self.fail_at is not None and len(self.calls) == self.fail_at:

@@ -16,7 +16,7 @@ from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import lower
 from fluidc.runtime import keystream
 from fluidc.runtime.artifact import Artifact
-from fluidc.runtime.engine import Engine
+from fluidc.runtime.engine import Buffer, Engine
 from fluidc.runtime.manifest import Manifest
 from fluidc.runtime.session import Session
 
@@ -98,8 +98,15 @@ class Recording:
         self.calls: list[str] = []
         self.fail_at: int | None = None
 
+    @property
+    def in_place(self) -> bool:
+        return self.inner.in_place
+
     def tensor(self, array: Array) -> tuple[Any, Array]:
         return self.inner.tensor(array), array
+
+    def state(self, buffer: Buffer) -> tuple[Any, Array]:
+        return self.inner.state(buffer), buffer.home
 
     def call(self, function: str, arguments: Sequence[tuple[Any, Array]]) -> list[Array]:
         bound = zip(self.manifest.function(function).inputs, arguments, strict=True)
