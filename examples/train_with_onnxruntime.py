@@ -25,7 +25,8 @@ parser.add_argument("-o", "--output", help="write the trained state to this .npz
 args = parser.parse_args()
 
 session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
-about = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items() if text[0] in "[{"}
+notes = session.get_modelmeta().custom_metadata_map
+about = {name: json.loads(text) for name, text in notes.items() if text[0] in "[{"}
 data, rng, state = np.load(args.data), np.random.default_rng(int.from_bytes(os.urandom(16))), {}
 rows, shapes = len(data[data.files[0]]), {value.name: value.shape for value in session.get_inputs()}
 for step in range(args.steps):
