@@ -80,6 +80,7 @@ SHARED = {
     "region",
     "minstd",
     "norm_bound",
+    "onnx_forms",
     "optim_base",
     "pool_base",
     "factors",

@@ -27,6 +27,7 @@ from .kinds import (
     first_mixed,
 )
 from .norm_bound import broadcast_norm_sq
+from .onnx_forms import NUMBERS, SINGLE_AND_DOUBLE, computed, kernel_type, power, quotient, remainder, safe_divisor
 
 
 def _aligned(op: Op, kinds: Sequence[Kind], *, linear: bool) -> Kind:
@@ -40,6 +41,7 @@ class Binary(Op):
 
     numpy: ClassVar[np.ufunc]
     onnx: ClassVar[str] = ""
+    kernels: ClassVar[frozenset[DType]] = NUMBERS  # element types for which ONNX Runtime has the node
 
     x: Value
     y: Value
@@ -67,9 +69,10 @@ class Binary(Op):
         return t.pointwise(element, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
-        if not self.onnx:
-            raise self.missing("to_onnx", self.no_onnx)
-        return o.node(self.onnx, x, y)
+        def build(a: str, b: str) -> str:
+            return o.node(self.onnx, a, b)
+
+        return computed(self, o, self.x.type.dtype, self.kernels, build, x, y)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return _aligned(self, kinds, linear=False)
@@ -187,6 +190,15 @@ class Div(Binary):
         down = x // y
         return t.select((down < 0) & (down * y).ne(x), down + 1, down)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        dtype = self.x.type.dtype
+        wide = kernel_type(self, dtype, self.kernels, ordered=True)
+
+        def build(a: str, b: str) -> str:
+            return o.node("Div", a, b) if wide.is_float else quotient(o, a, b, wide)
+
+        return computed(self, o, dtype, self.kernels, build, x, y)
+
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         if first_mixed(kinds) is None and isinstance(kinds[1], TotalKind):
             return MixedKind(
@@ -198,6 +210,8 @@ class Div(Binary):
 
 class Extremum(Binary):
     """Base of maximum and minimum: the cotangent goes to the operand taken, to ``y`` on a tie (Paddle's rule)."""
+
+    kernels = frozenset({DType.F32, DType.F64, DType.I32, DType.I64, DType.U32, DType.U64})
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         if first_mixed(kinds) is None and any(isinstance(kind, TotalKind) for kind in kinds):
@@ -255,7 +269,6 @@ class Pow(Binary):
     """``x ** y``."""
 
     name = "elementwise.pow"
-    onnx = "Pow"
 
     def evaluate(self, x: Array, y: Array) -> Array:
         with np.errstate(all="ignore"):
@@ -279,6 +292,20 @@ class Pow(Binary):
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return t.pow(x, y)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        dtype = self.x.type.dtype
+        exponent = self.y.op
+        if dtype.is_float:
+            return computed(self, o, dtype, SINGLE_AND_DOUBLE, lambda a, b: o.node("Pow", a, b), x, y)
+        # ONNX Runtime computes powers of integers in floating point.
+        if not isinstance(exponent, Fill) or exponent.value < 0 or self.result.type != self.x.type:
+            raise self.missing("to_onnx", "powers of integers have one fixed exponent, not negative; cast to f64 first")
+
+        def build(a: str) -> str:
+            return power(o, a, int(exponent.value), kernel_type(self, dtype, NUMBERS))
+
+        return computed(self, o, dtype, NUMBERS, build, x)
+
 
 class Integer(Binary):
     """Base of the ops without a derivative of interest."""
@@ -291,12 +318,30 @@ class Mod(Integer):
 
     name = "elementwise.mod"
     numpy = np.mod
-    no_onnx = "planned with the ONNX target"
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         if self.result.type.dtype.is_float:
             return x - t.call("floor", x / y) * y
         return x % y
+
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        dtype = self.x.type.dtype
+        if dtype.is_float:
+            return computed(
+                self,
+                o,
+                dtype,
+                SINGLE_AND_DOUBLE,
+                lambda a, b: remainder(o, a, b, kernel_type(self, dtype, SINGLE_AND_DOUBLE))[0],
+                x,
+                y,
+            )
+
+        def build(a: str, b: str) -> str:
+            divisor, _ = safe_divisor(o, b, kernel_type(self, dtype, NUMBERS, ordered=True))
+            return o.node("Mod", a, divisor)
+
+        return computed(self, o, dtype, NUMBERS, build, x, y)
 
 
 class FloorDiv(Integer):
@@ -304,10 +349,30 @@ class FloorDiv(Integer):
 
     name = "elementwise.floordiv"
     numpy = np.floor_divide
-    no_onnx = "planned with the ONNX target"
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return t.call("floor", x / y) if self.result.type.dtype.is_float else x // y
+
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        dtype = self.x.type.dtype
+        kernels = SINGLE_AND_DOUBLE if dtype.is_float else NUMBERS
+        wide = kernel_type(self, dtype, kernels, ordered=True)
+        zero = o.scalar(0, wide)
+
+        def of_floats(a: str, b: str) -> str:
+            # As numpy: a whole number of times fits, and rounding the quotient must not make it one more.
+            _, left, other_sign = remainder(o, a, b, wide)
+            times = o.node("Round", o.node("Div", o.node("Sub", a, left), b))
+            down = o.node("Sub", times, o.cast(other_sign, wide))
+            return o.node("Where", o.node("Equal", b, zero), o.node("Div", a, b), down)
+
+        def of_integers(a: str, b: str) -> str:
+            times = quotient(o, a, b, wide)
+            left = o.node("Sub", a, o.node("Mul", times, b))
+            other_sign = o.node("Less", o.node("Mul", o.node("Sign", left), o.node("Sign", b)), zero)
+            return o.node("Sub", times, o.cast(other_sign, wide))
+
+        return computed(self, o, dtype, kernels, of_floats if dtype.is_float else of_integers, x, y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +387,13 @@ class Comparison(Binary):
     def evaluate(self, x: Array, y: Array) -> Array:
         return np.asarray(self.numpy(x, y), np.bool_)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        def build(a: str, b: str) -> str:
+            return o.node(self.onnx, a, b)
+
+        dtype, ordered = self.x.type.dtype, DType.BOOL not in self.kernels
+        return computed(self, o, dtype, self.kernels, build, x, y, ordered=ordered, result=DType.BOOL)
+
 
 class Equal(Comparison):
     """``x == y``."""
@@ -329,6 +401,7 @@ class Equal(Comparison):
     name = "elementwise.equal"
     numpy = np.equal
     onnx = "Equal"
+    kernels = NUMBERS | {DType.BOOL}
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return x.eq(y)
@@ -339,10 +412,14 @@ class NotEqual(Comparison):
 
     name = "elementwise.not_equal"
     numpy = np.not_equal
-    no_onnx = "planned with the ONNX target"
+    onnx = "Equal"
+    kernels = NUMBERS | {DType.BOOL}
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
         return x.ne(y)
+
+    def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
+        return o.node("Not", super().to_onnx(o, x, y))
 
 
 class Less(Comparison):
@@ -369,6 +446,8 @@ class LessEqual(Comparison):
 
 class Logical(Comparison):
     """Base of the logical connectives of booleans."""
+
+    kernels = frozenset({DType.BOOL})
 
     def infer(self) -> TensorType:
         for value in (self.x, self.y):
@@ -453,7 +532,10 @@ class Where(Op):
         return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, condition: str, x: str, y: str) -> str:
-        return o.node("Where", condition, x, y)
+        def build(a: str, b: str) -> str:
+            return o.node("Where", condition, a, b)
+
+        return computed(self, o, self.result.type.dtype, NUMBERS | {DType.U8}, build, x, y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -461,7 +543,6 @@ class Cast(Op):
     """``x`` converted to ``dtype``; floats become integers by truncation."""
 
     name: ClassVar[str] = "elementwise.cast"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     dtype: DType
@@ -490,6 +571,9 @@ class Cast(Op):
 
         return t.pointwise(element, x, dtype=self.dtype)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        return x if self.dtype is self.x.type.dtype else o.cast(x, self.dtype)
+
 
 @dataclass(frozen=True, eq=False)
 class Fill(Op):
@@ -497,7 +581,6 @@ class Fill(Op):
 
     name: ClassVar[str] = "elementwise.fill"
     no_vjp: ClassVar[str] = "no operands"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     value: float
     type: TensorType
@@ -516,6 +599,9 @@ class Fill(Op):
             return t.const(self.value, self.type.dtype)
 
         return t.compute(self.type.shape, self.type.dtype, element)
+
+    def to_onnx(self, o: OnnxEmitter) -> str:
+        return o.full(self.type.shape, self.value, self.type.dtype)
 
 
 OPS: tuple[type[Op], ...] = (

@@ -13,9 +13,10 @@ from ..ir.types import DType, Sym, TensorType, numel
 from .apart import product
 from .base import Array, Op, OpBuilder, aligned, broadcast_shapes, same_dtype
 from .by_example import tokens_of
-from .emit import Tensor, TvmEmitter
+from .emit import OnnxEmitter, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
+from .onnx_forms import NUMBERS, computed, kernel_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,6 @@ class MatMul(Op):
     """
 
     name: ClassVar[str] = "linear.matmul"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     w: Value
@@ -152,6 +152,28 @@ class MatMul(Op):
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, w: Tensor) -> Tensor:
         return t.matmul(x, w, self.ta, self.tb)
+
+    def to_onnx(self, o: OnnxEmitter, x: str, w: str) -> str:
+        dtype = self.x.type.dtype
+        if self.x.tensor.shape[self.inner] == 0:
+            return o.full(self.result.tensor.shape, 0, dtype)  # ONNX Runtime leaves these undefined
+        kernels = NUMBERS - {DType.F16}
+        planes = self.x.tensor.rank == self.w.tensor.rank == 2 and kernel_type(self, dtype, kernels).is_float
+
+        def build(a: str, b: str) -> str:
+            # ONNX Runtime joins MatMul with the Add of a bias, and with Transpose; Gemm needs neither.
+            if planes and (self.ta or self.tb):
+                return o.node("Gemm", a, b, transA=int(self.ta) or None, transB=int(self.tb) or None)
+            a = _turned(o, a, self.x.tensor.rank) if self.ta else a
+            b = _turned(o, b, self.w.tensor.rank) if self.tb else b
+            return o.node("MatMul", a, b)
+
+        return computed(self, o, dtype, kernels, build, x, w)
+
+
+def _turned(o: OnnxEmitter, x: str, rank: int) -> str:
+    """The last two axes swapped."""
+    return o.node("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _folded(b: OpBuilder, x: Value) -> Value:

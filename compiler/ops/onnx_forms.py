@@ -1,9 +1,120 @@
-"""ONNX idioms that rules of several families need."""
+"""ONNX forms that rules of several families share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..ir.types import DType, TensorType
+from .base import Op
 from .emit import OnnxEmitter
+
+FLOATS = frozenset({DType.F16, DType.F32, DType.F64})
+SINGLE_AND_DOUBLE = frozenset({DType.F32, DType.F64})
+NUMBERS = FLOATS | {DType.I32, DType.I64}
+"""Element types of ONNX Runtime's kernels for arithmetic and comparison."""
+
+_WIDER = {
+    DType.BF16: DType.F32,
+    DType.F16: DType.F32,
+    DType.BOOL: DType.I32,
+    DType.I8: DType.I32,
+    DType.U8: DType.I32,
+    DType.U32: DType.I64,
+    DType.U64: DType.I64,
+}
+"""Types without kernels of their own: where their values are computed.  Conversion back wraps, as the type does."""
+
+
+def kernel_type(op: Op, dtype: DType, kernels: frozenset[DType], *, ordered: bool = False) -> DType:
+    """The type in which an op on ``dtype`` is computed: one of ``kernels``.
+
+    Raises MissingRule where there is none.  ``ordered`` ops tell large u64 from negative i64, so they have none there.
+    """
+    if dtype in kernels:
+        return dtype
+    wide = _WIDER.get(dtype)
+    if wide is None or wide not in kernels or (ordered and dtype is DType.U64):
+        raise op.missing("to_onnx", f"ONNX Runtime has no kernel for it on {dtype}")
+    return wide
+
+
+def computed(
+    op: Op,
+    o: OnnxEmitter,
+    dtype: DType,
+    kernels: frozenset[DType],
+    build: Callable[..., str],
+    *operands: str,
+    ordered: bool = False,
+    result: DType | None = None,
+) -> str:
+    """``build(*operands)`` in the type that `kernel_type` says, converted back to ``dtype``.
+
+    ``result`` is the type of what ``build`` returns where it is not that of its operands; it stays.
+    """
+    wide = kernel_type(op, dtype, kernels, ordered=ordered)
+    if wide is dtype:
+        return build(*operands)
+    found = build(*(o.cast(x, wide) for x in operands))
+    return found if result is not None else o.cast(found, dtype)
+
+
+def log1p(o: OnnxEmitter, x: str, dtype: DType) -> str:
+    """``log(1 + x)``: rounding ``1 + x`` is made good by the ratio of ``x`` to what was added (Kahan)."""
+    one = o.scalar(1, dtype)
+    whole = o.node("Add", x, one)
+    log, added = o.node("Log", whole), o.node("Sub", whole, one)
+    near = o.node("Mul", log, o.node("Div", x, added))
+    near = o.node("Where", o.node("Equal", added, o.scalar(0, dtype)), x, near)
+    return o.node("Where", o.node("Less", o.node("Abs", x), one), near, log)
+
+
+def expm1(o: OnnxEmitter, x: str, dtype: DType) -> str:
+    """``e ** x - 1``: near 0 the rounding of ``e ** x`` is made good by its logarithm (Kahan)."""
+    one = o.scalar(1, dtype)
+    power = o.node("Exp", x)
+    added = o.node("Sub", power, one)
+    near = o.node("Mul", added, o.node("Div", x, o.node("Log", power)))
+    near = o.node("Where", o.node("Equal", added, o.scalar(0, dtype)), x, near)
+    return o.node("Where", o.node("Less", o.node("Abs", x), one), near, added)
+
+
+def quotient(o: OnnxEmitter, x: str, y: str, dtype: DType) -> str:
+    """``x / y`` of integers, rounded towards zero; 0 where ``y`` is."""
+    divisor, special = safe_divisor(o, y, dtype)
+    return o.node("Mul", o.node("Div", x, divisor), o.node("Where", special, y, o.scalar(1, dtype)))
+
+
+def safe_divisor(o: OnnxEmitter, y: str, dtype: DType) -> tuple[str, str]:
+    """``y`` with ones in place of 0 and -1, and where those are: dividing by 0, or the least integer by -1, is a
+    processor fault that ends ONNX Runtime's process.
+
+    ``x / y`` is ``x * y`` there, and the remainder is 0.
+    """
+    special = o.node("Equal", y, o.node("Clip", y, o.scalar(-1, dtype), o.scalar(0, dtype)))
+    return o.node("Where", special, o.scalar(1, dtype), y), special
+
+
+def remainder(o: OnnxEmitter, x: str, y: str, dtype: DType) -> tuple[str, str, str]:
+    """Of floating-point numbers: the remainder with the sign of ``y``; that with the sign of ``x``; where they differ
+    (bool)."""
+    towards_zero = o.node("Mod", x, y, fmod=1)
+    other_sign = o.node("Less", o.node("Mul", o.node("Sign", towards_zero), o.node("Sign", y)), o.scalar(0, dtype))
+    return o.node("Where", other_sign, o.node("Add", towards_zero, y), towards_zero), towards_zero, other_sign
+
+
+def power(o: OnnxEmitter, x: str, exponent: int, dtype: DType) -> str:
+    """``x ** exponent`` by squaring."""
+    found = ""
+    while exponent:
+        if exponent & 1:
+            found = o.node("Mul", found, x) if found else x
+        exponent >>= 1
+        if exponent:
+            x = o.node("Mul", x, x)
+    # 1 in the shape of x: a product with 0, plus 1.
+    zero, one = o.scalar(0, dtype), o.scalar(1, dtype)
+    return found or o.node("Add", o.node("Mul", x, zero), one)
 
 
 def swapped(o: OnnxEmitter, x: str, kind: TensorType) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,9 +12,10 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import Dim, DType, Shape, TensorType, numel, static_shape
 from .base import Array, Op, OpBuilder
-from .emit import Expr, Loops, ReduceKind, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Loops, OnnxEmitter, ReduceKind, Scalar, Tensor, TvmEmitter
 from .kinds import OWN_COUNT, ExampleKind, Kind, MixedKind, TotalKind, default_kind, first_mixed
 from .loops import each
+from .onnx_forms import NUMBERS, SINGLE_AND_DOUBLE, computed, kernel_type
 
 
 def accumulator(dtype: DType) -> DType:
@@ -38,7 +40,10 @@ class Reduction(Op):
 
     kind: ClassVar[ReduceKind]
     numpy: ClassVar[Callable[..., Any]]
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
+    onnx: ClassVar[str]
+    kernels: ClassVar[frozenset[DType]] = NUMBERS - {DType.F16}  # element types for which ONNX Runtime has the node
+    ordered: ClassVar[bool] = False  # large u64 must not be taken for negative numbers
+    empty: ClassVar[float] = 0.0  # of no elements
 
     x: Value
     axes: tuple[int, ...]
@@ -126,12 +131,33 @@ class Reduction(Op):
 
         return t.reduce(self.kind, out, tuple(shape[a] for a in self.axes), element, dtype, accumulator(dtype))
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        dtype = self.x.type.dtype
+        if not self.axes:
+            return x
+        if 0 in self.x.tensor.shape:
+            return o.full(self.result.tensor.shape, self.empty, dtype)
+
+        def build(a: str) -> str:
+            return self.nodes(o, a, kernel_type(self, dtype, self.kernels))
+
+        return computed(self, o, dtype, self.kernels, build, x, ordered=self.ordered)
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        """The result, in a type of ``kernels``."""
+        return self.node(o, self.onnx, x)
+
+    def node(self, o: OnnxEmitter, op_type: str, x: str) -> str:
+        """One node that reduces as this op does."""
+        return o.node(op_type, x, o.ints(*self.axes), keepdims=int(self.keepdims))
+
 
 class Sum(Reduction):
     """The sum over ``axes``."""
 
     name = "reduce.sum"
     kind = "sum"
+    onnx = "ReduceSum"
 
     def evaluate(self, x: Array) -> Array:
         dtype = self.x.type.dtype
@@ -161,6 +187,9 @@ class Mean(Reduction):
 
     name = "reduce.mean"
     kind = "sum"
+    onnx = "ReduceMean"
+    kernels = SINGLE_AND_DOUBLE
+    empty = math.nan
 
     def check_dtype(self, dtype: DType) -> None:
         if not dtype.is_float:
@@ -200,6 +229,9 @@ class Mean(Reduction):
 class Extreme(Reduction):
     """Base of max and min: every element that equals the extreme takes the whole cotangent (Paddle's rule)."""
 
+    kernels = (NUMBERS | {DType.I8, DType.U8}) - {DType.F16}
+    ordered = True
+
     def infer(self) -> TensorType:
         if any(self.x.tensor.shape[a] == 0 for a in self.axes if 0 <= a < self.x.tensor.rank):
             raise self.fail(f"no element to take the extreme of: {self.x.type} over axes {list(self.axes)}")
@@ -209,12 +241,21 @@ class Extreme(Reduction):
         ct = self.spread(b, ct)
         return b.where(b.equal(self.x, self.spread(b, self.result)), ct, b.fill((), ct.type.dtype, 0.0))
 
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        found = self.node(o, self.onnx, x)
+        if not dtype.is_float:
+            return found
+        # The kernels skip NaN.
+        unknown = self.node(o, "ReduceMax", o.node("IsNaN", x))
+        return o.node("Where", unknown, o.scalar(math.nan, dtype), found)
+
 
 class Max(Extreme):
     """The largest element over ``axes``; NaN if one is NaN."""
 
     name = "reduce.max"
     kind = "max"
+    onnx = "ReduceMax"
     numpy = np.max
 
 
@@ -223,6 +264,7 @@ class Min(Extreme):
 
     name = "reduce.min"
     kind = "min"
+    onnx = "ReduceMin"
     numpy = np.min
 
 
@@ -231,6 +273,9 @@ class Prod(Reduction):
 
     name = "reduce.prod"
     kind = "prod"
+    onnx = "ReduceProd"
+    kernels = frozenset({DType.F32, DType.I32, DType.I64})
+    empty = 1.0
 
     def evaluate(self, x: Array) -> Array:
         dtype = self.x.type.dtype
@@ -263,6 +308,7 @@ class Quantifier(Reduction):
     """Base of any and all, of booleans."""
 
     no_vjp = "boolean output"
+    kernels = frozenset({DType.BOOL})
 
     def check_dtype(self, dtype: DType) -> None:
         if dtype is not DType.BOOL:
@@ -274,6 +320,7 @@ class Any_(Quantifier):
 
     name = "reduce.any"
     kind = "any"
+    onnx = "ReduceMax"
     numpy = np.any
 
 
@@ -282,6 +329,8 @@ class All(Quantifier):
 
     name = "reduce.all"
     kind = "all"
+    onnx = "ReduceMin"
+    empty = True
     numpy = np.all
 
 
@@ -291,7 +340,9 @@ class Position(Op):
 
     numpy: ClassVar[Callable[..., Any]]
     no_vjp: ClassVar[str] = "integer output"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
+    onnx: ClassVar[str]
+    extreme: ClassVar[str]  # the reduction to the element itself
+    beyond: ClassVar[float]  # takes the place of NaN in a first search
 
     x: Value
     axis: int
@@ -351,12 +402,42 @@ class Position(Op):
         (out,) = t.loops([(self.result.tensor.shape, DType.I64)], body)
         return out
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        dtype = self.x.type.dtype
+        build = self._of_floats if dtype.is_float else self._of_integers
+        kernels = SINGLE_AND_DOUBLE if dtype.is_float else frozenset({DType.I32, DType.I64})
+        wide = kernel_type(self, dtype, kernels, ordered=True)
+        return computed(self, o, dtype, kernels, lambda a: build(o, a, wide), x, ordered=True, result=DType.I64)
+
+    def _of_floats(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        unknown = o.node("IsNaN", x)
+        known = o.node("Where", unknown, o.scalar(self.beyond, dtype), x)
+        some = o.node("ReduceMax", unknown, o.ints(self.axis), keepdims=int(self.keepdims))
+        return o.node("Where", some, self._first(o, unknown), self._node(o, self.onnx, known))
+
+    def _of_integers(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        if dtype is DType.I32:
+            return self._node(o, self.onnx, x)
+        # No kernel takes i64 everywhere.
+        best = o.node(self.extreme, x, o.ints(self.axis), keepdims=1)
+        return self._first(o, o.node("Equal", x, best))
+
+    def _first(self, o: OnnxEmitter, holds: str) -> str:
+        """Where a condition first holds along the axis."""
+        return self._node(o, "ArgMax", o.cast(holds, DType.U8))
+
+    def _node(self, o: OnnxEmitter, op_type: str, x: str) -> str:
+        return o.node(op_type, x, axis=self.axis, keepdims=int(self.keepdims))
+
 
 class Argmax(Position):
     """Where the largest element is."""
 
     name = "reduce.argmax"
     numpy = np.argmax
+    onnx = "ArgMax"
+    extreme = "ReduceMax"
+    beyond = math.inf
 
     def better(self, x: Expr, best: Expr) -> Expr:
         return x > best
@@ -367,6 +448,9 @@ class Argmin(Position):
 
     name = "reduce.argmin"
     numpy = np.argmin
+    onnx = "ArgMin"
+    extreme = "ReduceMin"
+    beyond = -math.inf
 
     def better(self, x: Expr, best: Expr) -> Expr:
         return x < best

@@ -26,6 +26,10 @@ from .kinds import (
     default_kind,
     first_mixed,
 )
+from .onnx_forms import computed, kernel_type
+
+_ALL_BUT_BF16 = frozenset(DType) - {DType.BF16}
+"""Element types for which ONNX Runtime has Expand and Pad."""
 
 _ROWS = "add what is fixed to every row, along another axis: rows of the batch come from feeds alone"
 
@@ -39,8 +43,6 @@ def _factors(shape: Shape) -> tuple[int, tuple[str, ...]]:
 @dataclass(frozen=True, eq=False)
 class Move(Op):
     """Base of the ops of one operand whose result holds its elements elsewhere."""
-
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
 
@@ -125,6 +127,9 @@ class Reshape(Move):
 
         return t.compute(self.shape, self.x.type.dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        return x if self.shape == self.x.tensor.shape else o.reshape(x, self.shape)
+
 
 def _aligned_groups(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:
     """The finest pairs of consecutive axes that hold equally many elements, leaving out extents of 1.
@@ -193,7 +198,8 @@ class Transpose(Move):
         return t.compute(self.result.tensor.shape, self.x.type.dtype, element)
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
-        return o.node("Transpose", x, perm=list(self.perm))
+        still = self.perm == tuple(range(len(self.perm)))
+        return x if still else o.node("Transpose", x, perm=list(self.perm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +243,11 @@ class Broadcast(Move):
             return x[tuple(0 if s else i for s, i in zip(stretched, index[extra:], strict=True))]
 
         return t.compute(self.shape, self.x.type.dtype, element)
+
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        if self.shape == self.x.tensor.shape:
+            return x
+        return computed(self, o, self.x.type.dtype, _ALL_BUT_BF16, lambda a: o.expand(a, self.shape), x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -422,6 +433,17 @@ class Slice(Move):
 
         return t.compute(self.result.tensor.shape, self.x.type.dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        whole = self.stop == self.x.tensor.shape[self.axis]
+        if whole and self.start == 0 and self.step == 1:
+            return x
+        start, stop = o.shape((self.start,)), o.ints(_FAR) if whole else o.shape((self.stop,))
+        return o.node("Slice", x, start, stop, o.ints(self.axis), o.ints(self.step))
+
+
+_FAR = 2**63 - 1
+"""As the end of a slice: as far as the axis goes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pad(Move):
@@ -513,6 +535,31 @@ class Pad(Move):
 
         return t.compute(self.result.tensor.shape, self.x.type.dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        dtype = self.x.type.dtype
+        if 0 in self.x.tensor.shape:
+            return o.full(self.result.tensor.shape, self.value, dtype)
+
+        def build(a: str) -> str:
+            value = o.array(as_array(self.value, dtype).astype(kernel_type(self, dtype, _ALL_BUT_BF16).numpy))
+            above = self.high
+            if any(self.gaps):
+                # Gaps behind every element, which ends as high with one gap too many.
+                a = self._spread(o, a, value)
+                above = tuple(h - g if isinstance(h, int) else h for h, g in zip(above, self.gaps, strict=True))
+            return o.node("Pad", a, o.shape((*self.low, *above)), value)
+
+        return computed(self, o, dtype, _ALL_BUT_BF16, build, x)
+
+    def _spread(self, o: OnnxEmitter, x: str, value: str) -> str:
+        """``x`` with its gaps behind every element: each axis is split in two, and the second padded."""
+        shape = self.x.tensor.shape
+        pads = [0] * (2 * len(shape)) + [n for gap in self.gaps for n in (0, gap)]
+        split = o.reshape(x, tuple(n for dim in shape for n in (dim, 1)))
+        split = o.node("Pad", split, o.ints(*pads), value)
+        dims = zip(shape, self.gaps, strict=True)
+        return o.reshape(split, tuple(dim * (gap + 1) if isinstance(dim, int) else dim for dim, gap in dims))
+
 
 @dataclass(frozen=True, eq=False)
 class Reverse(Move):
@@ -552,6 +599,12 @@ class Reverse(Move):
 
         return t.compute(shape, self.x.type.dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        if not self.axes:
+            return x
+        ones = o.ints(*(-1 for _ in self.axes))
+        return o.node("Slice", x, ones, o.ints(*(-_FAR for _ in self.axes)), o.ints(*self.axes), ones)
+
 
 @dataclass(frozen=True, eq=False)
 class Iota(Op):
@@ -559,7 +612,6 @@ class Iota(Op):
 
     name: ClassVar[str] = "shape.iota"
     no_vjp: ClassVar[str] = "no operands"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     axis: int
     type: TensorType
@@ -586,6 +638,19 @@ class Iota(Op):
 
         return t.compute(self.type.shape, self.type.dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter) -> str:
+        shape, dtype = self.type.shape, self.type.dtype
+        extent = o.extent(shape[self.axis])
+        along = o.node("Range", o.scalar(0, DType.I64), extent, o.scalar(1, DType.I64))
+        if dtype is not DType.I64:
+            along = o.cast(along, dtype)
+        if self.axis < len(shape) - 1:
+            along = o.reshape(along, (shape[self.axis], *(1 for _ in shape[self.axis + 1 :])))
+        one_row = tuple(dim if i == self.axis else 1 for i, dim in enumerate(shape))
+        if shape == one_row:
+            return along if self.axis == 0 else o.reshape(along, shape)
+        return computed(self, o, dtype, _ALL_BUT_BF16, lambda a: o.expand(a, shape), along)
+
 
 @dataclass(frozen=True, eq=False)
 class Extent(Op):
@@ -593,7 +658,6 @@ class Extent(Op):
 
     name: ClassVar[str] = "shape.extent"
     no_vjp: ClassVar[str] = "no operands"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     dim: Dim
     dtype: DType
@@ -615,6 +679,10 @@ class Extent(Op):
 
     def to_tvm(self, t: TvmEmitter) -> Tensor:
         return t.compute((), self.dtype, lambda: t.cast(t.extent(self.dim), self.dtype))
+
+    def to_onnx(self, o: OnnxEmitter) -> str:
+        extent = o.extent(self.dim)
+        return extent if self.dtype is DType.I64 else o.cast(extent, self.dtype)
 
 
 OPS: tuple[type[Op], ...] = (Reshape, Transpose, Broadcast, Concat, Slice, Pad, Reverse, Iota, Extent)

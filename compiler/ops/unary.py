@@ -15,6 +15,10 @@ from ..ir.types import DType, TensorType
 from .base import Array, Op, OpBuilder, as_array
 from .emit import Expr, Function1, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, aligned_kind
+from .onnx_forms import FLOATS, NUMBERS, SINGLE_AND_DOUBLE, computed, expm1, kernel_type, log1p
+
+_NOT_DOUBLE = frozenset({DType.F16, DType.F32})
+_UNSIGNED = (DType.U8, DType.U32, DType.U64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class Unary(Op):
 
     numpy: ClassVar[Callable[..., Any]]
     onnx: ClassVar[str] = ""
+    kernels: ClassVar[frozenset[DType]] = FLOATS  # element types for which ONNX Runtime has the nodes
     linear: ClassVar[bool] = False  # f(sum of x_i) is a sum of terms of one x_i each
     floats_only: ClassVar[bool] = True
 
@@ -61,8 +66,13 @@ class Unary(Op):
         return t.pointwise(element, x, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
-        if not self.onnx:
-            raise self.missing("to_onnx", self.no_onnx)
+        def build(a: str) -> str:
+            return self.nodes(o, a, kernel_type(self, self.x.type.dtype, self.kernels))
+
+        return computed(self, o, self.x.type.dtype, self.kernels, build, x)
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        """The result, in a type of ``kernels``."""
         return o.node(self.onnx, x)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
@@ -97,10 +107,13 @@ class Expm1(Elementary):
     name = "unary.expm1"
     numpy = np.expm1
     function = "expm1"
-    no_onnx = "planned with the ONNX target"
+    kernels = SINGLE_AND_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b.exp(self.x))
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        return expm1(o, x, dtype)
 
 
 class Log(Elementary):
@@ -121,10 +134,13 @@ class Log1p(Elementary):
     name = "unary.log1p"
     numpy = np.log1p
     function = "log1p"
-    no_onnx = "planned with the ONNX target"
+    kernels = SINGLE_AND_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.div(ct, b.scale(self.x, 1.0, 1.0))
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        return log1p(o, x, dtype)
 
 
 class Sqrt(Elementary):
@@ -149,10 +165,12 @@ class Rsqrt(Elementary):
     name = "unary.rsqrt"
     numpy = _rsqrt
     function = "rsqrt"
-    no_onnx = "planned with the ONNX target"
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(b.scale(ct, -0.5), b.div(self.result, self.x))
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        return o.node("Reciprocal", o.node("Sqrt", x))
 
 
 class Sin(Elementary):
@@ -174,6 +192,7 @@ class Cos(Elementary):
     numpy = np.cos
     function = "cos"
     onnx = "Cos"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.neg(b.mul(ct, b.sin(self.x)))
@@ -186,6 +205,7 @@ class Tan(Elementary):
     numpy = np.tan
     function = "tan"
     onnx = "Tan"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b.scale(b.square(self.result), 1.0, 1.0))
@@ -198,6 +218,7 @@ class Asin(Elementary):
     numpy = np.arcsin
     function = "asin"
     onnx = "Asin"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.div(ct, b.sqrt(b.scale(b.square(self.x), -1.0, 1.0)))
@@ -210,6 +231,7 @@ class Acos(Elementary):
     numpy = np.arccos
     function = "acos"
     onnx = "Acos"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.neg(b.div(ct, b.sqrt(b.scale(b.square(self.x), -1.0, 1.0))))
@@ -222,6 +244,7 @@ class Atan(Elementary):
     numpy = np.arctan
     function = "atan"
     onnx = "Atan"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.div(ct, b.scale(b.square(self.x), 1.0, 1.0))
@@ -234,6 +257,7 @@ class Sinh(Elementary):
     numpy = np.sinh
     function = "sinh"
     onnx = "Sinh"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b(Cosh(self.x)))
@@ -246,6 +270,7 @@ class Cosh(Elementary):
     numpy = np.cosh
     function = "cosh"
     onnx = "Cosh"
+    kernels = _NOT_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b(Sinh(self.x)))
@@ -293,9 +318,14 @@ class Erf(Elementary):
     numpy = _erf
     function = "erf"
     onnx = "Erf"
+    kernels = frozenset({DType.F32})
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b.scale(b.exp(b.neg(b.square(self.x))), 2.0 / math.sqrt(math.pi)))
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        # The kernel gives 1 for NaN; nothing else lies below -1.
+        return o.node("Max", o.node("Erf", x), o.node("Min", x, o.scalar(-1, dtype)))
 
 
 class Square(Unary):
@@ -304,13 +334,16 @@ class Square(Unary):
     name = "unary.square"
     numpy = np.square
     floats_only = False
-    no_onnx = "planned with the ONNX target"
+    kernels = NUMBERS
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(b.scale(ct, 2.0), self.x)
 
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         return x * x
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        return o.node("Mul", x, x)
 
 
 class Reciprocal(Unary):
@@ -335,6 +368,7 @@ class Neg(Unary):
     onnx = "Neg"
     linear = True
     floats_only = False
+    kernels = NUMBERS | {DType.I8}
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.neg(ct)
@@ -350,6 +384,7 @@ class Abs(Unary):
     numpy = np.abs
     onnx = "Abs"
     floats_only = False
+    kernels = NUMBERS | {DType.I8, *_UNSIGNED}
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b.sign(self.x))
@@ -358,9 +393,6 @@ class Abs(Unary):
         if self.x.type.dtype.is_float:
             return t.call("abs", x)
         return x if self.x.type.dtype in _UNSIGNED else t.select(x < 0, -x, x)
-
-
-_UNSIGNED = (DType.U8, DType.U32, DType.U64)
 
 
 class Stepwise(Unary):
@@ -377,6 +409,7 @@ class Sign(Stepwise):
     numpy = np.sign
     onnx = "Sign"
     floats_only = False
+    kernels = (NUMBERS | {DType.I8, *_UNSIGNED}) - {DType.F16}
 
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         dtype = self.x.type.dtype
@@ -417,7 +450,7 @@ class Round(Stepwise):
 
     name = "unary.round"
     numpy = _round
-    no_onnx = "ONNX rounds halves to even; planned with the ONNX target"
+    kernels = SINGLE_AND_DOUBLE
 
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         # size - whole is exact, unlike size + 0.5, which is off by one above 2**23 and just below 0.5.
@@ -427,6 +460,13 @@ class Round(Stepwise):
         up = t.select((size - whole) >= 0.5, t.const(1.0, dtype), t.const(0.0, dtype))
         return t.select(x < 0, -(whole + up), whole + up)
 
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        # ONNX rounds halves to even.
+        size = o.node("Abs", x)
+        whole = o.node("Floor", size)
+        up = o.node("GreaterOrEqual", o.node("Sub", size, whole), o.scalar(0.5, dtype))
+        return o.node("Mul", o.node("Add", whole, o.cast(up, dtype)), o.node("Sign", x))
+
 
 @dataclass(frozen=True, eq=False)
 class Scale(Unary):
@@ -435,7 +475,7 @@ class Scale(Unary):
     name: ClassVar[str] = "unary.scale"
     linear: ClassVar[bool] = True
     floats_only: ClassVar[bool] = False
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
+    kernels: ClassVar[frozenset[DType]] = NUMBERS
 
     factor: float
     bias: float = 0.0
@@ -453,6 +493,13 @@ class Scale(Unary):
         factor, bias = (v if dtype.is_float else int(v) for v in (self.factor, self.bias))
         scaled = x if factor == 1 else x * t.const(factor, dtype)
         return scaled if bias == 0 else scaled + t.const(bias, dtype)
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        narrow = self.x.type.dtype
+        factor, bias = (as_array(v, narrow).astype(dtype.numpy) for v in (self.factor, self.bias))
+        if factor != 1:
+            x = o.node("Mul", x, o.array(factor))
+        return o.node("Add", x, o.array(bias)) if bias else x
 
 
 class Relu(Unary):
@@ -477,7 +524,6 @@ class LeakyRelu(Unary):
     """``x`` where it is not negative, else ``alpha * x``."""
 
     name: ClassVar[str] = "unary.leaky_relu"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     alpha: float
 
@@ -492,6 +538,11 @@ class LeakyRelu(Unary):
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         return t.select(x < 0, x * t.const(self.alpha, self.x.type.dtype), x)
 
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        if dtype is not DType.F64:
+            return o.node("LeakyRelu", x, alpha=self.alpha)
+        return o.node("Where", o.node("Less", x, o.scalar(0, dtype)), o.node("Mul", x, o.scalar(self.alpha, dtype)), x)
+
 
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
@@ -503,6 +554,7 @@ class Softplus(Unary):
     name = "unary.softplus"
     numpy = _softplus
     onnx = "Softplus"
+    kernels = SINGLE_AND_DOUBLE
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.mul(ct, b.sigmoid(self.x))
@@ -511,6 +563,10 @@ class Softplus(Unary):
         tail = t.call("log1p", t.call("exp", -t.call("abs", x)))
         return t.maximum(x, t.const(0.0, self.x.type.dtype)) + tail
 
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        tail = log1p(o, o.node("Exp", o.node("Neg", o.node("Abs", x))), dtype)
+        return o.node("Add", o.node("Relu", x), tail)
+
 
 @dataclass(frozen=True, eq=False)
 class Clip(Unary):
@@ -518,7 +574,7 @@ class Clip(Unary):
 
     name: ClassVar[str] = "unary.clip"
     floats_only: ClassVar[bool] = False
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
+    kernels: ClassVar[frozenset[DType]] = (NUMBERS | {DType.I8, *_UNSIGNED}) - {DType.F16}
 
     low: float
     high: float
@@ -553,11 +609,25 @@ class Clip(Unary):
         low, high = (t.const(limit, self.x.type.dtype) for limit in self.limits())
         return t.minimum(t.maximum(x, low), high)
 
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        low, high = self.limits()
+        if math.isfinite(low) and math.isfinite(high):
+            return o.node("Clip", x, o.scalar(low, dtype), o.scalar(high, dtype))
+        # Clip without a limit has the largest finite number.
+        x = x if low == -math.inf else o.node("Max", x, o.scalar(low, dtype))
+        return x if high == math.inf else o.node("Min", x, o.scalar(high, dtype))
+
 
 class Predicate(Unary):
     """Base of the questions about one element: BOOL results."""
 
     no_vjp = "boolean output"
+
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        def build(a: str) -> str:
+            return self.nodes(o, a, kernel_type(self, self.x.type.dtype, self.kernels))
+
+        return computed(self, o, self.x.type.dtype, self.kernels, build, x, result=DType.BOOL)
 
     def infer(self) -> TensorType:
         return super().infer().with_dtype(DType.BOOL)
@@ -568,10 +638,12 @@ class IsFinite(Predicate):
 
     name = "unary.isfinite"
     numpy = np.isfinite
-    no_onnx = "planned with the ONNX target"
 
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         return t.isfinite(x)
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        return o.node("Less", o.node("Abs", x), o.scalar(math.inf, dtype))
 
 
 class IsNan(Predicate):
@@ -580,6 +652,7 @@ class IsNan(Predicate):
     name = "unary.isnan"
     numpy = np.isnan
     onnx = "IsNaN"
+    kernels = FLOATS | {DType.BF16}
 
     def element(self, t: TvmEmitter, x: Expr) -> Scalar:
         return x.ne(x)
@@ -591,6 +664,7 @@ class Not(Predicate):
     name = "unary.not"
     numpy = np.logical_not
     onnx = "Not"
+    kernels = frozenset({DType.BOOL})
 
     def infer(self) -> TensorType:
         if self.x.tensor.dtype is not DType.BOOL:
