@@ -85,7 +85,6 @@ SHARED = {
     "pool_base",
     "factors",
     "by_example",
-    "onnx_forms",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 
