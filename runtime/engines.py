@@ -24,6 +24,13 @@ def engine_for(artifact: Artifact, threads: int | None = None) -> Engine:
             "target reference",
             "use `fluidc run`, pass an engine to Session.load, or compile with --target cpu",
         )
+    if target.kind == "onnx":
+        models = {name.removesuffix(".onnx"): data for name, data in artifact.modules.items() if name.endswith(".onnx")}
+        if not models:
+            raise EngineError("the artifact holds no code", "members *.onnx", "compile the script again")
+        from .onnx_engine import OnnxEngine  # loads ONNX Runtime
+
+        return OnnxEngine(models, threads)
     if target.kind != "cpu":
         raise EngineError(
             f"this release cannot execute artifacts for the target {target.kind}",
