@@ -86,6 +86,7 @@ SHARED = {
     "factors",
     "by_example",
     "onnx_forms",
+    "onnx_loops",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 
