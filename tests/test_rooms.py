@@ -80,11 +80,12 @@ SHARED = {
     "region",
     "minstd",
     "norm_bound",
-    "onnx_forms",
     "optim_base",
     "pool_base",
     "factors",
     "by_example",
+    "onnx_forms",
+    "onnx_loops",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 

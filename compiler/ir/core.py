@@ -61,6 +61,10 @@ class Region:
     ops: tuple[OpBase, ...]
     results: tuple[Value, ...]
 
+    def reads(self, value: Value) -> bool:
+        """Whether an op of the region reads ``value``, or the region yields it."""
+        return value in self.results or any(value in op.operands for op in self.ops)
+
 
 class StateName(str):
     """Attribute: the name of a module's state variable, printed ``@fc_0.w_0``."""

@@ -203,6 +203,12 @@ class RaggedType:
     def dtype(self) -> DType:
         return self.data.dtype
 
+    @property
+    def offsets(self) -> TensorType:
+        """The type of the offsets; their number is no extent of the IR where ``count`` is open: it is called ``N+1``,
+        which code generators read as one more than ``N``."""
+        return TensorType(DType.I64, (self.count + 1 if isinstance(self.count, int) else Sym(f"{self.count}+1"),))
+
     def bind(self, sizes: Mapping[str, int]) -> RaggedType:
         return RaggedType(self.data.bind(sizes), bind_dim(self.count, sizes))
 

@@ -14,8 +14,11 @@ from ..ir.core import Region, Value
 from ..ir.types import DType, TensorType, Type
 from .base import Array, Op, OpBuilder
 from .control import scan_op
+from .emit import OnnxEmitter, OnnxGraph, OnnxValue
 from .kinds import Kind, MixedKind, PublicKind
+from .onnx_loops import flat, grouped, results, tensors
 from .region import (
+    INDEX,
     Body,
     Control,
     build_region,
@@ -86,6 +89,18 @@ class If(Control):
         then, otherwise = region_kinds(self.then, kinds[1:]), region_kinds(self.otherwise, kinds[1:])
         return tuple(join_kinds(self, a, b) for a, b in zip(then, otherwise, strict=True))
 
+    def to_onnx(
+        self, o: OnnxEmitter, predicate: str, arguments: tuple[OnnxValue, ...]
+    ) -> OnnxValue | tuple[OnnxValue, ...]:
+        kinds = [kind for _, kind in tensors(self.results)]
+
+        def branch(region: Region) -> OnnxGraph:
+            return o.graph((), kinds, lambda: flat(o.inline(region, arguments)))
+
+        branches = branch(self.then), branch(self.otherwise)
+        found = o.many("If", len(kinds), predicate, then_branch=branches[0], else_branch=branches[1])
+        return results(grouped(found, [value.type for value in self.results]))
+
 
 def _data_dependent(op: Op) -> MixedKind:
     return MixedKind(f"{op.name} decides for the whole batch by a value that depends on the data", op, _REMEDY)
@@ -144,6 +159,33 @@ class While(Control):
         if not isinstance(goes_on, PublicKind):
             return (_data_dependent(self),) * len(self.results)
         return carried
+
+    def to_onnx(
+        self, o: OnnxEmitter, init: tuple[OnnxValue, ...], whole: tuple[OnnxValue, ...]
+    ) -> OnnxValue | tuple[OnnxValue, ...]:
+        if self.max_trip == 0:
+            return results(init)
+        kinds, carried = [value.type for value in self.init], tensors(self.init)
+        boolean = TensorType(DType.BOOL, ())
+
+        def goes_on(now: Sequence[OnnxValue]) -> str:
+            (found,) = flat(o.inline(self.condition, (*now, *whole)))
+            return found
+
+        def step(i: str, going: str, *names: str) -> Sequence[str]:
+            after = o.inline(self.body, (*grouped(names, kinds), *whole))
+            if self.max_trip is None:
+                return goes_on(after), *flat(after)
+            # The condition is not asked once the steps are used up: it may hold for earlier ones only.
+            more = o.node("Less", i, o.scalar(self.max_trip - 1, DType.I64))
+            ask = o.graph((), [boolean], lambda: [goes_on(after)])
+            stop = o.graph((), [boolean], lambda: [o.scalar(False, DType.BOOL)])
+            return o.node("If", more, then_branch=ask, else_branch=stop), *flat(after)
+
+        body = o.graph([("i", INDEX), ("going", boolean), *carried], [boolean, *(kind for _, kind in carried)], step)
+        bound = "" if self.max_trip is None else o.scalar(self.max_trip, DType.I64)
+        found = o.many("Loop", len(carried), bound, goes_on(init), *flat(init), body=body)
+        return results(grouped(found, kinds))
 
 
 def branch_op(b: OpBuilder, predicate: Value, arguments: Sequence[Value], then: Body, otherwise: Body) -> If:

@@ -16,7 +16,9 @@ import numpy as np
 from ..ir.core import OpBase, Region, Value
 from ..ir.types import Dim, DType, Sym, Type, dim_div, static_shape
 from .base import Array, Op, OpBuilder
+from .emit import OnnxEmitter, OnnxValue
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, PublicKind, first_mixed
+from .onnx_loops import Sliced, counted, flat, grouped, results, tensors
 from .region import (
     INDEX,
     Body,
@@ -172,6 +174,30 @@ class Scan(Control):
         )
         outputs = region_kinds(self.body, (PUBLIC, *carried, *slices, *whole))[len(init) :]
         return (*carried, *(shifted(kind, 1) for kind in outputs))
+
+    def to_onnx(
+        self, o: OnnxEmitter, init: tuple[OnnxValue, ...], stacked: tuple[str, ...], whole: tuple[OnnxValue, ...]
+    ) -> OnnxValue | tuple[OnnxValue, ...]:
+        kinds = [value.type for value in self.init]
+        index, before, slices, _ = split(self.body.params, 1, len(init), len(stacked), len(whole))
+        carried = tensors(before)
+
+        def step(i: str, *names: str) -> Sequence[str]:
+            now, rows = grouped(names[: len(carried)], kinds), names[len(carried) :]
+            return flat(o.inline(self.body, (i, *now, *rows, *whole)))
+
+        found = counted(
+            o,
+            self.trip,
+            flat(init),
+            carried,
+            [Sliced(x, 0, row) for x, row in zip(stacked, tensors(slices), strict=True)],
+            [value.tensor for value in self.outputs],
+            step,
+            indexed=self.body.reads(index[0]),
+            reverse=self.reverse,
+        )
+        return results(grouped(found, [value.type for value in self.results]))
 
 
 class _ReverseLoop:
@@ -397,6 +423,30 @@ class Map(Control):
                 return MixedKind(f"{self.name} runs over blocks of several examples", self)
         # In one trip all values belong to one example; what remains is a body that reads the batch's size.
         return first_mixed(region_kinds(self.body, [PUBLIC] * len(kinds))) or ExampleKind(0)
+
+    def to_onnx(self, o: OnnxEmitter, arguments: tuple[OnnxValue, ...]) -> OnnxValue | tuple[OnnxValue, ...]:
+        slices = [
+            self._sliced_onnx(o, name, value, axis, parameter)
+            for name, value, axis, parameter in zip(arguments, self.arguments, self.axes, self.body.params, strict=True)
+        ]
+
+        def step(i: str, *rows: str) -> Sequence[str]:
+            rest = iter(rows)
+            given = [x if piece is None else next(rest) for x, piece in zip(arguments, slices, strict=True)]
+            return flat(o.inline(self.body, given))
+
+        taken = [piece for piece in slices if piece is not None]
+        outputs = [value.tensor for value in self.body.results]
+        return results(counted(o, self.trip, (), (), taken, outputs, step, indexed=False))
+
+    def _sliced_onnx(self, o: OnnxEmitter, x: OnnxValue, value: Value, axis: int, parameter: Value) -> Sliced | None:
+        """An operand with the index on an axis of its own; None if it is passed whole."""
+        if axis < 0:
+            return None
+        assert isinstance(x, str)
+        shape, block = value.tensor.shape, parameter.tensor.shape[axis]
+        apart = o.reshape(x, (*shape[:axis], self.trip, block, *shape[axis + 1 :]))
+        return Sliced(apart, axis, (parameter.hint, parameter.tensor))
 
 
 def _map_slice(op: Op, value: Value, axis: int, trip: Dim) -> Type:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from ..ir.core import Value
-from ..ir.types import Dim, DType, RaggedType, Sym, TensorType
+from ..ir.types import DType, RaggedType, TensorType
 from .base import Array, Op, OpBuilder
 from .emit import Expr, Loops, RaggedTensor, Scalar, Tensor, TvmEmitter
 
@@ -137,13 +137,8 @@ class FromLengths(_Ragged):
             loops.store(out, 0, t.const(0, DType.I64))
             loops.serial(count, row)
 
-        (offsets,) = t.loops([((_offsets_extent(count),), DType.I64)], write)
+        (offsets,) = t.loops([(self.result.ragged.offsets.shape, DType.I64)], write)
         return data, offsets
-
-
-def _offsets_extent(count: Dim) -> Dim:
-    """``count + 1``; of a symbol, the symbol that code generators read as one more than it."""
-    return count + 1 if isinstance(count, int) else Sym(f"{count}+1")
 
 
 @dataclass(frozen=True, eq=False)

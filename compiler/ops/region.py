@@ -22,7 +22,6 @@ class Control(Op):
     """Base of the ops with regions."""
 
     no_tvm: ClassVar[str] = "the code generator makes loops and branches of its regions"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     def takes(self, region: Region, kinds: Sequence[Type], what: str) -> None:
         """Raises VerifyError unless the region's parameters have the types ``kinds``."""

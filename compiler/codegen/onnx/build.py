@@ -15,7 +15,7 @@ from ...ir.types import RaggedType, Sym
 from ...ops.base import Op, has_rule
 from ...ops.state import Read, Write, state_of
 from ..built import BuildOptions
-from .emit import Argument, Emitter, offsets_type, symbol_source
+from .emit import Argument, Emitter, symbol_source
 from .lint import check_randomness
 from .names import NEXT
 from .types import value_info
@@ -161,7 +161,7 @@ def _arguments(module: Module, function: Function) -> tuple[Argument, ...]:
         if isinstance(param.value.type, RaggedType):
             kind, offsets = param.value.type, f"{param.name}@offsets"
             found.append(Argument(param.role, param.name, param.name, kind.data))
-            found.append(Argument(param.role, offsets, offsets, offsets_type(kind)))
+            found.append(Argument(param.role, offsets, offsets, kind.offsets))
             continue
         named = param.role in ("feed", "noise")
         # No fluid variable's name begins with @.

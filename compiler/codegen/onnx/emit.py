@@ -167,7 +167,7 @@ class Emitter:
             self._env[result] = value
             kind = result.type
             parts = value if isinstance(value, tuple) else (value,)
-            kinds = (kind.data, offsets_type(kind)) if isinstance(kind, RaggedType) else (kind,)
+            kinds = (kind.data, kind.offsets) if isinstance(kind, RaggedType) else (kind,)
             for part, part_kind in zip(parts, kinds, strict=True):
                 if part in made:
                     self.typed(part, part_kind)
@@ -374,12 +374,6 @@ def symbol_source(arguments: Sequence[Argument], symbol: str) -> tuple[int, int,
             if isinstance(dim, Sym) and dim.name == symbol:
                 return index, axis, dim.scale
     raise TargetError(f"no input of the function tells the size {symbol}", hint="fix the size: compile with --batch")
-
-
-def offsets_type(kind: RaggedType) -> TensorType:
-    """The type of a ragged value's offsets; their number, count + 1, is no extent of the IR where count is open."""
-    size: Dim = kind.count + 1 if isinstance(kind.count, int) else Sym(f"{kind.count}+1")
-    return TensorType(DType.I64, (size,))
 
 
 def _constant_name(value: NDArray[Any]) -> str:
