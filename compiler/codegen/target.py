@@ -31,7 +31,7 @@ def _onnx(module: Module, options: BuildOptions) -> Built:
 
 # Factories import their back end when they are called; that of ``cpu`` imports TVM only to compile.
 TARGETS: Mapping[str, Build] = {"reference": _reference, "cpu": _cpu, "onnx": _onnx}
-PLANNED = ("cuda", "ort-artifacts")
+PLANNED = ("cuda",)
 
 
 def check_target(target: str) -> None:
@@ -40,6 +40,11 @@ def check_target(target: str) -> None:
         known = ", ".join(TARGETS)
         if target in PLANNED:
             raise TargetError(f"target {target!r} is not part of this version", hint=f"use one of: {known}")
+        if target == "ort-artifacts":
+            raise TargetError(
+                "ort-artifacts are files for ONNX Runtime's training API; fluidc does not execute them",
+                hint=f"write them by fluidc compile --target ort-artifacts -o DIR, or use one of: {known}",
+            )
         raise TargetError(f"there is no target {target!r}", hint=f"use one of: {known}")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...runtime.commands import plain_warnings
-from . import detail_wanted
+from . import detail_wanted, ort_artifacts
 from .options import threads_option
 from .script_options import ScriptName, script_options
 
@@ -34,7 +35,8 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
 )  # fmt: skip
 @click.option(
     "--target", metavar="NAME",
-    help="cpu (default); onnx: ONNX Runtime executes it; reference: numpy, slow and exact.",
+    help="cpu (default); onnx: ONNX Runtime executes it; reference: numpy, slow and exact; ort-artifacts: a folder "
+    "for ONNX Runtime's on-device training API.",
 )  # fmt: skip
 @click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")
 @click.option("--ort-training", is_flag=True, help="onnx: use gradient kernels that only onnxruntime-training has.")
@@ -88,10 +90,14 @@ def command(
     from .source import Overrides, Request, lowered
 
     target = _target(target, output, self_contained, ort_training)
-    check_target(target)
+    on_device = target == ort_artifacts.TARGET
+    if on_device:
+        ort_artifacts.check(output)
+    else:
+        check_target(target)
+        _check_output(output)
     if target == "cpu" or cpu != "native":
         named_cpu(cpu)
-    _check_output(output)
     watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     path, name = script
     overrides = Overrides(**privacy)
@@ -107,12 +113,18 @@ def command(
     _tell(f"compiling for {target}")
     imported = _TVM_API in sys.modules
     options = BuildOptions(cpu, threads or 0, self_contained, ort_training)
+    if on_device:
+        made = replace(made, source=ort_artifacts.prepared(made.source))
+        batch = batch or ort_artifacts.rows(made.source)
     with plain_warnings():
         compiled = compile_source(
-            made.source, target=target, batch=batch or 0, options=options, observe=watch, keep_ir=True
-        )
+            made.source, target="reference" if on_device else target, batch=batch or 0, options=options, observe=watch,
+            keep_ir=True,
+        )  # fmt: skip
         artifact = compiled.artifact()
-    if output.suffix == ".onnx":
+    if on_device:
+        size = ort_artifacts.write(output, compiled, options, seed)
+    elif output.suffix == ".onnx":
         from .onnx_file import onnx_file
         from .writing import write_bytes
 
@@ -125,12 +137,14 @@ def command(
         seconds["import tvm"] = api.IMPORT_SECONDS
         seconds["codegen"] -= seconds["import tvm"]
     seconds["passes"] = sum(taken for _, taken in passes)
-    for line in _summary(request.path, made, compiled, seconds):
+    for line in _summary(request.path, made, compiled, target, seconds):
         click.echo(line)
     if detail_wanted():
         for number, (step, taken) in enumerate(passes, start=1):
             click.echo(f"  {number:02d} {step:<18}{taken:8.4f} s")
-    click.echo(f"{'written':<12}{output}, {_size(output.stat().st_size)}")
+    if not on_device:
+        size = output.stat().st_size
+    click.echo(f"{'written':<12}{output}, {_size(size)}")
 
 
 def _target(target: str | None, output: Path, self_contained: bool, ort_training: bool) -> str:
@@ -159,13 +173,13 @@ def _tell(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _summary(path: Path, made: Lowered, compiled: Compiled, seconds: dict[str, float]) -> list[str]:
+def _summary(path: Path, made: Lowered, compiled: Compiled, target: str, seconds: dict[str, float]) -> list[str]:
     """What was compiled, in lines for people."""
     manifest, source = compiled.manifest, made.source
     call = made.chosen.call
     seen = "types of the captured call" if call is not None else "types of its data variables"
     batch = "any number of rows" if manifest.batch is None else f"{manifest.batch} rows"
-    shape = " ".join(part for part in (manifest.target.kind, manifest.target.cpu) if part)
+    shape = " ".join(part for part in (target, manifest.target.cpu) if part)
     trainable = [s for s in manifest.state if s.trainable]
     count = sum(_product(s.shape) for s in trainable)
     rows = [
