@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .reader import (
     ComposeNotAligned,
     batch,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 def load_onnx(
     path: str | os.PathLike[str],
     *,
-    inputs: Mapping[str, Variable] | None = None,
+    inputs: Mapping[str, Variable | np.ndarray] | None = None,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
     trainable: Sequence[str] | None = None,
 ) -> OnnxModel:
@@ -42,11 +44,12 @@ def load_onnx(
 
     Args:
         path: The ``.onnx`` file; external data must lie in its folder.
-        inputs: Variables to be taken for inputs of the model, by the file's names; the others become data variables.
+        inputs: Variables, or arrays for constants, to be taken for inputs of the model, by the file's names; the others
+            become data variables.
         shapes: Shapes for inputs whose extents the file leaves open, None for what stays open: at best the batch only.
         trainable: Glob patterns of the initialisers that become parameters (``["fc.*"]`` to train the last layers);
             the others are constants. By default those of floating point are parameters that have at least one axis and
-            finite elements.
+            finite elements; running statistics of batch normalisation never are.
 
     Returns:
         ``OnnxModel(program, feeds, outputs, parameters, startup)``, a named tuple.

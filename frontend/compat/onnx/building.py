@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,13 @@ from .errors import OnnxError
 from .graph import Graph, Input, Node, graph_of
 from .reading import read_model
 from .tensors import MOST_ELEMENTS, TensorReader
+from .weights import statistics, weights
 
-Shapes = Mapping[str, Sequence[int | None]]
+Shapes: TypeAlias = Mapping[str, Sequence[int | None]]
+Inputs: TypeAlias = Mapping[str, "Variable | NDArray[Any]"]
+
+_CHANGES = ("Dropout", "BatchNormalization")
+"""Ops that may do something else in a clone for testing."""
 
 
 class OnnxModel(NamedTuple):
@@ -53,30 +57,40 @@ class OnnxModel(NamedTuple):
 def load_onnx(
     path: str | os.PathLike[str],
     *,
-    inputs: Mapping[str, Variable] | None = None,
+    inputs: Inputs | None = None,
     shapes: Shapes | None = None,
     trainable: Sequence[str] | None = None,
+    where: SourceLocation | None = None,
 ) -> OnnxModel:
-    """Append the layers of an ONNX file to the default main program; see `fluid.io.load_onnx`."""
+    """Append the layers of an ONNX file to the default main program; see `fluid.io.load_onnx`.
+
+    Args:
+        path, inputs, shapes, trainable: As there.
+        where: What its ops say they come from, the user's line if None.
+    """
     file = Path(path)
     model = read_model(file)
     tensors = TensorReader(str(file), file.parent)
-    return _build(model, tensors, inputs or {}, shapes or {}, trainable, user_location())
+    return _build(model, tensors, inputs or {}, shapes or {}, trainable, where or user_location())
 
 
 def import_model(
-    model: ModelProto, *, shapes: Shapes | None = None, trainable: Sequence[str] | None = None
+    model: ModelProto,
+    *,
+    inputs: Inputs | None = None,
+    shapes: Shapes | None = None,
+    trainable: Sequence[str] | None = None,
 ) -> OnnxModel:
-    """A parsed model as a Program of its own; where and how as in `load_onnx`."""
+    """A parsed model as a Program of its own; the arguments are those of `load_onnx`."""
     tensors = TensorReader(model.graph.name or "the model", None)
     with program_guard(Program(), Program()), unique_name.guard():
-        return _build(model, tensors, {}, shapes or {}, trainable, user_location())
+        return _build(model, tensors, inputs or {}, shapes or {}, trainable, user_location())
 
 
 def _build(
     model: ModelProto,
     tensors: TensorReader,
-    inputs: Mapping[str, Variable],
+    inputs: Inputs,
     shapes: Shapes,
     trainable: Sequence[str] | None,
     where: SourceLocation,
@@ -99,15 +113,27 @@ class _Builder:
         self.vars: dict[str, Variable] = {}  # by ONNX name
         self.lowering = FunctionLowering(Shared(), self.program, {}, rules())
 
-    def build(self, inputs: Mapping[str, Variable], shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
+    def build(self, inputs: Inputs, shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
+        """Append everything."""
         self._check_names("inputs", inputs)
         self._check_names("shapes", shapes)
-        feeds = [self._feed(each, inputs.get(each.name), shapes.get(each.name)) for each in self.graph.inputs]
-        chosen = self._trainable(trainable)
-        parameters = [self._parameter(name, array) for name, array in self.graph.initial.items() if name in chosen]
+        feeds: list[Variable] = []
+        for each in self.graph.inputs:
+            given = inputs.get(each.name)
+            if isinstance(given, Variable) or given is None:
+                feeds.append(self._feed(each, given, shapes.get(each.name)))
+            else:
+                self._constant(each.name, np.asarray(given))
+        moving = statistics(self.graph)
+        chosen = weights(self.graph, trainable, self.where.place) - moving
+        parameters: list[Parameter] = []
         for name, array in self.graph.initial.items():
-            if name not in chosen:
-                self._record(Node("Constant", f"Constant {name}", 1, {}, {"output": [name]}, {"value": array}))
+            if name in chosen:
+                parameters.append(self._parameter(name, array))
+            elif name in moving:
+                self._parameter(name, array, trainable=False)
+            else:
+                self._constant(name, array)
         for node in self.graph.nodes:
             self._record(node)
         outputs = [self.vars[name] for name in self.graph.outputs]
@@ -176,42 +202,31 @@ class _Builder:
         self.vars[onnx_name] = var
         self.lowering.give(var.name, kind)
 
-    def _trainable(self, patterns: Sequence[str] | None) -> set[str]:
-        """Initialisers that become parameters: the patterns' matches, else finite float arrays of rank 1 and more."""
-        floats = [name for name, array in self.graph.initial.items() if array.dtype.kind == "f" and array.size]
-        if patterns is None:
-            return {name for name in floats if _is_weight(self.graph.initial[name])}
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in floats):
-                raise OnnxError(
-                    f"load_onnx: {pattern!r} matches no initialiser of floating point",
-                    self.where.place,
-                    f"they are {', '.join(floats) or 'none'}",
-                )
-        return {name for name in floats if any(fnmatchcase(name, pattern) for pattern in patterns)}
-
-    def _parameter(self, onnx_name: str, array: NDArray[Any]) -> Parameter:
+    def _parameter(self, onnx_name: str, array: NDArray[Any], *, trainable: bool = True) -> Parameter:
+        """A parameter of both programs; the startup program gives it its value."""
         name = self._name(onnx_name)
         block = self.startup.global_block()
-        twin = block.create_parameter(array.shape, array.dtype, name)
+        twin = block.create_parameter(array.shape, array.dtype, name, trainable=trainable)
         NumpyArrayInitializer(array)(twin, block).loc = self.where
-        parameter = self.program.global_block().create_parameter(array.shape, array.dtype, name)
+        parameter = self.program.global_block().create_parameter(
+            array.shape, array.dtype, name, trainable=trainable, stop_gradient=not trainable
+        )
         self.vars[onnx_name] = parameter
         return parameter
+
+    def _constant(self, onnx_name: str, array: NDArray[Any]) -> None:
+        self._record(Node("Constant", f"Constant {onnx_name}", 1, {}, {"output": [onnx_name]}, {"value": array}))
 
     # Ops ----------------------------------------------------------------------------------------------
 
     def _record(self, node: Node) -> None:
         """Append the op of one node, and learn the shapes and types of its results by lowering it."""
-        outputs: dict[str, list[Variable]] = {}
-        for slot, names in node.outputs.items():
-            outputs[slot] = []
-            for name in names:
-                var = self.block.create_var(name=self._name(name), stop_gradient=node.op_type == "Constant")
-                self.vars[name] = var
-                outputs[slot].append(var)
         inputs = {slot: [self.vars[name] for name in names] for slot, names in node.inputs.items()}
-        op = self.block.append_op(PREFIX + node.op_type, inputs, outputs, {**node.attrs, "version": node.version})
+        outputs = {slot: [self._result(node, slot, name) for name in names] for slot, names in node.outputs.items()}
+        attrs = {**node.attrs, "version": node.version}
+        if node.op_type in _CHANGES:
+            attrs["is_test"] = False
+        op = self.block.append_op(PREFIX + node.op_type, inputs, outputs, attrs)
         op.loc = SourceLocation(self.where.file, self.where.line, node.label)
         try:
             self.lowering.lower(op, Frame(self.lowering, self.block, self.lowering.b))
@@ -224,7 +239,18 @@ class _Builder:
                 "check the model: python -c 'import onnx; onnx.checker.check_model(PATH, full_check=True)'",
             ) from error
         for var in (var for found in outputs.values() for var in found):
-            self._learn(var, op)
+            if not var.persistable:
+                self._learn(var, op)
+
+    def _result(self, node: Node, slot: str, onnx_name: str) -> Variable:
+        """The Variable of an output; moved statistics are the Variable of the statistics before."""
+        before = node.inputs.get(slot.replace("running", "input"), [])
+        if node.op_type == "BatchNormalization" and slot.startswith("running") and self.vars[before[0]].persistable:
+            var = self.vars[before[0]]
+        else:
+            var = self.block.create_var(name=self._name(onnx_name), stop_gradient=node.op_type == "Constant")
+        self.vars[onnx_name] = var
+        return var
 
     def _learn(self, var: Variable, op: Operator) -> None:
         known = self.lowering.known.get(var.name)
@@ -255,7 +281,3 @@ class _Builder:
             raise OnnxError(
                 f"{name} would have the shape [{listed}]", self.source, f"at most {MOST_ELEMENTS} elements are imported"
             )
-
-
-def _is_weight(array: NDArray[Any]) -> bool:
-    return array.ndim > 0 and bool(np.all(np.isfinite(array)))

@@ -1,0 +1,90 @@
+"""Which initialisers of a graph are trained, which are statistics, and which are constants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OnnxError
+from .graph import Graph
+
+_STATISTICS = ("input_mean", "input_var", "mean", "var")
+"""Slots of BatchNormalization for what is moved by batches, not trained."""
+
+_SETTINGS = {
+    "Clip": ("min", "max"),
+    "Dropout": ("ratio",),
+    "Pad": ("constant_value",),
+    "Resize": ("roi", "scales"),
+    "Upsample": ("scales",),
+    "HannWindow": ("size",),
+}
+"""Slots of floating-point numbers that say how an op works."""
+
+_GENERATED = re.compile(r"val_\d+|onnx::.*|_v_\d+")
+"""Names that exporters make up: folded weights, and numbers that the model's code mentions."""
+
+
+def statistics(graph: Graph) -> set[str]:
+    """Initialisers that hold the running statistics of batch normalisation."""
+    return {
+        name
+        for node in graph.nodes
+        if node.op_type == "BatchNormalization"
+        for slot in _STATISTICS
+        for name in node.inputs.get(slot, ())
+        if name in graph.initial
+    }
+
+
+def weights(graph: Graph, patterns: Sequence[str] | None, where: str) -> set[str]:
+    """Initialisers to be trained.
+
+    Args:
+        graph: The model.
+        patterns: Globs that name them; None for what looks like a weight.
+        where: The user's line, for errors.
+
+    Raises:
+        OnnxError: A pattern matches nothing.
+    """
+    floats = [name for name, array in graph.initial.items() if array.dtype.kind == "f" and array.size]
+    if patterns is None:
+        readers = _readers(graph)
+        return {name for name in floats if _is_weight(name, graph.initial[name], readers.get(name, set()))}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in floats):
+            raise OnnxError(
+                f"load_onnx: trainable names {pattern!r}, which matches no initialiser of floating point",
+                where,
+                f"they are {', '.join(floats) or 'none'}",
+            )
+    return {name for name in floats if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def _readers(graph: Graph) -> dict[str, set[tuple[str, str]]]:
+    """Who reads an initialiser, as (op type, slot)."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for node in graph.nodes:
+        for slot, names in node.inputs.items():
+            for name in names:
+                if name in graph.initial:
+                    found.setdefault(name, set()).add((node.op_type, slot))
+    return found
+
+
+def _is_weight(name: str, array: NDArray[Any], readers: set[tuple[str, str]]) -> bool:
+    if array.ndim == 0 or not np.all(np.isfinite(array)):
+        return False  # a number, or a mask
+    if readers and all(slot in _SETTINGS.get(op, ()) for op, slot in readers):
+        return False
+    if not _GENERATED.fullmatch(name):
+        return True
+    # PyTorch's group_norm is exported as an InstanceNormalization by ones and zeros, and then the real scale.
+    idle = {op for op, _ in readers} == {"InstanceNormalization"} and bool(np.all(array == array.flat[0]))
+    return array.size > 1 and not idle
