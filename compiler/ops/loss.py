@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -192,9 +193,7 @@ class LogSoftmax(Op):
         return t.compute(x.shape, x.dtype, element)
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
-        def build(a: str) -> str:
-            return o.node("LogSoftmax", a, axis=self.axis)
-
+        build = partial(o.node, "LogSoftmax", axis=self.axis)
         return computed(self, o, self.x.type.dtype, SINGLE_AND_DOUBLE, build, x)
 
 
@@ -278,13 +277,9 @@ class SoftmaxCrossEntropy(Op):
             logs = o.node("LogSoftmax", a, axis=self.axis)
             return labels.cost(o.node("Neg", labels.pick(logs, self.along)), wide)
 
-        def shares(a: str) -> str:
-            return o.node("Softmax", a, axis=self.axis)
-
-        return (
-            computed(self, o, dtype, SINGLE_AND_DOUBLE, loss, logits),
-            computed(self, o, dtype, SINGLE_AND_DOUBLE, shares, logits),
-        )
+        shares = partial(o.node, "Softmax", axis=self.axis)
+        costs = computed(self, o, dtype, SINGLE_AND_DOUBLE, loss, logits)
+        return costs, computed(self, o, dtype, SINGLE_AND_DOUBLE, shares, logits)
 
 
 @dataclass(frozen=True, eq=False)
