@@ -37,7 +37,7 @@ class Dpsgd(Op):
 
     name: ClassVar[str] = "optim.dpsgd"
     no_vjp: ClassVar[str] = "an update ends the step"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
+    no_onnx: ClassVar[str] = "an engine that the clock seeds, and a sum rounded after every element, are no ONNX nodes"
 
     param: Value
     grad: Value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,10 +70,7 @@ class Binary(Op):
         return t.pointwise(element, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
-        def build(a: str, b: str) -> str:
-            return o.node(self.onnx, a, b)
-
-        return computed(self, o, self.x.type.dtype, self.kernels, build, x, y)
+        return computed(self, o, self.x.type.dtype, self.kernels, partial(o.node, self.onnx), x, y)
 
     def example_axis(self, kinds: Sequence[Kind]) -> Kind:
         return _aligned(self, kinds, linear=False)
@@ -296,7 +294,7 @@ class Pow(Binary):
         dtype = self.x.type.dtype
         exponent = self.y.op
         if dtype.is_float:
-            return computed(self, o, dtype, SINGLE_AND_DOUBLE, lambda a, b: o.node("Pow", a, b), x, y)
+            return computed(self, o, dtype, SINGLE_AND_DOUBLE, partial(o.node, "Pow"), x, y)
         # ONNX Runtime computes powers of integers in floating point.
         if not isinstance(exponent, Fill) or exponent.value < 0 or self.result.type != self.x.type:
             raise self.missing("to_onnx", "powers of integers have one fixed exponent, not negative; cast to f64 first")
@@ -326,22 +324,13 @@ class Mod(Integer):
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
         dtype = self.x.type.dtype
-        if dtype.is_float:
-            return computed(
-                self,
-                o,
-                dtype,
-                SINGLE_AND_DOUBLE,
-                lambda a, b: remainder(o, a, b, kernel_type(self, dtype, SINGLE_AND_DOUBLE))[0],
-                x,
-                y,
-            )
+        kernels = SINGLE_AND_DOUBLE if dtype.is_float else NUMBERS
+        wide = kernel_type(self, dtype, kernels, ordered=True)
 
         def build(a: str, b: str) -> str:
-            divisor, _ = safe_divisor(o, b, kernel_type(self, dtype, NUMBERS, ordered=True))
-            return o.node("Mod", a, divisor)
+            return remainder(o, a, b, wide)[0] if wide.is_float else o.node("Mod", a, safe_divisor(o, b, wide)[0])
 
-        return computed(self, o, dtype, NUMBERS, build, x, y)
+        return computed(self, o, dtype, kernels, build, x, y)
 
 
 class FloorDiv(Integer):
@@ -388,10 +377,8 @@ class Comparison(Binary):
         return np.asarray(self.numpy(x, y), np.bool_)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
-        def build(a: str, b: str) -> str:
-            return o.node(self.onnx, a, b)
-
-        dtype, ordered = self.x.type.dtype, DType.BOOL not in self.kernels
+        dtype, build = self.x.type.dtype, partial(o.node, self.onnx)
+        ordered = DType.BOOL not in self.kernels
         return computed(self, o, dtype, self.kernels, build, x, y, ordered=ordered, result=DType.BOOL)
 
 
@@ -532,9 +519,7 @@ class Where(Op):
         return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, condition: str, x: str, y: str) -> str:
-        def build(a: str, b: str) -> str:
-            return o.node("Where", condition, a, b)
-
+        build = partial(o.node, "Where", condition)
         return computed(self, o, self.result.type.dtype, NUMBERS | {DType.U8}, build, x, y)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from ..ir.core import Value
-from ..ir.types import DType, Shape, TensorType
+from ..ir.types import Dim, DType, Shape, TensorType
 from .base import Array, Op, OpBuilder, normal_axis, same_dtype
 from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, aligned_kind, rowwise_kind
-
-_NO_ONNX = "planned with the ONNX target"
+from .onnx_forms import SINGLE_AND_DOUBLE, computed, kernel_type, log1p
 
 SOFTMAX_FLOOR = -64.0
 """Paddle's softmax raises ``x - max(x)`` to at least this before exponentiating, so no probability is zero
@@ -134,7 +135,16 @@ class Softmax(Op):
         return rows.shares(powers, rows.sum(powers))
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
-        return o.node("Softmax", x, axis=self.axis)
+        dtype = self.x.type.dtype
+        lowest = o.scalar(math.exp(SOFTMAX_FLOOR), kernel_type(self, dtype, SINGLE_AND_DOUBLE))
+
+        def build(a: str) -> str:
+            # The floor is the probability of the largest element, that of a difference of 0, times its exponential.
+            shares = o.node("Softmax", a, axis=self.axis)
+            largest = o.node("ReduceMax", shares, o.ints(self.axis), keepdims=1)
+            return o.node("Max", shares, o.node("Mul", largest, lowest))
+
+        return computed(self, o, dtype, SINGLE_AND_DOUBLE, build, x)
 
 
 def _softmax_vjp(b: OpBuilder, y: Value, ct: Value, axis: int) -> Value:
@@ -183,7 +193,8 @@ class LogSoftmax(Op):
         return t.compute(x.shape, x.dtype, element)
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
-        return o.node("LogSoftmax", x, axis=self.axis)
+        build = partial(o.node, "LogSoftmax", axis=self.axis)
+        return computed(self, o, self.x.type.dtype, SINGLE_AND_DOUBLE, build, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +207,6 @@ class SoftmaxCrossEntropy(Op):
     """
 
     name: ClassVar[str] = "loss.softmax_cross_entropy"
-    no_onnx: ClassVar[str] = _NO_ONNX
 
     logits: Value
     label: Value
@@ -257,6 +267,20 @@ class SoftmaxCrossEntropy(Op):
         loss = t.compute(label.shape, logits.dtype, element)
         return loss, rows.shares(powers, total)
 
+    def to_onnx(self, o: OnnxEmitter, logits: str, label: str) -> tuple[str, str]:
+        dtype = self.logits.type.dtype
+        wide = kernel_type(self, dtype, SINGLE_AND_DOUBLE)
+        classes = self.logits.tensor.shape[self.along]
+        labels = _HardLabel(o, label, self.label.type.dtype, classes, self.ignore_index)
+
+        def loss(a: str) -> str:
+            logs = o.node("LogSoftmax", a, axis=self.axis)
+            return labels.cost(o.node("Neg", labels.pick(logs, self.along)), wide)
+
+        shares = partial(o.node, "Softmax", axis=self.axis)
+        costs = computed(self, o, dtype, SINGLE_AND_DOUBLE, loss, logits)
+        return costs, computed(self, o, dtype, SINGLE_AND_DOUBLE, shares, logits)
+
 
 @dataclass(frozen=True, eq=False)
 class CrossEntropy(Op):
@@ -267,7 +291,6 @@ class CrossEntropy(Op):
     """
 
     name: ClassVar[str] = "loss.cross_entropy"
-    no_onnx: ClassVar[str] = _NO_ONNX
 
     p: Value
     label: Value
@@ -312,6 +335,18 @@ class CrossEntropy(Op):
 
         return t.compute(label.shape, p.dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, p: str, label: str) -> str:
+        dtype = self.p.type.dtype
+        wide = kernel_type(self, dtype, SINGLE_AND_DOUBLE)
+        axis = self.p.tensor.rank - 1
+        labels = _HardLabel(o, label, self.label.type.dtype, self.p.tensor.shape[axis], self.ignore_index)
+
+        def build(a: str) -> str:
+            log = o.node("Log", labels.pick(a, axis))
+            return labels.cost(o.node("Neg", o.node("Max", log, o.scalar(LOG_OF_ZERO, wide))), wide)
+
+        return computed(self, o, dtype, SINGLE_AND_DOUBLE, build, p)
+
 
 def _pick(x: Array, label: Array, axis: int) -> Array:
     """``x`` at the label along ``axis`` (kept with extent 1); NaN where the label is no class."""
@@ -334,6 +369,37 @@ def _hard_loss(t: TvmEmitter, loss: Expr, label: Expr, inside: Expr, ignore_inde
     return t.select(label.eq(ignore_index), t.const(0.0, loss.dtype), known)
 
 
+class _HardLabel:
+    """Labels as nodes.
+
+    Attributes:
+        safe: In place of a label that is no class, one that is.
+        inside: Whether the label is a class, bool.
+        ignored: Whether it is the ignored one, bool.
+    """
+
+    def __init__(self, o: OnnxEmitter, label: str, dtype: DType, classes: Dim, ignore_index: int) -> None:
+        self.o = o
+        if dtype not in (DType.I32, DType.I64):
+            dtype, label = DType.I64, o.cast(label, DType.I64)
+        if isinstance(classes, int):
+            last = o.scalar(classes - 1, dtype)
+        else:
+            last = o.cast(o.node("Sub", o.extent(classes), o.scalar(1, DType.I64)), dtype)
+        self.safe = o.node("Clip", label, o.scalar(0, dtype), last)
+        self.inside = o.node("Equal", self.safe, label)
+        self.ignored = o.node("Equal", label, o.scalar(ignore_index, dtype))
+
+    def pick(self, x: str, axis: int) -> str:
+        """``x`` at the label along ``axis``, kept with extent 1."""
+        return self.o.node("GatherElements", x, self.safe, axis=axis)
+
+    def cost(self, loss: str, dtype: DType) -> str:
+        """``loss``, or NaN where the label is no class, or 0 where it is ignored."""
+        known = self.o.node("Where", self.inside, loss, self.o.scalar(math.nan, dtype))
+        return self.o.node("Where", self.ignored, self.o.scalar(0, dtype), known)
+
+
 def _drop_ignored(b: OpBuilder, label: Value, ignore_index: int, ct: Value) -> Value:
     """``ct`` with zeros where the label is ignored."""
     ignored = b.equal(label, b.fill((), label.type.dtype, ignore_index))
@@ -348,7 +414,6 @@ class SigmoidCrossEntropy(Op):
     """
 
     name: ClassVar[str] = "loss.sigmoid_cross_entropy"
-    no_onnx: ClassVar[str] = _NO_ONNX
 
     x: Value
     label: Value
@@ -386,6 +451,17 @@ class SigmoidCrossEntropy(Op):
             return t.select(y.eq(float(self.ignore_index)), t.const(0.0, x.dtype), loss)
 
         return t.pointwise(element, x, label, dtype=x.dtype)
+
+    def to_onnx(self, o: OnnxEmitter, x: str, label: str) -> str:
+        dtype = self.x.type.dtype
+        wide = kernel_type(self, dtype, SINGLE_AND_DOUBLE)
+
+        def build(a: str, y: str) -> str:
+            tail = log1p(o, o.node("Exp", o.node("Neg", o.node("Abs", a))), wide)
+            loss = o.node("Add", o.node("Sub", o.node("Relu", a), o.node("Mul", a, y)), tail)
+            return o.node("Where", o.node("Equal", y, o.scalar(self.ignore_index, wide)), o.scalar(0, wide), loss)
+
+        return computed(self, o, dtype, SINGLE_AND_DOUBLE, build, x, label)
 
 
 OPS: tuple[type[Op], ...] = (Softmax, LogSoftmax, SoftmaxCrossEntropy, CrossEntropy, SigmoidCrossEntropy)

@@ -12,7 +12,7 @@ from ..ir.core import Value
 from ..ir.types import DType, TensorType
 from .base import Array, Op, OpBuilder, scalar_type
 from .composite import Composite
-from .emit import Expr, Loops, Tensor, TvmEmitter
+from .emit import Expr, Loops, OnnxEmitter, Tensor, TvmEmitter
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,6 @@ class Auc(Op):
 
     name: ClassVar[str] = "metric.auc"
     no_vjp: ClassVar[str] = "a function of counts"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     positive: Value
     negative: Value
@@ -131,6 +130,14 @@ class Auc(Op):
 
         (area,) = t.loops([((), DType.F64)], body)
         return area
+
+    def to_onnx(self, o: OnnxEmitter, positive: str, negative: str) -> str:
+        p, n = o.cast(positive, DType.F64), o.cast(negative, DType.F64)
+        higher = o.node("CumSum", p, o.scalar(0, DType.I64), exclusive=1, reverse=1)
+        ranks = o.node("Add", higher, o.node("Mul", p, o.scalar(0.5, DType.F64)))
+        area, positives, negatives = (o.node("ReduceSum", x, keepdims=0) for x in (o.node("Mul", n, ranks), p, n))
+        pairs, zero = o.node("Mul", positives, negatives), o.scalar(0, DType.F64)
+        return o.node("Where", o.node("Greater", pairs, zero), o.node("Div", area, pairs), zero)
 
 
 def _is_row(counts: TensorType) -> bool:

@@ -16,8 +16,9 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import DType, TensorType
 from .base import Array, Op, same_dtype
-from .emit import Expr, Index, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, default_kind
+from .onnx_forms import FLOATS
 
 
 class Maths(Protocol):
@@ -81,6 +82,82 @@ class _ElementMaths:
         return self.t.select(condition, x, y)
 
 
+class _Node:
+    """A value of a formula in an ONNX graph: operators add nodes."""
+
+    def __init__(self, m: _OnnxMaths, name: str) -> None:
+        self.m, self.name = m, name
+
+    def __add__(self, other: _Node | float) -> _Node:
+        return self.m.node("Add", self, other)
+
+    def __radd__(self, other: float) -> _Node:
+        return self.m.node("Add", other, self)
+
+    def __sub__(self, other: _Node | float) -> _Node:
+        return self.m.node("Sub", self, other)
+
+    def __rsub__(self, other: float) -> _Node:
+        return self.m.node("Sub", other, self)
+
+    def __mul__(self, other: _Node | float) -> _Node:
+        return self.m.node("Mul", self, other)
+
+    def __rmul__(self, other: float) -> _Node:
+        return self.m.node("Mul", other, self)
+
+    def __truediv__(self, other: _Node | float) -> _Node:
+        return self.m.node("Div", self, other)
+
+    def __neg__(self) -> _Node:
+        return self.m.node("Neg", self)
+
+    def __gt__(self, other: _Node | float) -> _Node:
+        return self.m.node("Greater", self, other)
+
+    def __and__(self, other: _Node) -> _Node:
+        return self.m.node("And", self, other)
+
+
+class _OnnxMaths:
+    """Formulas as nodes on whole tensors; what a formula says twice is computed once."""
+
+    def __init__(self, o: OnnxEmitter, dtype: DType) -> None:
+        self.o, self.dtype = o, dtype
+        self._made: dict[tuple[str, ...], _Node] = {}
+
+    def node(self, op_type: str, *operands: _Node | float) -> _Node:
+        """A node on values and constants."""
+        names = [x.name if isinstance(x, _Node) else self.o.scalar(x, self.dtype) for x in operands]
+        key = (op_type, *names)
+        if key not in self._made:
+            self._made[key] = _Node(self, self.o.node(*key))
+        return self._made[key]
+
+    def sqrt(self, x: _Node) -> _Node:
+        return self.node("Sqrt", x)
+
+    def abs(self, x: _Node) -> _Node:
+        return self.node("Abs", x)
+
+    def sign(self, x: _Node) -> _Node:
+        return self.node("Sign", x)
+
+    def pow(self, x: _Node, exponent: float) -> _Node:
+        return self.node("Pow", x, exponent)
+
+    def maximum(self, x: _Node, y: _Node | float) -> _Node:
+        return self.node("Max", x, y)
+
+    def where(self, condition: _Node, x: _Node | float, y: _Node | float) -> _Node:
+        return self.node("Where", condition, x, y)
+
+    def norm(self, x: _Node) -> _Node:
+        """The 2-norm of a whole tensor, rank 0; squares are summed in float64."""
+        total = self.o.node("ReduceSumSquare", self.o.cast(x.name, DType.F64), keepdims=0)
+        return _Node(self, self.o.cast(self.o.node("Sqrt", total), self.dtype))
+
+
 def _norm_tvm(t: TvmEmitter, x: Tensor) -> Tensor:
     """The 2-norm of a whole tensor, rank 0; squares are summed in float64."""
 
@@ -112,7 +189,6 @@ class Update(Op):
     scalars: ClassVar[tuple[str, ...]] = ("lr",)
     normed: ClassVar[tuple[str, ...]] = ()
     no_vjp: ClassVar[str] = "an update ends the step"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     param: Value
     grad: Value
@@ -195,4 +271,22 @@ class Update(Op):
         results = [t.pointwise(result(i), *tensors, dtype=dtype) for i in range(len(self.updated))]
         for name, x in zip(self.powers, scalars, strict=False):
             results.append(t.pointwise(power(name), x, dtype=dtype))
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def to_onnx(self, o: OnnxEmitter, *operands: str, **_: Any) -> str | tuple[str, ...]:
+        count = len(self.tensors)
+        dtype = self.param.type.dtype
+        if dtype not in FLOATS:
+            raise self.missing("to_onnx", f"ONNX Runtime has no arithmetic on {dtype}")
+        m = _OnnxMaths(o, dtype)
+        tensors = [_Node(m, x) for x in operands[:count]]
+        # A rate of shape [1] would give a parameter of rank 0 an axis.
+        scalars = operands[count:] if self.param.tensor.rank else [o.reshape(x, ()) for x in operands[count:]]
+        values: dict[str, Any] = {name: _Node(m, x) for name, x in zip(self.scalars, scalars, strict=True)}
+        for name in self.normed:
+            x = self.direction(m, values, *tensors) if name == "direction" else tensors[self.tensors.index(name)]
+            values[f"norm of {name}"] = m.norm(x)
+        results: list[str] = [x.name for x in self.formula(m, values, *tensors)]
+        for name, x in zip(self.powers, operands[count:], strict=False):
+            results.append(o.node("Mul", x, o.scalar(self.advance(name), dtype)))
         return results[0] if len(results) == 1 else tuple(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -407,7 +408,7 @@ class Position(Op):
         build = self._of_floats if dtype.is_float else self._of_integers
         kernels = SINGLE_AND_DOUBLE if dtype.is_float else frozenset({DType.I32, DType.I64})
         wide = kernel_type(self, dtype, kernels, ordered=True)
-        return computed(self, o, dtype, kernels, lambda a: build(o, a, wide), x, ordered=True, result=DType.I64)
+        return computed(self, o, dtype, kernels, partial(build, o, dtype=wide), x, ordered=True, result=DType.I64)
 
     def _of_floats(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
         unknown = o.node("IsNaN", x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -247,7 +248,7 @@ class Broadcast(Move):
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
         if self.shape == self.x.tensor.shape:
             return x
-        return computed(self, o, self.x.type.dtype, _ALL_BUT_BF16, lambda a: o.expand(a, self.shape), x)
+        return computed(self, o, self.x.type.dtype, _ALL_BUT_BF16, partial(o.expand, shape=self.shape), x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -649,7 +650,7 @@ class Iota(Op):
         one_row = tuple(dim if i == self.axis else 1 for i, dim in enumerate(shape))
         if shape == one_row:
             return along if self.axis == 0 else o.reshape(along, shape)
-        return computed(self, o, dtype, _ALL_BUT_BF16, lambda a: o.expand(a, shape), along)
+        return computed(self, o, dtype, _ALL_BUT_BF16, partial(o.expand, shape=shape), along)
 
 
 @dataclass(frozen=True, eq=False)
