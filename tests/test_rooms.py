@@ -83,6 +83,7 @@ SHARED = {
     "pool_base",
     "factors",
     "by_example",
+    "conv_onnx",
     "onnx_forms",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
