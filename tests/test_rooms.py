@@ -84,6 +84,7 @@ SHARED = {
     "pool_base",
     "factors",
     "by_example",
+    "conv_onnx",
     "onnx_forms",
     "onnx_loops",
 }

@@ -19,6 +19,7 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, numel, static_shape
 from .apart import contracted
 from .base import Array, Op, OpBuilder, same_dtype
 from .by_example import examples_first
+from .conv_onnx import ConvNodes
 from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import Factors
 from .kinds import ExampleKind, Kind, PublicKind, default_kind
@@ -128,6 +129,15 @@ class Convolution(Op):
             return images
         return default_kind(self, kinds)
 
+    # ONNX ---------------------------------------------------------------------------------------------
+
+    def onnx(self, o: OnnxEmitter, x: TensorType, w_shape: Shape) -> ConvNodes:
+        """What writes the products of this geometry; raises MissingRule where ONNX Runtime has no kernels."""
+        if x.dtype is not DType.F32:
+            raise self.missing("to_onnx", f"ONNX Runtime convolves float32 images, not {x}")
+        out = static_shape(self.out_type(x, x.with_shape(w_shape)).shape[2:])
+        return ConvNodes(o, self, x.shape, w_shape, (out[0], out[1]))
+
     # numpy --------------------------------------------------------------------------------------------
 
     def padded(self, x: Array) -> Array:
@@ -194,10 +204,7 @@ class Conv2d(Convolution):
         return t.conv2d(x, w, self.result.tensor.shape, self)
 
     def to_onnx(self, o: OnnxEmitter, x: str, w: str) -> str:
-        pads = list(self.pads)
-        return o.node(
-            "Conv", x, w, strides=list(self.strides), pads=pads, dilations=list(self.dilations), group=self.groups
-        )
+        return self.onnx(o, self.x.tensor, self.w.tensor.shape).convolve(x, w)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +216,6 @@ class Conv2dInputGrad(Convolution):
     """
 
     name: ClassVar[str] = "conv.conv2d_input_grad"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     w: Value
     ct: Value
@@ -263,13 +269,15 @@ class Conv2dInputGrad(Convolution):
     def to_tvm(self, t: TvmEmitter, w: Tensor, ct: Tensor) -> Tensor:
         return t.conv2d_input_grad(w, ct, self.x_shape, self)
 
+    def to_onnx(self, o: OnnxEmitter, w: str, ct: str) -> str:
+        return self.onnx(o, self.result.tensor, self.w.tensor.shape).input_grad(w, ct)
+
 
 @dataclass(frozen=True, eq=False)
 class Conv2dFilterGrad(Convolution):
     """The transpose of ``conv2d`` in its filter: from images ``x`` and ``ct`` [N, O, OH, OW] to ``w_shape``."""
 
     name: ClassVar[str] = "conv.conv2d_filter_grad"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     ct: Value
@@ -299,6 +307,9 @@ class Conv2dFilterGrad(Convolution):
     def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
         return t.conv2d_filter_grad(x, ct, self.w_shape, self)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, ct: str) -> str:
+        return self.onnx(o, self.x.tensor, self.w_shape).filter_grad(x, ct)
+
 
 @dataclass(frozen=True, eq=False)
 class Conv2dExampleFilterGrad(Convolution):
@@ -307,7 +318,6 @@ class Conv2dExampleFilterGrad(Convolution):
     name: ClassVar[str] = "conv.conv2d_example_filter_grad"
     first_stage: ClassVar[Stage] = Stage.GRAD
     no_vjp: ClassVar[str] = "made after the backward pass"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     ct: Value
@@ -335,6 +345,9 @@ class Conv2dExampleFilterGrad(Convolution):
     def to_tvm(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
         return t.conv2d_example_filter_grad(x, ct, self.w_shape, self)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, ct: str) -> str:
+        return self.onnx(o, self.x.tensor, self.w_shape).example_filter_grad(x, ct)
+
 
 @dataclass(frozen=True, eq=False)
 class Patches(Convolution):
@@ -343,7 +356,6 @@ class Patches(Convolution):
     name: ClassVar[str] = "conv.patches"
     first_stage: ClassVar[Stage] = Stage.GRAD
     no_vjp: ClassVar[str] = "made after the backward pass"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     kernel: tuple[int, int]
@@ -388,6 +400,11 @@ class Patches(Convolution):
             return _seen(t, x, self, (i, channel, p // width, p % width), (k // kw % kh, k % kw))
 
         return t.compute(self.result.tensor.shape, x.dtype, element)
+
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        seen = self.onnx(o, self.x.tensor, self.filter_shape).windows(x)
+        rows, groups, pixels, taps = self.result.tensor.shape
+        return o.node("Transpose", o.reshape(seen, (rows, groups, taps, pixels)), perm=[0, 1, 3, 2])
 
 
 def _seen(t: TvmEmitter, x: Tensor, conv: Convolution, pixel: tuple[Index, ...], tap: tuple[Any, Any]) -> Expr:
