@@ -6,6 +6,7 @@ DEMO   := .venv-demo
 TEST   := .venv-test
 PEERS  := .venv-peers
 PADDLE := .venv-paddle
+STOCK  := .venv-stock
 # `make check` and friends run in the present environment.
 ENV    ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/,)
 PY     := $(ENV)python
@@ -13,7 +14,7 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden bench bench-steps bench-peers docs types mutants-privacy nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden stock bench bench-steps bench-peers docs types mutants-privacy nightly wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -63,6 +64,20 @@ $(PADDLE)/.done: Makefile
 	$(PADDLE)/bin/pip install --quiet --disable-pip-version-check paddlepaddle==2.6.2 'setuptools<80'
 	@touch $@
 
+# Both packages of ONNX Runtime install the same folder, so the one that is not declared gets an environment of its own.
+$(STOCK)/.done: pyproject.toml Makefile
+	$(PYTHON) -m venv --clear $(STOCK)
+	$(STOCK)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	    needed = [*p['dependencies'], *p['optional-dependencies']['test'], *p['optional-dependencies']['examples']]; \
+	    print(*(line for line in needed if not line.startswith('onnxruntime')), 'onnxruntime>=1.31', sep='\n')" \
+	    > $(STOCK)/requirements.txt
+	$(STOCK)/bin/pip install --quiet --disable-pip-version-check -r $(STOCK)/requirements.txt
+	$(STOCK)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+stock: $(STOCK)/.done ## Set up with the onnxruntime that has no training ops, then run the tests of ONNX
+	$(STOCK)/bin/python -m pytest -q -m 'not nightly' -k onnx tests
+
 bench-peers: $(PEERS)/.done $(PADDLE)/.done ## Install what steps are compared with: PyTorch, Opacus, JAX; Paddle (several GB)
 
 bench: ## Benchmarks: ratios to peers in one run, as JSON in benchmarks/results
@@ -88,4 +103,4 @@ wheel: ## Build the wheel into dist/
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets above made
-	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) .types build dist demo
+	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) $(STOCK) .types build dist demo

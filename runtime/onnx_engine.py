@@ -286,6 +286,8 @@ def _session(library: Any, function: str, model: bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _SILENT
+    # Workers wait for work by spinning, for some 40 ms: only inside a call, or they take the cores from what follows.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own have no other base

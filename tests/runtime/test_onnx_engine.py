@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fluidc.runtime.buffers import Buffer, aligned, aligned_copy
 from fluidc.runtime.errors import EngineError
 from fluidc.runtime.keystream import Domain
 from fluidc.runtime.onnx_engine import OnnxEngine
+from fluidc.runtime.threads import numpy_threads
 
 pytest.importorskip("onnxruntime")
 Array = NDArray[Any]
@@ -599,6 +601,23 @@ def test_a_forked_child_goes_on_without_the_workers() -> None:
     assert os.waitpid(child, 0)[1] == 0
     run.call("step", arguments)
     np.testing.assert_allclose(linear.w.array.ravel(), of_child, rtol=1e-5)
+
+
+def test_workers_rest_after_a_call() -> None:
+    run = engine(threads=2)
+    linear = Linear(run)
+    with numpy_threads(1):  # its own spin longer
+        x, y = rows(200_000)
+    time.sleep(0.15)  # those of earlier tests too
+    linear.lr.put(0)
+    arguments = [*linear.handles, run.tensor(x), run.tensor(y)]
+    shares: list[float] = []
+    for _ in range(3):
+        run.call("step", arguments)
+        start = time.process_time()
+        time.sleep(0.02)
+        shares.append((time.process_time() - start) / 0.02)
+    assert min(shares) < 0.5
 
 
 def test_threads_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
