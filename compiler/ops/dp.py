@@ -22,6 +22,7 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, numel
 from .base import Array, Op
 from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
+from .onnx_forms import selected
 
 SMALLEST = 2.0**-126
 """Least normal float32.  Smaller numbers keep few bits: a factor that is rounded up breaks the bound."""
@@ -122,6 +123,8 @@ class ScaleRows(_Rows):
         dtype = self.x.type.dtype
         factor = self._factor_onnx(o, c if dtype is DType.F32 else o.cast(c, dtype))
         product = o.node("Mul", x, factor)
+        if dtype is DType.F32:  # what is not beyond the bound is 0, NaN too
+            return o.node("Shrink", product, lambd=float(np.nextafter(np.float32(SMALLEST), np.float32(0))), bias=0.0)
         kept = o.node("GreaterOrEqual", o.node("Abs", product), o.scalar(SMALLEST, dtype))
         return o.node("Where", kept, product, o.scalar(0, dtype))
 
@@ -139,7 +142,7 @@ class SelectRows(_Rows):
 
     def to_onnx(self, o: OnnxEmitter, x: str, c: str) -> str:
         live = self._factor_onnx(o, o.node("Greater", c, o.scalar(0, DType.F32)))
-        return o.node("Where", live, x, o.scalar(0, self.x.type.dtype))
+        return selected(o, live, x, self.x.tensor)
 
 
 @dataclass(frozen=True, eq=False)

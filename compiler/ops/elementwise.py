@@ -28,7 +28,17 @@ from .kinds import (
     first_mixed,
 )
 from .norm_bound import broadcast_norm_sq
-from .onnx_forms import NUMBERS, SINGLE_AND_DOUBLE, computed, kernel_type, power, quotient, remainder, safe_divisor
+from .onnx_forms import (
+    NUMBERS,
+    SINGLE_AND_DOUBLE,
+    computed,
+    kernel_type,
+    power,
+    quotient,
+    remainder,
+    safe_divisor,
+    selected,
+)
 
 
 def _aligned(op: Op, kinds: Sequence[Kind], *, linear: bool) -> Kind:
@@ -519,8 +529,16 @@ class Where(Op):
         return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, condition: str, x: str, y: str) -> str:
+        kind = self.result.tensor
+        if _is_zero(self.y) and self.x.tensor == kind:
+            return selected(o, condition, x, kind)
         build = partial(o.node, "Where", condition)
         return computed(self, o, self.result.type.dtype, NUMBERS | {DType.U8}, build, x, y)
+
+
+def _is_zero(value: Value) -> bool:
+    """Whether a value is known to be all zeros."""
+    return isinstance(value.op, Fill) and value.op.value == 0
 
 
 @dataclass(frozen=True, eq=False)
