@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from linear_engine import LinearEngine, linear_artifact, linear_data
+from linear_engine import LinearEngine, TwoSidedEngine, linear_artifact, linear_data
 from manifests import POISSON, SHUFFLE
 from numpy.typing import NDArray
 
@@ -40,6 +40,12 @@ from fluidc.runtime.session import Checkpoints, PrivacyWarning, Session
 Array = NDArray[Any]
 PRIVATE = replace(POISSON, clip=0.7, lot=8.0, sigma=0.5, q_num=1 << 29)  # q = 1/8
 DATA = linear_data(90)
+
+
+@pytest.fixture(autouse=True, params=[LinearEngine, TwoSidedEngine])
+def _sides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test also on an engine that leaves new state away from the session's own arrays."""
+    monkeypatch.setitem(globals(), "LinearEngine", request.param)
 
 
 def plain(batch: int | None = None, **options: Any) -> Session:
@@ -85,7 +91,7 @@ def test_state_that_nothing_initialises_is_refused() -> None:
     ("target", "message"),
     [
         ({"kind": "reference"}, "the runtime does not contain"),
-        ({"kind": "onnx"}, "cannot execute artifacts for the target onnx"),
+        ({"kind": "onnx"}, "the artifact holds no code"),
         ({"kind": "cuda"}, "cannot execute artifacts for the target cuda"),
         ({"kind": "cpu"}, "the artifact holds no code"),
     ],

@@ -21,7 +21,7 @@ from fluidc.runtime.artifact import (
     StateSpec,
     TargetSpec,
 )
-from fluidc.runtime.engine import ALIGNMENT, Buffer
+from fluidc.runtime.buffers import ALIGNMENT, Buffer, flip
 from fluidc.runtime.keystream import Domain, gaussian
 
 Array = NDArray[Any]
@@ -127,6 +127,27 @@ class LinearEngine:
         self._update(w, b, lot, key, draw)
         lot[...] = 0
         return [np.array(w.sum(), np.float32)]
+
+
+class TwoSidedEngine(LinearEngine):
+    """The same without writing what it reads: new state is left on the other side of its buffers."""
+
+    in_place = False
+
+    def state(self, buffer: Buffer) -> Any:
+        self.tensor(buffer.home)
+        return buffer
+
+    def call(self, function: str, arguments: Sequence[Any]) -> list[Array]:
+        buffers = [each for each in arguments if isinstance(each, Buffer)]
+        for buffer in buffers:
+            buffer.spare[...] = buffer.sides[0]
+        results = super().call(function, [each.spare if isinstance(each, Buffer) else each for each in arguments])
+        if function != "infer":
+            flip(buffers)
+            for buffer in buffers:
+                buffer.sides[1].fill(77)  # what was newest is not looked at again
+        return results
 
 
 def _inputs(*names: str) -> tuple[Binding, ...]:
