@@ -63,7 +63,8 @@ class OnDevice:
                     hint="write the artifacts from a program whose startup has just run",
                 )
         held = {
-            name: state[name].astype(found.module.declaration(name).type.dtype.numpy, copy=False) for name in found.state
+            name: state[name].astype(found.module.declaration(name).type.dtype.numpy, copy=False)
+            for name in found.state
         }
         trained = {name: held.pop(name) for name in found.trained}
         return trained, held
