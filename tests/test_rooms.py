@@ -29,6 +29,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.onnx_engine", "runtime.threads",
         "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline",
     ),
+    # For on-device training a step is taken apart before it is exported.
+    "compiler.codegen.onnx.on_device": (
+        "compiler.codegen", "compiler.passes", "compiler.errors", "compiler.ir", "compiler.ops",
+    ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are.
@@ -97,7 +101,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "onnx": ("compiler.codegen.onnx", "frontend.compat.onnx"),
     "tvm": ("compiler.codegen.tvm",),
     "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
-    "onnxruntime": ("runtime.onnx_engine",),
+    "onnxruntime": ("runtime.onnx_engine", "compiler.codegen.onnx.on_device.checkpoint"),
     "dp_accounting": ("compiler.privacy",),
     "scipy": ("compiler.privacy", "frontend.audit"),
     "cryptography": ("runtime.keystream",),

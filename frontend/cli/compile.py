@@ -132,13 +132,15 @@ def command(
         artifact = compiled.artifact()
     if on_device:
         size = ort_artifacts.write(output, compiled, options, seed)
-    elif output.suffix == ".onnx":
-        from .onnx_file import onnx_file
-        from .writing import write_bytes
-
-        write_bytes(output, onnx_file(artifact, "step", options, seed))
     else:
-        artifact.write(output)
+        if output.suffix == ".onnx":
+            from .onnx_file import onnx_file
+            from .writing import write_bytes
+
+            write_bytes(output, onnx_file(artifact, "step", options, seed))
+        else:
+            artifact.write(output)
+        size = output.stat().st_size
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     if not imported and (api := sys.modules.get(_TVM_API)) is not None:
         # Code that is kept is found without TVM.
@@ -150,8 +152,6 @@ def command(
     if detail_wanted():
         for number, (step, taken) in enumerate(passes, start=1):
             click.echo(f"  {number:02d} {step:<18}{taken:8.4f} s")
-    if not on_device:
-        size = output.stat().st_size
     click.echo(f"{'written':<12}{output}, {_size(size)}")
 
 

@@ -160,11 +160,12 @@ def by_ort(job: Job, compiled: Compiled, folder: Path, *, without_torch: bool, o
     artifacts = folder / "artifacts"
     ort_artifacts.write(artifacts, compiled, BuildOptions(ort_training=ort_training), SEED)
     index = json.loads((artifacts / ort_artifacts.INDEX).read_text())
-    calls: Arrays = {}
+    calls: dict[str, Any] = {}
     for step in range(STEPS):
         given = _inputs(index["training"]["inputs"], job.feeds(step), compiled, step)
         calls |= {f"train/{step}/{number}": value for number, value in enumerate(given)}
-    given = _inputs(index["eval"]["inputs"], job.feeds(STEPS), compiled, STEPS)
+    feeds = job.feeds(STEPS)
+    given = [feeds[wish["name"]] for wish in index["eval"]["inputs"]]
     calls |= {f"eval/{number}": value for number, value in enumerate(given)}
     np.savez(folder / "job.npz", **calls)
     command = [sys.executable, str(CHILD), str(artifacts), str(folder / "job.npz"), str(folder / "out.npz")]

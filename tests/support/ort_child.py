@@ -1,7 +1,7 @@
 """Trains on-device artifacts by ONNX Runtime's training API; imports nothing of fluidc.
 
-``python ort_child.py FOLDER JOB.npz OUT.npz``: a process of its own, since ONNX Runtime may crash.  JOB holds the inputs of
-every call, ``train/STEP/NUMBER`` and ``eval/NUMBER``, in the order of the models; OUT gets what came back.  With
+``python ort_child.py FOLDER JOB.npz OUT.npz``: a process of its own, since ONNX Runtime may crash.  JOB holds the
+inputs of every call, ``train/STEP/NUMBER`` and ``eval/NUMBER``, in the order of the models; OUT gets what came back.  With
 ``--without-torch`` the classes of ``onnxruntime.training.api`` are imported past the package's own ``__init__``, the
 part of it that needs torch.
 """
@@ -41,7 +41,7 @@ def main(folder: Path, job_file: str, out_file: str, *, without_torch: bool) -> 
     api = training_api(without_torch=without_torch)
     job = np.load(job_file)
     steps = sum(name.startswith("train/") and name.endswith("/0") for name in job.files)
-    out: dict[str, np.ndarray] = {}
+    out: dict[str, Any] = {}
 
     def loaded(checkpoint: Path) -> tuple[Any, Any, Any]:
         state = api.CheckpointState.load_checkpoint(checkpoint)
@@ -50,8 +50,8 @@ def main(folder: Path, job_file: str, out_file: str, *, without_torch: bool) -> 
 
     state, model, optimizer = loaded(folder / "checkpoint")
     optimizer.set_learning_rate(state.properties["learning_rate"])
-    out["train inputs"], out["eval inputs"] = np.array(model.input_names()), np.array(model.eval().input_names())
-    out["train outputs"], out["eval outputs"] = np.array(model.train().output_names()), np.array(model.eval().output_names())
+    for kind, mode in (("train", model.train), ("eval", model.eval)):
+        out[f"{kind} inputs"], out[f"{kind} outputs"] = np.array(mode().input_names()), np.array(mode().output_names())
     for step in range(steps):
         if step == steps // 2:  # train on from a file
             kept = Path(out_file).with_suffix(".checkpoint")

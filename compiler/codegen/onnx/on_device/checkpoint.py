@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,24 @@ def write_checkpoint(
         learning_rate: Kept as the property `RATE`.
 
     Raises:
-        TargetError: The ONNX Runtime at hand has no training API.
+        TargetError: The ONNX Runtime at hand has no training API, or cannot write the file.
     """
     api = _training_api()
     serialised = [
         [numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString() for name, array in part.items()]
         for part in (trained, others)
     ]
-    api.save_checkpoint(*serialised, str(path), False)
-    state = api.load_checkpoint(str(path))
-    state.add_property(RATE, learning_rate)
-    api.save_checkpoint(state, str(path), False)
+    try:
+        api.save_checkpoint(*serialised, str(path), False)
+        state = api.load_checkpoint(str(path))
+        state.add_property(RATE, learning_rate)
+        api.save_checkpoint(state, str(path), False)
+    except RuntimeError as error:  # the base of what ONNX Runtime raises
+        raise TargetError(
+            f"ONNX Runtime cannot write the checkpoint: {error}",
+            where=str(path),
+            hint="see that the folder has space; a checkpoint holds 2 GiB at most",
+        ) from None
 
 
 def check_training_api() -> None:
@@ -50,10 +58,10 @@ def check_training_api() -> None:
 def _training_api() -> Any:
     # Only the C interface: the Python package onnxruntime.training imports torch.
     try:
-        from onnxruntime.capi import _pybind_state as api
+        api: Any = importlib.import_module("onnxruntime.capi._pybind_state")
     except ImportError:
         api = None
-    if api is None or not hasattr(api, "save_checkpoint"):
+    if not hasattr(api, "save_checkpoint"):
         raise TargetError(
             "the checkpoint of on-device training is written by onnxruntime-training, which is not installed here",
             hint="use Python 3.11 and pip install onnxruntime-training==1.19.2, in place of onnxruntime",

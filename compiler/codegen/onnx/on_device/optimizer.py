@@ -45,7 +45,8 @@ class Optimizer:
         read = ["learning_rate", "step", "params", "gradients", *moments]
         if self.op == "SGDOptimizerV2":
             read = ["learning_rate", "params", "gradients"]
-        node = helper.make_node(self.op, read, ["updated"], self.op, domain="com.microsoft", **self.attributes)
+        node = helper.make_node(self.op, read, ["updated"], self.op, domain="com.microsoft")
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in self.attributes.items())
         graph = helper.make_graph(
             [node],
             "optimizer",
@@ -69,8 +70,8 @@ def native(module: Module, step: Function, trained: Sequence[str]) -> Optimizer 
     It has one rule for all parameters: SGD, or Adam with the bias correction in the rate (its AdamW in the mode 1,
     without decay). The rate is one number that the step does not change, and what the rule writes is read nowhere else.
     """
-    reads = {op.result: op.state for op in step.ops if isinstance(op, Read)}
-    writes = {op.state: op.value for op in step.ops if isinstance(op, Write)}
+    reads: dict[Value, str] = {op.result: op.state for op in step.ops if isinstance(op, Read)}
+    writes: dict[str, Value] = {op.state: op.value for op in step.ops if isinstance(op, Write)}
     readers = users(step.ops)
     fetched = {output.value for output in step.outputs}
     rules: list[Sgd | Adam] = []

@@ -50,8 +50,8 @@ def training(module: Module) -> Training:
     if not module.has_function("step"):
         raise TargetError("the program has no training step", hint="compile a program with minimize")
     step = module.function("step")
-    _check_inputs(step)
-    writes = {op.state: op for op in step.ops if isinstance(op, Write)}
+    _check(module, step)
+    writes: dict[str, Write] = {op.state: op for op in step.ops if isinstance(op, Write)}
     trained = tuple(d.name for d in module.state if d.trainable and d.name in writes)
     if not trained:
         raise TargetError("the step trains no parameter", hint="compile a program with minimize")
@@ -85,13 +85,20 @@ def training(module: Module) -> Training:
     )
 
 
-def _check_inputs(step: Function) -> None:
-    noise = next((p for p in step.params if p.role == "noise"), None)
-    if noise is not None:
+def _check(module: Module, step: Function) -> None:
+    """Raise TargetError for what only fluidc's runtime can do, or keep from the checkpoint."""
+    if any(p.role == "noise" for p in step.params):
         raise TargetError(
             "the noise of mechanism='discrete' is drawn by fluidc's runtime, which ONNX Runtime's training API lacks",
             hint="use the gaussian mechanism, or --target onnx",
         )
+    for op in step.ops:
+        if isinstance(op, Write) and module.privacy is not None and module.declaration(op.state).kind == "diagnostic":
+            raise TargetError(
+                f"{op.state} counts what is not private, and a checkpoint of ONNX Runtime would hold it",
+                where=op.loc.place or None,
+                hint="leave the metric out of the private program, or use --target onnx",
+            )
 
 
 def _without_updates(step: Function, trained: Sequence[str], optimizer: Optimizer | None) -> Function:
@@ -102,8 +109,8 @@ def _without_updates(step: Function, trained: Sequence[str], optimizer: Optimize
     """
     left_out = {*trained, *(optimizer.first if optimizer is not None else ())}
     b = OpBuilder()
-    reads = {op.state: op.result for op in step.ops if isinstance(op, Read)}
-    new = {op.state: op for op in step.ops if isinstance(op, Write)}
+    reads: dict[str, Value] = {op.state: op.result for op in step.ops if isinstance(op, Read)}
+    new: dict[str, Write] = {op.state: op for op in step.ops if isinstance(op, Write)}
     b.ops += [op for op in step.ops if not (isinstance(op, Write) and op.state in left_out)]
     outputs: list[Output] = []
     for name in trained:
@@ -141,7 +148,7 @@ def _held(declared: StateDecl, write: Write | None) -> StateDecl:
 
 
 def _as_held(function: Function, types: Mapping[str, TensorType]) -> Function:
-    """The function on variables as the checkpoint holds them: counters are converted where they are read and written."""
+    """The function on variables as the checkpoint holds them: counters are converted as they are read and written."""
 
     def converted(b: OpBuilder, op: OpBase) -> Sequence[Value] | None:
         if isinstance(op, Read) and types[op.state] != op.type:
