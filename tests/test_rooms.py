@@ -87,6 +87,7 @@ SHARED = {
     "conv_onnx",
     "onnx_forms",
     "onnx_loops",
+    "onnx_rows",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 
