@@ -303,6 +303,14 @@ def grid_finer_than_64_bits() -> None:
     executor().run(feed={"x": X, "y": Y})
 
 
+def grid_on_onnx() -> None:
+    loss = classifier()
+    fluid.optimizer.Dpsgd(0.1, **but(mechanism="discrete")).minimize(loss)
+    exe = fluid.Executor(target="onnx")
+    exe.run(fluid.default_startup_program())
+    exe.run(feed={"x": X, "y": Y}, fetch_list=[loss])
+
+
 def kernel_of_paddle() -> None:
     stated = but(sigma=None, epsilon=3.0, dataset_size=100, delta=1e-3, max_steps=10, mechanism="paddle")
     fluid.optimizer.Dpsgd(0.1, **stated).minimize(classifier())
@@ -345,7 +353,7 @@ BUILDING: tuple[Callable[[], None], ...] = (
     phases_of_quantile_clipping, phases_of_other_steps, phase_without_sigma,
     groups_that_lack_a_parameter, groups_that_share_a_parameter, group_of_no_parameter, too_few_bounds_for_groups,
     private_optimizer_in_another, private_optimizer_without_noise, gradients_of_another_backward,
-    grid_finer_than_64_bits, kernel_of_paddle, adjacency_without_a_theorem,
+    grid_finer_than_64_bits, grid_on_onnx, kernel_of_paddle, adjacency_without_a_theorem,
     epsilon_that_cannot_be_kept, budget_that_does_not_add_up, unknown_target, cuda_place,
 )  # fmt: skip
 

@@ -91,6 +91,7 @@ SHARED = {
     "conv_onnx",
     "onnx_forms",
     "onnx_loops",
+    "onnx_rows",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 

@@ -30,7 +30,6 @@ BOUND = TensorType(DType.F32, (1,))
 """The type of a clip bound that is a value."""
 
 NO_VJP = "the private update is not differentiated"
-NO_ONNX = "planned with the ONNX target"
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from .emit import Expr, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
 NO_VJP = "the private update is not differentiated"
-NO_ONNX = "planned with the ONNX target"
+NO_ONNX = "ONNX Runtime does not promise to compute every row of a batch alike"
 
 TARGET = 1 - 2.0**-10
 """Share of C that gradients are clipped to: float norms may be a little short, and none is to miss the grid for it."""

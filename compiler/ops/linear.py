@@ -16,7 +16,7 @@ from .by_example import tokens_of
 from .emit import OnnxEmitter, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
-from .onnx_forms import NUMBERS, computed, kernel_type
+from .onnx_forms import NUMBERS, computed, kernel_type, swapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,22 +158,18 @@ class MatMul(Op):
         if self.x.tensor.shape[self.inner] == 0:
             return o.full(self.result.tensor.shape, 0, dtype)  # ONNX Runtime leaves these undefined
         kernels = NUMBERS - {DType.F16}
-        planes = self.x.tensor.rank == self.w.tensor.rank == 2 and kernel_type(self, dtype, kernels).is_float
+        kernel = kernel_type(self, dtype, kernels)
+        planes = self.x.tensor.rank == self.w.tensor.rank == 2 and kernel.is_float
 
         def build(a: str, b: str) -> str:
             # ONNX Runtime joins MatMul with the Add of a bias, and with Transpose; Gemm needs neither.
             if planes and (self.ta or self.tb):
                 return o.node("Gemm", a, b, transA=int(self.ta) or None, transB=int(self.tb) or None)
-            a = _turned(o, a, self.x.tensor.rank) if self.ta else a
-            b = _turned(o, b, self.w.tensor.rank) if self.tb else b
+            a = swapped(o, a, self.x.tensor.with_dtype(kernel)) if self.ta else a
+            b = swapped(o, b, self.w.tensor.with_dtype(kernel)) if self.tb else b
             return o.node("MatMul", a, b)
 
         return computed(self, o, dtype, kernels, build, x, w)
-
-
-def _turned(o: OnnxEmitter, x: str, rank: int) -> str:
-    """The last two axes swapped."""
-    return o.node("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _folded(b: OpBuilder, x: Value) -> Value:

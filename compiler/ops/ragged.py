@@ -2,7 +2,9 @@
 
 A ragged value of type ``ragged<f32[T,D], N>`` is a pair of buffers (``ir.types.RaggedType``).  Ops take it
 apart (``ragged.data``) and put it together (``ragged.like``), so that everything that treats tokens alike is
-an ordinary op on the data.  A ``to_tvm`` rule with a ragged result returns its data and offsets.
+an ordinary op on the data.  A lowering rule with a ragged result returns its data and offsets.
+
+There are no rules for kinds: private programs take padded examples instead of ragged feeds.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import DType, RaggedType, TensorType
 from .base import Array, Op, OpBuilder
-from .emit import Expr, Loops, RaggedTensor, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Loops, OnnxEmitter, OnnxRagged, RaggedTensor, Scalar, Tensor, TvmEmitter
+from .onnx_rows import Rows
 
 Pooling = Literal["sum", "average", "sqrt", "max", "first", "last"]
-NO_ONNX = "ragged values are planned for a later ONNX target"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +45,8 @@ class RaggedArray:
         return [self.data[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
 
 
-class _Ragged(Op):
-    """Base: no kind rule, since private programs take padded examples instead of ragged feeds."""
-
-    no_onnx: ClassVar[str] = NO_ONNX
-
-
 @dataclass(frozen=True, eq=False)
-class Data(_Ragged):
+class Data(Op):
     """The tokens of all rows, f32[T, …]."""
 
     name: ClassVar[str] = "ragged.data"
@@ -70,9 +66,12 @@ class Data(_Ragged):
     def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> Tensor:
         return x.data
 
+    def to_onnx(self, o: OnnxEmitter, x: OnnxRagged) -> str:
+        return x[0]
+
 
 @dataclass(frozen=True, eq=False)
-class Like(_Ragged):
+class Like(Op):
     """``data`` [T, …] divided into the rows of ``rows``."""
 
     name: ClassVar[str] = "ragged.like"
@@ -96,9 +95,12 @@ class Like(_Ragged):
     def to_tvm(self, t: TvmEmitter, data: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
         return data, rows.offsets
 
+    def to_onnx(self, o: OnnxEmitter, data: str, rows: OnnxRagged) -> OnnxRagged:
+        return data, rows[1]
+
 
 @dataclass(frozen=True, eq=False)
-class FromLengths(_Ragged):
+class FromLengths(Op):
     """``data`` [T, …] divided into rows of ``lengths`` i64[N]; the lengths are taken to add up to T.
 
     Compiled code does not check them, but no row reaches beyond the data.
@@ -140,9 +142,15 @@ class FromLengths(_Ragged):
         (offsets,) = t.loops([(self.result.ragged.offsets.shape, DType.I64)], write)
         return data, offsets
 
+    def to_onnx(self, o: OnnxEmitter, data: str, lengths: str) -> OnnxRagged:
+        tokens = o.extent(self.data.tensor.shape[0])
+        within = o.node("Clip", lengths, o.scalar(0, DType.I64), tokens)
+        stops = o.node("Min", o.node("CumSum", within, o.scalar(0, DType.I64)), tokens)
+        return data, o.node("Concat", o.ints(0), stops, axis=0)
+
 
 @dataclass(frozen=True, eq=False)
-class Lengths(_Ragged):
+class Lengths(Op):
     """The number of tokens of every row, i64[N]."""
 
     name: ClassVar[str] = "ragged.lengths"
@@ -162,9 +170,12 @@ class Lengths(_Ragged):
 
         return t.compute((self.x.ragged.count,), DType.I64, length)
 
+    def to_onnx(self, o: OnnxEmitter, x: OnnxRagged) -> str:
+        return Rows(o, self.x.ragged, x).lengths
+
 
 @dataclass(frozen=True, eq=False)
-class Pool(_Ragged):
+class Pool(Op):
     """One vector per row, f32[N, …]: the ``sum``, ``average``, ``sqrt`` (sum over the root of the length), ``max``,
     ``first`` or ``last`` of its tokens; ``pad_value`` for a row without tokens."""
 
@@ -214,6 +225,27 @@ class Pool(_Ragged):
 
         (out,) = t.loops([(self.result.tensor.shape, dtype)], write)
         return out
+
+    def to_onnx(self, o: OnnxEmitter, x: OnnxRagged) -> str:
+        rows, (data, _) = Rows(o, self.x.ragged, x), x
+        if self.how in ("first", "last"):
+            return o.node("Gather", rows.padded(data, self.pad_value), rows.ends(self.how == "last"), axis=0)
+        if self.how == "max":
+            found = rows.greatest(data)
+        else:
+            found = rows.total(data)
+            if self.how == "sum" and self.pad_value == 0.0:
+                return found
+            if self.how != "sum":
+                found = o.node("Div", found, _scale_onnx(rows, self.how))
+        filled = rows.beside(rows.filled, self.x.ragged.count)
+        return o.node("Where", filled, found, o.scalar(self.pad_value, self.x.type.dtype))
+
+
+def _scale_onnx(rows: Rows, how: Pooling) -> str:
+    """What the sum of every row is divided by."""
+    lengths = rows.o.cast(rows.beside(rows.lengths, rows.kind.count), rows.kind.dtype)
+    return rows.o.node("Sqrt", lengths) if how == "sqrt" else lengths
 
 
 def _pooled(how: Pooling, row: Array) -> Array:
@@ -277,7 +309,7 @@ def _pool_row(
 
 
 @dataclass(frozen=True, eq=False)
-class PoolGrad(_Ragged):
+class PoolGrad(Op):
     """The cotangent of the tokens of ``ragged.pool``; for ``max`` it goes to the first of equal tokens."""
 
     name: ClassVar[str] = "ragged.pool_grad"
@@ -347,9 +379,22 @@ class PoolGrad(_Ragged):
         (grad,) = t.loops([(kind.data.shape, dtype)], write)
         return grad, x.offsets
 
+    def to_onnx(self, o: OnnxEmitter, x: OnnxRagged, ct: str) -> OnnxRagged:
+        rows, (data, offsets) = Rows(o, self.x.ragged, x), x
+        if self.how == "sum":
+            return rows.spread(ct), offsets
+        if self.how in ("average", "sqrt"):
+            return rows.spread(o.node("Div", ct, _scale_onnx(rows, self.how))), offsets
+        if self.how == "max":
+            taken = rows.spread(rows.taken(data))
+        else:
+            taken = rows.beside(rows.spread(rows.ends(self.how == "last")), rows.tokens)
+        here = o.node("Equal", rows.beside(rows.places, rows.tokens), taken)
+        return o.node("Where", here, rows.spread(ct), o.scalar(0, self.x.type.dtype)), offsets
+
 
 @dataclass(frozen=True, eq=False)
-class PoolTaken(_Ragged):
+class PoolTaken(Op):
     """The entries of ``y`` at the tokens that ``max`` pooling of ``x`` takes; 0 for a row without tokens."""
 
     name: ClassVar[str] = "ragged.pool_taken"
@@ -396,6 +441,10 @@ class PoolTaken(_Ragged):
         (out,) = t.loops([(self.result.tensor.shape, dtype)], write)
         return out
 
+    def to_onnx(self, o: OnnxEmitter, x: OnnxRagged, y: OnnxRagged) -> str:
+        rows = Rows(o, self.x.ragged, x)
+        return o.node("GatherElements", rows.padded(y[0], 0.0), rows.taken(x[0]), axis=0)
+
 
 def _position(
     t: TvmEmitter, loops: Loops, how: Pooling, data: Tensor, start: Expr, stop: Expr, rest: tuple[Expr, ...]
@@ -416,7 +465,7 @@ def _position(
 
 
 @dataclass(frozen=True, eq=False)
-class Expand(_Ragged):
+class Expand(Op):
     """Row i of ``x`` [N, …] repeated for every token of row i of ``rows``."""
 
     name: ClassVar[str] = "ragged.expand"
@@ -450,9 +499,12 @@ class Expand(_Ragged):
         (out,) = t.loops([(kind.data.shape, kind.dtype)], write)
         return out, rows.offsets
 
+    def to_onnx(self, o: OnnxEmitter, x: str, rows: OnnxRagged) -> OnnxRagged:
+        return Rows(o, self.rows.ragged, rows).spread(x), rows[1]
+
 
 @dataclass(frozen=True, eq=False)
-class Softmax(_Ragged):
+class Softmax(Op):
     """Softmax over the tokens of each row, for every index of the trailing axes apart."""
 
     name: ClassVar[str] = "ragged.softmax"
@@ -513,6 +565,11 @@ class Softmax(_Ragged):
 
         (out,) = t.loops([(kind.data.shape, dtype)], write)
         return out, x.offsets
+
+    def to_onnx(self, o: OnnxEmitter, x: OnnxRagged) -> OnnxRagged:
+        rows, (data, offsets) = Rows(o, self.x.ragged, x), x
+        powers = o.node("Exp", o.node("Sub", data, rows.spread(rows.greatest(data))))
+        return o.node("Div", powers, rows.spread(rows.total(powers))), offsets
 
 
 OPS: tuple[type[Op], ...] = (Data, FromLengths, Like, Lengths, Pool, PoolGrad, PoolTaken, Expand, Softmax)

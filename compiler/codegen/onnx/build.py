@@ -16,7 +16,7 @@ from ...ops.base import Op, has_rule
 from ...ops.state import Read, Write, state_of
 from ..built import BuildOptions
 from .emit import Argument, Emitter, symbol_source
-from .lint import check_randomness
+from .lint import check_mechanism, check_randomness
 from .names import NEXT
 from .types import value_info
 
@@ -66,9 +66,10 @@ def build(module: Module, options: BuildOptions) -> OnnxBuild:
 
     Raises:
         MissingRule: An op has no ONNX form.
-        TargetError: What ONNX has no types for; random nodes in a private graph.
+        TargetError: What ONNX has no types for; the mechanism discrete; random nodes in a private graph.
     """
     for function in module.functions:
+        check_mechanism(module, function)
         _check_rules(function)
     models = {function.name: export(module, function, options) for function in module.functions}
     return OnnxBuild(models, options.threads)
@@ -81,6 +82,7 @@ def export(module: Module, function: Function, options: BuildOptions) -> ModelPr
     new value of state ``w`` is the output ``w@NEXT``. The model's metadata says what each is (docs/onnx.md).
     Raises MissingRule or TargetError as `build` does.
     """
+    check_mechanism(module, function)
     arguments = _arguments(module, function)
     outputs = _outputs(function, {argument.input for argument in arguments})
     emitter = Emitter(

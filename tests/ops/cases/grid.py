@@ -1,6 +1,7 @@
 """Integers of the discrete mechanism, against rational arithmetic."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -68,7 +69,7 @@ def decoded(s, y, dtype: type = np.float32):
                      for row in zip(s.tolist(), y.tolist(), strict=True)], dtype)  # fmt: skip
 
 
-CASES = [
+COMPUTED = [
     Case("dp.grid_norm_sq", on_grid(GridNormSq), (G, C), norms, kinds=(ROWS, ROWS), kind=ROWS),
     Case("dp.grid_norm_sq-fine", on_grid(GridNormSq, 1.0, 30), (FINE, ONES), lambda g, c: norms(g, c, 1.0, 30),
          kinds=(ROWS, ROWS), kind=ROWS),
@@ -83,6 +84,8 @@ CASES = [
     Case("dp.grid_mean", mean(), (SUM, NOISE), decoded, kinds=(TotalKind("sum"), PUBLIC), kind=PUBLIC),
     Case("dp.grid_mean-f64", mean(dtype=DType.F64), (SUM, NOISE), lambda s, y: decoded(s, y, np.float64), rtol=1e-15),
 ]  # fmt: skip
+
+CASES = [replace(case, onnx="the target refuses the mechanism discrete") for case in COMPUTED]
 
 TWO = (tensor("f32[N,3]"), tensor("f32[N]"))
 ERRORS = [

@@ -39,6 +39,8 @@ def case(tag, x, w, ta=False, tb=False, *, kinds=(), kind=None, norm=None, wrt=(
 X, W, WT = floats(4, 3, seed=1), floats(3, 5, seed=2), floats(5, 3, seed=3)
 TIME, BATCH = floats(2, 4, 3, seed=4), floats(2, 3, 5, seed=5)
 
+TIME64 = TIME.astype(np.float64)  # [2, 4, 3]
+
 CASES = (
     case("", X, W, kinds=(E0, PUBLIC), kind=E0, norm=1),
     case("-tb", X, WT, tb=True, kinds=(E0, PUBLIC), kind=E0, norm=1),
@@ -63,6 +65,7 @@ CASES = (
     case("-total", X, W, kinds=(TotalKind("mean"), PUBLIC), kind=TotalKind("mean")),
     case("-totals", X, W, kinds=(TotalKind("mean"), TotalKind("mean")), kind="mixed"),
     case("-public", X, W, kinds=(PUBLIC, PUBLIC), kind=PUBLIC),
+    case("-batched-ta-tb-f64", TIME64, floats(2, 5, 4, seed=1).astype(np.float64), ta=True, tb=True),
     Case("linear.matmul-int", MatMul, (ints(2, 3, high=9), ints(3, 2, high=9)), product()),
 )
 
