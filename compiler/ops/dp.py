@@ -122,10 +122,8 @@ class ScaleRows(_Rows):
         dtype = self.x.type.dtype
         factor = self._factor_onnx(o, c if dtype is DType.F32 else o.cast(c, dtype))
         product = o.node("Mul", x, factor)
-        if dtype is DType.F32:  # what is not beyond the bound is 0, NaN too
-            return o.node("Shrink", product, lambd=float(np.nextafter(np.float32(SMALLEST), np.float32(0))), bias=0.0)
         kept = o.node("GreaterOrEqual", o.node("Abs", product), o.scalar(SMALLEST, dtype))
-        return o.node("Where", kept, product, o.scalar(0, dtype))
+        return selected(o, kept, product, self.x.tensor)
 
 
 class SelectRows(_Rows):
