@@ -3,18 +3,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from linear_engine import LinearEngine, linear_data, linear_manifest
+from linear_engine import LinearEngine, TwoSidedEngine, linear_data, linear_manifest
 from manifests import POISSON
 from numpy.typing import NDArray
 
 from fluidc.runtime.artifact import Binding, FeedSpec, FunctionSpec, Manifest, OutputSpec, StateSpec
-from fluidc.runtime.engine import Buffer, aligned, aligned_copy
+from fluidc.runtime.buffers import Arrays, Buffer, aligned, aligned_copy
 from fluidc.runtime.errors import ArtifactError, DataError, EngineError
 from fluidc.runtime.manifest import numpy_dtype
 from fluidc.runtime.stepper import Stepper
@@ -35,23 +35,29 @@ def held(arrays: dict[str, Array]) -> dict[str, Buffer]:
     return {name: Buffer(array) for name, array in arrays.items()}
 
 
-def plain() -> tuple[Stepper, LinearEngine, dict[str, Array]]:
+@pytest.fixture(autouse=True, params=[LinearEngine, TwoSidedEngine])
+def _sides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test also on an engine that leaves new state away from the owner's own arrays."""
+    monkeypatch.setitem(globals(), "LinearEngine", request.param)
+
+
+def plain() -> tuple[Stepper, LinearEngine, Mapping[str, Array]]:
     manifest, engine = linear_manifest(), LinearEngine()
-    state = buffers(manifest)
-    return Stepper(manifest, engine, held(state)), engine, state
+    state = held(buffers(manifest))
+    return Stepper(manifest, engine, state), engine, Arrays(state)
 
 
-def private(batch: int) -> tuple[Stepper, LinearEngine, dict[str, Array]]:
+def private(batch: int) -> tuple[Stepper, LinearEngine, Mapping[str, Array]]:
     manifest, engine = linear_manifest(PRIVATE, batch), LinearEngine(PRIVATE)
-    state = buffers(manifest)
-    return Stepper(manifest, engine, held(state)), engine, state
+    state = held(buffers(manifest))
+    return Stepper(manifest, engine, state), engine, Arrays(state)
 
 
-def copied(state: dict[str, Array]) -> dict[str, Array]:
+def copied(state: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array.copy() for name, array in state.items()}
 
 
-def assert_same(state: dict[str, Array], before: dict[str, Array]) -> None:
+def assert_same(state: Mapping[str, Array], before: Mapping[str, Array]) -> None:
     for name, array in state.items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
 
@@ -275,15 +281,17 @@ def test_padding_stays_inside_the_declared_range_and_a_bad_label_is_refused() ->
     assert_same(state, before)
 
 
+@pytest.mark.parametrize("looked", [True, False])
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_lot_that_fails_half_way_leaves_everything_as_it_was(failing: int) -> None:
+def test_a_lot_that_fails_half_way_leaves_everything_as_it_was(failing: int, looked: bool) -> None:
     stepper, engine, state = private(4)
     stepper.run_lot(linear_data(3, seed=9), key=KEY, draw=0)
-    before = copied(state)
+    before = copied(state) if looked else {}  # looking brings all of it home
     engine.fail_at = failing
     with pytest.raises(RuntimeError):
         stepper.run_lot(linear_data(6), key=KEY, draw=1)
-    assert_same(state, before)
+    if looked:
+        assert_same(state, before)
     assert stepper.rng_counter == 1
     engine.fail_at = None
     stepper.run_lot(linear_data(6), key=KEY, draw=1)
@@ -374,6 +382,27 @@ def test_a_lot_runs_in_any_thread() -> None:
     worker.start()
     worker.join()
     np.testing.assert_allclose(np.append(state["w"], state["b"]), expected_lot(6)[0], rtol=2e-5, atol=1e-7)
+
+
+# -- engines that share buffers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", [(LinearEngine, TwoSidedEngine), (TwoSidedEngine, LinearEngine)])
+def test_engines_of_both_kinds_take_turns_on_the_same_state(kinds: tuple[type[LinearEngine], ...]) -> None:
+    for manifest, lots in ((linear_manifest(), False), (linear_manifest(PRIVATE, 4), True)):
+        privacy = PRIVATE if lots else None
+        shared, alone = held(buffers(manifest)), held(buffers(manifest))
+        turns = [Stepper(manifest, kind(privacy), shared) for kind in kinds]
+        single = Stepper(manifest, kinds[0](privacy), alone)
+        for number in range(5):
+            data = linear_data(6, seed=number)
+            for stepper in (turns[number % 2], single):
+                if lots:
+                    stepper.run_lot(data, key=KEY, draw=number)
+                else:
+                    stepper.run("step", data)
+            np.testing.assert_array_equal(turns[0].run("infer", data)["out"], single.run("infer", data)["out"])
+        assert_same(Arrays(shared), Arrays(alone))
 
 
 # -- speed ------------------------------------------------------------------------------------------------------------
