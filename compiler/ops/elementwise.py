@@ -519,8 +519,30 @@ class Where(Op):
         return t.pointwise(t.select, condition, x, y, dtype=self.result.type.dtype)
 
     def to_onnx(self, o: OnnxEmitter, condition: str, x: str, y: str) -> str:
+        dtype = self.result.type.dtype
+        if dtype in SINGLE_AND_DOUBLE and _is_relu_mask(self):
+            # Where runs on one thread, and is the slowest part of a gradient; this differs where the cotangent of an
+            # element that takes none is infinite or NaN.
+            return o.node("Mul", x, o.cast(condition, dtype))
         build = partial(o.node, "Where", condition)
-        return computed(self, o, self.result.type.dtype, NUMBERS | {DType.U8}, build, x, y)
+        return computed(self, o, dtype, NUMBERS | {DType.U8}, build, x, y)
+
+
+def _is_relu_mask(op: Where) -> bool:
+    """Whether the op lets a cotangent through where a relu is above 0, and gives 0 elsewhere."""
+    above = op.condition.op
+    return (
+        _is_zero(op.y)
+        and isinstance(above, Less)
+        and _is_zero(above.x)
+        and above.y.op is not None
+        and above.y.op.name == "unary.relu"
+        and op.x.tensor.shape == op.result.tensor.shape
+    )
+
+
+def _is_zero(value: Value) -> bool:
+    return isinstance(value.op, Fill) and value.op.value == 0
 
 
 @dataclass(frozen=True, eq=False)
