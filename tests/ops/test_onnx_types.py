@@ -124,7 +124,9 @@ def check(builders: Sequence[Callable[..., Op]], *arrays: np.ndarray) -> set[str
             agree = np.asarray(have == want)
         else:
             kind = op.result.type.dtype
-            agree = np.isclose(have.astype(np.float64), want.astype(np.float64), RTOL[kind], ATOL.get(kind, 3e-8), equal_nan=True)
+            agree = np.isclose(
+                have.astype(np.float64), want.astype(np.float64), RTOL[kind], ATOL.get(kind, 3e-8), equal_nan=True
+            )
         if not agree.all():
             at = tuple(int(i) for i in np.argwhere(~agree)[0])
             wrong.append(f"{op} at {at}: {have[at]}, not {want[at]}")
