@@ -312,7 +312,7 @@ class Pow(Binary):
         def build(a: str) -> str:
             return power(o, a, int(exponent.value), kernel_type(self, dtype, NUMBERS))
 
-        return computed(self, o, dtype, NUMBERS, build, x)
+        return computed(self, o, kind.dtype, NUMBERS, build, x)
 
 
 class Integer(Binary):
@@ -533,7 +533,7 @@ class Where(Op):
         if _is_zero(self.y) and self.x.tensor == kind:
             return selected(o, condition, x, kind)
         build = partial(o.node, "Where", condition)
-        return computed(self, o, self.result.type.dtype, NUMBERS | {DType.U8}, build, x, y)
+        return computed(self, o, kind.dtype, NUMBERS | {DType.U8}, build, x, y)
 
 
 def _is_zero(value: Value) -> bool:

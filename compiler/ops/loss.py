@@ -193,8 +193,17 @@ class LogSoftmax(Op):
         return t.compute(x.shape, x.dtype, element)
 
     def to_onnx(self, o: OnnxEmitter, x: str) -> str:
-        build = partial(o.node, "LogSoftmax", axis=self.axis)
-        return computed(self, o, self.x.type.dtype, SINGLE_AND_DOUBLE, build, x)
+        dtype = self.x.type.dtype
+        build = partial(_log_softmax_onnx, o, axis=self.axis, double=dtype is DType.F64)
+        return computed(self, o, dtype, SINGLE_AND_DOUBLE, build, x)
+
+
+def _log_softmax_onnx(o: OnnxEmitter, x: str, axis: int, double: bool) -> str:
+    if not double:
+        return o.node("LogSoftmax", x, axis=axis)
+    # The kernel for f64 takes NaN for no element.
+    shifted = o.node("Sub", x, o.node("ReduceMax", x, o.ints(axis), keepdims=1))
+    return o.node("Sub", shifted, o.node("Log", o.node("ReduceSum", o.node("Exp", shifted), o.ints(axis), keepdims=1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +283,7 @@ class SoftmaxCrossEntropy(Op):
         labels = _HardLabel(o, label, self.label.type.dtype, classes, self.ignore_index)
 
         def loss(a: str) -> str:
-            logs = o.node("LogSoftmax", a, axis=self.axis)
+            logs = _log_softmax_onnx(o, a, self.axis, wide is DType.F64)
             return labels.cost(o.node("Neg", labels.pick(logs, self.along)), wide)
 
         shares = partial(o.node, "Softmax", axis=self.axis)

@@ -135,6 +135,7 @@ class _OnnxMaths:
         return self._made[key]
 
     def sqrt(self, x: _Node) -> _Node:
+        # NaN, not infinity, at infinity (`unary.Sqrt`); a moment that has overflowed is not worth two more nodes.
         return self.node("Sqrt", x)
 
     def abs(self, x: _Node) -> _Node:

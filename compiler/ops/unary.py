@@ -149,10 +149,17 @@ class Sqrt(Elementary):
     name = "unary.sqrt"
     numpy = np.sqrt
     function = "sqrt"
-    onnx = "Sqrt"
 
     def pullback(self, b: OpBuilder, ct: Value) -> Value:
         return b.div(b.scale(ct, 0.5), self.result)
+
+    def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
+        return _sqrt_onnx(o, x, dtype)
+
+
+def _sqrt_onnx(o: OnnxEmitter, x: str, dtype: DType) -> str:
+    # The vectorised kernel multiplies x by 1 / sqrt(x), which is NaN at infinity.
+    return o.node("Where", o.node("Equal", x, o.scalar(math.inf, dtype)), x, o.node("Sqrt", x))
 
 
 def _rsqrt(x: Array) -> Array:
@@ -170,7 +177,7 @@ class Rsqrt(Elementary):
         return b.mul(b.scale(ct, -0.5), b.div(self.result, self.x))
 
     def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
-        return o.node("Reciprocal", o.node("Sqrt", x))
+        return o.node("Reciprocal", _sqrt_onnx(o, x, dtype))
 
 
 class Sin(Elementary):

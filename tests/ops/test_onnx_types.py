@@ -1,0 +1,153 @@
+"""ONNX forms of core ops on every element type and on the numbers where formulas break: NaN, infinities, the least
+integer, divisors of 0; in ONNX Runtime against ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from cases import type_of
+from onnx import ModelProto
+from onnx_jobs import session
+
+from fluidc.compiler.codegen.built import BuildOptions
+from fluidc.compiler.codegen.onnx.build import export
+from fluidc.compiler.errors import MissingRule, VerifyError
+from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
+from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ir.types import DType
+from fluidc.compiler.ops import elementwise as ew
+from fluidc.compiler.ops import loss, reduce, shape, unary
+from fluidc.compiler.ops.base import Op
+from fluidc.compiler.ops.region import evaluate_op
+
+INF, NAN = float("inf"), float("nan")
+RTOL = {DType.F16: 2e-3, DType.BF16: 2e-2, DType.F32: 3e-6, DType.F64: 1e-13}
+ATOL = {DType.F16: 1e-3, DType.BF16: 1e-2}
+REALS = (0.0, 1.0, -1.0, 0.5, 2.5, -2.5, 1e-4, -1e-3, 7.0, -80.0, NAN, INF, -INF)
+
+UNARY: tuple[Callable[[Value], Op], ...] = (
+    *(cast("Callable[[Value], Op]", op) for op in unary.OPS if op not in (unary.Scale, unary.LeakyRelu, unary.Clip)),
+    lambda x: unary.Scale(x, 3.0, 2.0),
+    lambda x: unary.LeakyRelu(x, 0.1),
+    lambda x: unary.Clip(x, 1.0, 7.0),
+    lambda x: unary.Clip(x, -INF, 2.0),
+    lambda x: unary.Clip(x, 1.0, INF),
+)
+BINARY: tuple[Callable[[Value, Value], Op], ...] = tuple(
+    cast("Callable[[Value, Value], Op]", op) for op in ew.OPS if op not in (ew.Where, ew.Cast, ew.Fill, ew.Pow)
+)
+MOVING: tuple[Callable[[Value], Op], ...] = (
+    lambda x: shape.Broadcast(x, (2, *x.tensor.shape)),
+    lambda x: shape.Pad(x, (1, 0), (0, 2), 3.0, (2, 1)),
+    lambda x: shape.Pad(x, (0, 0), (0, 0), 1.0, (0, 3)),
+    lambda x: shape.Reverse(x, (0, 1)),
+    lambda x: shape.Slice(x, 1, 1, 3, 2),
+    lambda x: shape.Concat((x, x), 1),
+    lambda x: shape.Iota(1, x.tensor),
+    lambda x: shape.Extent(7, x.type.dtype),
+    lambda x: ew.Fill(1.0, x.tensor),
+    *((lambda x, to=to: ew.Cast(x, to)) for to in DType),
+)
+REDUCING: tuple[Callable[[Value], Op], ...] = (
+    *((lambda x, op=op: op(x, (1,), True)) for op in reduce.OPS if not issubclass(op, reduce.Position)),
+    lambda x: reduce.Argmax(x, 1),
+    lambda x: reduce.Argmin(x, 0, True),
+)
+NORMALISING: tuple[Callable[[Value], Op], ...] = (
+    lambda x: loss.Softmax(x, 1),
+    lambda x: loss.LogSoftmax(x, 1),
+)
+
+# Where ONNX Runtime has no kernel, and there is no other form.
+NO_FORM = {
+    *((f"unary.{name}", DType.F64) for name in ("cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "erf")),
+    ("reduce.prod", DType.F64),
+    *((f"elementwise.{name}", DType.U64) for name in ("div", "mod", "floordiv", "less", "less_equal")),
+    *((f"reduce.{name}", DType.U64) for name in ("max", "min", "argmax", "argmin")),
+}
+
+
+def numbers(dtype: DType) -> np.ndarray:
+    """The numbers that tell forms apart, [n]."""
+    if dtype is DType.BOOL:
+        return np.array([False, True])
+    if dtype.is_float:
+        return np.array(REALS).astype(dtype.numpy)
+    bounds: Any = np.iinfo(cast(Any, dtype.numpy))
+    some = [bounds.min, bounds.max, bounds.max - 3, 0, 1, 2, 3, 7, 100]
+    return np.array([*some, *([-1, -2, -7] if bounds.min else [])], dtype.numpy)
+
+
+def built(builders: Sequence[Callable[..., Op]], values: Sequence[Value], arrays: Sequence[np.ndarray]) -> list[Op]:
+    """The ops that there are on such values; numpy has no arithmetic of booleans."""
+    found: list[Op] = []
+    for build in builders:
+        try:
+            op = build(*values)
+            evaluate_op(op, dict(zip(values, arrays, strict=True)))
+        except (VerifyError, TypeError):
+            continue
+        found.append(op)
+    return found
+
+
+def check(builders: Sequence[Callable[..., Op]], *arrays: np.ndarray) -> set[str]:
+    """Compare every op on the arrays with ``evaluate``; return the names of those without a form."""
+    wide = [array.astype(np.float32) if DType.of(array.dtype) is DType.BF16 else array for array in arrays]
+    params = [Param(f"x{i}", Value(type_of(array), f"x{i}")) for i, array in enumerate(wide)]
+    casts = [ew.Cast(param.value, DType.of(array.dtype)) for param, array in zip(params, arrays, strict=True)]
+    values = [cast.result for cast in casts]
+    missing: set[str] = set()
+    ops: list[Op] = []
+    for op in built(builders, values, arrays):
+        try:
+            model_of(params, [*casts, op], [op])
+        except MissingRule:
+            missing.add(op.name)
+        else:
+            ops.append(op)
+    shown = [ew.Cast(op.result, DType.F32) if op.result.type.dtype is DType.BF16 else op for op in ops]
+    model = model_of(params, [*casts, *ops, *(op for op in shown if op not in ops)], shown)
+    given = {param.name: array for param, array in zip(params, wide, strict=True)}
+    wanted = {value.name for value in model.graph.input}
+    found = session(model).run(None, {name: array for name, array in given.items() if name in wanted})
+    wrong: list[str] = []
+    for op, have in zip(ops, found, strict=True):
+        known: dict[Value, Any] = dict(zip(values, arrays, strict=True))
+        evaluate_op(op, known)
+        want = np.asarray(known[op.result])
+        assert have.shape == want.shape, op.name
+        if want.dtype.kind in "iub":
+            agree = np.asarray(have == want)
+        else:
+            kind = op.result.type.dtype
+            agree = np.isclose(
+                have.astype(np.float64), want.astype(np.float64), RTOL[kind], ATOL.get(kind, 3e-8), equal_nan=True
+            )
+        if not agree.all():
+            at = tuple(int(i) for i in np.argwhere(~agree)[0])
+            wrong.append(f"{op} at {at}: {have[at]}, not {want[at]}")
+    assert not wrong, "\n".join(wrong)
+    return missing
+
+
+def model_of(params: Sequence[Param], ops: Sequence[Op], shown: Sequence[Op]) -> ModelProto:
+    """A model of ops whose outputs are those of ``shown``."""
+    outputs = tuple(Output(f"y{i}", op.result) for i, op in enumerate(shown))
+    function = Function("f", tuple(params), tuple(ops), outputs)
+    return export(Module(Stage.TARGET, (), (function,)), function, BuildOptions())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", list(DType))
+def test_every_type(dtype: DType) -> None:
+    x = numbers(dtype)
+    table = x[: 2 * (x.size // 2)].reshape(2, -1)
+    twice = np.concatenate([table, table[::-1, ::-1]])
+    missing = check(UNARY, x) | check(BINARY, x[:, None], x[None, :]) | check(MOVING, table) | check(REDUCING, twice)
+    if dtype.is_float:
+        missing |= check(NORMALISING, x[np.isfinite(x)].reshape(2, -1)) | check(NORMALISING, x[None, x != INF])
+    assert missing == {name for name, without in NO_FORM if without is dtype}
