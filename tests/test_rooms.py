@@ -84,6 +84,7 @@ SHARED = {
     "factors",
     "by_example",
     "conv_onnx",
+    "pool_onnx",
     "onnx_forms",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
