@@ -89,6 +89,7 @@ SHARED = {
     "factors",
     "by_example",
     "conv_onnx",
+    "pool_onnx",
     "onnx_forms",
     "onnx_loops",
     "onnx_rows",

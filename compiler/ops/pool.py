@@ -17,9 +17,10 @@ import numpy as np
 from ..ir.core import Value
 from ..ir.types import DType, Shape, TensorType, static_shape
 from .base import Array, Op, OpBuilder, same_dtype
-from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import Kind
 from .pool_base import Pooling, both, grid, image
+from .pool_onnx import MaxNodes, MeanNodes
 
 UNROLLED = 25
 """Windows of up to this many elements are handled in straight-line code, lanes along whatever lies side by side."""
@@ -31,6 +32,8 @@ UNROLLED = 25
 @dataclass(frozen=True, eq=False)
 class Maximum(Pooling):
     """Base of max pooling; ``x`` are the images."""
+
+    onnx_dtypes: ClassVar[tuple[DType, ...]] = (DType.F32, DType.F64)
 
     x: Value
 
@@ -49,6 +52,11 @@ class Maximum(Pooling):
                 self.x, values, kernel=self.kernel, strides=self.strides, pads=self.pads, ceil_mode=self.ceil_mode
             )
         )
+
+    def onnx(self, o: OnnxEmitter) -> MaxNodes:
+        """What writes the nodes of this geometry."""
+        x = self.x.tensor
+        return MaxNodes(o, x.shape, x.dtype, self.side(x, 0), self.side(x, 1))
 
     def tap(
         self, t: TvmEmitter, x: Tensor, n: Index, c: Index, p: Index, q: Index, i: Index, j: Index
@@ -182,6 +190,9 @@ class MaxPool2d(Maximum):
     def to_tvm(self, t: TvmEmitter, x: Tensor) -> Tensor:
         return self.largest(t, x, self.result.tensor.shape)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        return self.onnx(o).largest(x)
+
 
 @dataclass(frozen=True, eq=False)
 class MaxPool2dGrad(Maximum):
@@ -226,6 +237,9 @@ class MaxPool2dGrad(Maximum):
             return t.select(mine, ct[n, c, p, q], t.const(0.0, ct.dtype))
 
         return self.collected(t, x.shape, ct.dtype, collect)
+
+    def to_onnx(self, o: OnnxEmitter, x: str, ct: str) -> str:
+        return self.onnx(o).spread(x, ct)
 
     def _by_window(self, t: TvmEmitter, x: Tensor, ct: Tensor) -> Tensor:
         framed, frame = self.framed(t, x, float("-inf")), self.frame
@@ -298,6 +312,9 @@ class MaxPool2dPick(Maximum):
 
         return self.over_planes(t, out, body, x.dtype)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, values: str) -> str:
+        return self.onnx(o).picked(x, values)
+
 
 # Mean ---------------------------------------------------------------------------------------------------
 
@@ -306,7 +323,13 @@ class MaxPool2dPick(Maximum):
 class Mean(Pooling):
     """Base of average pooling; with ``exclusive`` a window's mean counts only what lies in the image."""
 
+    onnx_dtypes: ClassVar[tuple[DType, ...]] = (DType.F32,)
+
     exclusive: bool = field(default=True, kw_only=True)
+
+    def onnx(self, o: OnnxEmitter, x: TensorType) -> MeanNodes:
+        """What writes the nodes for images of a type."""
+        return MeanNodes(o, x.shape, self.side(x, 0), self.side(x, 1), self.exclusive)
 
     def share(self, rows: slice, columns: slice) -> float:
         """One over what a window's sum is divided by."""
@@ -385,6 +408,9 @@ class AvgPool2d(Mean):
         sums = None if self.taps <= UNROLLED else t.reduce("sum", shape, self.kernel, tap, x.dtype)
         return t.compute(shape, x.dtype, divided)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        return self.onnx(o, self.x.tensor).mean(x)
+
 
 @dataclass(frozen=True, eq=False)
 class AvgPool2dGrad(Mean):
@@ -440,6 +466,9 @@ class AvgPool2dGrad(Mean):
             return shares[n, c, p, q]
 
         return self.collected(t, self.x_shape, ct.dtype, collect)
+
+    def to_onnx(self, o: OnnxEmitter, ct: str) -> str:
+        return self.onnx(o, self.result.tensor).spread(ct)
 
 
 OPS: tuple[type[Op], ...] = (MaxPool2d, MaxPool2dGrad, MaxPool2dPick, AvgPool2d, AvgPool2dGrad)

@@ -13,13 +13,14 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, static_shape
 from .base import Op
 from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, MixedKind, aligned_kind, rowwise_kind
+from .pool_onnx import Side
 
 
 @dataclass(frozen=True, eq=False)
 class Pooling(Op):
     """Base: the static numbers.  ``pads`` are (top, left, bottom, right)."""
 
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
+    onnx_dtypes: ClassVar[tuple[DType, ...]]  # of images that ONNX Runtime pools
 
     kernel: tuple[int, int] = field(kw_only=True)
     strides: tuple[int, int] = field(default=(1, 1), kw_only=True)
@@ -73,6 +74,15 @@ class Pooling(Op):
             top, left = p * self.strides[0] - self.pads[0], q * self.strides[1] - self.pads[1]
             rows = slice(max(top, 0), min(top + self.kernel[0], shape[2]))
             yield p, q, rows, slice(max(left, 0), min(left + self.kernel[1], shape[3]))
+
+    def side(self, x: TensorType, axis: int) -> Side:
+        """The windows along rows (axis 0) or columns of images, to write nodes of; raises MissingRule where ONNX
+        Runtime has no kernels."""
+        if x.dtype not in self.onnx_dtypes:
+            known = " and ".join(dtype.numpy.name for dtype in self.onnx_dtypes)
+            raise self.missing("to_onnx", f"ONNX Runtime pools {known} images, not {x}")
+        size = image(x.shape)[axis]
+        return Side(axis + 2, self.kernel[axis], self.strides[axis], self.pads[axis], size, self._count(size, axis))
 
     @property
     def taps(self) -> int:

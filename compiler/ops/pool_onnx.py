@@ -1,0 +1,374 @@
+"""Pooling as ONNX nodes.
+
+`MaxPool` of ONNX Runtime forgets NaN, takes -inf for the least finite number, and is slow where it also tells which
+element won.  So a maximum is taken along columns and then along rows, as `Max` of shifted copies; which tap of a window
+wins is a comparison with the largest one behind it, and the forward pass shares its nodes with the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..ir.types import DType, Shape, dim_mul, numel, static_shape
+from .emit import OnnxEmitter
+
+MOST_TAPS = 6
+"""Windows longer than this along an axis are left to `MaxPool`: copies would be many."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """How windows lie along one axis of [N, C, H, W].
+
+    Attributes:
+        axis: 2 (rows) or 3 (columns).
+        kernel: Extent of a window.
+        stride: From one window to the next.
+        pad: Padding before the image.
+        size: Extent of the image.
+        out: Number of windows.
+    """
+
+    axis: int
+    kernel: int
+    stride: int
+    pad: int
+    size: int
+    out: int
+
+    @property
+    def pace(self) -> int:
+        """The stride; of a single window, its extent: nothing else is met."""
+        return self.kernel if self.out == 1 else self.stride
+
+    @property
+    def reach(self) -> int:
+        """Extent of what the windows see."""
+        return (self.out - 1) * self.stride + self.kernel
+
+    @property
+    def frame(self) -> int:
+        """Extent of the image with the padding that any window sees."""
+        return max(self.pad + self.size, self.reach)
+
+    @property
+    def after(self) -> int:
+        """Padding behind the image that any window sees."""
+        return max(self.reach - self.pad - self.size, 0)
+
+    @property
+    def unseen(self) -> int:
+        """Extent of what no window sees at the image's end."""
+        return max(self.pad + self.size - self.reach, 0)
+
+    @property
+    def sliding(self) -> bool:
+        """Whether windows start at every element: then taps are shifts of the whole tensor, and what is computed
+        behind the last window is of no consequence."""
+        return self.pace == 1
+
+    @property
+    def length(self) -> int:
+        """Extent along the axis of what is computed per window."""
+        return self.frame if self.sliding else self.out
+
+    def seen(self, tap: int) -> np.ndarray:
+        """bool[out]: whether a window's tap lies in the image."""
+        place = np.arange(self.out) * self.stride + tap - self.pad
+        return (place >= 0) & (place < self.size)
+
+
+@dataclass(frozen=True)
+class MaxNodes:
+    """Writes the nodes of max pooling.
+
+    Attributes:
+        o: Where nodes go.
+        x_shape: Of the images, [N, C, H, W]; all but N and C is fixed.
+        dtype: Their element type.
+        rows: Windows along axis 2.
+        columns: Windows along axis 3.
+    """
+
+    o: OnnxEmitter
+    x_shape: Shape
+    dtype: DType
+    rows: Side
+    columns: Side
+
+    @cached_property
+    def _framed_shape(self) -> Shape:
+        return (*self.x_shape[:2], self.rows.frame, self.columns.frame)
+
+    @cached_property
+    def _rows_shape(self) -> Shape:
+        """Of the maxima along columns."""
+        return (*self.x_shape[:2], self.rows.frame, self.columns.length)
+
+    @cached_property
+    def _full_shape(self) -> Shape:
+        """Of the maxima, with what is computed behind the last windows."""
+        return (*self.x_shape[:2], self.rows.length, self.columns.length)
+
+    @property
+    def _few(self) -> bool:
+        return max(self.rows.kernel, self.columns.kernel) <= MOST_TAPS
+
+    def largest(self, x: str) -> str:
+        """The largest element of every window."""
+        if not self._few:
+            return self._at(x, self._positions(x))
+        across = _largest_behind(self.o, self._column_taps(x))[0]
+        return self._cropped(_largest_behind(self.o, self._row_taps(across))[0])
+
+    def picked(self, x: str, values: str) -> str:
+        """``values`` where each window has its first largest element."""
+        if not self._few:
+            return self._at(values, self._positions(x))
+        taps = self._column_taps(x)
+        largest = _largest_behind(self.o, taps)
+        across = self._chosen(self._hits(self.columns, taps, largest), self._column_taps(values))
+        taps = self._row_taps(largest[0])
+        hits = self._hits(self.rows, taps, _largest_behind(self.o, taps))
+        return self._cropped(self._chosen(hits, self._row_taps(across)))
+
+    def spread(self, x: str, ct: str) -> str:
+        """``ct`` added where each window has its first largest element.
+
+        A ``ct`` that is not finite makes the whole window NaN: a product with 0 or 1 is much faster than a choice.
+        """
+        o = self.o
+        if not self._few:
+            return self._scattered(self._positions(x), ct)
+        taps = self._column_taps(x)
+        largest = _largest_behind(o, taps)
+        columns = self._hits(self.columns, taps, largest)
+        taps = self._row_taps(largest[0])
+        rows = self._hits(self.rows, taps, _largest_behind(o, taps))
+        ct = _resized(o, ct, (0, 0), (self.rows.length - self.rows.out, self.columns.length - self.columns.out))
+        ct = self._returned(self.rows, self._shared(ct, rows, self.rows), self._full_shape, self._rows_shape)
+        ct = self._returned(self.columns, self._shared(ct, columns, self.columns), self._rows_shape, self._framed_shape)
+        ends = [side.pad + side.size - side.frame for side in (self.rows, self.columns)]
+        return _resized(o, ct, (-self.rows.pad, -self.columns.pad), (ends[0], ends[1]))
+
+    # One axis -----------------------------------------------------------------------------------------
+
+    def _column_taps(self, x: str) -> list[str]:
+        sides = (self.rows, self.columns)
+        before, after = (side.pad for side in sides), (side.frame - side.pad - side.size for side in sides)
+        framed = _resized(self.o, x, tuple(before), tuple(after), self.o.scalar(-np.inf, self.dtype))
+        return self._taps(self.columns, framed, self._framed_shape)
+
+    def _row_taps(self, across: str) -> list[str]:
+        return self._taps(self.rows, self.o.reshape(across, self._rows_shape), self._rows_shape)
+
+    def _taps(self, side: Side, x: str, shape: Shape) -> list[str]:
+        """What each tap of the windows sees: tensors of rank 1 where windows slide."""
+        o = self.o
+        if not side.sliding:
+            last = (side.out - 1) * side.pace + 1
+            return [
+                o.node("Slice", x, o.ints(tap), o.ints(tap + last), o.ints(side.axis), o.ints(side.pace))
+                for tap in range(side.kernel)
+            ]
+        flat, step = o.reshape(x, (numel(shape),)), _step(side, shape)
+        return [flat, *(_shifted(o, flat, -tap * step) for tap in range(1, side.kernel))]
+
+    def _hits(self, side: Side, taps: Sequence[str], largest: Sequence[str]) -> list[str]:
+        """bool, for all taps but the last: whether it is the window's first largest element, if none before it is."""
+        o, found = self.o, list[str]()
+        for tap, (value, behind) in enumerate(zip(taps, largest[1:], strict=False)):
+            hit = o.node("Or", o.node("GreaterOrEqual", value, behind), o.node("IsNaN", value))
+            found.append(self._in_image(side, tap, hit))
+        return found
+
+    def _in_image(self, side: Side, tap: int, hit: str) -> str:
+        """Padding is -inf, as images may be, but never wins."""
+        seen = side.seen(tap)
+        if seen.all():
+            return hit
+        inside = np.concatenate([seen, np.ones(side.length - side.out, np.bool_)])
+        o, shape = self.o, self._full_shape if side.axis == 2 else self._rows_shape
+        plane = np.broadcast_to(inside[:, None] if side.axis == 2 else inside, static_shape(shape[2:]))
+        hit = o.node("And", o.reshape(hit, shape), o.array(plane))
+        return o.reshape(hit, (numel(shape),)) if side.sliding else hit
+
+    def _chosen(self, hits: Sequence[str], taps: Sequence[str]) -> str:
+        found = taps[-1]
+        for hit, tap in zip(reversed(hits), reversed(taps[:-1]), strict=True):
+            found = self.o.node("Where", hit, tap, found)
+        return found
+
+    def _shared(self, ct: str, hits: Sequence[str], side: Side) -> list[str]:
+        """What of ``ct`` goes to each tap."""
+        o, found = self.o, list[str]()
+        shape = self._full_shape if side.axis == 2 else self._rows_shape
+        rest = o.reshape(ct, (numel(shape),)) if side.sliding else ct
+        for hit in hits:
+            found.append(o.node("Mul", rest, o.cast(hit, self.dtype)))
+            rest = o.node("Sub", rest, found[-1])
+        return [*found, rest]
+
+    def _returned(self, side: Side, parts: Sequence[str], shape: Shape, target: Shape) -> str:
+        """The transpose of `_taps`: ``parts`` of ``shape`` added up where the taps see ``target``."""
+        o = self.o
+        if side.sliding:
+            step = _step(side, target)
+            total = parts[0]
+            for tap, part in enumerate(parts[1:], 1):
+                total = o.node("Add", total, _shifted(o, part, tap * step))
+            return o.reshape(total, target)
+        # Elements are met in turn by the taps of each remainder; a window's later taps of one remainder are shifts.
+        rounds = -(-side.kernel // side.pace)
+        length = side.out + rounds - 1
+        column = (*shape[: side.axis], length, 1, *shape[side.axis + 1 :])
+        phases: list[str] = []
+        for phase in range(side.pace):
+            total = ""
+            for late, tap in enumerate(range(phase, side.kernel, side.pace)):
+                part = _resized(o, parts[tap], _on(side, late), _on(side, rounds - 1 - late))
+                total = o.node("Add", total, part) if total else part
+            phases.append(o.reshape(total, column) if total else o.full(column, 0.0, self.dtype))
+        woven = phases[0] if len(phases) == 1 else o.node("Concat", *phases, axis=side.axis + 1)
+        woven = o.reshape(woven, (*shape[: side.axis], length * side.pace, *shape[side.axis + 1 :]))
+        return _resized(o, woven, (0, 0), _on(side, side.frame - length * side.pace))
+
+    def _cropped(self, x: str) -> str:
+        x = self.o.reshape(x, self._full_shape)
+        ends = self.rows.out - self.rows.length, self.columns.out - self.columns.length
+        return _resized(self.o, x, (0, 0), ends)
+
+    # Long windows -------------------------------------------------------------------------------------
+
+    def _positions(self, x: str) -> str:
+        """i64 [N * C * OH * OW]: where, in all images, the first largest element of each window lies.
+
+        The kernel compares with the least finite number and knows no NaN: infinities count as the outermost finite
+        numbers, NaN as more than all others.
+        """
+        o, dtype = self.o, self.dtype.numpy
+        most = np.finfo(np.float64 if self.dtype is DType.F64 else np.float32).max
+        least = np.nextafter(np.array(-most, dtype), np.array(0, dtype))
+        finite = o.node("Clip", x, o.array(least), o.scalar(float(most), self.dtype))
+        x = o.node("Where", o.node("IsNaN", x), o.scalar(np.inf, self.dtype), finite)
+        sides = self.rows, self.columns
+        _, positions = o.many(
+            "MaxPool",
+            2,
+            x,
+            kernel_shape=[side.kernel for side in sides],
+            strides=[side.stride for side in sides],
+            pads=[*(side.pad for side in sides), *(side.after for side in sides)],
+        )
+        return o.node("Reshape", positions, o.ints(-1))
+
+    def _at(self, values: str, positions: str) -> str:
+        found = self.o.node("Gather", self.o.reshape(values, (numel(self.x_shape),)), positions)
+        return self.o.reshape(found, (*self.x_shape[:2], self.rows.out, self.columns.out))
+
+    def _scattered(self, positions: str, ct: str) -> str:
+        o, count = self.o, (numel(self.x_shape),)
+        updates = o.node("Reshape", ct, o.ints(-1))
+        zeros = o.full(count, 0.0, self.dtype)
+        found = o.node("ScatterElements", zeros, positions, updates, axis=0, reduction="add")
+        return o.reshape(found, self.x_shape)
+
+
+@dataclass(frozen=True)
+class MeanNodes:
+    """Writes the nodes of average pooling of float32 images.
+
+    Attributes:
+        o: Where nodes go.
+        x_shape: Of the images, [N, C, H, W]; all but N and C is fixed.
+        rows: Windows along axis 2.
+        columns: Windows along axis 3.
+        exclusive: A window's mean counts only what lies in the image.
+    """
+
+    o: OnnxEmitter
+    x_shape: Shape
+    rows: Side
+    columns: Side
+    exclusive: bool
+
+    @property
+    def _sides(self) -> tuple[Side, Side]:
+        return self.rows, self.columns
+
+    @property
+    def _pads(self) -> list[int]:
+        return [*(side.pad for side in self._sides), *(side.after for side in self._sides)]
+
+    def mean(self, x: str) -> str:
+        """The mean of every window."""
+        return self.o.node(
+            "AveragePool",
+            x,
+            kernel_shape=[side.kernel for side in self._sides],
+            strides=[side.stride for side in self._sides],
+            pads=self._pads,
+            count_include_pad=int(not self.exclusive),
+        )
+
+    def spread(self, ct: str) -> str:
+        """Every ``ct`` shared out over its window."""
+        o, sides = self.o, self._sides
+        share = o.node("Mul", ct, o.array(self._shares))
+        if all(side.out == 1 and side.reach == side.size for side in sides) and not any(self._pads):
+            return o.expand(share, self.x_shape)
+        if all(side.kernel == side.pace for side in sides):
+            scales = np.array([1, 1, *(side.pace for side in sides)], np.float32)
+            wide = o.node("Resize", share, "", o.array(scales), mode="nearest",
+                          coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+            ends = [side.unseen - side.after for side in sides]
+            return _resized(o, wide, [-side.pad for side in sides], ends)
+        planes = o.reshape(share, (dim_mul(*self.x_shape[:2]), 1, *(side.out for side in sides)))
+        ones = o.array(np.ones((1, 1, *(side.kernel for side in sides)), np.float32))
+        unseen = [side.unseen for side in sides]
+        found = o.node("ConvTranspose", planes, ones, strides=[side.stride for side in sides], pads=self._pads,
+                       output_padding=unseen if any(unseen) else None)  # fmt: skip
+        return o.reshape(found, self.x_shape)
+
+    @property
+    def _shares(self) -> np.ndarray:
+        """f32: one over what a window's sum is divided by; rank 0 where it is the same for all."""
+        if not self.exclusive or not any(self._pads):
+            return np.array(1 / (self.rows.kernel * self.columns.kernel), np.float32)
+        counts = [sum(side.seen(tap).astype(np.int64) for tap in range(side.kernel)) for side in self._sides]
+        return (1 / np.multiply.outer(*counts)).astype(np.float32)
+
+
+def _largest_behind(o: OnnxEmitter, taps: Sequence[str]) -> list[str]:
+    """For every tap, the largest of it and those behind it."""
+    found = [taps[-1]]
+    for tap in reversed(taps[:-1]):
+        found.append(o.node("Max", tap, found[-1]))
+    return found[::-1]
+
+
+def _step(side: Side, shape: Shape) -> int:
+    """From one element to the next along the axis, in row-major order."""
+    return int(np.prod(static_shape(shape[side.axis + 1 :])))
+
+
+def _on(side: Side, count: int) -> tuple[int, int]:
+    """``count`` on this axis, (rows, columns)."""
+    return (count, 0) if side.axis == 2 else (0, count)
+
+
+def _shifted(o: OnnxEmitter, x: str, by: int) -> str:
+    """A vector moved towards its end by ``by`` (towards its start where negative); zeros come in."""
+    return o.node("Pad", x, o.ints(by, -by)) if by else x
+
+
+def _resized(o: OnnxEmitter, x: str, before: Sequence[int], after: Sequence[int], value: str = "") -> str:
+    """Images with rows and columns added, or removed where negative."""
+    if not any((*before, *after)):
+        return x
+    pads = o.ints(0, 0, *before, 0, 0, *after)
+    return o.node("Pad", x, pads, value) if value else o.node("Pad", x, pads)
