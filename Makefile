@@ -6,6 +6,7 @@ DEMO   := .venv-demo
 TEST   := .venv-test
 PEERS  := .venv-peers
 PADDLE := .venv-paddle
+ORTAPI := .venv-ort-api
 STOCK  := .venv-stock
 # `make check` and friends run in the present environment.
 ENV    ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/,)
@@ -14,7 +15,7 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden stock bench bench-steps bench-peers docs types mutants-privacy nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden stock bench bench-steps bench-peers docs types mutants-privacy ort-api nightly wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -89,6 +90,14 @@ bench-steps: ## Only the training steps; README's table is made of them
 docs: ## Check that the documents' commands and links hold
 	$(PY) -m pytest -q tests/test_docs.py
 
+$(ORTAPI)/.done: pyproject.toml
+	$(PYTHON) -m venv --clear $(ORTAPI)
+	$(ORTAPI)/bin/pip install --quiet --disable-pip-version-check -e . torch
+	@touch $@
+
+ort-api: $(ORTAPI)/.done ## Set up with torch, then train on-device artifacts by onnxruntime.training.api
+	PYTHONPATH=tests/support $(ORTAPI)/bin/python tests/ort_api.py
+
 mutants-privacy: ## Break the private mechanism in every listed way; each must be noticed
 	$(PY) tests/privacy/mutants.py
 
@@ -103,4 +112,4 @@ wheel: ## Build the wheel into dist/
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets above made
-	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) $(STOCK) .types build dist demo
+	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) $(ORTAPI) $(STOCK) .types build dist demo

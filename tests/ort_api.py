@@ -1,0 +1,46 @@
+"""``make ort-api``: on-device artifacts under ``onnxruntime.training.api`` as it is published, with torch installed.
+
+Every program of tests/support/on_device.py is trained by it for `on_device.STEPS` steps, saved, loaded and evaluated on
+the way, and by fluidc's own session from the same values on the same batches.  Exit code 1 where losses differ by more
+than 1e-5 of their size.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from on_device import JOBS, STEPS, by_ort, by_session
+
+LIMIT = 1e-5
+
+
+def main() -> int:
+    warnings.simplefilter("ignore")  # seeded noise is told each time
+    print(f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, {STEPS} steps")
+    print(f"{'program':<24}{'first loss':>12}{'last loss':>12}{'losses differ by':>18}{'variables by':>14}")
+    worst = 0.0
+    for name, job in JOBS.items():
+        compiled = job.compiled()
+        expected = by_session(job, compiled)
+        with tempfile.TemporaryDirectory() as folder:
+            found = by_ort(job, compiled, Path(folder), without_torch=False)
+        loss = next(iter(found.fetches[0]))
+        losses = np.array([[float(np.ravel(f[loss])[0]) for f in run.fetches] for run in (found, expected)])
+        off = float(np.max(np.abs(losses[0] - losses[1]) / np.abs(losses[1])))
+        state = max(
+            float(np.abs(value - expected.state[name]).max() / (np.abs(value).max() or 1.0))
+            for name, value in found.state.items()
+        )
+        print(f"{name:<24}{losses[0, 0]:12.6f}{losses[0, -1]:12.6f}{off:18.1e}{state:14.1e}")
+        worst = max(worst, off)
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
