@@ -92,6 +92,7 @@ SHARED = {
     "onnx_forms",
     "onnx_loops",
     "onnx_rows",
+    "drawing",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 
