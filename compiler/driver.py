@@ -34,8 +34,8 @@ from .ir.stage import Stage
 from .ir.types import Shape
 from .ops.dp import ClippedSum
 from .ops.dpsgd import Dpsgd
+from .ops.drawing import Drawing
 from .ops.grid import GridSum
-from .ops.random import Drawing
 from .ops.state import Write, state_of
 from .passes.manager import Observer, Trace, run_passes
 from .pipeline import pipeline, stage_ends

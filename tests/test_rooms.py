@@ -93,6 +93,7 @@ SHARED = {
     "onnx_forms",
     "onnx_loops",
     "onnx_rows",
+    "drawing",
 }
 ABOVE_FAMILIES = {"construct", "matrix"}
 

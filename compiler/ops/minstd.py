@@ -1,4 +1,4 @@
-"""Paddle 1.8's random numbers in numpy: ``std::minstd_rand`` and what libstdc++ makes of it, bit for bit.
+"""Paddle 1.8's random numbers, in numpy and on ONNX: ``std::minstd_rand`` and what libstdc++ makes of it, bit for bit.
 
 The engine is x <- 48271 x mod (2^31 - 1), started anew from the seed by every op.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..ir.types import Dim, DType
+from .emit import OnnxEmitter
 
 MULTIPLIER = 48271
 MODULUS = 2**31 - 1
@@ -82,6 +85,12 @@ _TAIL = (
      0.68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1.0),
 )  # fmt: skip
 
+# Giles, Approximating the erfinv function, GPU Computing Gems (2011): erfinv(x) / x in -log(1 - x^2) - 2.5, below 5.
+ERFINV_CENTRE = (
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+    -0.00417768164, 0.246640727, 1.50140941,
+)  # fmt: skip
+
 
 def _inverse_cdf(x: NDArray[np.float32]) -> NDArray[np.float64]:
     """The normal quantile of ``(1 + x) / 2`` for ``|x| <= 1 - 2e-11``, to 16 digits."""
@@ -91,3 +100,74 @@ def _inverse_cdf(x: NDArray[np.float32]) -> NDArray[np.float64]:
     far = np.sqrt(-np.log(np.minimum(0.5 - np.abs(q), 0.5))) - 1.6
     tail = np.copysign(np.polyval(_TAIL[0], far) / np.polyval(_TAIL[1], far), q)
     return np.where(np.abs(q) <= 0.425, centre, tail)
+
+
+# On ONNX draw k is start * a^(k + 1): the product of a^(1024^l * d) over the digits d of k to base 1024.
+_BASE = 1024
+_OPEN_DIGITS = 3
+"""Of a count known at run time: it is below 2^30."""
+
+
+def uniforms_onnx(o: OnnxEmitter, seed: int, count: Dim) -> str:
+    """As `uniforms`, f32[count]."""
+    return _uniforms_onnx(o, seed, o.shape((count,)), _digits(count) if isinstance(count, int) else _OPEN_DIGITS)
+
+
+def normals_onnx(o: OnnxEmitter, seed: int, count: Dim) -> str:
+    """As `normals`, f32[count], of 128 pairs more than twice those wanted.
+
+    Too few of them are kept with a probability below 1e-50; the graph cannot be run then.
+    """
+    size = o.shape((count,))
+    pairs = o.node("Div", o.node("Add", size, o.ints(1)), o.ints(2))
+    draws = o.node("Add", o.node("Mul", pairs, o.ints(4)), o.ints(256))
+    digits = _digits(4 * ((count + 1) // 2) + 256) if isinstance(count, int) else _OPEN_DIGITS
+    one, two = o.scalar(1.0, DType.F32), o.scalar(2.0, DType.F32)
+    u = o.node("Reshape", _uniforms_onnx(o, seed, draws, digits), o.ints(-1, 2))
+    x, y = o.many("Split", 2, o.node("Sub", o.node("Mul", u, two), one), axis=1, num_outputs=2)
+    r2 = o.node("Add", o.node("Mul", x, x), o.node("Mul", y, y))
+    inside = o.node("And", o.node("LessOrEqual", r2, one), o.node("Greater", r2, o.scalar(0.0, DType.F32)))
+    found = o.node("Compress", o.node("Concat", y, x, r2, axis=1), o.node("Reshape", inside, o.ints(-1)), axis=0)
+    yx, r2 = o.many("Split", 2, o.node("Slice", found, o.ints(0), pairs), o.ints(2, 1), axis=1)
+    factor = o.node("Sqrt", o.node("Div", o.node("Mul", o.node("Log", r2), o.scalar(-2.0, DType.F32)), r2))
+    return o.node("Slice", o.node("Reshape", o.node("Mul", yx, factor), o.ints(-1)), o.ints(0), size)
+
+
+def truncated_normals_onnx(o: OnnxEmitter, u: str) -> str:
+    """As `truncated_normals`, to 1e-6."""
+
+    def constant(value: float) -> str:
+        return o.scalar(value, DType.F32)
+
+    p = o.node("Add", o.node("Mul", u, constant(CDF_MASS)), constant(CDF_LOW))
+    x = o.node("Sub", o.node("Add", p, p), constant(1.0))
+    log = o.node("Log", o.node("Sub", constant(1.0), o.node("Mul", x, x)))
+    near = o.node("Sub", constant(-2.5), log)
+    value = constant(ERFINV_CENTRE[0])
+    for coefficient in ERFINV_CENTRE[1:]:
+        value = o.node("Add", o.node("Mul", value, near), constant(coefficient))
+    return o.node("Mul", o.node("Mul", value, x), constant(2.0**0.5))
+
+
+def _digits(count: int) -> int:
+    return next(digits for digits in range(1, 8) if count <= _BASE**digits)
+
+
+def _uniforms_onnx(o: OnnxEmitter, seed: int, size: str, digits: int) -> str:
+    draws = o.cast(o.node("Sub", _states_onnx(o, seed, size, digits), o.ints(1)), DType.F32)
+    return o.node("Min", o.node("Mul", draws, o.scalar(2.0**-31, DType.F32)), o.scalar(BELOW_ONE, DType.F32))
+
+
+def _states_onnx(o: OnnxEmitter, seed: int, size: str, digits: int) -> str:
+    """As `states`; their number is i64[1], at most 1024^digits."""
+    sizes = [size]
+    for _ in range(digits - 1):
+        sizes.append(o.node("Div", o.node("Add", sizes[-1], o.ints(_BASE - 1)), o.ints(_BASE)))
+    found = o.ints(start(seed) * MULTIPLIER % MODULUS)
+    for digit in reversed(range(digits)):
+        base = pow(MULTIPLIER, _BASE**digit, MODULUS)
+        powers = o.array(np.array([pow(base, d, MODULUS) for d in range(_BASE)], np.int32))
+        products = o.node("Mul", o.node("Unsqueeze", found, o.ints(1)), o.cast(powers, DType.I64))
+        each = o.node("Reshape", o.node("Mod", products, o.scalar(MODULUS, DType.I64)), o.ints(-1))
+        found = o.node("Slice", each, o.ints(0), sizes[digit])
+    return found

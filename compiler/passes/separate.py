@@ -22,10 +22,10 @@ from ..ir.printer import place_text
 from ..ir.stage import Stage
 from ..ir.types import DType, Sym, TensorType
 from ..ops.construct import OpBuilder
+from ..ops.drawing import Drawing
 from ..ops.grad import Backward
 from ..ops.kinds import ONE_SUM, PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 from ..ops.optim_base import Update
-from ..ops.random import Drawing
 from ..ops.region import kinds_of
 from ..ops.state import Write
 from .base import Pass

@@ -18,9 +18,10 @@ HALVES = (0, 1, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 
 
 def session(
-    function: onnx.FunctionProto, inputs: dict[str, tuple[int, tuple[int | str, ...]]], **attributes: Any
+    functions: tuple[onnx.FunctionProto, ...], inputs: dict[str, tuple[int, tuple[int | str, ...]]], **attributes: Any
 ) -> ort.InferenceSession:
-    """The function as a model that the strict checks accept."""
+    """The first function as a model that the strict checks accept."""
+    function = functions[0]
     node = helper.make_node(function.name, list(inputs), ["result"], domain=function.domain, **attributes)
     element = TensorProto.FLOAT if function.name == "Normals" else TensorProto.UINT32
     graph = helper.make_graph(
@@ -30,7 +31,7 @@ def session(
         [helper.make_tensor_value_info("result", element, ["n"])],
     )
     imports = [helper.make_opsetid("", 20), helper.make_opsetid(noise.DOMAIN, 1)]
-    model = helper.make_model(graph, ir_version=9, opset_imports=imports, functions=[function])
+    model = helper.make_model(graph, ir_version=9, opset_imports=imports, functions=functions)
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     options = ort.SessionOptions()
@@ -93,3 +94,47 @@ def test_tails_of_the_radius(box_muller: ort.InferenceSession, bits: int, up: in
     np.testing.assert_allclose(found, keystream.normals_from_words(words, count), rtol=0, atol=1e-6)
     np.testing.assert_allclose(found, keystream.normals_from_words_f64(words, count), rtol=3.5e-7, atol=0)
     assert np.all(found != 0)
+
+
+def words(key: np.ndarray, *, purpose: int, tensor: int, draw: int, first: int, count: int) -> np.ndarray:
+    inputs: dict[str, tuple[int, tuple[int | str, ...]]] = {
+        "key": (TensorProto.UINT32, (8,)),
+        "draw": (TensorProto.UINT64, ()),
+        "first": (TensorProto.INT64, ()),
+        "count": (TensorProto.INT64, ()),
+    }
+    chacha = session(noise.chacha20(), inputs, purpose=purpose, tensor=tensor)
+    given = {"key": key, "draw": np.array(draw, np.uint64), "first": np.array(first), "count": np.array(count)}
+    (found,) = chacha.run(None, given)
+    assert found.dtype == np.uint32
+    return found
+
+
+def test_the_block_of_rfc_8439() -> None:
+    """Section 2.3.2: nonce 000000090000004a00000000 is (9 * 2^24, 0x4a000000, 0)."""
+    key = np.frombuffer(bytes(range(32)), "<u4")
+    found = words(key, purpose=9, tensor=0, draw=0x4A000000, first=1, count=1)
+    assert found.astype("<u4").tobytes().hex() == (
+        "10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e"
+        "d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e"
+    )
+
+
+def test_the_zero_key_of_rfc_8439() -> None:
+    """Appendix A.1, the first two."""
+    found = words(np.zeros(8, np.uint32), purpose=0, tensor=0, draw=0, first=0, count=2).astype("<u4")
+    assert found[:16].tobytes().hex().startswith("76b8e0ada0f13d90405d6ae55386bd28")
+    assert found[16:].tobytes().hex().startswith("9f07e7be5551387a98ba977c732d080d")
+
+
+@pytest.mark.parametrize(
+    ("draw", "first", "count"),
+    [(0, 0, 1), (2**32 - 1, 3, 0), (2**32, 0, 16), (2**40 + 5, 2**31 - 3, 7), (2**48 - 1, 2**32 - 33, 33)],
+)
+def test_words(draw: int, first: int, count: int) -> None:
+    key = words_with(draw % 97, 1)[0, :8]
+    found = words(key, purpose=4, tensor=2**24 - 1, draw=draw, first=first, count=count)
+    expected = keystream.words(
+        key, domain=keystream.Domain.MODEL, tensor=2**24 - 1, draw=draw, first_block=first, count_blocks=count
+    )
+    np.testing.assert_array_equal(found, expected.reshape(-1))

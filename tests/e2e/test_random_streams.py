@@ -7,7 +7,7 @@ import pytest
 
 import fluidc.frontend as fluid
 from fluidc.compiler import driver
-from fluidc.compiler.ops.random import Drawing
+from fluidc.compiler.ops.drawing import Drawing
 from fluidc.frontend.cli.engines import choose_engine
 from fluidc.frontend.lower import lower
 from fluidc.runtime import Session

@@ -8,8 +8,9 @@ from fluidc.compiler.errors import VerifyError
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import TensorType
 from fluidc.compiler.ops import minstd
+from fluidc.compiler.ops.drawing import Generator
 from fluidc.compiler.ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
-from fluidc.compiler.ops.random import Dropout, Generator, Normal, Uniform
+from fluidc.compiler.ops.random import Dropout, Normal, Uniform
 
 KEY = np.arange(8, dtype=np.uint32)
 

@@ -16,7 +16,7 @@ from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ops import OPSET
-from fluidc.compiler.ops.random import Drawing
+from fluidc.compiler.ops.drawing import Drawing
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.passes.privacy_flow import check_privacy_flow
 from fluidc.compiler.pipeline import pipeline

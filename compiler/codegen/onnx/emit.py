@@ -334,13 +334,16 @@ class Emitter:
         self, key: str, draw: str, *, domain: int, tensor: int, blocks: Dim, window: Window | None = None
     ) -> str:
         """ChaCha20 words, u32[16 * blocks], of one stream."""
+        if self._self_contained:
+            first = self.scalar(0, DType.I64) if window is None else self._first_block(window)
+            return self._call(noise.chacha20(), key, draw, first, self.extent(blocks), purpose=domain, tensor=tensor)
         positions = {argument.input: i for i, argument in enumerate(self._arguments)}
         wanted = [key, draw] if window is None else [key, draw, window.row]
         if not all(name in positions for name in wanted):
             raise TargetError(
                 "random numbers inside a loop need another key in every step, which the onnx target does not have",
                 where=self._op.loc.place if self._op is not None else None,
-                hint="draw them before the loop, or use another target",
+                hint="draw them before the loop, write a self-contained file, or use another target",
             )
         stream = Stream(
             self._names.unique(f"@bits/{domain}/{tensor}"),
@@ -353,14 +356,20 @@ class Emitter:
         self.streams.append(stream)
         return stream.input
 
+    def _first_block(self, window: Window) -> str:
+        start = self.node("Mul", window.row, self.scalar(window.part, DType.I64))
+        group = self.node("Div", start, self.scalar(window.group, DType.I64))
+        return self.node("Mul", group, self.scalar(window.per, DType.I64))
+
     def normals(self, words: str, count: Dim) -> str:
         """The first ``count`` standard normals of keystream words."""
         return self._call(noise.normals(), words, self.extent(count))
 
-    def _call(self, function: FunctionProto, *inputs: str, **attributes: Any) -> str:
-        """A node that calls a local function of the file."""
+    def _call(self, functions: Sequence[FunctionProto], *inputs: str, **attributes: Any) -> str:
+        """A node that calls the first of some local functions; the others are those that it calls."""
+        function, *_ = functions
         if all(known.name != function.name for known in self.functions):
-            self.functions.append(function)
+            self.functions.extend(functions)
         return self.node(function.name, *inputs, domain=function.domain, **attributes)
 
 

@@ -120,6 +120,124 @@ Normals (words, count) => (normals)
 
 
 @cache
-def normals() -> FunctionProto:
+def normals() -> tuple[FunctionProto, ...]:
     """``Normals(words, count)``: Box and Muller's transform (`keystream.normals_from_words`)."""
-    return parser.parse_function(_NORMALS)
+    return (parser.parse_function(_NORMALS),)
+
+
+# Lanes are int32, whose sums wrap in ONNX Runtime (it adds no uint32); only a right shift has to see them unsigned.
+_CHACHA20 = """
+<domain: "fluidc", opset_import: ["" : 20, "fluidc" : 1],
+ doc_string: "Words u32[16 * count] of a ChaCha20 keystream (RFC 8439): blocks first to first + count (i64[]) under key
+ (u32[8]) and the nonce (purpose * 2^24 + tensor, draw mod 2^32, draw / 2^32); draw (u64[]) is below 2^48.">
+ChaCha20 <purpose, tensor> (key, draw, first, count) => (words)
+{
+  # The state is a 4 x 4 matrix of words; of each row of the matrix, int32[4, count]: a, b, c, d.
+  row = Constant <value_ints = [4, 1]> ()
+  constants = Constant <value = int32[4, 1] {1634760805, 857760878, 2036477234, 1797285236}> ()
+  at_0 = Constant <value_ints = [0]> ()
+  at_4 = Constant <value_ints = [4]> ()
+  at_8 = Constant <value_ints = [8]> ()
+  key_low = Slice (key, at_0, at_4)
+  key_high = Slice (key, at_4, at_8)
+  b_bits = Reshape (key_low, row)
+  c_bits = Reshape (key_high, row)
+  b_first = Cast <to = 6> (b_bits)
+  c_first = Cast <to = 6> (c_bits)
+
+  zero = Constant <value_int = 0> ()
+  one = Constant <value_int = 1> ()
+  numbers = Range (zero, count, one)
+  counters = Add (numbers, first)
+  counters_row = Unsqueeze (counters, at_0)
+  purpose_number = Constant <value_int: int = @purpose> ()
+  tensor_number = Constant <value_int: int = @tensor> ()
+  two_to_24 = Constant <value_int = 16777216> ()
+  purpose_part = Mul (purpose_number, two_to_24)
+  use = Add (purpose_part, tensor_number)
+  half_bits = Constant <value = uint64 {32}> ()
+  draw_high_bits = BitShift <direction = "RIGHT"> (draw, half_bits)
+  draw_high = Cast <to = 7> (draw_high_bits)
+  draw_low_bits = Cast <to = 12> (draw)
+  draw_low = Cast <to = 7> (draw_low_bits)
+  column = Constant <value_ints = [1, 1]> ()
+  use_1 = Reshape (use, column)
+  draw_low_1 = Reshape (draw_low, column)
+  draw_high_1 = Reshape (draw_high, column)
+  nonce = Concat <axis = 0> (use_1, draw_low_1, draw_high_1)
+  three = Constant <value_ints = [3]> ()
+  flat = Constant <value_ints = [-1]> ()
+  count_1 = Reshape (count, flat)
+  nonce_shape = Concat <axis = 0> (three, count_1)
+  nonce_rows = Expand (nonce, nonce_shape)
+  d_numbers = Concat <axis = 0> (counters_row, nonce_rows)
+  d_bits = Cast <to = 12> (d_numbers)
+  d_first = Cast <to = 6> (d_bits)
+
+  four = Constant <value_ints = [4]> ()
+  shape = Concat <axis = 0> (four, count_1)
+  a_rows = Expand (constants, shape)
+  b_rows = Expand (b_first, shape)
+  c_rows = Expand (c_first, shape)
+  ten = Constant <value_int = 10> ()
+  true = Constant <value = bool {1}> ()
+  a_last, b_last, c_last, d_last = Loop <body = double_round
+    (int64 i, bool more, int32[4, n] a, int32[4, n] b, int32[4, n] c, int32[4, n] d) =>
+    (bool again, int32[4, n] a_2, int32[4, n] b_4, int32[4, n] c_4, int32[4, n] d_4)
+    {
+      # Turning rows b, c and d puts the diagonals of the matrix into its columns.
+      turn_1 = Constant <value_ints = [1, 2, 3, 0]> ()
+      turn_2 = Constant <value_ints = [2, 3, 0, 1]> ()
+      turn_3 = Constant <value_ints = [3, 0, 1, 2]> ()
+      again = Identity (more)
+      a_1, b_1, c_1, d_1 = fluidc.QuarterRounds (a, b, c, d)
+      b_2 = Gather (b_1, turn_1)
+      c_2 = Gather (c_1, turn_2)
+      d_2 = Gather (d_1, turn_3)
+      a_2, b_3, c_3, d_3 = fluidc.QuarterRounds (a_1, b_2, c_2, d_2)
+      b_4 = Gather (b_3, turn_3)
+      c_4 = Gather (c_3, turn_2)
+      d_4 = Gather (d_3, turn_1)
+    }> (ten, true, a_rows, b_rows, c_rows, d_first)
+
+  a_sum = Add (a_last, constants)
+  b_sum = Add (b_last, b_first)
+  c_sum = Add (c_last, c_first)
+  d_sum = Add (d_last, d_first)
+  by_word = Concat <axis = 0> (a_sum, b_sum, c_sum, d_sum)
+  by_block = Transpose <perm = [1, 0]> (by_word)
+  lanes = Reshape (by_block, flat)
+  words = Cast <to = 12> (lanes)
+}
+"""
+
+# Of rows x, y, z: x += y; z ^= x; z <<<= left.  A product shifts left; what it loses at that end is added at the other.
+_MIX = """
+  {x}_{new} = Add ({x}_{old}, {y})
+  mixed_{step} = BitwiseXor ({z}_{old}, {x}_{new})
+  left_{step} = Constant <value = int32 {{{factor}}}> ()
+  right_{step} = Constant <value = uint32 {{{right}}}> ()
+  high_{step} = Mul (mixed_{step}, left_{step})
+  bits_{step} = Cast <to = 12> (mixed_{step})
+  low_bits_{step} = BitShift <direction = "RIGHT"> (bits_{step}, right_{step})
+  low_{step} = Cast <to = 6> (low_bits_{step})
+  {z}_{new} = Add (high_{step}, low_{step})"""
+_QUARTER_ROUNDS = """
+<domain: "fluidc", opset_import: ["" : 20], doc_string: "Four quarter rounds of ChaCha20 side by side.">
+QuarterRounds (a_0, b_0, c_0, d_0) => (a_2, b_2, c_2, d_2)
+"""
+_STEPS = (("a", "b_0", "d", 0, 16), ("c", "d_1", "b", 0, 12), ("a", "b_1", "d", 1, 8), ("c", "d_2", "b", 1, 7))
+
+
+def _quarter_rounds() -> str:
+    mixed = (
+        _MIX.format(step=step, x=x, y=y, z=z, old=old, new=old + 1, factor=1 << left, right=32 - left)
+        for step, (x, y, z, old, left) in enumerate(_STEPS)
+    )
+    return _QUARTER_ROUNDS + "{" + "".join(mixed) + "\n}"
+
+
+@cache
+def chacha20() -> tuple[FunctionProto, ...]:
+    """``ChaCha20(key, draw, first, count)``, and what it calls: `keystream.words`, whose domain is ``purpose`` here."""
+    return parser.parse_function(_CHACHA20), parser.parse_function(_quarter_rounds())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ...ir.types import DType
+from ...ops import minstd
 from ...ops.emit import Function1
 from .kit import Block, Value, broadcast, const, convert, integer, is_nan, lanes_of, reinterpret
 from .tvm_api import tirx
@@ -191,12 +192,7 @@ def erfinv(block: Block, x: Value) -> Value:
         w = block.let(-tirx.log((one - y) * (one + y)), F64)
         near = block.let(w - _c(2.5, y, F64), F64)
         far = block.let(tirx.sqrt(w) - _c(3.0, y, F64), F64)
-        p = polynomial(
-            near,
-            [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
-             -0.00417768164, 0.246640727, 1.50140941],
-            F64,
-        )  # fmt: skip
+        p = polynomial(near, minstd.ERFINV_CENTRE, F64)
         q = polynomial(
             far,
             [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,

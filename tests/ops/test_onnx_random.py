@@ -1,0 +1,133 @@
+"""Random ops on the onnx target: words from outside or made in the graph, open sizes, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from cases import Case, all_cases, batch_size, tensor
+from onnx_jobs import check, exported
+from onnx_streams import run
+from op_jobs import job
+
+from fluidc.compiler.codegen.built import BuildOptions
+from fluidc.compiler.codegen.onnx.build import export
+from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
+from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ir.types import DType, Shape, Sym, TensorType
+from fluidc.compiler.ops.construct import OpBuilder
+from fluidc.compiler.ops.drawing import Drawing
+from fluidc.compiler.ops.random import Normal, TruncatedNormal, Uniform
+
+# Cases with a key among their inputs.
+CASES = [
+    case
+    for case in all_cases()
+    if case.onnx is True and any(getattr(x, "dtype", None) == np.uint32 and x.shape == (8,) for x in case.inputs)
+]
+JOBS = [(case, False) for case in CASES] + [(case, True) for case in CASES if case.kinds and batch_size(case)]
+
+KEY = np.arange(8, dtype=np.uint32) * np.uint32(0x9E3779B9)
+N = Sym("N")
+Make = Callable[..., Drawing]
+
+FROM_KEYSTREAM: dict[str, tuple[Make, Shape]] = {
+    "uniform": (lambda shape, **on: Uniform(type=shape, low=-1.0, high=2.0, stream=3, **on), (N, 5)),
+    "normal": (lambda shape, **on: Normal(type=shape, mean=1.0, std=0.5, stream=3, **on), (N, 67)),
+    "scaled": (lambda shape, **on: Normal(type=shape, mean=0.0, std=1.0, stream=3, **on), (2, Sym("N", 3))),
+}
+OF_LOT: dict[str, tuple[Make, Shape]] = {
+    "uniform": (lambda shape, **on: Uniform(type=shape, low=0.0, high=1.0, stream=3, **on), (N, 5)),
+    "normal": (lambda shape, **on: Normal(type=shape, mean=0.0, std=1.0, stream=3, **on), (N, 67)),
+    "groups": (lambda shape, **on: Normal(type=shape, mean=0.0, std=1.0, stream=3, **on), (N, 320)),
+    "inside": (
+        lambda shape, **on: Normal(type=shape, mean=0.0, std=1.0, stream=3, axis=1, pre=2, post=3, **on),
+        (4, Sym("N", 6), 5),
+    ),
+}
+PADDLE: dict[str, tuple[Make, Shape]] = {
+    "uniform": (lambda shape, **on: Uniform(type=shape, low=-1.0, high=2.0, **on), (N, 50)),
+    "normal": (lambda shape, **on: Normal(type=shape, mean=0.5, std=2.0, **on), (3, N)),
+    "truncated": (lambda shape, **on: TruncatedNormal(type=shape, mean=0.5, std=2.0, **on), (Sym("N", 7),)),
+}
+
+
+@pytest.mark.parametrize("self_contained", [False, True], ids=["fed", "self-contained"])
+@pytest.mark.parametrize(("case", "symbolic"), JOBS, ids=[c.id + ("-N" if symbolic else "") for c, symbolic in JOBS])
+def test_cases(case: Case, symbolic: bool, self_contained: bool) -> None:
+    made = job(case, "f", symbolic=symbolic, backward=False)
+    model = exported(made, self_contained=self_contained)
+    assert self_contained == all(not value.name.startswith("@bits") for value in model.graph.input)
+    check(made, model)
+
+
+def drawn(make: Callable[..., Drawing], shape: Shape, roles: dict[str, TensorType], **options: Any) -> onnx.ModelProto:
+    """What ``make`` draws as a model that the strict checks accept; ``roles`` are its operands."""
+    operands = {role: Value(kind, role) for role, kind in roles.items()}
+    size = Value(tensor("f32[N]"))
+    b = OpBuilder()
+    op = make(TensorType(DType.F32, shape), **operands)
+    (result,) = b.emit(op)
+    params = (Param("size", size), *(Param(role, value) for role, value in operands.items()))
+    function = Function("f", params, tuple(b.ops), (Output("o", result),))
+    model = export(Module(Stage.TARGET, (), (function,)), function, BuildOptions(**options))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    return model
+
+
+def at(shape: Shape, n: int) -> TensorType:
+    return TensorType(DType.F32, tuple(dim.scale * n if isinstance(dim, Sym) else dim for dim in shape))
+
+
+@pytest.mark.parametrize("self_contained", [False, True])
+@pytest.mark.parametrize("name", FROM_KEYSTREAM)
+def test_open_sizes(name: str, self_contained: bool) -> None:
+    make, shape = FROM_KEYSTREAM[name]
+    roles = {"key": tensor("u32[8]"), "counter": tensor("u64[]")}
+    model = drawn(make, shape, roles, self_contained=self_contained)
+    for n in (1, 2, 33):
+        given = {"key": KEY, "counter": np.array(2**35 + n, np.uint64)}
+        expected = make(at(shape, n), **{role: Value(kind) for role, kind in roles.items()}).evaluate(*given.values())
+        (found,) = run(model, [np.zeros(n, np.float32), *given.values()])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("self_contained", [False, True])
+@pytest.mark.parametrize("name", OF_LOT)
+def test_open_part_of_a_lot(name: str, self_contained: bool) -> None:
+    make, shape = OF_LOT[name]
+    roles = {"key": tensor("u32[8]"), "counter": tensor("u64[]"), "row": tensor("i64[]")}
+    model = drawn(make, shape, roles, self_contained=self_contained)
+    for n, row in ((1, 0), (2, 7), (33, 1000)):
+        given = {"key": KEY, "counter": np.array(9, np.uint64), "row": np.array(row)}
+        expected = make(at(shape, n), **{role: Value(kind) for role, kind in roles.items()}).evaluate(*given.values())
+        (found,) = run(model, [np.zeros(n, np.float32), *given.values()])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 20, 21_000])
+@pytest.mark.parametrize("name", PADDLE)
+def test_paddle_of_open_size(name: str, n: int) -> None:
+    """More than 1024^2 draws have three digits."""
+    make, shape = PADDLE[name]
+    seeded = {"key": None, "counter": None, "seed": 7, "generator": "paddle"}
+    model = drawn(lambda kind: make(kind, **seeded), shape, {})
+    (found,) = run(model, [np.zeros(n, np.float32)])
+    expected = make(at(shape, n), **seeded).evaluate(None, None)
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=0 if name == "uniform" else 4e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**32 + 5, -1])
+@pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 2**20 + 1])
+def test_paddle_of_fixed_size(seed: int, count: int) -> None:
+    seeded = {"key": None, "counter": None, "seed": seed, "generator": "paddle"}
+
+    def make(kind: TensorType) -> Drawing:
+        return Uniform(type=kind, low=0.0, high=1.0, **seeded)
+
+    (found,) = run(drawn(make, (count,), {}), [np.zeros(1, np.float32)])
+    np.testing.assert_array_equal(found, make(TensorType(DType.F32, (count,))).evaluate(None, None))
