@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_COMMANDS = os.path.join(_HERE, "cli") + os.sep
 # A `with` block of ours resumes through contextlib, which is not the user's code.
 _BETWEEN = contextlib.__file__
 
@@ -46,19 +48,35 @@ class SourceLocation:
 
     @property
     def place(self) -> str:
-        """``file:line``, as error messages print it."""
-        return f"{self.file}:{self.line}"
+        """``file:line``, as error messages print it; ``file`` alone where there are no lines."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
         return f"{self.place} {self.layer}".rstrip()
 
 
+_stated: str | None = None
+
+
+@contextlib.contextmanager
+def located(option: str) -> Iterator[None]:
+    """Layers that a command itself calls inside the ``with`` block come from this option of the command line."""
+    global _stated
+    before, _stated = _stated, option
+    try:
+        yield
+    finally:
+        _stated = before
+
+
 def user_location() -> SourceLocation:
-    """The innermost frame outside this package, and the public function that it called."""
+    """The innermost frame outside this package, and the public function that it called; or what `located` states."""
     frame = sys._getframe(1)
     called = ""
     while frame is not None:
         code = frame.f_code
+        if _stated is not None and code.co_filename.startswith(_COMMANDS):
+            return SourceLocation(_stated, 0, _SUGAR.get(called, called))
         if code.co_filename.startswith(_HERE):
             called = code.co_name
         elif code.co_filename != _BETWEEN:

@@ -19,8 +19,8 @@ class Loc:
 
     @property
     def place(self) -> str:
-        """``file:line`` with the path as given, for error messages."""
-        return f"{self.file}:{self.line}" if self.file else ""
+        """``file:line`` with the path as given, for error messages; ``file`` alone where there are no lines."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
     def __str__(self) -> str:
         # Only the base name is printed: IR text must not depend on where a project is checked out.

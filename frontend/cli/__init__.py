@@ -12,7 +12,7 @@ import click
 from ...runtime.errors import FluidcError
 
 COMMANDS: Mapping[str, str] = {
-    "compile": "Compile a fluid script to an artifact.",
+    "compile": "Compile a fluid script, or a model in ONNX, to an artifact.",
     "run": "Train an artifact on a data set.",
     "predict": "Write an artifact's outputs for a data set.",
     "inspect": "Show what an artifact is and needs.",

@@ -1,4 +1,4 @@
-"""``fluidc compile``: a script becomes an artifact."""
+"""``fluidc compile``: a script, or a model in ONNX, becomes an artifact."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import click
 from ...runtime.commands import plain_warnings
 from . import detail_wanted, ort_artifacts
 from .options import threads_option
-from .script_options import ScriptName, script_options
+from .script_options import ScriptName, script_options, training_of
 
 if TYPE_CHECKING:
     from ...compiler.driver import Compiled
     from ...compiler.ir.core import PrivacyConfig
     from ...compiler.privacy import PhasePlan, PrivacyPlan
+    from .call_spec import CallSpec
     from .source import Lowered
 
 
@@ -28,7 +29,7 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
     name="compile",
     epilog="Example: fluidc compile examples/digits.py:plain -o plain.fluidc --batch 64 -- --seed 3",
 )
-@click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]")
+@click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True,
     help="The artifact, NAME.fluidc; or NAME.onnx: the training step alone, for any ONNX Runtime.",
@@ -73,13 +74,19 @@ def command(
     feeds: tuple[tuple[str, tuple[int, ...]], ...],
     fetches: tuple[str, ...],
     script_args: tuple[str, ...],
+    loss: CallSpec | None,
+    optimizer: CallSpec | None,
+    trainable: tuple[str, ...],
     **privacy: Any,
 ) -> None:
-    """Compile the training step of a fluid script.
+    """Compile the training step of a fluid script, or of a model in ONNX.
 
     The script runs up to the first Executor.run of a program with a backward pass; startup programs are executed,
     nothing is trained. Compiled is the program that an optimizer minimised last, or the one in the script's
     global variable NAME. Arguments after -- are the script's own.
+
+    A forward MODEL.onnx is fine-tuned: its initialisers become parameters, and --loss and --optimizer say how it is
+    trained; what is said of scripts' privacy holds for --optimizer dpsgd:... too. Without them it is compiled as it is.
     """
     from ...compiler.codegen.built import BuildOptions
     from ...compiler.codegen.target import check_target
@@ -98,12 +105,13 @@ def command(
         _check_output(output)
     if target == "cpu" or cpu != "native":
         named_cpu(cpu)
-    watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     path, name = script
+    training = training_of(path, loss, optimizer, trainable)
+    watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     overrides = Overrides(**privacy)
     earlier = tuple(run for ledger in prior for run in runs_in(ledger))
-    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides, earlier)
-    _tell(f"running {path} up to its first training step")
+    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides, earlier, training)
+    _tell(f"importing {path}" if request.is_model else f"running {path} up to its first training step")
     made = lowered(request)
     seconds = made.seconds
     plan = made.source.plan
@@ -193,7 +201,7 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, target: str, seconds
         rows.append(("caution", manifest.caution))
     if source.plan is not None:
         rows += _privacy_rows(source.module.privacy, source.plan, made.joint)
-    order = ("script", "accounting", "lowering", "passes", "codegen", "import tvm")
+    order = ("script", "import", "accounting", "lowering", "passes", "codegen", "import tvm")
     times = ", ".join(f"{phase} {seconds[phase]:.2f} s" for phase in order if phase in seconds)
     return [f"{title:<12}{text}" for title, text in [*rows, ("time", times)]]
 

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .script_options import ScriptName, script_options
+from .script_options import ScriptName, script_options, training_of
 
 if TYPE_CHECKING:
     from ...compiler.ir.core import Module
     from ...compiler.ir.stage import Stage
     from ...runtime.kernels import KernelTable
+    from .call_spec import CallSpec
+    from .source import Request
 
 STAGES = ("captured", "core", "grad", "private", "update", "target")
 
 
 @click.command(name="dump", epilog="Example: fluidc dump examples/digits.py --stage private --function step")
-@click.argument("source", type=ScriptName(), metavar="SCRIPT.py[:NAME]|OUT.fluidc")
+@click.argument("source", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx|OUT.fluidc")
 @click.option("--stage", type=click.Choice(STAGES), default="captured", show_default=True, help="How far compiled.")
 @click.option("--function", "function", metavar="NAME", help="Only this function: step, startup, infer, ...")
 @click.option(
@@ -41,9 +43,12 @@ def command(
     feeds: tuple[tuple[str, tuple[int, ...]], ...],
     fetches: tuple[str, ...],
     script_args: tuple[str, ...],
+    loss: CallSpec | None,
+    optimizer: CallSpec | None,
+    trainable: tuple[str, ...],
     **privacy: Any,
 ) -> None:
-    """Print the IR of a script or an artifact.
+    """Print the IR of a script, a model in ONNX or an artifact.
 
     A script is run up to its first training step and compiled up to the stage, with a symbolic batch. The html page
     shows all stages side by side, with the graph of the one asked for. Arguments after -- are the script's own.
@@ -54,13 +59,18 @@ def command(
     The format onnx writes one function, step if none is named, as a file for any ONNX Runtime, its state included.
     """
     from ...compiler.ir.stage import Stage
+    from .source import Overrides, Request
 
     path, name = source
     if form == "onnx":
         _write_onnx(path, function or "step", self_contained, output)
         return
-    if path.suffix == ".py":
-        modules = _of_script(path, name, script_args, dict(feeds), fetches, batch or 0, privacy)
+    training = training_of(path, loss, optimizer, trainable)
+    if path.suffix in (".py", ".onnx"):
+        request = Request(
+            path, name, script_args, dict(feeds), fetches, overrides=Overrides(**privacy), training=training
+        )
+        modules = _of_script(request, batch or 0)
         kernels = _kernels_of(modules[Stage.TARGET]) if stage == "target" and form != "dot" else None
     elif batch is not None:
         raise click.BadParameter(f"{path} is compiled already", param_hint="--batch")
@@ -168,21 +178,12 @@ def _only(module: Module, name: str) -> Module:
     return replace(module, functions=(module.function(name),))
 
 
-def _of_script(
-    path: Path,
-    name: str | None,
-    arguments: tuple[str, ...],
-    feeds: Mapping[str, tuple[int, ...]],
-    fetches: tuple[str, ...],
-    batch: int,
-    privacy: Mapping[str, Any],
-) -> dict[Stage, Module]:
+def _of_script(request: Request, batch: int) -> dict[Stage, Module]:
     """The module at every stage."""
     from ...compiler.passes.manager import run_passes
     from ...compiler.pipeline import pipeline, stage_ends
-    from .source import Overrides, Request, lowered
+    from .source import lowered
 
-    request = Request(path, name, arguments, feeds, fetches, overrides=Overrides(**privacy))
     module = lowered(request).source.module
     ends = stage_ends(module, batch=batch)
     found: dict[Stage, Module] = {}

@@ -1,13 +1,18 @@
-"""Options of the commands that read a fluid script."""
+"""Options of the commands that read a fluid script or import a model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from .call_spec import CallSpec, CallSpecType
+
+if TYPE_CHECKING:
+    from .training import Training
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,7 +20,7 @@ _FEED = re.compile(r"([^=]+)=([^=]+)")
 
 
 class ScriptName(click.ParamType):
-    """``SCRIPT.py`` or ``SCRIPT.py:NAME``; gives (path, name or None)."""
+    """``SCRIPT.py``, ``SCRIPT.py:NAME`` or ``MODEL.onnx``; gives (path, name or None)."""
 
     name = "script"
 
@@ -69,8 +74,41 @@ def script_options(command: F) -> F:
         click.option("--epsilon", type=float, metavar="E", help="The budget; sigma left out follows from it."),
         click.option("--sampler", type=click.Choice(["poisson", "balls", "shuffle", "sequential"])),
         click.option("--adjacency", type=click.Choice(["add-remove", "replace-one", "zero-out"])),
+        click.option(
+            "--loss",
+            type=CallSpecType(),
+            metavar="NAME[:ARG=VALUE,...]",
+            help="Of MODEL.onnx: a loss layer on its first output and a feed named label.",
+        ),
+        click.option(
+            "--optimizer",
+            type=CallSpecType(),
+            metavar="NAME[:ARG=VALUE,...]",
+            help="Of MODEL.onnx: adam:learning_rate=1e-3, dpsgd:learning_rate=0.1,clip=1,batch_size=64,sigma=1.1, ...",
+        ),
+        click.option(
+            "--trainable",
+            multiple=True,
+            metavar="GLOB",
+            help="Of MODEL.onnx: train only these initialisers; may be repeated.",
+        ),
         click.argument("script_args", nargs=-1, type=click.UNPROCESSED),
     )
     for add in reversed(added):
         command = add(command)
     return command
+
+
+def training_of(path: Path, loss: CallSpec | None, optimizer: CallSpec | None, trainable: tuple[str, ...]) -> Training:
+    """How a model is trained, checked.
+
+    Raises:
+        click.BadParameter: Options that do not fit, or that are given with a script.
+    """
+    from .training import Training, check_training
+
+    training = Training(loss, optimizer, trainable)
+    if path.suffix != ".onnx" and training.stated is not None:
+        raise click.BadParameter("it is for a MODEL.onnx; a script states it itself", param_hint=training.stated)
+    check_training(training)
+    return training

@@ -14,6 +14,12 @@ from ..framework import Operator
 from ..lower import lower
 from ..lower.module import privacy_config
 from .capture import Chosen, choose, feed_types, fetches, infer_fetches, run_script
+from .training import Training
+
+_PRIVATE = (
+    "train it by fluid.optimizer.Dpsgd, or name the private program: SCRIPT.py:NAME",
+    "train it privately: --optimizer dpsgd:learning_rate=0.1,clip=1,batch_size=64,sigma=1.1",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Request:
         seed: Of initialisers and dropout that the script leaves unseeded.
         overrides: Privacy arguments.
         prior: Earlier runs on the same data, which the program's epsilon covers too.
+        training: Loss and optimizer of a model that is imported; ``path`` then is an ``.onnx`` file.
     """
 
     path: Path
@@ -57,6 +64,12 @@ class Request:
     seed: int | None = None
     overrides: Overrides = field(default_factory=Overrides)
     prior: tuple[Run, ...] = ()
+    training: Training = field(default_factory=Training)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether a model is imported instead of a script being run."""
+        return self.path.suffix == ".onnx"
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class Lowered:
 
 
 def lowered(request: Request) -> Lowered:
-    """Run the script and lower the program it asks for.
+    """Run the script, or import the model, and lower the program it asks for.
 
     Raises:
         FluidcError: What the script, fluid or the accountant refuses.
@@ -85,8 +98,14 @@ def lowered(request: Request) -> Lowered:
     seconds: dict[str, float] = {}
     joint: float | None = None
     start = time.perf_counter()
-    chosen = choose(run_script(request.path, request.arguments), request.name)
-    seconds["script"] = time.perf_counter() - start
+    if request.is_model:
+        from .onnx_model import onnx_program  # loads onnx
+
+        stated = {name: shape for name, shape in request.feeds.items() if name != "label"}
+        chosen = onnx_program(request.path, request.training, stated)
+    else:
+        chosen = choose(run_script(request.path, request.arguments), request.name)
+    seconds["import" if request.is_model else "script"] = time.perf_counter() - start
     record = chosen.program.global_block().private_backward()
     if record is not None:
         start = time.perf_counter()
@@ -97,13 +116,13 @@ def lowered(request: Request) -> Lowered:
         raise PrivacyError(
             f"{option} states privacy for a program that is not private",
             where=str(request.path),
-            hint="train it by fluid.optimizer.Dpsgd, or name the private program: SCRIPT.py:NAME",
+            hint=_PRIVATE[request.is_model],
         )
     if record is None and request.prior:
         raise PrivacyError(
             "--prior counts earlier runs in for a program that is not private",
             where=str(request.path),
-            hint="train it by fluid.optimizer.Dpsgd, or name the private program: SCRIPT.py:NAME",
+            hint=_PRIVATE[request.is_model],
         )
     start = time.perf_counter()
     names = fetches(chosen, request.fetches)

@@ -98,15 +98,24 @@ class FunctionLowering:
         env: The latest value of every name; ``history`` has the earlier ones, too.
         known: Names whose values are known already; they become values of ``env`` when they are read as such.
         private: The program's backward is private.
+        initialises: The function gives state its first values.
     """
 
     def __init__(
-        self, shared: Shared, program: Program, feeds: Mapping[str, TensorType], rules: Rules, *, private: bool = False
+        self,
+        shared: Shared,
+        program: Program,
+        feeds: Mapping[str, TensorType],
+        rules: Rules,
+        *,
+        private: bool = False,
+        initialises: bool = False,
     ) -> None:
         self.shared = shared
         self.program = program
         self.rules = rules
         self.private = private
+        self.initialises = initialises
         self.b = OpBuilder()
         self.env: dict[str, Value] = {}
         self.known: dict[str, Known] = {}
@@ -189,6 +198,12 @@ class FunctionLowering:
         if flat.size and bool(np.all(flat == flat[0])):
             return self.b.fill(kind.shape, kind.dtype, flat[0].item())
         # A name may be assigned several arrays, one after the other: each is state of its own.
+        first = name not in self.env and name not in self.shared.initial
+        if self.initialises and first and name in self.shared.state and self.shared.state[name].type == kind:
+            # What a variable begins with needs no second variable to hold it.
+            self.shared.initial[name] = array
+            self.reads[name] = self.b(Read(StateName(name), kind), name)
+            return self.reads[name]
         held, number = name, 0
         while held in self.reads or held in self.shared.state:
             same = held in self.shared.initial and np.array_equal(self.shared.initial[held], array)

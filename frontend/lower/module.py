@@ -198,7 +198,7 @@ def lower(
     functions: list[Function] = []
     step = _function("step", shared, program, block.ops, feed_types, fetches, private=spec is not None)
     if startup is not None:
-        functions.append(_function("startup", shared, startup, startup.global_block().ops, {}, ()))
+        functions.append(_function("startup", shared, startup, startup.global_block().ops, {}, (), initialises=True))
     functions.append(step)
     if infer_fetches is not None:
         test = program.clone(for_test=True)
@@ -229,9 +229,10 @@ def _function(
     fetches: Sequence[str],
     *,
     private: bool = False,
+    initialises: bool = False,
 ) -> Function:
     types = default_feeds(program, ops, fetches=fetches) if feeds is None else feeds
-    lowering = FunctionLowering(shared, program, types, rules(), private=private)
+    lowering = FunctionLowering(shared, program, types, rules(), private=private, initialises=initialises)
     lowering.run(ops)
     outputs: list[Output] = []
     for fetch in fetches:

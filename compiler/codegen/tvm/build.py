@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -180,7 +181,8 @@ def _relax_type(tensor: TensorDef, symbols: dict[str, Any]) -> Any:
 
 def _call(builder: Any, kernel: Kernel, env: dict[TensorDef, RelaxVar], symbols: dict[str, Any]) -> str:
     """Emit the call of a kernel; returns the kernel's name in the module, which equal kernels share."""
-    function = builder.add_func(kernel.function, kernel.name)
+    # A kernel that copies a variable is called after it; linkers take no `/` or `@` in a name.
+    function = builder.add_func(kernel.function, re.sub(r"\W", "_", kernel.name, flags=re.ASCII))
     arguments = [*(env[tensor] for tensor in kernel.inputs), *(_argument(size, symbols) for size in kernel.sizes)]
     fresh = [_relax_type(tensor, symbols) for tensor in kernel.outputs]
     if not kernel.in_place:
