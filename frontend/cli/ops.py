@@ -15,12 +15,16 @@ _SHORT = {"rule": "✓", "default": "·", "none": "-", "gap": "?"}
 @click.command(name="ops", epilog="Example: fluidc ops linear --reasons")
 @click.argument("family", required=False)
 @click.option("--reasons", is_flag=True, help="Show why an op lacks a rule, and where each rule is.")
+@click.option("--onnx", "importable", is_flag=True, help="List the ONNX ops that can be imported instead.")
 @click.option("--coverage", is_flag=True, help="Only count, per rule, the ops that have it.")
-def command(family: str | None, reasons: bool, coverage: bool) -> None:
+def command(family: str | None, reasons: bool, importable: bool, coverage: bool) -> None:
     """List the ops of the IR and their rules.
 
     ✓ the op has the rule, · it does what every op does without one, - it cannot have it.
     """
+    if importable:
+        _print_importable()
+        return
     from ...compiler.ops import matrix
 
     rows = matrix.matrix()
@@ -38,6 +42,14 @@ def command(family: str | None, reasons: bool, coverage: bool) -> None:
             _print_reasons(row)
     else:
         _print_table(rows)
+
+
+def _print_importable() -> None:
+    from ..lower.onnx import FAMILIES
+
+    click.echo(f"{sum(map(len, FAMILIES.values()))} ONNX ops can be imported")
+    for name, family in FAMILIES.items():
+        click.echo(f"  {name}: {', '.join(sorted(family))}")
 
 
 def _print_table(rows: tuple[Row, ...]) -> None:

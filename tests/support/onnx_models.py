@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ import fluidc.frontend as fluid
 from fluidc.frontend.compat.onnx import import_model
 
 Array = NDArray[Any]
+MODELS = Path(__file__).parents[1] / "frontend" / "onnx" / "models"
+"""Models exported by PyTorch, made by tests/frontend/make_onnx_models.py."""
+
 node = helper.make_node
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

@@ -237,7 +237,7 @@ class _Builder:
                 f"{node.label} has inputs or attributes that its operator does not take: {error}",
                 self.source,
                 "check the model: python -c 'import onnx; onnx.checker.check_model(PATH, full_check=True)'",
-            ) from error
+            ) from None
         for var in (var for found in outputs.values() for var in found):
             if not var.persistable:
                 self._learn(var, op)

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, defs, helper
 
@@ -74,6 +76,7 @@ def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]
     Raises:
         OnnxError: What is not well formed, or cannot be imported; unsupported ops are all listed at once.
     """
+    _check_text(model, tensors.source)
     opset = _opset(model, tensors.source)
     proto = model.graph
     known = frozenset(importable)
@@ -92,6 +95,17 @@ def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]
     outputs = tuple(value.name for value in proto.output)
     ordered = _in_order(nodes, {*initial, *(i.name for i in inputs)}, len(inputs) + len(initial), outputs, tensors)
     return Graph(proto.name, inputs, outputs, initial, ordered)
+
+
+def _check_text(message: Message, source: str) -> None:
+    """Refuse names and other text that are not UTF-8: protobuf gives them as bytes."""
+    for field, value in message.ListFields():
+        values = (value,) if isinstance(value, str | bytes | Message) else value
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in values:
+                _check_text(inner, source)
+        elif field.type == FieldDescriptor.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            raise OnnxError(f"the field {field.name} is no text", source, "the file is damaged: export it anew")
 
 
 def _opset(model: ModelProto, source: str) -> int:

@@ -2,7 +2,7 @@
 
 A rule takes a `Node` and returns what the node computes.  To add one:
 
-1. Find the family, or begin a new file and list its ``RULES`` in ``_FAMILIES`` below.
+1. Find the family, or begin a new file and list its ``RULES`` in ``FAMILIES`` below.
 2. Write ``def _name(n: Node) -> Results``.  Inputs go by the names of the operator's documentation:
    ``n.x("data")`` is a value of the IR, ``n.optional("B")`` one that may be left out, ``n.xs("inputs")`` all of a
    variadic input; ``n.ints("axes")`` and ``n.dims("shape")`` are inputs that must be known while compiling (constants,
@@ -19,24 +19,27 @@ The shapes and types of imported Variables come from running these rules: there 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ....compiler.errors import VerifyError
 from ..context import OpLowering, Rule, Rules
 from ..known import Known
 from . import elementwise, fold, image, indexing, linear, norm, random, recurrent, reduce, shape
-from .node import Fold, Node, NodeRule, NodeRules, Result
+from .node import OPEN_EXTENTS, Fold, Node, NodeRule, NodeRules, Result
 
-_FAMILIES: tuple[NodeRules, ...] = (
-    elementwise.RULES,
-    reduce.RULES,
-    linear.RULES,
-    image.RULES,
-    norm.RULES,
-    shape.RULES,
-    indexing.RULES,
-    recurrent.RULES,
-    random.RULES,
-)
+FAMILIES: Mapping[str, NodeRules] = {
+    "elementwise": elementwise.RULES,
+    "reduce": reduce.RULES,
+    "linear": linear.RULES,
+    "image": image.RULES,
+    "norm": norm.RULES,
+    "shape": shape.RULES,
+    "indexing": indexing.RULES,
+    "recurrent": recurrent.RULES,
+    "random": random.RULES,
+}
+"""The rules by the file that they are in."""
+
 PREFIX = "onnx."
 """Before the ONNX op type in the type of a record."""
 
@@ -47,8 +50,12 @@ def _lowering(rule: NodeRule, folding: Fold | None) -> Rule:
         folded = folding(node) if folding is not None and node.knows_all else None
         try:
             found = rule(node) if folded is None else folded
+        except VerifyError as error:
+            raise node.error(
+                error.what, error.hint or "the model's inputs, or its weights, do not fit together"
+            ) from None
         except (ValueError, OverflowError) as error:  # arithmetic on extents that the IR does not have
-            raise node.error(str(error), "fix all extents of the model's inputs but the batch") from error
+            raise node.error(str(error), OPEN_EXTENTS) from None
         _store(o, [found] if not isinstance(found, Sequence) else found)
 
     return lower
@@ -71,8 +78,8 @@ def _store(o: OpLowering, results: Sequence[Result]) -> None:
 
 def rules() -> Rules:
     """Every ONNX op that can be imported, as a rule for its record."""
-    found = {name: rule for family in _FAMILIES for name, rule in family.items()}
-    assert len(found) == sum(map(len, _FAMILIES)), "two families lower one op type"
+    found = {name: rule for family in FAMILIES.values() for name, rule in family.items()}
+    assert len(found) == sum(map(len, FAMILIES.values())), "two families lower one op type"
     assert fold.FOLDS.keys() <= found.keys(), "what is folded is also lowered"
     return {PREFIX + name: _lowering(rule, fold.FOLDS.get(name)) for name, rule in found.items()}
 

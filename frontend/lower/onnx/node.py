@@ -21,6 +21,12 @@ NodeRule: TypeAlias = Callable[["Node"], Results]
 NodeRules: TypeAlias = Mapping[str, NodeRule]
 """ONNX op type to the rule that lowers it."""
 
+OPEN_EXTENTS = (
+    "state the extents that the model leaves open, all but the batch: load_onnx(..., shapes={'x': [None, 10, 4]}), or "
+    "fluidc compile --feed x=N,10,4"
+)
+"""What to do where an extent has to be a number."""
+
 _DTYPES: Mapping[int, DType] = {
     1: DType.F32, 2: DType.U8, 3: DType.I8, 6: DType.I32, 7: DType.I64, 9: DType.BOOL, 10: DType.F16, 11: DType.F64,
     12: DType.U32, 13: DType.U64, 16: DType.BF16,
@@ -106,7 +112,7 @@ class Node:
         if isinstance(known, np.ndarray):
             return known
         if known.symbolic:
-            raise self.error(f"the input {slot} depends on an open extent", "fix the shapes of the inputs")
+            raise self.error(f"the input {slot} depends on an open extent", OPEN_EXTENTS)
         return known.array
 
     def ints(self, slot: str, default: Sequence[int] | None = None) -> list[int]:
@@ -134,7 +140,9 @@ class Node:
         if not self.has(slot) and default is not None:
             return default
         raise self.error(
-            f"the input {slot} is computed by the model", "export the model such that it is a constant, or leave it out"
+            f"the input {slot} is computed by the model",
+            "it must be known while compiling: export it as a constant, or give the model's input as one: "
+            "load_onnx(..., inputs={'shape': array})",
         )
 
     # Attributes ---------------------------------------------------------------------------------------
@@ -164,7 +172,7 @@ class Node:
         """An extent that must not be open."""
         extent = x.tensor.shape[axis]
         if not isinstance(extent, int):
-            raise self.error(f"axis {axis} of {x.type} has the open extent {extent}", "fix the shapes of the inputs")
+            raise self.error(f"axis {axis} of {x.type} has the open extent {extent}", OPEN_EXTENTS)
         return extent
 
     # The rest -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim, Sym, dim_div, numel
 from ..known import Known
-from .node import Node, NodeRules, Results
+from .node import OPEN_EXTENTS, Node, NodeRules, Results
 
 FAR = 2**31 - 1
 """An end of a slice that no extent reaches: exporters write it for "to the end"."""
@@ -71,7 +71,7 @@ def _slice(n: Node) -> Value:
         elif step > 0 and start >= 0 and end >= 0:
             out = n.b.slice(out, axis, start, extent if end >= FAR else end, step)
         else:
-            raise n.error(f"[{start}:{end}:{step}] of the open extent {extent}", "fix the shapes of the inputs")
+            raise n.error(f"[{start}:{end}:{step}] of the open extent {extent}", OPEN_EXTENTS)
     return out
 
 
