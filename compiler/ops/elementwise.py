@@ -312,7 +312,7 @@ class Pow(Binary):
         def build(a: str) -> str:
             return power(o, a, int(exponent.value), kernel_type(self, dtype, NUMBERS))
 
-        return computed(self, o, kind.dtype, NUMBERS, build, x)
+        return computed(self, o, dtype, NUMBERS, build, x)
 
 
 class Integer(Binary):

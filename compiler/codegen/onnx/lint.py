@@ -27,8 +27,8 @@ def check_mechanism(module: Module, function: Function) -> None:
     if private:
         op = next((op for op in private if op.loc.place), private[0])
         raise TargetError(
-            f"mechanism='discrete' is not for the onnx target ({op.name}): every row of a batch must be computed alike, "
-            "wherever it stands, and ONNX Runtime does not promise that",
+            f"mechanism='discrete' is not for the onnx target ({op.name}): every row of a batch must be computed "
+            "alike, wherever it stands, and ONNX Runtime does not promise that",
             where=op.loc.place or None,
             hint="train on target 'cpu' or 'reference', or with mechanism='gaussian'; a trained model can be exported: "
             "fluidc dump TRAINED.fluidc --format onnx --function infer",
