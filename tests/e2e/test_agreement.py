@@ -44,14 +44,22 @@ def test_cpu_equals_reference(compiled_run: tuple[np.ndarray, dict[str, np.ndarr
     assert_close(compiled_run[1], parameters)
 
 
+def test_onnx_equals_reference() -> None:
+    losses, parameters = trained(digits(), "reference")
+    found = trained(digits(), "onnx")
+    np.testing.assert_allclose(found[0], losses, rtol=1e-5, atol=1e-7)
+    assert_close(found[1], parameters)
+
+
 @pytest.mark.filterwarnings("ignore::fluidc.frontend.PrivacyWarning")
-def test_cpu_equals_reference_under_privacy() -> None:
+def test_all_targets_agree_under_privacy() -> None:
     found: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
-    for target in ("cpu", "reference"):
+    for target in ("cpu", "onnx", "reference"):
         with fluid.privacy.insecure_noise_key(SECRET):
             found[target] = trained(private_digits(), target)
-    np.testing.assert_allclose(found["cpu"][0], found["reference"][0], rtol=1e-5, atol=1e-6)
-    assert_close(found["cpu"][1], found["reference"][1])
+    for target in ("cpu", "onnx"):
+        np.testing.assert_allclose(found[target][0], found["reference"][0], rtol=1e-5, atol=1e-6)
+        assert_close(found[target][1], found["reference"][1])
 
 
 def test_artifact_equals_executor(compiled_run: tuple[np.ndarray, dict[str, np.ndarray]], tmp_path: Path) -> None:
