@@ -29,7 +29,7 @@ def session(private: bool, target: str) -> Session:
     return Session.load(artifact, choose_engine(artifact, None), seed=1)
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 @pytest.mark.parametrize("private", [False, True])
 @pytest.mark.filterwarnings("ignore::fluidc.frontend.PrivacyWarning")
 def test_rows_beyond_the_stream_are_refused(private: bool, target: str, monkeypatch: pytest.MonkeyPatch) -> None:

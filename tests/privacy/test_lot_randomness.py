@@ -89,6 +89,7 @@ def whole() -> tuple[Session, list[Mapping[str, Array]]]:
 
 @pytest.mark.parametrize(("target", "batch"), [
     ("reference", 1), ("reference", 4), ("reference", 16), ("cpu", 1), ("cpu", 4), ("cpu", LOT), ("cpu", 16),
+    ("onnx", 1), ("onnx", 4), ("onnx", 16),
 ])  # fmt: skip
 def test_a_lot_divided_in_another_way_meets_the_same_numbers(
     whole: tuple[Session, list[Mapping[str, Array]]], target: str, batch: int
@@ -163,7 +164,7 @@ def test_resuming_goes_on_with_the_next_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::fluidc.runtime.errors.PrivacyWarning")
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_executor_divides_lots_alike(target: str) -> None:
     def run(lot: float) -> list[Array]:
         main, startup, fetches = model(lot)

@@ -147,7 +147,7 @@ def test_the_same_ops_run_for_both_lots(name: str) -> None:
     assert len(traces[0]) > 10
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
 def test_training_goes_on_with_an_example_that_is_not_finite(target: str, value: float, tmp_path: Path) -> None:
     """Its row counts as zero: the run is the one of a data set in which the row's gradient vanishes."""
@@ -159,7 +159,7 @@ def test_training_goes_on_with_an_example_that_is_not_finite(target: str, value:
     assert all(np.isfinite(array).all() for array in trained(session).values())
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_a_row_of_nan_gives_the_update_of_the_lot_without_it(target: str) -> None:
     """Bit for bit, whatever its own feeds hold."""
     found = []

@@ -80,7 +80,7 @@ def assert_unlike(noises: Sequence[Array]) -> None:
         assert abs(rho) < 6.5 / math.sqrt(one.size) * (1 + 20 / math.sqrt(one.size)), f"noise {i} is like noise {j}"
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_steps_sessions_and_states_that_are_put_back(target: str) -> None:
     """Steps of one session; a second session of the same seed; startup again; old state loaded again."""
     first, one = program(target).session(seed=3)
@@ -98,7 +98,7 @@ def test_steps_sessions_and_states_that_are_put_back(target: str) -> None:
     assert_unlike(noises)
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 @pytest.mark.parametrize("failing", ["step", "accumulate", "apply"])
 def test_a_step_that_fails_and_is_taken_again(target: str, failing: str) -> None:
     """What a failed call saw is never seen again, whoever asks for the step once more."""
