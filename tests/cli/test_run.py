@@ -239,7 +239,7 @@ def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tm
     pytest.importorskip("tvm_ffi")
     script, data = tmp_path / "accounted.py", made / "data.npz"
     script.write_text(SCRIPT.format(optimizer=ACCOUNTED, data=str(data)))
-    for target in ("cpu", "reference"):
+    for target in ("cpu", "onnx", "reference"):
         ok("compile", script, "-o", tmp_path / f"{target}.fluidc", "--target", target)
     spec = Artifact.read(tmp_path / "cpu.fluidc").manifest.privacy
     assert spec is not None
@@ -255,15 +255,16 @@ def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tm
     assert spent.exit_code == 1
     assert "the privacy budget of 12 steps is used up" in spent.stderr
 
-    # The same noise on both targets: where the key is known, they end in the same place.
-    for target in ("cpu", "reference"):
+    # The same noise on all targets: where the key is known, they end in the same place.
+    for target in ("cpu", "onnx", "reference"):
         ok(
             "run", tmp_path / f"{target}.fluidc", "--data", data, "--insecure-noise-key", "07",
             "--run-dir", tmp_path / f"{target}.seeded", "-o", tmp_path / f"{target}.trained",
         )  # fmt: skip
-    state = state_of(tmp_path / "cpu.trained")
-    for name, value in state_of(tmp_path / "reference.trained").items():
-        np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
+    for target in ("cpu", "onnx"):
+        state = state_of(tmp_path / f"{target}.trained")
+        for name, value in state_of(tmp_path / "reference.trained").items():
+            np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
 
 
 def test_a_trained_artifact_goes_on_in_the_run_directory_of_its_run(
