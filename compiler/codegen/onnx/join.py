@@ -16,7 +16,7 @@ from ...passes.rewrite import rewrite
 
 
 def joined(module: Module) -> Module:
-    """The module with sums of pads that fill an axis without overlap as one ``concat`` each, up to the sign of zeros."""
+    """The module with sums of pads that fill an axis without overlap as one ``concat`` each, up to signs of zeros."""
     return Dce().run(module.map_functions(lambda function: rewrite(function, _concatenated)))
 
 
