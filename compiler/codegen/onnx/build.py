@@ -16,6 +16,7 @@ from ...ops.base import Op, has_rule
 from ...ops.state import Read, Write, state_of
 from ..built import BuildOptions
 from .emit import Argument, Emitter, symbol_source
+from .join import joined
 from .lint import check_mechanism, check_randomness
 from .names import NEXT
 from .types import value_info
@@ -71,6 +72,7 @@ def build(module: Module, options: BuildOptions) -> OnnxBuild:
     for function in module.functions:
         check_mechanism(module, function)
         _check_rules(function)
+    module = joined(module)
     models = {function.name: export(module, function, options) for function in module.functions}
     return OnnxBuild(models, options.threads)
 
