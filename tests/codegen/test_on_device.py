@@ -44,6 +44,8 @@ def test_ort_comes_to_what_the_session_comes_to(name: str, tmp_path: Path) -> No
     for step in range(STEPS):
         for fetch, value in expected.fetches[step].items():
             np.testing.assert_allclose(np.ravel(found.fetches[step][fetch]), np.ravel(value), rtol=1e-5, atol=1e-6)
+    loss = next(iter(found.fetches[0]))
+    assert found.fetches[-1][loss] < found.fetches[0][loss] or compiled.module.privacy is not None
     for variable, value in found.state.items():
         np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * np.abs(value).max())
     for fetch, value in expected.evaluation.items():
