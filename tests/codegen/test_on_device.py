@@ -153,6 +153,17 @@ def run_in_place(nodes: list[onnx.NodeProto], new: Mapping[str, str], state: dic
     return binding.copy_outputs_to_cpu()[0], {name: arrays[name] for name in state}
 
 
+def test_a_write_waits_for_what_may_be_the_old_value_itself() -> None:
+    """ONNX Runtime leaves out arithmetic that changes nothing, and readers of its result then read the variable."""
+    nodes = [
+        helper.make_node("Mul", ["v", "1"], ["same"]),
+        helper.make_node("Exp", ["same"], ["late"]),
+        helper.make_node("Add", ["v", "late@"], ["v@NEXT"]),
+    ]
+    made = written_in_place(nodes, {"v": "v@NEXT"})
+    assert any(node.op_type == "Cast" and "late" in node.input for node in made)
+
+
 @training_api
 def test_readers_see_the_old_value() -> None:
     v, x = np.arange(4, dtype=np.float32), np.full(4, 10, np.float32)
@@ -219,6 +230,19 @@ def test_discrete_noise() -> None:
     assert refusal(Job(mlp, lambda: dpsgd(mechanism="discrete"))).startswith(
         "the noise of mechanism='discrete' is drawn by fluidc's runtime"
     )
+
+
+@pytest.mark.parametrize("name", ["image_grad", "lazy_reset_grad"])
+def test_names_of_gradients(name: str) -> None:
+    job = Job(lambda: (L.mean(L.fc(L.data(name, [8]), 4)),), lambda: fluid.optimizer.SGD(0.1))
+    assert f"takes what is called {name} for a gradient" in refusal(job)
+
+
+def test_metric_counters_of_a_private_program() -> None:
+    module = JOBS["private adam, quantile"].compiled().module
+    counting = tuple(replace(d, kind="diagnostic") if d.name == "dp_clip_0" else d for d in module.state)
+    with pytest.raises(TargetError, match="dp_clip_0 counts what is not private"):
+        build(replace(module, state=counting), BuildOptions())
 
 
 def test_nothing_to_train() -> None:

@@ -126,9 +126,7 @@ def supplied(secret: bytes | None) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def trained(
-    artifact: Artifact, data: dict[str, np.ndarray], steps: int, secret: bytes | None
-) -> dict[str, np.ndarray]:
+def trained(artifact: Artifact, data: dict[str, np.ndarray], steps: int, secret: bytes | None) -> dict[str, np.ndarray]:
     """Fetches of all steps and the last state on the reference target."""
     model = Model(artifact, reference_engine(artifact), SEED)
     fetched: dict[str, list[np.ndarray]] = {}
