@@ -47,7 +47,8 @@ def test_ort_comes_to_what_the_session_comes_to(name: str, tmp_path: Path) -> No
     loss = next(iter(found.fetches[0]))
     assert found.fetches[-1][loss] < found.fetches[0][loss] or compiled.module.privacy is not None
     for variable, value in found.state.items():
-        np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * np.abs(value).max())
+        # Biases under batch normalisation have no gradient but rounding errors.
+        np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * max(0.01, np.abs(value).max()))
     for fetch, value in expected.evaluation.items():
         np.testing.assert_allclose(np.ravel(found.evaluation[fetch]), np.ravel(value), rtol=1e-5, atol=1e-6)
     inference = onnx.load(tmp_path / "out.onnx")
@@ -101,7 +102,7 @@ def test_adam_begins_as_onnx_runtime_does() -> None:
     made = built(JOBS["adam"])
     state = {name: np.zeros(1, np.float32) for name in made.training.state}
     state |= {name: np.full(1, value, np.float32) for name, value in made.training.optimizer.first.items()}
-    assert made.checkpoint(state)
+    assert set(made.checkpoint(state)[0]) == set(made.training.trained)
     moment = next(name for name in made.training.optimizer.first if "moment1" in name)
     with pytest.raises(TargetError, match=f"{moment} begins with other numbers than 0"):
         made.checkpoint(state | {moment: np.ones(1, np.float32)})

@@ -59,7 +59,11 @@ PROGRAMS: Programs = {
 
 
 def test_every_script_is_exported() -> None:
-    scripts = {path.name for path in EXAMPLES.glob("*.py")} - {"demo.py", "train_on_device.py", "train_with_onnxruntime.py"}
+    scripts = {path.name for path in EXAMPLES.glob("*.py")} - {
+        "demo.py",
+        "train_on_device.py",
+        "train_with_onnxruntime.py",
+    }
     assert scripts == {name.partition(":")[0] for name in PROGRAMS if ".py" in name}
 
 
