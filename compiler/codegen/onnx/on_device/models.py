@@ -108,8 +108,7 @@ def build(module: Module, options: BuildOptions) -> OnDevice:
     }
     if found.module.has_function("infer"):
         models["eval_model.onnx"] = _eval_model(found, options)
-    for model in models.values():
-        helper.set_model_props(model, dict(options.metadata))
+    helper.set_model_props(models["training_model.onnx"], dict(options.metadata))
     return OnDevice(models, found)
 
 
