@@ -13,6 +13,8 @@ import json
 import os
 import sys
 import types
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -26,22 +28,22 @@ except ImportError:  # the package's own __init__ wants torch, which its api doe
     from onnxruntime.training import api
 
 parser = argparse.ArgumentParser()
-parser.add_argument("artifacts")
+parser.add_argument("artifacts", type=Path)
 parser.add_argument("data", help=".npz file, one array per feed")
 parser.add_argument("--steps", type=int, default=100)
 parser.add_argument("--batch", type=int, default=64)
 parser.add_argument("-o", "--output", help="write the last output of the eval model, for inference, to this .onnx file")
 args = parser.parse_args()
 
-with open(f"{args.artifacts}/artifacts.json") as file:
-    about = json.load(file)
-state = api.CheckpointState.load_checkpoint(f"{args.artifacts}/checkpoint")
-model = api.Module(f"{args.artifacts}/training_model.onnx", state, f"{args.artifacts}/eval_model.onnx")
-optimizer = api.Optimizer(f"{args.artifacts}/optimizer_model.onnx", model)
-optimizer.set_learning_rate(state.properties["learning_rate"])
+about = json.loads((args.artifacts / "artifacts.json").read_text())
+state = api.CheckpointState.load_checkpoint(args.artifacts / "checkpoint")
+model = api.Module(args.artifacts / "training_model.onnx", state, args.artifacts / "eval_model.onnx")
+optimizer = api.Optimizer(args.artifacts / "optimizer_model.onnx", model)
+optimizer.set_learning_rate(float(state.properties["learning_rate"]))
 
 data, rng, privacy = np.load(args.data), np.random.default_rng(int.from_bytes(os.urandom(16))), about["privacy"]
 rows, wanted = len(data[data.files[0]]), about["training"]["inputs"]
+outputs: Any = ()
 for step in range(args.steps):
     batch = next((wish["shape"][0] for wish in wanted if wish["name"] == "@mask"), args.batch)
     # Poisson lots: each row takes part with probability q

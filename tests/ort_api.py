@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import torch
 from on_device import JOBS, STEPS, by_ort, by_session
 
 LIMIT = 1e-5
@@ -22,7 +22,7 @@ LIMIT = 1e-5
 
 def main() -> int:
     warnings.simplefilter("ignore")  # seeded noise is told each time
-    print(f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}, {STEPS} steps")
+    print(f"onnxruntime {onnxruntime.__version__}, torch {metadata.version('torch')}, {STEPS} steps")
     print(f"{'program':<24}{'first loss':>12}{'last loss':>12}{'losses differ by':>18}{'variables by':>14}")
     worst = 0.0
     for name, job in JOBS.items():

@@ -44,8 +44,11 @@ def test_ort_comes_to_what_the_session_comes_to(name: str, tmp_path: Path) -> No
     for step in range(STEPS):
         for fetch, value in expected.fetches[step].items():
             np.testing.assert_allclose(np.ravel(found.fetches[step][fetch]), np.ravel(value), rtol=1e-5, atol=1e-6)
+    loss = next(iter(found.fetches[0]))
+    assert found.fetches[-1][loss] < found.fetches[0][loss] or compiled.module.privacy is not None
     for variable, value in found.state.items():
-        np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * np.abs(value).max())
+        # Biases under batch normalisation have no gradient but rounding errors.
+        np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * max(0.01, np.abs(value).max()))
     for fetch, value in expected.evaluation.items():
         np.testing.assert_allclose(np.ravel(found.evaluation[fetch]), np.ravel(value), rtol=1e-5, atol=1e-6)
     inference = onnx.load(tmp_path / "out.onnx")
@@ -99,7 +102,7 @@ def test_adam_begins_as_onnx_runtime_does() -> None:
     made = built(JOBS["adam"])
     state = {name: np.zeros(1, np.float32) for name in made.training.state}
     state |= {name: np.full(1, value, np.float32) for name, value in made.training.optimizer.first.items()}
-    assert made.checkpoint(state)
+    assert set(made.checkpoint(state)[0]) == set(made.training.trained)
     moment = next(name for name in made.training.optimizer.first if "moment1" in name)
     with pytest.raises(TargetError, match=f"{moment} begins with other numbers than 0"):
         made.checkpoint(state | {moment: np.ones(1, np.float32)})
@@ -149,6 +152,17 @@ def run_in_place(nodes: list[onnx.NodeProto], new: Mapping[str, str], state: dic
     binding.bind_output("out")
     session.run_with_iobinding(binding)
     return binding.copy_outputs_to_cpu()[0], {name: arrays[name] for name in state}
+
+
+def test_a_write_waits_for_what_may_be_the_old_value_itself() -> None:
+    """ONNX Runtime leaves out arithmetic that changes nothing, and readers of its result then read the variable."""
+    nodes = [
+        helper.make_node("Mul", ["v", "1"], ["same"]),
+        helper.make_node("Exp", ["same"], ["late"]),
+        helper.make_node("Add", ["v", "late@"], ["v@NEXT"]),
+    ]
+    made = written_in_place(nodes, {"v": "v@NEXT"})
+    assert any(node.op_type == "Cast" and "late" in node.input for node in made)
 
 
 @training_api
@@ -217,6 +231,19 @@ def test_discrete_noise() -> None:
     assert refusal(Job(mlp, lambda: dpsgd(mechanism="discrete"))).startswith(
         "the noise of mechanism='discrete' is drawn by fluidc's runtime"
     )
+
+
+@pytest.mark.parametrize("name", ["image_grad", "lazy_reset_grad"])
+def test_names_of_gradients(name: str) -> None:
+    job = Job(lambda: (L.mean(L.fc(L.data(name, [8]), 4)),), lambda: fluid.optimizer.SGD(0.1))
+    assert f"takes what is called {name} for a gradient" in refusal(job)
+
+
+def test_metric_counters_of_a_private_program() -> None:
+    module = JOBS["private adam, quantile"].compiled().module
+    counting = tuple(replace(d, kind="diagnostic") if d.name == "dp_clip_0" else d for d in module.state)
+    with pytest.raises(TargetError, match="dp_clip_0 counts what is not private"):
+        build(replace(module, state=counting), BuildOptions())
 
 
 def test_nothing_to_train() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from click.testing import CliRunner
+
+from fluidc.frontend.cli import main as fluidc
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -35,9 +40,39 @@ def figure(output: str, pattern: str) -> float:
 def test_every_example_is_tested() -> None:
     tested = {
         "dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "lstm_private.py", "sequence_pool.py",
-        "demo.py",
+        "demo.py", "train_on_device.py", "train_with_onnxruntime.py",
     }  # fmt: skip
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+@pytest.mark.parametrize(("program", "steps", "inputs"), [("plain", 200, 2), ("private", 20, 5)])
+def test_train_on_device(program: str, steps: int, inputs: int, tmp_path: Path) -> None:
+    """The digits as on-device artifacts, from the command line to a model for inference."""
+    script, folder = f"{EXAMPLES / 'digits.py'}:{program}", tmp_path / "artifacts"
+    told = CliRunner().invoke(
+        fluidc,
+        [
+            "compile",
+            script,
+            "--target",
+            "ort-artifacts",
+            "-o",
+            str(folder),
+            "--seed",
+            "3",
+            "--",
+            "--data",
+            str(tmp_path),
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    assert len(json.loads((folder / "artifacts.json").read_text())["training"]["inputs"]) == inputs
+    model = tmp_path / "digits.onnx"
+    output = run(
+        "train_on_device.py", str(folder), str(tmp_path / "train.npz"), "--steps", str(steps), "-o", str(model)
+    )
+    assert figure(output, r"mean_0.tmp_0': array\(\[?([\d.e-]+)") < (0.5 if program == "plain" else 2.4)
+    assert onnx.load(model).graph.input[0].name == "image"
 
 
 def test_dpsgd_minimal() -> None:

@@ -59,7 +59,11 @@ PROGRAMS: Programs = {
 
 
 def test_every_script_is_exported() -> None:
-    scripts = {path.name for path in EXAMPLES.glob("*.py")} - {"demo.py", "train_on_device.py", "train_with_onnxruntime.py"}
+    scripts = {path.name for path in EXAMPLES.glob("*.py")} - {
+        "demo.py",
+        "train_on_device.py",
+        "train_with_onnxruntime.py",
+    }
     assert scripts == {name.partition(":")[0] for name in PROGRAMS if ".py" in name}
 
 
@@ -126,9 +130,7 @@ def supplied(secret: bytes | None) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def trained(
-    artifact: Artifact, data: dict[str, np.ndarray], steps: int, secret: bytes | None
-) -> dict[str, np.ndarray]:
+def trained(artifact: Artifact, data: dict[str, np.ndarray], steps: int, secret: bytes | None) -> dict[str, np.ndarray]:
     """Fetches of all steps and the last state on the reference target."""
     model = Model(artifact, reference_engine(artifact), SEED)
     fetched: dict[str, list[np.ndarray]] = {}

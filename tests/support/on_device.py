@@ -69,10 +69,8 @@ class Job:
         """A batch; the lot of a private program changes its size."""
         rng = np.random.default_rng(step)
         rows = self.rows - step % 5 if "Dp" in type(self.optimizer()).__name__ else self.rows
-        return {
-            "x": rng.normal(size=(rows, *self.shape)).astype("f4"),
-            "y": rng.integers(0, 4, size=(rows, 1)),
-        }
+        x = rng.normal(size=(rows, *self.shape)).astype("f4")
+        return {"x": x, "y": x.reshape(rows, -1)[:, :4].argmax(1).reshape(rows, 1)}
 
 
 def classifier(hidden: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """Trains on-device artifacts by ONNX Runtime's training API; imports nothing of fluidc.
 
-``python ort_child.py FOLDER JOB.npz OUT.npz``: a process of its own, since ONNX Runtime may crash.  JOB holds the
-inputs of every call, ``train/STEP/NUMBER`` and ``eval/NUMBER``, in the order of the models; OUT gets what came back.  With
+``python ort_child.py FOLDER JOB.npz OUT.npz``: a process of its own, since ONNX Runtime may crash.  JOB holds what goes
+into every call, ``train/STEP/NUMBER`` and ``eval/NUMBER``, in the order of the models; OUT gets what came back.  With
 ``--without-torch`` the classes of ``onnxruntime.training.api`` are imported past the package's own ``__init__``, the
 part of it that needs torch.
 """

@@ -9,12 +9,17 @@ third input, a flag that is always true (overwrite) and is computed from what th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from onnx import NodeProto, TensorProto, helper
 
-VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-"""Nodes whose output may be their input's memory."""
+VIEWS = frozenset({
+    "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Expand", "Slice", "Transpose",
+})  # fmt: skip
+"""Nodes whose output may be their input's memory, or that ONNX Runtime may take for no change and leave out."""
+
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
+"""Nodes that it leaves out where one operand is a constant that changes nothing."""
 
 ALWAYS = "[true]"
 """Name of the constant flag, bool[1]."""
@@ -31,7 +36,7 @@ def written_in_place(nodes: Iterable[NodeProto], new: Mapping[str, str]) -> list
     new = dict(new)
     views = {name: _views(made, name) for name in new}
     for name, value in new.items():
-        if any(value in found for found in views.values()):
+        if any(value in found for other, found in views.items() if other != name):
             # Another variable's old value, which may be overwritten first: a copy of it is a node like any other.
             new[name] = f"{name}/copy"
             made.append(helper.make_node("Max", [value, value], [new[name]], f"copy:{new[name]}"))
@@ -81,12 +86,14 @@ def inputs(node: NodeProto) -> set[str]:
     return found - {""}
 
 
-def _views(nodes: Iterable[NodeProto], name: str) -> set[str]:
+def _views(nodes: Sequence[NodeProto], name: str) -> set[str]:
     """The variable, and every value that may be its memory."""
+    computed = {output for node in nodes for output in node.output}
     found = {name}
     for node in nodes:
-        if node.op_type in VIEWS and node.input[0] in found:
-            found.add(node.output[0])
+        kept = node.op_type in VIEWS or (node.op_type in ARITHMETIC and not computed.issuperset(node.input))
+        if kept and found.intersection(node.input):
+            found.update(node.output)
     return found
 
 

@@ -18,12 +18,11 @@ from ..build import IR_VERSION, OPSET, export
 from ..names import NEXT
 from ..types import value_info
 from .in_place import ALWAYS, accumulated, inputs, written_in_place
-from .training import GRADIENT, Training, training
+from .training import GRADIENT, RESET, Training, training
 
 Array = NDArray[Any]
 Json = dict[str, object]
 
-RESET = "lazy_reset_grad"
 FLAG = TensorType(DType.BOOL, (1,))
 ROW = "@row"
 
@@ -109,17 +108,17 @@ def build(module: Module, options: BuildOptions) -> OnDevice:
     }
     if found.module.has_function("infer"):
         models["eval_model.onnx"] = _eval_model(found, options)
-    for model in models.values():
-        helper.set_model_props(model, dict(options.metadata))
+    helper.set_model_props(models["training_model.onnx"], dict(options.metadata))
     return OnDevice(models, found)
 
 
 def _training_model(found: Training, options: BuildOptions) -> ModelProto:
     model = export(found.module, found.module.function("step"), options)
     new = {name: name + NEXT for name in found.updated}
-    nodes = written_in_place(model.graph.node, new)
     gradients = {name: name + GRADIENT for name in found.trained}
-    nodes += [accumulated(name, gradient) for name, gradient in gradients.items()]
+    # A gradient may be an old value: that it is added to its buffer comes before the writes.
+    read = [*model.graph.node, *(accumulated(name, gradient) for name, gradient in gradients.items())]
+    nodes = written_in_place(read, new)
     inside = {*new.values(), *gradients.values()}
     constants = list(model.graph.initializer)
     if any(ALWAYS in node.input for node in nodes):

@@ -16,6 +16,8 @@ from .optimizer import Optimizer, native
 
 GRADIENT = "_grad"
 """Ends the name of a parameter's gradient, as ONNX Runtime spells it."""
+RESET = "lazy_reset_grad"
+"""Name of the input that says whether gradients begin anew."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,12 @@ def _check(module: Module, step: Function) -> None:
             "the noise of mechanism='discrete' is drawn by fluidc's runtime, which ONNX Runtime's training API lacks",
             hint="use the gaussian mechanism, or --target onnx",
         )
+    for name in (*(p.name for p in step.params if p.role == "feed"), *(out.name for out in step.outputs)):
+        if name == RESET or name.endswith(GRADIENT):
+            raise TargetError(
+                f"ONNX Runtime's training API takes what is called {name} for a gradient, and hides it",
+                hint="give the variable another name",
+            )
     for op in step.ops:
         if isinstance(op, Write) and module.privacy is not None and module.declaration(op.state).kind == "diagnostic":
             raise TargetError(
