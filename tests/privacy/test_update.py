@@ -1,4 +1,4 @@
-"""The update of a lot of any size, through the runtime and on both targets, against DP-SGD by hand in float64."""
+"""The update of a lot of any size, through the runtime and on every target, against DP-SGD by hand in float64."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def expected(state: Arrays, lot: Arrays, key: bytes, draw: int) -> Arrays:
     return after
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 @pytest.mark.parametrize("count", [0, 1, 16, 17, 33, 48])
 def test_lots_of_any_size(target: str, count: int) -> None:
     session, _ = program(target).session(seed=2)
@@ -62,7 +62,7 @@ def test_lots_of_any_size(target: str, count: int) -> None:
         np.testing.assert_allclose(session.model.state[name], value, rtol=0, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_the_divisor_is_the_stated_lot(target: str) -> None:
     """Neither the physical batch (16) nor the rows at hand (16, 10, 7): the stated 24."""
     for count in (16, 10, 7):
