@@ -23,7 +23,7 @@ from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import fixed
 from .kinds import ExampleKind, Kind, default_kind
 from .norm_bound import gram_roundoff, guarded, lower_guarded, onnx_guarded
-from .onnx_forms import swapped
+from .onnx_forms import wide_product
 
 NO_VJP = "the private update is not differentiated"
 F64 = DType.F64
@@ -197,8 +197,9 @@ class GramNormSq(_Outer):
             squares.append(_sum_onnx(o, o.node("Where", same, _gram_onnx(o, e, kind), o.scalar(0, F64)), 1, 2))
             lengths.append(_sum_onnx(o, _lengths_onnx(o, e), 1))
             if dense:
-                picked = self._picked_onnx(o, x, words, (*tokens.shape[:2], kind.shape[1]))
-                crossed = o.node("Mul", picked, o.node("MatMul", d, swapped(o, e, kind)))
+                pairs = (*tokens.shape[:2], kind.shape[1])
+                crossed = wide_product(o, d, tokens.shape, e, kind.shape, pairs, tb=True)
+                crossed = o.node("Mul", self._picked_onnx(o, x, words, pairs), crossed)
                 squares.append(o.node("Mul", _sum_onnx(o, crossed, 1, 2), o.scalar(2, F64)))
         return onnx_guarded(o, _added_onnx(o, squares), _added_onnx(o, lengths), self.roundoff, self.terms)
 
@@ -306,7 +307,9 @@ class OuterNormSq(_Outer):
     def to_onnx(self, o: OnnxEmitter, lefts: tuple[str, ...], rights: tuple[str, ...]) -> str:
         """Every example's matrix is stored: it is smaller than the blocks where this form is the cheaper one."""
         x, d = _wide_onnx(o, lefts), _wide_onnx(o, rights)
-        matrices = o.node("MatMul", swapped(o, x, self._joined(self.lefts, self.rows)), d)
+        tokens, cotangents = self._joined(self.lefts, self.rows).shape, self._joined(self.rights, self.columns).shape
+        shape = (tokens[0], self.rows, self.columns)
+        matrices = wide_product(o, x, tokens, d, cotangents, shape, ta=True)
         squares = o.node("ReduceSumSquare", matrices, o.ints(1, 2), keepdims=0)
         lengths = _sum_onnx(o, o.node("Mul", _lengths_onnx(o, x), _lengths_onnx(o, d)), 1)
         return onnx_guarded(o, squares, lengths, 0.0, self.terms)
@@ -414,7 +417,8 @@ def _added_onnx(o: OnnxEmitter, parts: Sequence[str]) -> str:
 
 def _gram_onnx(o: OnnxEmitter, x: str, kind: TensorType) -> str:
     """The inner products of all pairs of a block's vectors, f64[N, T, T]."""
-    return o.node("MatMul", x, swapped(o, x, kind))
+    n, count, _ = kind.shape
+    return wide_product(o, x, kind.shape, x, kind.shape, (n, count, count), tb=True)
 
 
 def _lengths_onnx(o: OnnxEmitter, x: str) -> str:

@@ -16,7 +16,7 @@ from .by_example import tokens_of
 from .emit import OnnxEmitter, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
-from .onnx_forms import NUMBERS, computed, kernel_type, swapped
+from .onnx_forms import NUMBERS, computed, kernel_type, wide_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +163,21 @@ class MatMul(Op):
 
         def build(a: str, b: str) -> str:
             # ONNX Runtime joins MatMul with the Add of a bias, and with Transpose; Gemm needs neither.
-            if planes and (self.ta or self.tb):
+            if planes and (self.ta or self.tb or kernel is DType.F64):
                 return o.node("Gemm", a, b, transA=int(self.ta) or None, transB=int(self.tb) or None)
-            a = swapped(o, a, self.x.tensor.with_dtype(kernel)) if self.ta else a
-            b = swapped(o, b, self.w.tensor.with_dtype(kernel)) if self.tb else b
+            x, w, shape = self.x.tensor.shape, self.w.tensor.shape, self.result.tensor.shape
+            if kernel is DType.F64:
+                return wide_product(o, a, x, b, w, shape, ta=self.ta, tb=self.tb)
+            a = _turned(o, a, len(x)) if self.ta else a
+            b = _turned(o, b, len(w)) if self.tb else b
             return o.node("MatMul", a, b)
 
         return computed(self, o, dtype, kernels, build, x, w)
+
+
+def _turned(o: OnnxEmitter, x: str, rank: int) -> str:
+    """The last two axes swapped."""
+    return o.node("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _folded(b: OpBuilder, x: Value) -> Value:

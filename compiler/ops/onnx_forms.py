@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir.types import DType, TensorType
+from ..ir.types import DType, Shape
 from .base import Op
 from .emit import OnnxEmitter
 
@@ -145,15 +145,22 @@ def power(o: OnnxEmitter, x: str, exponent: int, dtype: DType) -> str:
     return found or o.node("Add", o.node("Mul", x, zero), one)
 
 
-def swapped(o: OnnxEmitter, x: str, kind: TensorType) -> str:
-    """``x`` of type ``kind`` with its last two axes exchanged, as an operand of a MatMul.
+def wide_product(
+    o: OnnxEmitter, a: str, a_shape: Shape, b: str, b_shape: Shape, shape: Shape, *, ta: bool = False, tb: bool = False
+) -> str:
+    """``a @ b`` in float64, of ``shape``; ``ta`` and ``tb`` read the last two axes of an operand transposed.
 
-    ONNX Runtime joins a Transpose that it finds before a MatMul with it.  In float64 it has no kernel for the product
-    that it makes of them, and does not load the model: there an axis of extent 1 stands between them.
+    ONNX Runtime joins a MatMul with any Transpose that it finds before it, or before a Cast before it; in float64 it
+    has no kernel for what it makes of them, and does not load the model.  So both operands come from a Reshape, to one
+    axis more.
     """
-    rank, shape = kind.rank, kind.shape
-    perm = [*range(rank - 2), rank - 1, rank - 2]
-    if kind.dtype is not DType.F64:
-        return o.node("Transpose", x, perm=perm)
-    turned = o.node("Transpose", o.reshape(x, (*shape, 1)), perm=[*perm[:-1], rank, rank - 2])
-    return o.reshape(turned, (*shape[:-2], shape[-1], shape[-2]))
+
+    def operand(x: str, full: Shape, turned: bool) -> str:
+        lead, (rows, columns) = full[:-2], full[-2:]
+        if not turned:
+            return o.reshape(x, (*lead, 1, rows, columns))
+        k = len(lead)
+        turned_x = o.node("Transpose", o.reshape(x, (*full, 1)), perm=[*range(k), k + 1, k + 2, k])
+        return o.reshape(turned_x, (*lead, 1, columns, rows))
+
+    return o.reshape(o.node("MatMul", operand(a, a_shape, ta), operand(b, b_shape, tb)), shape)

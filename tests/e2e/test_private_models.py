@@ -19,7 +19,7 @@ from fluidc.compiler.pipeline import pipeline
 from fluidc.frontend.lower import lower
 
 Arrays = dict[str, np.ndarray]
-TARGETS = ("reference", "cpu")
+TARGETS = ("reference", "cpu", "onnx")
 ROWS = 33
 
 

@@ -43,7 +43,7 @@ def regression() -> Any:
 
 
 @pytest.mark.parametrize("clipping", ["flat", "automatic"])
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_factors_below_the_normal_numbers_are_not_rounded_up(target: str, clipping: str) -> None:
     labels = np.append(np.linspace(5e22, 7.2e22, 5), [5e14, 4e15])  # norms of 1e45 need factors of 1e-45
     lots = [{"x": np.full((1, 1), 1e22, np.float32), "y": np.full((1, 1), label, np.float32)} for label in labels]
@@ -61,7 +61,7 @@ def time_first() -> Any:
     return layers.mean(per_example * weight)
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_tokens_that_cancel_do_not_swallow_the_other_examples(target: str) -> None:
     """The two outer products of row 0 cancel exactly, and in between those of all others are added."""
     rows = 256

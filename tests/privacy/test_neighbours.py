@@ -1,4 +1,4 @@
-"""Record and replay on neighbouring lots: what one example can change, on both targets, for 500 pairs of each model.
+"""Record and replay on neighbouring lots: what one example can change, on every target, for 500 pairs of each model.
 
 Two lots differ in one bit of the mask, flipped in place; the row itself may hold anything.
 """
@@ -17,16 +17,13 @@ import numpy as np
 import pytest
 from private_models import MODELS
 from private_runs import classifying, rows, trained
+from stateless import Compiled, without_state
 
 from fluidc.compiler.codegen.reference import Reference
-from fluidc.compiler.codegen.tvm.build import compile_module
-from fluidc.compiler.ir.core import Function, Module, OpBase, Output, Param, PrivacyConfig, Value
-from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ir.core import Module, Output, PrivacyConfig
 from fluidc.compiler.ops.dp import ClipFactor
-from fluidc.compiler.ops.state import Read
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
-from fluidc.runtime.engine import aligned_copy
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
@@ -47,46 +44,22 @@ def module_of(name: str) -> Module:
     return replace(module, functions=(replace(step, outputs=(*step.outputs, *factors)),))
 
 
-def without_state(module: Module, name: str) -> Function:
-    """The step as a function of its state, which is what a bare engine calls."""
-    step = module.function("step")
-    mapping: dict[Value, Value] = {}
-    params, ops = list(step.params), list[OpBase]()
-    for op in step.ops:
-        if isinstance(op, Read):
-            mapping[op.result] = Value(op.result.type, str(op.state))
-            params.append(Param(str(op.state), mapping[op.result]))
-        else:
-            copy = op.clone(mapping)
-            mapping.update(zip(op.results, copy.results, strict=True))
-            ops.append(copy)
-    outputs = tuple(replace(out, value=mapping.get(out.value, out.value)) for out in step.outputs)
-    return Function(name, tuple(params), tuple(ops), outputs)
-
-
 @cache
-def engine() -> object:
-    return compile_module(Module(Stage.TARGET, (), tuple(without_state(module_of(n), n) for n in NAMES))).engine()
+def engine(target: str) -> Compiled:
+    return Compiled([without_state(module_of(name), name) for name in NAMES], target)
 
 
 def runner(name: str, target: str, state: Arrays) -> Run:
     if target == "reference":
         reference = Reference(module_of(name))
         return lambda feeds: reference.run("step", feeds | NOISE, dict(state))
-    code, function = engine(), without_state(module_of(name), name)
-    held = {name: aligned_copy(np.asarray(value)) for name, value in (NOISE | state).items()}
-
-    def run(feeds: Arrays) -> Arrays:
-        known = held | {name: aligned_copy(value) for name, value in feeds.items()}
-        found = code.call(name, [code.tensor(known[p.name]) for p in function.params])  # type: ignore[attr-defined]
-        return dict(zip((o.name for o in function.outputs), map(np.asarray, found), strict=True))
-
-    return run
+    return lambda feeds: engine(target).run(name, NOISE | state | feeds)
 
 
 @pytest.mark.parametrize(
     ("name", "target"),
     [(name, "cpu") for name in NAMES]
+    + [pytest.param(n, "onnx", marks=() if n in QUICK else pytest.mark.nightly) for n in NAMES]
     + [pytest.param(n, "reference", marks=() if n in QUICK else pytest.mark.nightly) for n in NAMES],
 )
 def test_one_bit_of_the_mask_moves_the_sums_by_at_most_c(name: str, target: str) -> None:

@@ -1,4 +1,4 @@
-"""The update of a lot of any size, through the runtime and on both targets, against DP-SGD by hand in float64."""
+"""The update of a lot of any size, through the runtime and on every target, against DP-SGD by hand in float64."""
 
 from __future__ import annotations
 

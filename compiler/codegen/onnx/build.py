@@ -190,7 +190,7 @@ def _symbols(arguments: Iterable[Argument]) -> dict[str, list[int]]:
     arguments = tuple(arguments)
     dims = (dim for argument in arguments for dim in argument.type.shape)
     names = {dim.name for dim in dims if isinstance(dim, Sym)}
-    return {name: list(symbol_source(arguments, name)) for name in sorted(names)}
+    return {name: list(symbol_source(arguments, name) or ()) for name in sorted(names)}
 
 
 def _every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:

@@ -243,13 +243,21 @@ class Emitter:
         return found
 
     def _measured(self, dim: Sym) -> str:
-        index, axis, scale = symbol_source(self._arguments, dim.name)
+        rows = f"{dim.name}+1"  # of a ragged value whose offsets alone tell their number
+        source = symbol_source(self._arguments, dim.name)
+        index, axis, scale = source or symbol_source(self._arguments, rows) or (-1, 0, 0)
+        if index < 0:
+            raise TargetError(
+                f"no input of the function tells the size {dim.name}", hint="fix the size: compile with --batch"
+            )
         before = self._op, self._prefix
         self._op, self._prefix = None, str(dim)
         name = self._arguments[index].input
         scope = self._prologue
         (size,) = self._add(scope, "Shape", 1, [name], attributes={"start": axis, "end": axis + 1})
         (size,) = self._add(scope, "Squeeze", 1, [size, self.ints(0)])
+        if source is None:
+            (size,) = self._add(scope, "Sub", 1, [size, self.scalar(1, DType.I64)])
         shared = math.gcd(scale, dim.scale)
         if scale != shared:
             (size,) = self._add(scope, "Div", 1, [size, self.scalar(scale // shared, DType.I64)])
@@ -373,16 +381,13 @@ class Emitter:
         return self.node(function.name, *inputs, domain=function.domain, **attributes)
 
 
-def symbol_source(arguments: Sequence[Argument], symbol: str) -> tuple[int, int, int]:
-    """Where the size of a symbol is read: number of the argument, its axis, and the scale it has there.
-
-    Raises TargetError when no argument has such an extent.
-    """
+def symbol_source(arguments: Sequence[Argument], symbol: str) -> tuple[int, int, int] | None:
+    """Where the size of a symbol is read: number of the argument, its axis, and the scale it has there; or None."""
     for index, argument in enumerate(arguments):
         for axis, dim in enumerate(argument.type.shape):
             if isinstance(dim, Sym) and dim.name == symbol:
                 return index, axis, dim.scale
-    raise TargetError(f"no input of the function tells the size {symbol}", hint="fix the size: compile with --batch")
+    return None
 
 
 def _constant_name(value: NDArray[Any]) -> str:
