@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,16 @@ from op_jobs import job
 
 from fluidc.compiler.codegen.built import BuildOptions
 from fluidc.compiler.codegen.onnx.build import export
+from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Shape, Sym, TensorType
+from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
+from fluidc.compiler.ops.control import scan
 from fluidc.compiler.ops.drawing import Drawing
 from fluidc.compiler.ops.random import Normal, TruncatedNormal, Uniform
+from fluidc.runtime import keystream
 
 # Cases with a key among their inputs.
 CASES = [
@@ -131,3 +135,35 @@ def test_paddle_of_fixed_size(seed: int, count: int) -> None:
 
     (found,) = run(drawn(make, (count,), {}), [np.zeros(1, np.float32)])
     np.testing.assert_array_equal(found, make(TensorType(DType.F32, (count,))).evaluate(None, None))
+
+
+def drawn_in_a_loop() -> Function:
+    """Uniforms in a scan: the key stands outside, the counter is the step's own."""
+    key, counters = Value(tensor("u32[8]"), "key"), Value(tensor("u64[3]"), "counters")
+    b = OpBuilder()
+
+    def body(b: Builder, index: Value, counter: Value, key: Value) -> Sequence[Value]:
+        return b.emit(Uniform(key, counter, type=tensor("f32[4]"), low=0.0, high=1.0, stream=5))
+
+    results = scan(b, [], [counters], [key], 3, body)
+    params = (Param("key", key), Param("counters", counters))
+    return Function("f", params, tuple(b.ops), (Output("o", results[0]),))
+
+
+def test_a_self_contained_file_draws_in_loops() -> None:
+    function = drawn_in_a_loop()
+    model = export(Module(Stage.TARGET, (), (function,)), function, BuildOptions(self_contained=True))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    counters = np.array([2**33 + 1, 0, 7], np.uint64)
+    (found,) = run(model, [KEY, counters])
+    for row, counter in zip(found, counters, strict=True):
+        words = keystream.words(KEY, domain=keystream.Domain.MODEL, tensor=5, draw=int(counter), count_blocks=1)
+        np.testing.assert_array_equal(row, (words[0, :4] >> np.uint32(8)).astype(np.float32) * np.float32(2**-24))
+
+
+def test_words_from_outside_are_not_drawn_in_loops() -> None:
+    function = drawn_in_a_loop()
+    with pytest.raises(TargetError, match="random numbers inside a loop") as caught:
+        export(Module(Stage.TARGET, (), (function,)), function, BuildOptions())
+    assert "self-contained" in str(caught.value)
