@@ -6,10 +6,13 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from ...runtime.errors import FluidcError
+
+Result = TypeVar("Result")
 _WORDS: Mapping[str, object] = {"none": None, "true": True, "false": False}
 
 
@@ -79,6 +82,21 @@ def find(spec: CallSpec, known: Mapping[str, Callable[..., Any]], option: str) -
     return known[found]
 
 
+def call(spec: CallSpec, made: Callable[..., Result], option: str, *given: Any) -> Result:
+    """``made(*given, **spec.arguments)``.
+
+    Raises:
+        click.BadParameter: An argument is of a type that ``made`` cannot work with.
+        FluidcError: What ``made`` refuses.
+    """
+    try:
+        return made(*given, **spec.arguments)
+    except FluidcError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(f"{spec.text}: {error}", param_hint=option) from None
+
+
 def check_arguments(spec: CallSpec, made: Callable[..., Any], option: str, reserved: tuple[str, ...] = ()) -> None:
     """Refuse arguments that ``made`` does not take, and those that are left out though it needs them.
 
@@ -96,7 +114,7 @@ def check_arguments(spec: CallSpec, made: Callable[..., Any], option: str, reser
     for key in spec.arguments:
         if key not in names:
             close = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(names)}"
+            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(names) or 'none'}"
             raise click.BadParameter(f"{spec.name} has no argument {key!r}; {hint}", param_hint=option)
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in spec.arguments]
     if missing:

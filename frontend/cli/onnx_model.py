@@ -13,7 +13,7 @@ from ..scope import Scope, scope_guard
 from ..source import SourceLocation, located
 from ..variable import Variable
 from ..vartype import VarType
-from .call_spec import CallSpec, find
+from .call_spec import CallSpec, call, find
 from .capture import Chosen
 from .training import LOSSES, OF_CLASSES, OPTIMIZERS, Training
 
@@ -44,7 +44,7 @@ def onnx_program(path: Path, training: Training, feeds: Mapping[str, Sequence[in
                 raise OnnxError("the model has no parameters that could be trained", str(path), hint)
             made = find(training.optimizer, OPTIMIZERS, "--optimizer")
             with located(f"--optimizer {training.optimizer.text}"):
-                made(**training.optimizer.arguments).minimize(loss)
+                call(training.optimizer, made, "--optimizer").minimize(loss)
     return Chosen(path, program, startup if startup.global_block().ops else None, None)
 
 
@@ -58,11 +58,13 @@ def _loss(path: Path, model: OnnxModel, spec: CallSpec) -> Variable:
     classes = made in OF_CLASSES.values() and not soft
     shape: list[Any] = list(scores.shape)
     if classes:
-        shape[int(spec.arguments.get("axis", -1))] = 1
+        axis = spec.arguments.get("axis", -1)
+        if isinstance(axis, int) and -len(shape) <= axis < len(shape):  # the layer refuses another
+            shape[axis] = 1
     dtype = "int64" if classes else "float32"
     name = "label" if not model.program.global_block().has_var("label") else unique_name.generate("label")
     label = layers.data(name, shape, append_batch_size=False, dtype=dtype)
-    loss = layers.mean(made(scores, label, **spec.arguments))
+    loss = layers.mean(call(spec, made, "--loss", scores, label))
     if classes and len(scores.shape) == 2:
         layers.accuracy(scores, label)
     return loss

@@ -102,7 +102,7 @@ def _check_text(message: Message, source: str) -> None:
     for field, value in message.ListFields():
         values = (value,) if isinstance(value, str | bytes | Message) else value
         if field.type == FieldDescriptor.TYPE_MESSAGE:
-            for inner in values:
+            for inner in cast("Iterable[Message]", values):
                 _check_text(inner, source)
         elif field.type == FieldDescriptor.TYPE_STRING and not all(isinstance(text, str) for text in values):
             raise OnnxError(f"the field {field.name} is no text", source, "the file is damaged: export it anew")

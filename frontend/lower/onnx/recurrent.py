@@ -91,9 +91,11 @@ def _directions(n: Node, gates: int, activations: Sequence[str]) -> list[_Direct
     ):
         if value is not None and value.tensor.shape != shape:
             raise n.error(f"{name} is {value.type}, not of the shape {list(shape)}", "correct the model")
+    needed = len(activations) * count
     names = n.attr("activations") or list(activations) * count
-    if len(names) != len(activations) * count:
+    if len(names) < needed:
         raise n.error(f"{len(names)} activations", f"it has {len(activations)} for each direction")
+    names = names[:needed]  # the default of RNN is for both directions
     alphas = _parameters(names, n.attr("activation_alpha") or [], _TAKES_ALPHA)
     betas = _parameters(names, n.attr("activation_beta") or [], _TAKES_BETA)
     made = [_activation(n, *each) for each in zip(names, alphas, betas)]
