@@ -92,6 +92,8 @@ def _directions(n: Node, gates: int, activations: Sequence[str]) -> list[_Direct
         if value is not None and value.tensor.shape != shape:
             raise n.error(f"{name} is {value.type}, not of the shape {list(shape)}", "correct the model")
     names = n.attr("activations") or list(activations) * count
+    if n.op_type == "RNN" and names == ["Tanh", "Tanh"]:
+        names = names[:count]  # the operator's default is of two directions, also where there is one
     if len(names) != len(activations) * count:
         raise n.error(f"{len(names)} activations", f"it has {len(activations)} for each direction")
     alphas = _parameters(names, n.attr("activation_alpha") or [], _TAKES_ALPHA)
