@@ -328,9 +328,15 @@ class Mod(Integer):
     numpy = np.mod
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
-        if self.result.type.dtype.is_float:
-            return x - t.call("floor", x / y) * y
-        return x % y
+        dtype = self.result.type.dtype
+        if not dtype.is_float:
+            return x % y
+        # Of an infinite divisor all of x is left, or the divisor itself where they have different signs.
+        zero, one, infinity = t.const(0.0, dtype), t.const(1.0, dtype), t.const(np.inf, dtype)
+        endless = t.call("abs", y).eq(infinity) & t.isfinite(x)
+        whole = t.select((x * y) < zero, y, x)
+        safe = t.select(endless, one, y)
+        return t.select(endless, whole, x - t.call("floor", x / safe) * safe)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
         dtype = self.x.type.dtype

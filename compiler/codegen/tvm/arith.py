@@ -10,6 +10,7 @@ from .kit import Block, Value, const, convert, dtype_name, is_finite, is_nan, la
 from .tvm_api import tirx
 
 WRAPPING = (DType.U32, DType.U64)
+_UNSIGNED = (*WRAPPING, DType.U8)
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul"}
 
 
@@ -83,7 +84,7 @@ def _quotient(block: Block, node: Binary, x: Value, y: Value) -> Value:
     dtype, lanes = node.dtype, lanes_of(y)
     zero, one = const(0, dtype, lanes), const(1, dtype, lanes)
     y = block.let(y, dtype)
-    minus = y < zero if dtype in WRAPPING else tirx.EQ(y, zero - one)
+    minus = y < zero if dtype in _UNSIGNED else tirx.EQ(y, zero - one)
     plain = block.let(tirx.Select(tirx.Or(tirx.EQ(y, zero), minus), one, y), dtype)
     if node.op == "%":
         return tirx.Select(tirx.EQ(plain, y), tirx.floormod(x, plain), zero)

@@ -24,16 +24,41 @@ from collections.abc import Mapping, Sequence
 from ....compiler.errors import VerifyError
 from ..context import OpLowering, Rule, Rules
 from ..known import Known
-from . import elementwise, fold, image, indexing, linear, norm, random, recurrent, reduce, shape
+from . import (
+    arrange,
+    attention,
+    conv,
+    einsum,
+    elementwise,
+    fold,
+    function,
+    indexing,
+    linear,
+    loss,
+    norm,
+    pool,
+    random,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 from .node import OPEN_EXTENTS, Fold, Node, NodeRule, NodeRules, Result
 
 FAMILIES: Mapping[str, NodeRules] = {
     "elementwise": elementwise.RULES,
+    "function": function.RULES,
     "reduce": reduce.RULES,
     "linear": linear.RULES,
-    "image": image.RULES,
+    "einsum": einsum.RULES,
+    "conv": conv.RULES,
+    "pool": pool.RULES,
+    "resize": resize.RULES,
     "norm": norm.RULES,
+    "attention": attention.RULES,
+    "loss": loss.RULES,
     "shape": shape.RULES,
+    "arrange": arrange.RULES,
     "indexing": indexing.RULES,
     "recurrent": recurrent.RULES,
     "random": random.RULES,

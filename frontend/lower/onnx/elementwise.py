@@ -1,4 +1,4 @@
-"""Arithmetic, functions of one element, comparisons, logic and casts."""
+"""Arithmetic, comparisons, logic, selection and conversion, with numpy broadcasting."""
 
 from __future__ import annotations
 
@@ -6,49 +6,67 @@ from collections.abc import Callable
 
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import DType
-from ....compiler.ops import activation, elementwise, unary
+from ....compiler.ops import elementwise, unary
 from ....compiler.ops.base import Op
 from .node import Node, NodeRule, NodeRules
 
 
-def _binary(make: Callable[[Value, Value], Op], left: str = "A", right: str = "B", *, swap: bool = False) -> NodeRule:
+def _binary(make: Callable[[Value, Value], Op], *, swap: bool = False) -> NodeRule:
     def rule(n: Node) -> Value:
-        x, y = n.x(left), n.x(right)
+        x, y = n.x("A"), n.x("B")
         return n.b(make(y, x) if swap else make(x, y))
 
     return rule
 
 
-def _divide(n: Node) -> Value:
-    x, y = n.x("A"), n.x("B")
-    if x.tensor.dtype.is_float:
-        return n.b.div(x, y)
-    # Integers are divided towards zero: |x| // |y| with the sign of x * y.
-    size = n.b(elementwise.FloorDiv(n.b.abs(x), n.b.abs(y)))
-    return n.b.mul(size, n.b.mul(n.b.sign(x), n.b.sign(y)))
-
-
 def _mod(n: Node) -> Value:
-    """The remainder with the sign of the divisor; with ``fmod`` that of the dividend."""
     x, y = n.x("A"), n.x("B")
-    rest = n.b(elementwise.Mod(x, y))
-    if not n.attr("fmod"):
-        return rest
-    zero = n.number(x.tensor.dtype, 0)
-    other = n.b.logical_and(n.b.not_equal(rest, zero), n.b.less(n.b.mul(n.b.sign(x), n.b.sign(y)), zero))
-    return n.b.where(other, n.b.sub(rest, y), rest)
+    if not n.attr("fmod") or x.tensor.dtype in (DType.U8, DType.U32, DType.U64):
+        return n.b(elementwise.Mod(x, y))
+    # C's fmod has the sign of the dividend.
+    size = n.b(elementwise.Mod(n.b.abs(x), n.b.abs(y)))
+    return n.b.where(n.b.less(x, n.number(x.tensor.dtype, 0)), n.b.neg(size), size)
 
 
 def _pow(n: Node) -> Value:
-    x, exponent = n.x("X"), n.scalar("Y")
-    if exponent == 2 and x.tensor.dtype.is_float:
+    x, y = n.x("X"), n.x("Y")
+    dtype = x.tensor.dtype
+    if n.scalar("Y") == 2 and dtype.is_float and y.tensor.rank == 0:
         return n.b.square(x)
-    return n.b.pow(x, n.b.cast(n.x("Y"), x.tensor.dtype))
+    if dtype.is_float:
+        return n.b.pow(x, n.b.cast(y, dtype))
+    if y.tensor.dtype.is_float:
+        return n.b.cast(n.b.pow(n.b.cast(x, DType.F64), n.b.cast(y, DType.F64)), dtype)
+    return _whole_power(n, x, n.b.cast(y, DType.I64))
 
 
-def _variadic(slot: str, combine: Callable[[Node, Value, Value], Value]) -> NodeRule:
+def _whole_power(n: Node, x: Value, y: Value) -> Value:
+    """A power of integers by repeated squaring, wrapped round as their products are."""
+    b, dtype = n.b, x.tensor.dtype
+
+    def number(value: int) -> Value:
+        return n.number(DType.I64, value)
+
+    size = b.abs(y)
+    odd = b.sub(size, b.mul(b.div(size, number(2)), number(2)))
+    # From 64 on nothing is left of an even number, and of 0, 1 and -1 only the parity counts.
+    left = b.where(b.less(number(64), size), b.add(number(64), odd), size)
+    out = n.number(dtype, 1)
+    power = x
+    for bit in range(7):
+        half = b.div(left, number(2))
+        taken = b.not_equal(left, b.mul(half, number(2)))
+        out = b.where(taken, b.mul(out, power), out)
+        left = half
+        if bit < 6:
+            power = b.mul(power, power)
+    unit = b.equal(b.mul(x, x), n.number(dtype, 1))
+    return b.where(b.logical_and(b.less(y, number(0)), b.logical_not(unit)), n.number(dtype, 0), out)
+
+
+def _variadic(combine: Callable[[Node, Value, Value], Value]) -> NodeRule:
     def rule(n: Node) -> Value:
-        total, *rest = n.xs(slot)
+        total, *rest = n.xs("data_0")
         for value in rest:
             total = combine(n, total, value)
         return total
@@ -56,53 +74,57 @@ def _variadic(slot: str, combine: Callable[[Node, Value, Value], Value]) -> Node
     return rule
 
 
+_sum = _variadic(lambda n, x, y: n.b.add(x, y))
+
+
 def _mean(n: Node) -> Value:
-    values = n.xs("data_0")
-    total = values[0]
-    for value in values[1:]:
-        total = n.b.add(total, value)
-    return n.b.scale(total, 1.0 / len(values))
+    total = _sum(n)
+    assert isinstance(total, Value)
+    return n.b.div(total, n.number(total.tensor.dtype, len(n.xs("data_0"))))
 
 
-def _unary(make: Callable[[Value], Op], slot: str = "X") -> NodeRule:
-    return lambda n: n.b(make(n.x(slot)))
-
-
-def _of(make: Callable[[Node, Value], Value], slot: str = "X") -> NodeRule:
-    return lambda n: make(n, n.x(slot))
-
-
-def _cast(n: Node) -> Value:
-    x, to = n.x("input"), n.dtype("to")
-    assert to is not None
+def _converted(n: Node, x: Value, to: DType) -> Value:
     if to is DType.BOOL and x.tensor.dtype is not DType.BOOL:
         return n.b.not_equal(x, n.number(x.tensor.dtype, 0))
     return n.b.cast(x, to)
 
 
+def _cast(n: Node) -> Value:
+    to = n.dtype("to")
+    assert to is not None
+    return _converted(n, n.x("input"), to)
+
+
+def _cast_like(n: Node) -> Value:
+    return _converted(n, n.x("input"), n.x("target_type").tensor.dtype)
+
+
 def _clip(n: Node) -> Value:
     x = n.x("input")
     if n.version < 11:
-        return n.b.clip(x, n.attr("min", float("-inf")), n.attr("max", float("inf")))
+        low, high = n.attr("min"), n.attr("max")
+        return n.b.clip(x, low, high) if low <= high else n.b.broadcast(n.number(x.tensor.dtype, high), x.tensor.shape)
     low, high = n.optional("min"), n.optional("max")
-    if x.tensor.dtype.is_float and all(v is None or n.scalar(s) is not None for v, s in ((low, "min"), (high, "max"))):
-        bounds = n.scalar("min"), n.scalar("max")
-        return n.b.clip(
-            x, float("-inf") if bounds[0] is None else bounds[0], float("inf") if bounds[1] is None else bounds[1]
-        )
+    stated = n.scalar("min", float("-inf")), n.scalar("max", float("inf"))
+    if x.tensor.dtype.is_float and stated[0] is not None and stated[1] is not None and stated[0] <= stated[1]:
+        return n.b.clip(x, *stated)
+    # The upper limit is the last word, also where it is below the lower one.
     x = x if low is None else n.b.maximum(x, low)
     return x if high is None else n.b.minimum(x, high)
 
 
-def _gelu(n: Node, x: Value) -> Value:
-    return n.b(activation.Gelu(x, n.attr("approximate") == "tanh"))
+def _bitwise_not(n: Node) -> Value:
+    x = n.x("X")
+    # In two's complement -1 - x; without a sign, the largest number less x.
+    largest = {DType.U8: 2**8 - 1, DType.U32: 2**32 - 1, DType.U64: 2**64 - 1}.get(x.tensor.dtype, -1)
+    return n.b.sub(n.number(x.tensor.dtype, largest), x)
 
 
 RULES: NodeRules = {
     "Add": _binary(elementwise.Add),
     "Sub": _binary(elementwise.Sub),
     "Mul": _binary(elementwise.Mul),
-    "Div": _divide,
+    "Div": _binary(elementwise.Div),
     "Mod": _mod,
     "Pow": _pow,
     "Equal": _binary(elementwise.Equal),
@@ -113,25 +135,14 @@ RULES: NodeRules = {
     "And": _binary(elementwise.And),
     "Or": _binary(elementwise.Or),
     "Xor": _binary(elementwise.Xor),
-    "Not": _unary(unary.Not),
+    "Not": lambda n: n.b(unary.Not(n.x("X"))),
+    "BitwiseNot": _bitwise_not,
     "Where": lambda n: n.b.where(n.x("condition"), n.x("X"), n.x("Y")),
-    "Max": _variadic("data_0", lambda n, x, y: n.b.maximum(x, y)),
-    "Min": _variadic("data_0", lambda n, x, y: n.b.minimum(x, y)),
-    "Sum": _variadic("data_0", lambda n, x, y: n.b.add(x, y)),
+    "Max": _variadic(lambda n, x, y: n.b.maximum(x, y)),
+    "Min": _variadic(lambda n, x, y: n.b.minimum(x, y)),
+    "Sum": _sum,
     "Mean": _mean,
     "Cast": _cast,
+    "CastLike": _cast_like,
     "Clip": _clip,
-    "Abs": _unary(unary.Abs),
-    "Neg": _unary(unary.Neg),
-    "Exp": _unary(unary.Exp, "input"),
-    "Log": _unary(unary.Log, "input"),
-    "Sqrt": _unary(unary.Sqrt),
-    "Reciprocal": _unary(unary.Reciprocal),
-    "Erf": _unary(unary.Erf, "input"),
-    "Relu": _unary(unary.Relu),
-    "Sigmoid": _unary(unary.Sigmoid),
-    "Tanh": _unary(unary.Tanh, "input"),
-    "Elu": _of(lambda n, x: n.b(activation.Elu(x, n.attr("alpha")))),
-    "LeakyRelu": _of(lambda n, x: n.b(unary.LeakyRelu(x, n.attr("alpha")))),
-    "Gelu": _of(_gelu),
 }

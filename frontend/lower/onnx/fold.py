@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ....compiler.ir.types import Dim, DType, Sym, dim_add, dim_div, dim_mul
 from ..known import Known
+from .arrange import slices
 from .node import Fold, Folds, Node
-from .shape import slices
 
 LARGEST = 1 << 16
 """Elements of a folded array: larger ones are computed at run time."""
@@ -129,11 +129,20 @@ def _mod(n: Node) -> Known | Sequence[Known] | None:
     return _binary(np.fmod if n.attr("fmod") else np.mod, _remainder)(n)
 
 
-def _sliced(n: Node, x: Array) -> Array:
+def _sliced(n: Node) -> Known | None:
+    known = n.known("data")
+    assert known is not None
+    x = known.array
     for axis, start, end, step in slices(n, x.ndim):
-        stop = None if step < 0 and end < -x.shape[axis] else end
-        x = x[(*(slice(None),) * axis, slice(start, stop, step))]
-    return x
+        if isinstance(start, Sym) or isinstance(end, Sym):
+            return None
+        x = x[(*(slice(None),) * axis, _span(start, end, step, x.shape[axis]))]
+    return _made(x, known.dtype)
+
+
+def _span(start: int, end: int, step: int, extent: int) -> slice:
+    """Backwards, an end before the front is the front."""
+    return slice(start, None if step < 0 and end < -extent else end, step)
 
 
 def _unsqueezed(n: Node, x: Array) -> Array:
@@ -181,7 +190,7 @@ FOLDS: Folds = {
     "Mod": _mod,
     "Neg": _unary(np.negative),
     "Reshape": _moved("data", _reshaped),
-    "Slice": _moved("data", _sliced),
+    "Slice": _sliced,
     "Sqrt": _unary(np.sqrt),
     "Squeeze": _moved("data", _squeezed),
     "Unsqueeze": _moved("data", _unsqueezed),

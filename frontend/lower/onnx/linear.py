@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ....compiler.ir.core import Value
+from ....compiler.ir.types import DType
 from .node import Node, NodeRules
 
 
@@ -17,8 +18,11 @@ def _gemm(n: Node) -> Value:
 
 
 def _matmul(n: Node) -> Value:
+    return _product(n, n.x("A"), n.x("B"))
+
+
+def _product(n: Node, a: Value, b: Value) -> Value:
     """As numpy's ``matmul``: a vector is a row on the left and a column on the right, and its axis is dropped again."""
-    a, b = n.x("A"), n.x("B")
     row, column = a.tensor.rank == 1, b.tensor.rank == 1
     left = n.b.reshape(a, (1, *a.tensor.shape)) if row else a
     right = n.b.reshape(b, (*b.tensor.shape, 1)) if column else b
@@ -31,4 +35,19 @@ def _matmul(n: Node) -> Value:
     return n.b.reshape(out, tuple(shape))
 
 
-RULES: NodeRules = {"Gemm": _gemm, "MatMul": _matmul}
+def _matmul_integer(n: Node) -> Value:
+    sides: list[Value] = []
+    for slot, zero_slot, axis in (("A", "a_zero_point", 1), ("B", "b_zero_point", 0)):
+        x, zero = n.b.cast(n.x(slot), DType.I32), n.optional(zero_slot)
+        if zero is not None:
+            zero = n.b.cast(zero, DType.I32)
+            if zero.tensor.rank == 1:
+                # One number per row of A, or per column of B.
+                shape = zero.tensor.shape if zero.tensor.shape == (1,) or not axis else (*zero.tensor.shape, 1)
+                zero = n.b.reshape(zero, shape)
+            x = n.b.sub(x, zero)
+        sides.append(x)
+    return _product(n, *sides)
+
+
+RULES: NodeRules = {"Gemm": _gemm, "MatMul": _matmul, "MatMulInteger": _matmul_integer}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ....compiler.errors import LoweringError
 from ....compiler.ir.core import Value
-from ....compiler.ir.types import Dim, DType, Sym
+from ....compiler.ir.types import Dim, DType, Sym, numel
 from ....compiler.ops.construct import OpBuilder
 from ..context import OpLowering
 from ..known import Known
@@ -36,6 +36,18 @@ _DTYPES: Mapping[int, DType] = {
 Fold: TypeAlias = Callable[["Node"], "Known | Sequence[Known] | None"]
 Folds: TypeAlias = Mapping[str, Fold]
 """ONNX op type to what is done where all inputs are known; None where that cannot be done for them."""
+
+
+class NotConstant(LoweringError):
+    """An input that the IR needs as numbers is computed by the model.
+
+    Attributes:
+        slot: The input, as the operator's documentation calls it.
+    """
+
+    def __init__(self, what: str, where: str | None, hint: str | None, *, slot: str) -> None:
+        super().__init__(what, where, hint)
+        self.slot = slot
 
 
 class Node:
@@ -126,8 +138,11 @@ class Node:
         assert isinstance(known, Known)
         return [d if isinstance(d, Sym) else int(d) for d in known.array.reshape(-1)]
 
-    def scalar(self, slot: str) -> float | None:
-        """The number that an input holds in its one element; None where that is not known or not so."""
+    def scalar(self, slot: str, default: float | None = None) -> float | None:
+        """The number that an input holds in its one element, ``default`` where it is left out; None where that is not
+        known or not so."""
+        if not self.has(slot):
+            return default
         known = self.known(slot)
         if known is None or known.symbolic or known.array.size != 1:
             return None
@@ -139,11 +154,12 @@ class Node:
             return known
         if not self.has(slot) and default is not None:
             return default
-        raise self.error(
+        error = self.error(
             f"the input {slot} is computed by the model",
             "it must be known while compiling: export it as a constant, or give the model's input as one: "
             "load_onnx(..., inputs={'shape': array})",
         )
+        raise NotConstant(error.what, error.where, error.hint, slot=slot)
 
     # Attributes ---------------------------------------------------------------------------------------
 
@@ -175,6 +191,16 @@ class Node:
             raise self.error(f"axis {axis} of {x.type} has the open extent {extent}", OPEN_EXTENTS)
         return extent
 
+    def per_axis(self, x: Value, function: Callable[[Value, int], Value]) -> Value:
+        """What works along the attribute ``axis``: before opset 13 along all axes from it on, as one."""
+        axis: int = self.attr("axis")
+        rank = x.tensor.rank
+        if self.version >= 13:
+            return function(x, self.axis(axis, rank))
+        at = rank if axis == rank else self.axis(axis, rank)
+        shape = x.tensor.shape
+        return self.b.reshape(function(self.b.reshape(x, (numel(shape[:at]), numel(shape[at:]))), 1), shape)
+
     # The rest -----------------------------------------------------------------------------------------
 
     @property
@@ -185,6 +211,11 @@ class Node:
     def number(self, dtype: DType, value: float) -> Value:
         """A constant of rank 0."""
         return self.b.fill((), dtype, value if dtype.is_float else int(value))
+
+    def array(self, array: NDArray[Any], hint: str) -> Value:
+        """A constant; ``hint`` tells it from the node's others."""
+        output = next(name for name in self._o.op.output_arg_names if name)
+        return self._o.function.constant(f"{output}.{hint}", array)
 
     def error(self, what: str, hint: str) -> LoweringError:
         """An error that names the node, at the user's line."""

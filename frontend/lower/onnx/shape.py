@@ -7,10 +7,7 @@ import numpy as np
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim, Sym, dim_div, numel
 from ..known import Known
-from .node import OPEN_EXTENTS, Node, NodeRules, Results
-
-FAR = 2**31 - 1
-"""An end of a slice that no extent reaches: exporters write it for "to the end"."""
+from .node import Node, NodeRules, Results
 
 
 def _constant(n: Node) -> Known:
@@ -50,64 +47,6 @@ def _inferred(n: Node, x: Value, shape: list[Dim]) -> Dim:
     if found is None or any(isinstance(d, int) and d < 0 for d in rest):
         raise n.error(f"{x.type} cannot take the shape {_listed(shape)}", "extents must multiply to the same size")
     return found
-
-
-def _slice(n: Node) -> Value:
-    x = n.x("data")
-    out = x
-    for axis, start, end, step in slices(n, x.tensor.rank):
-        extent = out.tensor.shape[axis]
-        if isinstance(extent, int):
-            places = range(*slice(start, None if step < 0 and end < -extent else end, step).indices(extent))
-            if step < 0 and places:
-                out = n.b.reverse(n.b.slice(out, axis, places[-1], places[0] + 1, 1), (axis,))
-                out = n.b.slice(out, axis, 0, places[0] + 1 - places[-1], -step)
-            elif places:
-                out = n.b.slice(out, axis, places[0], places[-1] + 1, step)
-            else:
-                out = n.b.slice(out, axis, 0, 0)
-        elif (start, step) == (0, 1) and end >= FAR:
-            continue
-        elif step > 0 and start >= 0 and end >= 0:
-            out = n.b.slice(out, axis, start, extent if end >= FAR else end, step)
-        else:
-            raise n.error(f"[{start}:{end}:{step}] of the open extent {extent}", OPEN_EXTENTS)
-    return out
-
-
-def slices(n: Node, rank: int) -> list[tuple[int, int, int, int]]:
-    """(axis, start, end, step) of a Slice."""
-    if n.version < 10:
-        starts, ends = n.attr("starts"), n.attr("ends")
-        axes, steps = n.attr("axes") or range(len(starts)), [1] * len(starts)
-    else:
-        starts, ends = n.ints("starts"), _ends(n)
-        axes, steps = n.ints("axes", range(len(starts))), n.ints("steps", [1] * len(starts))
-    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise n.error("starts, ends, axes and steps do not belong together", "correct the model")
-    found = [(n.axis(axis, rank), start, end, step) for axis, start, end, step in zip(axes, starts, ends, steps)]
-    if len({axis for axis, *_ in found}) != len(found):
-        raise n.error("an axis is sliced twice", "correct the model")
-    return found
-
-
-def _ends(n: Node) -> list[int]:
-    """Where slices end; the whole open extent is as far as it gets."""
-    return [FAR if isinstance(d, Sym) else d for d in n.dims("ends")]
-
-
-def _split(n: Node) -> Results:
-    x = n.x("input")
-    axis = n.axis(n.attr("axis"), x.tensor.rank)
-    extent, count = n.fixed(x, axis), n.output_count
-    sections = n.attr("split") if n.version < 13 else (n.ints("split") if n.has("split") else None)
-    if sections is None:
-        count = n.attr("num_outputs") or count
-        size = -(-extent // count)
-        sections = [size] * (count - 1) + [extent - size * (count - 1)]
-    if sum(sections) != extent or min(sections) < 0 or len(sections) != n.output_count:
-        raise n.error(f"the sections {list(sections)} of an extent of {extent}", "they must add up to it")
-    return n.b.split(x, axis, sections)
 
 
 def _listed(shape: list[Dim]) -> str:
@@ -185,6 +124,4 @@ RULES: NodeRules = {
     "Concat": _concat,
     "Identity": _identity,
     "Expand": _expand,
-    "Slice": _slice,
-    "Split": _split,
 }

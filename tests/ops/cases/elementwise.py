@@ -45,6 +45,7 @@ INTS, J = ints(4, 3, high=20, seed=1) - 10, ints(4, 3, high=5, seed=2) + 1
 P, Q = ints(4, 3, high=2, seed=3) > 0, ints(4, 3, high=2, seed=4) > 0
 NAN = float("nan")
 TIED = np.array([2.0, 1.0, 0.0], np.float32), np.array([1.0, 1.0, 1.0], np.float32)
+BYTES = np.array([1, 200, 255, 7, 16], np.uint8)
 LARGE = np.array([2**60 + 7, -(2**60) - 7, 9], np.int64)
 
 
@@ -118,6 +119,10 @@ CASES = (
     case(ew.Minimum, min, *TIED, "-tie", wrt=(), at_kink=([0.0, 0.0, 1.0], [1.0, 1.0, 0.0])),
     case(ew.Mod, lambda a, b: a - math.floor(a / b) * b, INTS, J, "-int", wrt=()),
     case(ew.Mod, lambda a, b: a % b, D, AWAY, wrt=(), rtol=1e-5, atol=1e-6),
+    case(ew.Mod, lambda a, b: a % b, BYTES, BYTES[::-1], "-bytes", wrt=()),
+    case(ew.Mod, lambda a, b: a % b, np.array([3.0, -3.0, 0.0, 3.0], np.float32),
+         np.array([math.inf, math.inf, -math.inf, -math.inf], np.float32), "-infinite", wrt=()),
+    case(ew.Div, lambda a, b: a // b, BYTES, BYTES[::-1], "-bytes", wrt=()),
     case(ew.FloorDiv, lambda a, b: a // b, INTS, J, "-int", wrt=()),
     case(ew.FloorDiv, lambda a, b: math.floor(a / b), D, AWAY, wrt=()),
     case(ew.Equal, lambda a, b: a == b, INTS % 3, J % 3, wrt=(), dtype=bool, kinds=(E0, E0), kind=E0),
