@@ -34,7 +34,7 @@ def train(model: str, feeds: dict[str, np.ndarray], steps: int) -> dict[str, np.
             else:
                 fetched.setdefault(output["name"], []).append(value)
         for counter in {"@draw", "@rng_counter"} & fed.keys():
-            fed[counter] = fed[counter] + np.uint64(1)
+            fed[counter] = np.asarray(fed[counter] + np.uint64(1))
     return {name: np.stack(found) for name, found in fetched.items()} | state
 
 
