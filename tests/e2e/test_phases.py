@@ -82,6 +82,11 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("native"), "cpu")
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("exported"), "onnx")
+
+
 def normals(name: str, session: Session, draw: int, count: int) -> np.ndarray:
     spec = session.model.manifest.privacy
     assert spec is not None
@@ -95,7 +100,7 @@ def normals(name: str, session: Session, draw: int, count: int) -> np.ndarray:
     return keystream.normals_from_words(words.reshape(-1), count)
 
 
-@pytest.mark.parametrize("target", ["artifact", "native"])
+@pytest.mark.parametrize("target", ["artifact", "native", "exported"])
 def test_every_step_has_the_noise_of_its_phase(target: str, request: pytest.FixtureRequest) -> None:
     """On an empty lot with learning rate 1 a parameter moves by sigma C z / L."""
     session = loaded(request.getfixturevalue(target))
@@ -115,14 +120,15 @@ def test_the_batch_holds_the_largest_lot(artifact: Path) -> None:
     assert Artifact.read(artifact).manifest.batch == 48
 
 
-def test_both_targets_train_alike(artifact: Path, native: Path, tmp_path: Path) -> None:
+def test_targets_train_alike(artifact: Path, native: Path, exported: Path, tmp_path: Path) -> None:
     found: list[dict[str, np.ndarray]] = []
-    for path in (artifact, native):
+    for path in (artifact, native, exported):
         with loaded(path, SECRET) as session:
             session.train(DATA, run_dir=tmp_path / path.parent.name)
             found.append({name: array.copy() for name, array in session.model.state.items()})
-    for name, array in found[0].items():
-        np.testing.assert_allclose(found[1][name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+    for other in found[1:]:
+        for name, array in found[0].items():
+            np.testing.assert_allclose(other[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_lots_budget_and_resume(artifact: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +13,14 @@ import onnxruntime as ort
 from fluidc.runtime import keystream
 
 
+def about(model: onnx.ModelProto) -> dict[str, Any]:
+    """What the model says of itself, by key: lists and records."""
+    return {entry.key: json.loads(entry.value) for entry in model.metadata_props if entry.value[0] in "[{"}
+
+
 def streams(model: onnx.ModelProto, arguments: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The words of every stream, by input; ``arguments`` are those of the function, in order."""
-    properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    properties = about(model)
     sizes = {"": 1}
     for symbol, (argument, axis, scale) in properties["fluidc.symbols"].items():
         sizes[symbol] = arguments[argument].shape[axis] // scale
@@ -36,8 +42,7 @@ def streams(model: onnx.ModelProto, arguments: Sequence[np.ndarray]) -> dict[str
 
 def run(model: onnx.ModelProto, arguments: Sequence[np.ndarray], threads: int = 1) -> list[np.ndarray]:
     """The model's outputs in ONNX Runtime, its streams filled."""
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    names = [entry["input"] for entry in json.loads(properties["fluidc.inputs"])]
+    names = [entry["input"] for entry in about(model)["fluidc.inputs"]]
     given = {name: array for name, array in zip(names, arguments, strict=True) if name}
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
