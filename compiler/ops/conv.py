@@ -19,10 +19,10 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, numel, static_shape
 from .apart import contracted
 from .base import Array, Op, OpBuilder, same_dtype
 from .by_example import examples_first
-from .conv_onnx import ConvNodes
 from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import Factors
 from .kinds import ExampleKind, Kind, PublicKind, default_kind
+from .onnx_conv import ConvNodes
 
 
 @dataclass(frozen=True, eq=False)

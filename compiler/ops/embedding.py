@@ -14,11 +14,13 @@ from ..ir.core import Value
 from ..ir.types import Dim, DType, TensorType, numel, static_shape
 from .base import Array, Op, OpBuilder
 from .by_example import tokens_of
-from .emit import Expr, Loops, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
 from .loops import each
 from .norm_bound import F32_ROUNDOFF, LEAST_SHARE
+from .onnx_forms import computed, kernel_type
+from .onnx_places import SCATTERED, Places, scattered
 
 
 def check_ids(op: Op, ids: Array, rows: int) -> None:
@@ -51,7 +53,6 @@ class Lookup(Op):
     """Row ``ids[…]`` of ``table`` ([V, D]) for every id: [*ids, D].  The id ``padding_idx`` gives zeros."""
 
     name: ClassVar[str] = "embedding.lookup"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     table: Value
     ids: Value
@@ -127,6 +128,15 @@ class Lookup(Op):
 
         return t.compute(self.result.tensor.shape, dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, table: str, ids: str) -> str:
+        dtype, places = self.table.type.dtype, Places(self, o, ids, self.ids.tensor, self.table.tensor.shape[0])
+        rows = places.read(o.node("Gather", table, places.safe, axis=0), dtype, places.beside(places.inside, 1))
+        if self.padding_idx is None:
+            return rows
+        padding = places.beside(o.node("Equal", places.index, o.scalar(self.padding_idx, DType.I64)), 1)
+        wide = kernel_type(self, dtype, SCATTERED)
+        return computed(self, o, dtype, SCATTERED, lambda rows: o.node("Where", padding, o.scalar(0, wide), rows), rows)
+
 
 @dataclass(frozen=True, eq=False)
 class LookupGrad(Op):
@@ -136,7 +146,6 @@ class LookupGrad(Op):
     """
 
     name: ClassVar[str] = "embedding.lookup_grad"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     ids: Value
     ct: Value
@@ -194,6 +203,20 @@ class LookupGrad(Op):
         (out,) = t.loops([(self.result.tensor.shape, dtype)], body)
         return out
 
+    def to_onnx(self, o: OnnxEmitter, ids: str, ct: str) -> str:
+        places, kind = Places(self, o, ids, self.ids.tensor, self.rows), self.result.tensor
+        where = places.or_behind
+        if self.padding_idx is not None:
+            padding = o.node("Equal", places.index, o.scalar(self.padding_idx, DType.I64))
+            where = o.node("Where", padding, places.end, where)
+        wide = kernel_type(self, kind.dtype, SCATTERED)
+
+        def summed(rows: str) -> str:
+            zeros = o.full(kind.shape, 0, wide)
+            return scattered(o, zeros, kind.with_dtype(wide), 0, where, rows, self.ct.tensor.shape, adds=True)
+
+        return computed(self, o, kind.dtype, SCATTERED, summed, ct)
+
 
 @dataclass(frozen=True, eq=False)
 class LookupNormSq(Op):
@@ -206,7 +229,6 @@ class LookupNormSq(Op):
 
     name: ClassVar[str] = "embedding.lookup_norm_sq"
     no_vjp: ClassVar[str] = "made after the backward pass"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     ids: Value
     ct: Value
@@ -310,6 +332,35 @@ class LookupNormSq(Op):
         (out,) = t.loops([((rows,), f64)], body)
         return out
 
+    def to_onnx(self, o: OnnxEmitter, ids: str, ct: str) -> str:
+        rows, count, width = self.ct.tensor.shape
+        f64, i64 = DType.F64, DType.I64
+        ids = ids if self.ids.type.dtype is i64 else o.cast(ids, i64)
+        same = o.node("Equal", o.node("Unsqueeze", ids, o.ints(2)), o.node("Unsqueeze", ids, o.ints(1)))
+        # Where an id stands for the first time in all examples: its sum is made there.
+        tokens = numel((rows, count))
+        starts = o.node("Range", o.scalar(0, i64), o.extent(tokens), o.extent(count))
+        first = o.node("ArgMax", o.cast(same, DType.U8), axis=2, keepdims=0)
+        first = o.node("Add", first, o.node("Unsqueeze", starts, o.ints(1)))
+        deltas = ct if self.ct.type.dtype is f64 else o.cast(ct, f64)
+        lengths = o.node("Sqrt", o.node("ReduceSum", o.node("Mul", deltas, deltas), o.ints(2), keepdims=0))
+        if self.padding_idx is not None:
+            padding = o.node("Equal", ids, o.scalar(self.padding_idx, i64))
+            lengths = o.node("Where", padding, o.scalar(0, f64), lengths)
+            first = o.node("Where", padding, o.extent(tokens), first)
+        zeros = o.full((tokens, width), 0, f64)
+        sums = scattered(o, zeros, TensorType(f64, (tokens, width)), 0, first, deltas, self.ct.tensor.shape, adds=True)
+        squares = o.node("Mul", sums, sums)
+        squares = o.node("ReduceSum", o.reshape(squares, (rows, count, width)), o.ints(1, 2), keepdims=0)
+        length = o.node("ReduceSum", lengths, o.ints(1), keepdims=0)
+        norm = o.node("Sqrt", squares)
+        bound = o.node("Mul", length, o.scalar(self.roundoff, f64))
+        least = o.node("Mul", length, o.scalar(LEAST_SHARE, f64))
+        stated = o.node("Max", o.node("Add", norm, bound), least)
+        exact = o.node("LessOrEqual", bound, o.node("Mul", norm, o.scalar(2.0**-12, f64)))
+        exact = o.node("Or", exact, o.node("IsNaN", norm))
+        return o.node("Where", exact, squares, o.node("Mul", stated, stated))
+
 
 @dataclass(frozen=True, eq=False)
 class OneHot(Op):
@@ -317,7 +368,6 @@ class OneHot(Op):
 
     name: ClassVar[str] = "embedding.one_hot"
     no_vjp: ClassVar[str] = "integer input"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     ids: Value
     depth: int
@@ -341,6 +391,12 @@ class OneHot(Op):
             return t.select(hit, t.const(1, self.dtype), t.const(0, self.dtype))
 
         return t.compute(self.result.tensor.shape, self.dtype, element)
+
+    def to_onnx(self, o: OnnxEmitter, ids: str) -> str:
+        # OneHot counts negative ids from the end.
+        ids = ids if self.ids.type.dtype is DType.I64 else o.cast(ids, DType.I64)
+        hit = o.node("Equal", o.node("Unsqueeze", ids, o.ints(-1)), o.array(np.arange(self.depth)))
+        return hit if self.dtype is DType.BOOL else o.cast(hit, self.dtype)
 
 
 OPS: tuple[type[Op], ...] = (Lookup, LookupGrad, LookupNormSq, OneHot)

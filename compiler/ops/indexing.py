@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..ir.core import Value
-from ..ir.types import DType, Shape, TensorType, numel, static_shape
+from ..ir.types import Dim, DType, Shape, TensorType, numel, static_shape
 from .base import Array, Op, OpBuilder
 from .composite import Composite
 from .embedding import check_ids, missing_row, safe_row
-from .emit import Expr, Loops, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind, first_mixed, rowwise_kind
 from .loops import each
+from .onnx_forms import computed, kernel_type
+from .onnx_places import SCATTERED, Places, scattered
 from .reduce import accumulator
 
 
@@ -39,7 +41,6 @@ class Gather(Op):
     """``x`` at positions ``index`` of ``axis``: shape ``x[:axis] + index + x[axis + 1:]``."""
 
     name: ClassVar[str] = "indexing.gather"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     index: Value
@@ -80,12 +81,17 @@ class Gather(Op):
 
         return t.compute(self.result.tensor.shape, dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, index: str) -> str:
+        kind = self.x.tensor
+        places = Places(self, o, index, self.index.tensor, kind.shape[self.axis])
+        inside = places.beside(places.inside, kind.rank - self.axis - 1)
+        return places.read(o.node("Gather", x, places.safe, axis=self.axis), kind.dtype, inside)
+
 
 @dataclass(frozen=True, eq=False)
 class Scattering(Op):
     """Base of ``x`` changed at positions ``index`` of ``axis``: updates have the shape that a gather gives."""
 
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
     adds: ClassVar[bool]
 
     x: Value
@@ -157,6 +163,17 @@ class Scattering(Op):
 
         (out,) = t.loops([(shape, dtype)], body)
         return out
+
+    def to_onnx(self, o: OnnxEmitter, x: str, index: str, updates: str) -> str:
+        kind = self.x.tensor
+        places = Places(self, o, index, self.index.tensor, kind.shape[self.axis])
+        wide = kernel_type(self, kind.dtype, SCATTERED)
+
+        def changed(x: str, updates: str) -> str:
+            shape = self.updates.tensor.shape
+            return scattered(o, x, kind.with_dtype(wide), self.axis, places.or_behind, updates, shape, self.adds)
+
+        return computed(self, o, kind.dtype, SCATTERED, changed, x, updates)
 
 
 class ScatterAdd(Scattering):
@@ -275,7 +292,6 @@ class TakeAlong(Op):
     """``out[…, i, …] = x[…, index[…, i, …], …]`` along ``axis``; other axes are equal."""
 
     name: ClassVar[str] = "indexing.take_along"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     index: Value
@@ -313,13 +329,17 @@ class TakeAlong(Op):
 
         return t.compute(self.result.tensor.shape, dtype, element)
 
+    def to_onnx(self, o: OnnxEmitter, x: str, index: str) -> str:
+        kind = self.x.tensor
+        places = Places(self, o, index, self.index.tensor, kind.shape[self.axis])
+        return places.read(o.node("GatherElements", x, places.safe, axis=self.axis), kind.dtype, places.inside)
+
 
 @dataclass(frozen=True, eq=False)
 class AddAlong(Op):
     """``x`` with ``updates[…, i, …]`` added at ``index[…, i, …]`` of ``axis``, in order of ``i``."""
 
     name: ClassVar[str] = "indexing.add_along"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     index: Value
@@ -373,6 +393,17 @@ class AddAlong(Op):
         (out,) = t.loops([(shape, self.x.type.dtype)], body)
         return out
 
+    def to_onnx(self, o: OnnxEmitter, x: str, index: str, updates: str) -> str:
+        kind, axis = self.x.tensor, self.axis
+        places = Places(self, o, index, self.index.tensor, kind.shape[axis])
+        zero = o.scalar(0, kernel_type(self, kind.dtype, SCATTERED))
+
+        def added(x: str, updates: str) -> str:
+            updates = o.node("Where", places.inside, updates, zero)
+            return o.node("ScatterElements", x, places.safe, updates, axis=axis, reduction="add")
+
+        return computed(self, o, kind.dtype, SCATTERED, added, x, updates)
+
 
 def _sort_key(x: Array) -> Array:
     """Ascending order: NaN counts as -inf, so that sorting is total."""
@@ -389,14 +420,23 @@ def _key(t: TvmEmitter, x: Expr) -> Expr:
 class Ordering(Op):
     """Base of the two results (values of ``x``, their positions i64) of a sort; equal elements keep their order."""
 
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
-
     x: Value
 
     @property
     def along(self) -> int:
         """The axis that is sorted."""
         raise NotImplementedError
+
+    def sorted(self, o: OnnxEmitter, x: str, count: Dim, largest: bool) -> tuple[str, str]:
+        """The first ``count`` in order, as ONNX nodes, and their places."""
+        dtype = self.x.type.dtype
+        wide = kernel_type(self, dtype, SCATTERED, ordered=True)
+        key = x if wide is dtype else o.cast(x, wide)
+        if dtype.is_float:
+            key = o.node("Where", o.node("IsNaN", key), o.scalar(-np.inf, wide), key)
+        size = o.node("Unsqueeze", o.extent(count), o.ints(0))
+        values, places = o.many("TopK", 2, key, size, axis=self.along, largest=int(largest))
+        return values if key == x else o.node("GatherElements", x, places, axis=self.along), places
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         ct = cts[0]
@@ -468,6 +508,9 @@ class TopK(Ordering):
 
         return t.loops(results, body)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> tuple[str, str]:
+        return self.sorted(o, x, self.k, largest=True)
+
 
 def _descending(key: Array, axis: int) -> Array:
     """A stable descending argsort."""
@@ -535,13 +578,15 @@ class Argsort(Ordering):
 
         return t.loops(results, body)
 
+    def to_onnx(self, o: OnnxEmitter, x: str) -> tuple[str, str]:
+        return self.sorted(o, x, self.x.tensor.shape[self.axis], self.descending)
+
 
 @dataclass(frozen=True, eq=False)
 class Cumsum(Op):
     """Running sums along ``axis``; ``exclusive`` leaves the element itself out, ``reverse`` sums from the end."""
 
     name: ClassVar[str] = "indexing.cumsum"
-    no_onnx: ClassVar[str] = "planned with the ONNX target"
 
     x: Value
     axis: int
@@ -599,6 +644,13 @@ class Cumsum(Op):
 
         (out,) = t.loops([(shape, dtype)], body)
         return out
+
+    def to_onnx(self, o: OnnxEmitter, x: str) -> str:
+        def sums(x: str) -> str:
+            axis = o.scalar(self.axis, DType.I64)
+            return o.node("CumSum", x, axis, exclusive=int(self.exclusive), reverse=int(self.reverse))
+
+        return computed(self, o, self.x.type.dtype, SCATTERED, sums, x)
 
 
 OPS: tuple[type[Op], ...] = (

@@ -19,8 +19,8 @@ from ..ir.types import DType, Shape, TensorType, static_shape
 from .base import Array, Op, OpBuilder, same_dtype
 from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import Kind
+from .onnx_pool import MaxNodes, MeanNodes
 from .pool_base import Pooling, both, grid, image
-from .pool_onnx import MaxNodes, MeanNodes
 
 UNROLLED = 25
 """Windows of up to this many elements are handled in straight-line code, lanes along whatever lies side by side."""

@@ -13,7 +13,7 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, static_shape
 from .base import Op
 from .emit import Expr, Index, Loops, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, MixedKind, aligned_kind, rowwise_kind
-from .pool_onnx import Side
+from .onnx_pool import Side
 
 
 @dataclass(frozen=True, eq=False)
