@@ -15,6 +15,7 @@ from onnx import ModelProto
 from ....compiler.errors import FluidcError
 from ....compiler.ir.types import Dim, DType, Sym, TensorType
 from ... import unique_name
+from ...errors import invalid
 from ...framework import Block, Operator, Program, default_main_program, default_startup_program, program_guard
 from ...initializer import NumpyArrayInitializer
 from ...lower.context import BATCH, Frame, FunctionLowering, Shared
@@ -115,6 +116,11 @@ class _Builder:
 
     def build(self, inputs: Inputs, shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
         """Append everything."""
+        if self.block.idx:
+            raise invalid(
+                "load_onnx: a model cannot be loaded inside of a loop or branch",
+                "load it before, and use its outputs there",
+            )
         self._check_names("inputs", inputs)
         self._check_names("shapes", shapes)
         feeds: list[Variable] = []
@@ -123,7 +129,9 @@ class _Builder:
             if isinstance(given, Variable) or given is None:
                 feeds.append(self._feed(each, given, shapes.get(each.name)))
             else:
-                self._constant(each.name, np.asarray(given))
+                array = np.asarray(given)
+                self._check_given(each, array.dtype, array.shape)
+                self._constant(each.name, array)
         moving = statistics(self.graph)
         chosen = weights(self.graph, trainable, self.where.place) - moving
         parameters: list[Parameter] = []
@@ -162,7 +170,8 @@ class _Builder:
 
     def _feed(self, each: Input, given: Variable | None, stated: Sequence[int | None] | None) -> Variable:
         if given is not None:
-            self._bind(each.name, given, self._type(each, given.shape, given.dtype.numpy))
+            self._check_given(each, given.dtype.numpy, given.shape)
+            self._bind(each.name, given, self._type(each, given.shape, each.dtype))
             return given
         shape = [d if isinstance(d, int) else -1 for d in each.shape]
         if stated is not None:
@@ -184,6 +193,19 @@ class _Builder:
         )
         self._bind(each.name, var, self._type(each, shape, each.dtype))
         return var
+
+    def _check_given(self, each: Input, dtype: np.dtype[Any], shape: Sequence[int]) -> None:
+        """Refuse what is given for an input that takes something else."""
+        fits = len(shape) == len(each.shape) and all(
+            d in (-1, want) for d, want in zip(shape, each.shape) if isinstance(want, int)
+        )
+        if dtype != each.dtype or not fits:
+            wanted = ", ".join("?" if d is None else str(d) for d in each.shape)
+            raise OnnxError(
+                f"load_onnx: the input {each.name} is {each.dtype}[{wanted}], but {dtype}{list(shape)} is given for it",
+                self.where.place,
+                "cast or reshape it first",
+            )
 
     def _type(self, each: Input, shape: Sequence[int], dtype: np.dtype[Any]) -> TensorType:
         """The type of an input while it is imported: the batch is N, every other open extent a symbol of its own."""
@@ -227,7 +249,8 @@ class _Builder:
         if node.op_type in _CHANGES:
             attrs["is_test"] = False
         op = self.block.append_op(PREFIX + node.op_type, inputs, outputs, attrs)
-        op.loc = SourceLocation(self.where.file, self.where.line, node.label)
+        number = len(self.block.ops) if not self.where.line else 0  # a file has nodes in place of lines
+        op.loc = SourceLocation(self.where.file, self.where.line or number, node.label)
         try:
             self.lowering.lower(op, Frame(self.lowering, self.block, self.lowering.b))
         except FluidcError:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, defs, helper
 
 from .errors import OnnxError
+from .functions import DEFAULT, inlined
 from .tensors import TensorReader, element_type
 
 Array = NDArray[Any]
 OLDEST_OPSET, NEWEST_OPSET = 7, 28
-MOST_NODES = 200_000
+MOST_NODES = 50_000
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,17 @@ def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]
     opset = _opset(model, tensors.source)
     proto = model.graph
     known = frozenset(importable)
-    if len(proto.node) > MOST_NODES:
-        raise OnnxError(f"the model has {len(proto.node)} nodes", tensors.source, f"at most {MOST_NODES} are imported")
+    protos = inlined(model, MOST_NODES, tensors.source)
     if proto.sparse_initializer:
         raise OnnxError("the model has sparse initialisers", tensors.source, "export it with dense ones")
-    _refuse_unsupported(proto.node, known, opset, tensors.source)
+    _refuse_unsupported(protos, known, opset, tensors.source)
     initial: dict[str, Array] = {}
     for tensor in proto.initializer:
         if not tensor.name or tensor.name in initial:
             raise OnnxError(f"the initialiser {tensor.name!r} has no name of its own", tensors.source, "export it anew")
         initial[tensor.name] = tensors.array(tensor, f"initialiser {tensor.name!r}")
     inputs = tuple(_input(value, tensors.source) for value in proto.input if value.name not in initial)
-    nodes = tuple(_node(node, number, opset, tensors) for number, node in enumerate(proto.node))
+    nodes = tuple(_node(node, number, opset, tensors) for number, node in enumerate(protos))
     outputs = tuple(value.name for value in proto.output)
     ordered = _in_order(nodes, {*initial, *(i.name for i in inputs)}, len(inputs) + len(initial), outputs, tensors)
     return Graph(proto.name, inputs, outputs, initial, ordered)
@@ -126,7 +126,7 @@ def _opset(model: ModelProto, source: str) -> int:
 
 
 def _schema(node: NodeProto, opset: int) -> defs.OpSchema | None:
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in DEFAULT:
         return None
     try:
         return defs.get_schema(node.op_type, opset, "")
@@ -136,7 +136,7 @@ def _schema(node: NodeProto, opset: int) -> defs.OpSchema | None:
 
 def label_of(node: NodeProto) -> str:
     """Op type and name: ``Gemm /fc1/Gemm``."""
-    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+    domain = f"{node.domain}." if node.domain not in DEFAULT else ""
     name = node.name or (node.output[0] if node.output else "")
     return " ".join(part for part in (domain + node.op_type, _shown(name)) if part)
 
@@ -149,7 +149,7 @@ def _refuse_unsupported(nodes: Iterable[NodeProto], known: frozenset[str], opset
     missing: dict[str, list[str]] = {}
     for node in nodes:
         schema = _schema(node, opset)
-        domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
+        domain = "" if node.domain in DEFAULT else f"{node.domain}."
         op = domain + node.op_type
         if schema is None and not domain:
             op = f"{op} (no op of opset {opset})"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
-from onnx import ModelProto
-from onnx_models import FLOAT, model, node, results
+from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper
+from onnx_models import FLOAT, INT64, model, node, results
 
 import fluidc.frontend as fluid
-from fluidc.frontend.compat.onnx import import_model
+from fluidc.frontend.compat.onnx import OnnxError, OnnxModel, import_model
+from fluidc.frontend.compat.onnx.functions import inlined
 
 RNG = np.random.default_rng(7)
 W = RNG.normal(size=(4, 5)).astype(np.float32)
@@ -69,3 +74,107 @@ def test_an_imported_model_trains(target: str) -> None:
     feed = {"x": X, "label": np.array([[0], [1], [2]])}
     losses = [float(exe.run(found.program, feed=feed, fetch_list=[loss], scope=scope)[0][0]) for _ in range(20)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_model_goes_on_from_layers_and_into_layers() -> None:
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        x = fluid.data("image", [None, 2, 2])
+        scaled = fluid.layers.scale(x, 2.0)
+        found = import_into(flattened_gemm(), inputs={"x": scaled})
+        y = fluid.layers.scale(found.outputs[0], -1.0)
+        exe, scope = fluid.Executor(target="reference"), fluid.Scope()
+        exe.run(fluid.default_startup_program(), scope=scope)
+        (got,) = exe.run(feed={"image": X}, fetch_list=[y], scope=scope)
+    assert found.feeds == [scaled]
+    np.testing.assert_allclose(got, -np.maximum(2 * X.reshape(3, 4) @ W + BIAS, 0), rtol=1e-5, atol=1e-6)
+
+
+def import_into(proto: ModelProto, **options: Any) -> OnnxModel:
+    """As `fluid.io.load_onnx` does: into the default programs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(proto.SerializeToString())
+        return fluid.io.load_onnx(path, **options)
+
+
+def test_two_copies_have_parameters_of_their_own() -> None:
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        first, second = import_into(flattened_gemm()), import_into(flattened_gemm())
+    assert [p.name for p in second.parameters] == ["fc.weight_0", "fc.bias_0"]
+    assert [v.name for v in (*first.feeds, *second.feeds)] == ["x", "x_0"]
+
+
+def test_an_array_for_an_input_is_a_constant() -> None:
+    shape = {"x": (FLOAT, ["batch", 4]), "shape": (INT64, [2])}
+    proto = model([node("Reshape", ["x", "shape"], ["y"])], shape, ["y"])
+    found = import_model(proto, inputs={"shape": np.array([-1, 2])})
+    assert [v.name for v in found.feeds] == ["x"]
+    assert found.outputs[0].shape == (-1, 2)
+
+
+@pytest.mark.parametrize("given", [np.array([2], np.int32), np.array([2, 2, 2])])
+def test_what_does_not_fit_an_input_is_refused(given: Any) -> None:
+    proto = model([node("Reshape", ["x", "s"], ["y"])], {"x": (FLOAT, ["batch", 4]), "s": (INT64, [2])}, ["y"])
+    with pytest.raises(OnnxError, match=r"the input s is int64\[2\]"):
+        import_model(proto, inputs={"s": given})
+
+
+def test_the_users_line_and_the_node_are_kept() -> None:
+    found = import_model(flattened_gemm())
+    gemm = next(op for op in found.program.global_block().ops if op.type == "onnx.Gemm")
+    assert gemm.loc.file == __file__
+    assert gemm.loc.layer == "Gemm /fc/Gemm"
+
+
+def test_only_stated_weights_are_trained() -> None:
+    found = import_model(flattened_gemm(), trainable=["*.bias"])
+    assert [p.name for p in found.parameters] == ["fc.bias"]
+    (got,) = results(flattened_gemm(), {"x": X}, trainable=["*.bias"])
+    np.testing.assert_allclose(got, np.maximum(X.reshape(3, 4) @ W + BIAS, 0), rtol=1e-5, atol=1e-6)
+
+
+# Functions of a model -----------------------------------------------------------------------------------
+
+
+def with_functions(*functions: FunctionProto, call: NodeProto) -> ModelProto:
+    proto = model([call], {"x": (FLOAT, ["batch", 3])}, ["y"])
+    proto.functions.extend(functions)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    return proto
+
+
+def own_function(name: str, nodes: list[NodeProto], attributes: list[str] | None = None) -> FunctionProto:
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    return helper.make_function("own", name, ["a"], ["b"], nodes, opsets, attributes)
+
+
+def test_functions_of_the_model_are_inlined() -> None:
+    """``b = leaky(2 * leaky(a))`` by a function that calls another twice and hands an attribute on."""
+    slope = node("LeakyRelu", ["a"], ["b"])
+    slope.attribute.add(name="alpha", ref_attr_name="slope", type=AttributeProto.FLOAT)
+    leaky = own_function("leaky", [slope], ["slope"])
+    inner = [node("leaky", [i], [o], domain="own", name=o) for i, o in (("a", "c"), ("d", "b"))]
+    for call in inner:
+        call.attribute.add(name="slope", ref_attr_name="slope", type=AttributeProto.FLOAT)
+    twice = own_function("twice", [inner[0], node("Add", ["c", "c"], ["d"]), inner[1]], ["slope"])
+    proto = with_functions(leaky, twice, call=node("twice", ["x"], ["y"], domain="own", name="t", slope=0.5))
+    x = np.array([[-4, 1, 2]], np.float32)
+    (got,) = results(proto, {"x": x})
+    np.testing.assert_allclose(got, [[-2, 2, 4]])
+    labels = [op.loc.layer for op in import_model(proto).program.global_block().ops]
+    assert labels == ["LeakyRelu t/c/LeakyRelu", "Add t/Add", "LeakyRelu t/b/LeakyRelu"]
+
+
+def test_functions_that_call_themselves_are_refused() -> None:
+    loop = own_function("loop", [node("loop", ["a"], ["b"], domain="own")])
+    with pytest.raises(OnnxError, match="the function loop calls itself"):
+        import_model(with_functions(loop, call=node("loop", ["x"], ["y"], domain="own")))
+
+
+def test_functions_that_grow_without_end_are_refused() -> None:
+    """Thirty functions that each call the one before twice: a thousand million nodes."""
+    made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
+    for k in range(1, 30):
+        made.append(own_function(f"f{k}", [node(f"f{k - 1}", [i], [o], domain="own") for i, o in ("ac", "cb")]))
+    with pytest.raises(OnnxError, match="more than 1000 nodes"):
+        inlined(with_functions(*made, call=node("f29", ["x"], ["y"], domain="own")), 1000, "test")
