@@ -32,7 +32,7 @@ from fluidc.runtime.model import Model, model_key
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "bare_onnxruntime.py"
 BARE_PYTHON = os.environ.get("FLUIDC_BARE_PYTHON", sys.executable)
-KEY, SEED, ROWS = bytes(range(32)), 3, 16
+KEY, SEED, ROWS, STEPS = bytes(range(32)), 3, 16, 100
 
 Programs = dict[str, Callable[[], Source]]
 
@@ -68,31 +68,21 @@ def test_every_script_is_exported() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_steps(name: str, tmp_path: Path) -> None:
-    check(name, 20, tmp_path)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hundred_steps(name: str, tmp_path: Path) -> None:
-    check(name, 100, tmp_path)
-
-
-def check(name: str, steps: int, folder: Path) -> None:
-    """Raise AssertionError unless fetches and parameters are those of the reference, to 1e-4."""
+    """Fetches and parameters are those of the reference, to 1e-4."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fluid.PrivacyWarning)
         artifact = compile_source(PROGRAMS[name](), target="reference", batch=ROWS, keep_ir=True).artifact()
     model = onnx_file(artifact, "step", BuildOptions(self_contained=True), SEED)
     strictly_checked(model)
-    (folder / "step.onnx").write_bytes(model)
+    (tmp_path / "step.onnx").write_bytes(model)
     data = batch(artifact)
     secret = KEY if artifact.manifest.privacy is not None else None
-    np.savez(folder / "feeds.npz", **data, **supplied(secret))
-    command = [BARE_PYTHON, SCRIPT, "step.onnx", "feeds.npz", str(steps), "out.npz"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    np.savez(tmp_path / "feeds.npz", **data, **supplied(secret))
+    command = [BARE_PYTHON, SCRIPT, "step.onnx", "feeds.npz", str(STEPS), "out.npz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found, expected = dict(np.load(folder / "out.npz")), trained(artifact, data, steps, secret)
+    found, expected = dict(np.load(tmp_path / "out.npz")), trained(artifact, data, STEPS, secret)
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         assert np.isfinite(value).all()
