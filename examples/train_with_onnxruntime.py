@@ -3,7 +3,7 @@
 fluidc compile examples/digits.py:plain -o digits.onnx -- --data data
 python examples/train_with_onnxruntime.py digits.onnx data/train.npz --steps 500
 
-A private step (compiled with --self-contained) takes lots instead of batches. The file clips and adds noise; that lots
+A private step takes lots instead of batches. The file clips and adds noise; that lots
 are drawn as they are accounted, and how many, its caller answers for: `fluidc run` does both.
 """
 
@@ -24,6 +24,7 @@ parser.add_argument("--batch", type=int, default=64)
 parser.add_argument("-o", "--output", help="write the trained state to this .npz file")
 args = parser.parse_args()
 
+onnxruntime.set_default_logger_severity(3)  # it warns of state that may be fed
 session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
 notes = session.get_modelmeta().custom_metadata_map
 about = {name: json.loads(text) for name, text in notes.items() if text[0] in "[{"}

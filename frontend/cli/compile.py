@@ -32,7 +32,7 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
 @click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True,
-    help="The artifact, NAME.fluidc; or NAME.onnx: the training step alone, for any ONNX Runtime.",
+    help="The artifact, NAME.fluidc; or NAME.onnx: the training step alone, self-contained, for any ONNX Runtime.",
 )  # fmt: skip
 @click.option(
     "--target", metavar="NAME",
@@ -137,7 +137,10 @@ def command(
             from .onnx_file import onnx_file
             from .writing import write_bytes
 
-            write_bytes(output, onnx_file(artifact, "step", options, seed))
+            # A caller without fluidc's runtime has no keystream to feed.
+        write_bytes(output, onnx_file(artifact, "step", replace(options, self_contained=True), seed))
+        if plan is not None:
+            _tell(f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part")
         else:
             artifact.write(output)
         size = output.stat().st_size
