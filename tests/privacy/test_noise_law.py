@@ -106,7 +106,7 @@ def assert_uncorrelated(one: Array, other: Array, what: str) -> None:
 
 @FIXED_AND_FRESH
 @pytest.mark.parametrize("function", ["apply", "step"])
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_wide_tensors(target: str, function: str, fresh: bool) -> None:
     """n = 1e6 of every large tensor and draw: variance, mean, and independence of tensors and of steps."""
     values = noise("wide", target, function, keys_of(fresh, 2 if target == "reference" else 3))
@@ -211,7 +211,7 @@ def test_tails_of_a_milliard() -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", "cpu", "onnx"])
 def test_ten_million_follow_the_normal_law(target: str) -> None:
     """Kolmogorov and Smirnov; noise off by 1 % gives D = 0.0024, and 0.001 is the bound."""
     values: list[Array] = []
