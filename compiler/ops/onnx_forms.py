@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir.types import DType, Shape
+from ..ir.types import DType, Shape, TensorType
 from .base import Op
 from .emit import OnnxEmitter
 
@@ -111,23 +111,34 @@ def selected(o: OnnxEmitter, condition: str, x: str, kind: TensorType) -> str:
     """``x`` of type ``kind`` where ``condition`` (that broadcasts to it) holds, else 0.
 
     Where is slow in ONNX Runtime, and a product with the condition as 0 and 1 is not; it is the same if all of ``x`` is
-    finite, and then so is the sum. A sum that overflows takes the long way, too.
+    finite.
     """
-    zero = o.scalar(0, kind.dtype)
+
+    def by_product() -> str:
+        return o.node("Mul", x, o.cast(condition, kind.dtype))
+
+    def by_selection() -> str:
+        return o.node("Where", condition, x, o.scalar(0, kind.dtype))
+
+    return by_selection() if kind.dtype is not DType.F32 else if_finite(o, x, kind, by_product, by_selection)
+
+
+def if_finite(o: OnnxEmitter, x: str, kind: TensorType, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
+    """``otherwise()``, which is right for every ``x`` of type ``kind`` and has its type; or ``then()``, which is faster
+    and equal if all of ``x`` is finite.
+
+    Then so is the sum. A sum that overflows takes the long way, too; small tensors always do.
+    """
     count = kind.numel
-    if kind.dtype is not DType.F32 or (isinstance(count, int) and count < _MANY):
-        return o.node("Where", condition, x, zero)
-
-    def by_product() -> tuple[str]:
-        return (o.node("Mul", x, o.cast(condition, kind.dtype)),)
-
-    def by_selection() -> tuple[str]:
-        return (o.node("Where", condition, x, zero),)
-
+    if isinstance(count, int) and count < _MANY:
+        return otherwise()
     total = o.node("ReduceSum", x, keepdims=0)
-    finite = o.node("Equal", o.node("Sub", total, total), zero)
+    finite = o.node("Equal", o.node("Sub", total, total), o.scalar(0, kind.dtype))
     return o.node(
-        "If", finite, then_branch=o.graph((), (kind,), by_product), else_branch=o.graph((), (kind,), by_selection)
+        "If",
+        finite,
+        then_branch=o.graph((), (kind,), lambda: (then(),)),
+        else_branch=o.graph((), (kind,), lambda: (otherwise(),)),
     )
 
 

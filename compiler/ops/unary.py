@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..ir.types import DType, TensorType
 from .base import Array, Op, OpBuilder, as_array
 from .emit import Expr, Function1, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import Kind, aligned_kind
-from .onnx_forms import FLOATS, NUMBERS, SINGLE_AND_DOUBLE, computed, expm1, kernel_type, log1p
+from .onnx_forms import FLOATS, NUMBERS, SINGLE_AND_DOUBLE, computed, expm1, if_finite, kernel_type, log1p
 
 _NOT_DOUBLE = frozenset({DType.F16, DType.F32})
 _UNSIGNED = (DType.U8, DType.U32, DType.U64)
@@ -331,8 +332,13 @@ class Erf(Elementary):
         return b.mul(ct, b.scale(b.exp(b.neg(b.square(self.x))), 2.0 / math.sqrt(math.pi)))
 
     def nodes(self, o: OnnxEmitter, x: str, dtype: DType) -> str:
-        # The kernel gives 1 for NaN; nothing else lies below -1.
-        return o.node("Max", o.node("Erf", x), o.node("Min", x, o.scalar(-1, dtype)))
+        kind = self.x.tensor.with_dtype(dtype)
+
+        def exact() -> str:
+            # The kernel gives 1 for NaN; nothing else lies below -1.
+            return o.node("Max", o.node("Erf", x), o.node("Min", x, o.scalar(-1, dtype)))
+
+        return if_finite(o, x, kind, partial(o.node, "Erf", x), exact)
 
 
 class Square(Unary):
