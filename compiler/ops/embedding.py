@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -134,8 +135,8 @@ class Lookup(Op):
         if self.padding_idx is None:
             return rows
         padding = places.beside(o.node("Equal", places.index, o.scalar(self.padding_idx, DType.I64)), 1)
-        wide = kernel_type(self, dtype, SCATTERED)
-        return computed(self, o, dtype, SCATTERED, lambda rows: o.node("Where", padding, o.scalar(0, wide), rows), rows)
+        zero = o.scalar(0, kernel_type(self, dtype, SCATTERED))
+        return computed(self, o, dtype, SCATTERED, partial(o.node, "Where", padding, zero), rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Places:
             factor = factor if wide is single else o.cast(factor, wide)
         else:
             factor = o.cast(inside, wide)
-        return computed(op, o, dtype, NUMBERS, lambda x: o.node("Mul", x, factor), found)
+        return computed(op, o, dtype, NUMBERS, partial(o.node, "Mul", factor), found)
 
     def beside(self, x: str, axes: int) -> str:
         """``x`` of the places' shape with axes of extent 1 behind."""
