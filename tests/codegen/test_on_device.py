@@ -58,6 +58,19 @@ def test_ort_comes_to_what_the_session_comes_to(name: str, tmp_path: Path) -> No
     np.testing.assert_allclose(values, expected.evaluation[inference.graph.output[0].name], rtol=1e-5, atol=1e-6)
 
 
+@training_api
+def test_with_kernels_of_onnxruntime_training(tmp_path: Path) -> None:
+    job = JOBS["cnn"]
+    compiled = job.compiled()
+    expected = by_session(job, compiled)
+    found = by_ort(job, compiled, tmp_path, without_torch=True, ort_training=True)
+    loss = next(iter(found.fetches[0]))
+    for step in range(STEPS):
+        np.testing.assert_allclose(
+            np.ravel(found.fetches[step][loss]), np.ravel(expected.fetches[step][loss]), rtol=1e-5, atol=1e-6
+        )
+
+
 def built(job: Job, **options: Any) -> OnDevice:
     return build(job.compiled().module, BuildOptions(**options))
 
