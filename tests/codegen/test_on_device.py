@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from on_device import JOBS, STEPS, Job, by_ort, by_session, dpsgd, mlp
+from on_device import JOBS, MODELS, STEPS, Job, Trained, by_ort, by_session, dpsgd, mlp
 from onnx import helper
 
 import fluidc.frontend as fluid
@@ -39,23 +39,43 @@ training_api = pytest.mark.skipif(
 @pytest.mark.parametrize("name", JOBS)
 def test_ort_comes_to_what_the_session_comes_to(name: str, tmp_path: Path) -> None:
     job = JOBS[name]
+    expected = check(job, tmp_path)
+    inference = onnx.load(tmp_path / "out.onnx")
+    assert [value.name for value in inference.graph.input] == ["x"]
+    row = job.feeds(STEPS)["x"]
+    (values,) = ort.InferenceSession(inference.SerializeToString()).run(None, {"x": row})
+    np.testing.assert_allclose(values, expected.evaluation[inference.graph.output[0].name], rtol=1e-5, atol=1e-6)
+
+
+@training_api
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore::fluidc.runtime.PrivacyWarning")
+@pytest.mark.parametrize("name", MODELS)
+def test_benchmark_models(name: str, tmp_path: Path) -> None:
+    check(MODELS[name], tmp_path)
+
+
+def check(job: Job, folder: Path, *, ort_training: bool = False) -> Trained:
+    """What the session comes to; AssertionError unless ONNX Runtime comes to the same."""
     compiled = job.compiled()
-    expected, found = by_session(job, compiled), by_ort(job, compiled, tmp_path, without_torch=True)
+    expected = by_session(job, compiled)
+    found = by_ort(job, compiled, folder, without_torch=True, ort_training=ort_training)
     for step in range(STEPS):
         for fetch, value in expected.fetches[step].items():
-            np.testing.assert_allclose(np.ravel(found.fetches[step][fetch]), np.ravel(value), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(np.ravel(found.fetches[step][fetch]), np.ravel(value), rtol=1e-5, atol=2e-6)
     loss = next(iter(found.fetches[0]))
     assert found.fetches[-1][loss] < found.fetches[0][loss] or compiled.module.privacy is not None
     for variable, value in found.state.items():
         # Biases under batch normalisation have no gradient but rounding errors.
         np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * max(0.01, np.abs(value).max()))
     for fetch, value in expected.evaluation.items():
-        np.testing.assert_allclose(np.ravel(found.evaluation[fetch]), np.ravel(value), rtol=1e-5, atol=1e-6)
-    inference = onnx.load(tmp_path / "out.onnx")
-    assert [value.name for value in inference.graph.input] == ["x"]
-    row = job.feeds(STEPS)["x"]
-    (values,) = ort.InferenceSession(inference.SerializeToString()).run(None, {"x": row})
-    np.testing.assert_allclose(values, expected.evaluation[inference.graph.output[0].name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(np.ravel(found.evaluation[fetch]), np.ravel(value), rtol=1e-5, atol=2e-6)
+    return expected
+
+
+@training_api
+def test_with_kernels_of_onnxruntime_training(tmp_path: Path) -> None:
+    check(JOBS["cnn"], tmp_path, ort_training=True)
 
 
 def built(job: Job, **options: Any) -> OnDevice:

@@ -16,6 +16,7 @@ import fluidc.frontend as fluid
 from fluidc.compiler.codegen.built import BuildOptions
 from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.driver import Compiled, Source, compile_source
+from fluidc.frontend.bench.models import BENCHMARKS
 from fluidc.frontend.cli import ort_artifacts
 from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import lower
@@ -32,6 +33,13 @@ SEED = 5
 STEPS = 20
 
 
+def normal(*shape: int) -> Callable[[np.random.Generator, int], Array]:
+    return lambda rng, rows: rng.normal(size=(rows, *shape)).astype("f4")
+
+
+EIGHT = normal(8)
+
+
 @dataclass(frozen=True)
 class Job:
     """A program to be trained for `STEPS` steps.
@@ -39,13 +47,15 @@ class Job:
     Attributes:
         model: Records it, returns the loss and what else is fetched.
         optimizer: Minimises it.
-        shape: Of a row of ``x``.
+        draw: Rows of ``x``.
+        classes: Number of values of ``y``.
         rows: Of a batch, or the largest lot.
     """
 
     model: Callable[[], tuple[Any, ...]]
     optimizer: Callable[[], Any]
-    shape: tuple[int, ...] = (8,)
+    draw: Callable[[np.random.Generator, int], Array] = EIGHT
+    classes: int = 4
     rows: int = 24
 
     def source(self) -> Source:
@@ -69,8 +79,8 @@ class Job:
         """A batch; the lot of a private program changes its size."""
         rng = np.random.default_rng(step)
         rows = self.rows - step % 5 if "Dp" in type(self.optimizer()).__name__ else self.rows
-        x = rng.normal(size=(rows, *self.shape)).astype("f4")
-        return {"x": x, "y": x.reshape(rows, -1)[:, :4].argmax(1).reshape(rows, 1)}
+        x = self.draw(rng, rows)
+        return {"x": x, "y": x.reshape(rows, -1)[:, : self.classes].argmax(1).reshape(rows, 1)}
 
 
 def classifier(hidden: Any) -> tuple[Any, ...]:
@@ -118,15 +128,37 @@ JOBS: Mapping[str, Job] = {
     "sgd": Job(mlp, lambda: fluid.optimizer.SGD(0.3)),
     "adam": Job(mlp, lambda: fluid.optimizer.Adam(0.02, beta1=0.8, beta2=0.95, epsilon=1e-3)),
     "momentum": Job(mlp, lambda: fluid.optimizer.Momentum(0.1, 0.9)),
-    "cnn": Job(cnn, lambda: fluid.optimizer.Adam(0.01), (1, 8, 8)),
+    "cnn": Job(cnn, lambda: fluid.optimizer.Adam(0.01), normal(1, 8, 8)),
     "schedule": Job(mlp, scheduled),
     "batch norm": Job(normalised, lambda: fluid.optimizer.SGD(0.2)),
     "dropout": Job(dropout, lambda: fluid.optimizer.SGD(0.3)),
     "private": Job(mlp, dpsgd),
-    "private cnn": Job(cnn, dpsgd, (1, 8, 8)),
+    "private cnn": Job(cnn, dpsgd, normal(1, 8, 8)),
     "private dropout": Job(dropout, dpsgd),
     "private adam, quantile": Job(mlp, private_adam),
 }
+
+
+def benchmark(name: str, optimizer: Callable[[], Any]) -> Job:
+    """A benchmark model of the size that tests have."""
+    model = BENCHMARKS[name].small
+
+    def record() -> tuple[Any, ...]:
+        logits = model.logits()
+        y = L.data("y", [1], dtype="int64")
+        return L.mean(L.softmax_with_cross_entropy(logits, y)), L.softmax(logits)
+
+    return Job(record, optimizer, model.rows, model.classes)
+
+
+MODELS: Mapping[str, Job] = {
+    f"benchmark {name}{', private' if private else ''}": benchmark(
+        name, dpsgd if private else lambda: fluid.optimizer.Adam(0.002, epsilon=1e-3)
+    )
+    for name in BENCHMARKS
+    for private in (False, True)
+}
+"""The benchmark models, under Adam and privately; their training takes longer."""
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,19 @@ def training(module: Module) -> Training:
         TargetError: There is nothing to train, or state that ONNX Runtime's training API cannot keep.
     """
     if not module.has_function("step"):
-        raise TargetError("the program has no training step", hint="compile a program with minimize")
+        raise TargetError(
+            "the program has no training step",
+            hint="compile a program with minimize, or a model with --loss and --optimizer",
+        )
     step = module.function("step")
     _check(module, step)
     writes: dict[str, Write] = {op.state: op for op in step.ops if isinstance(op, Write)}
     trained = tuple(d.name for d in module.state if d.trainable and d.name in writes)
     if not trained:
-        raise TargetError("the step trains no parameter", hint="compile a program with minimize")
+        raise TargetError(
+            "the step trains no parameter",
+            hint="compile a program with minimize, or a model with --loss and --optimizer",
+        )
     for name in trained:
         if module.declaration(name).type.dtype is not DType.F32:
             raise TargetError(
