@@ -74,8 +74,14 @@ class Reduction(Op):
 
     @property
     def count(self) -> Dim:
-        """How many elements make one element of the result."""
-        return numel(self.x.tensor.shape[axis] for axis in self.axes)
+        """How many elements make one element of the result; raises VerifyError for a square of a symbol."""
+        try:
+            return numel(self.x.tensor.shape[axis] for axis in self.axes)
+        except ValueError:
+            raise self.fail(
+                f"the number of elements of {self.x.type} along axes {list(self.axes)} is no multiple of one extent",
+                "compile for one size of the batch, or reduce the axes one after the other",
+            ) from None
 
     def evaluate(self, x: Array) -> Array:
         with np.errstate(all="ignore"):

@@ -11,7 +11,8 @@ import pytest
 
 import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import Reference
-from fluidc.compiler.errors import LoweringError
+from fluidc.compiler.driver import compile_source
+from fluidc.compiler.errors import LoweringError, VerifyError
 from fluidc.compiler.ir.core import Function
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.passes.manager import run_passes
@@ -233,6 +234,14 @@ def test_error_clip_is_refused_at_its_line(program: Program) -> None:
     fluid.optimizer.SGD(0.1).minimize(L.mean(h))
     with pytest.raises(LoweringError, match=r"error_clip of fc_0\.tmp_1 cannot be compiled yet"):
         lower(program)
+
+
+def test_a_mean_over_pairs_of_examples_is_refused_where_the_batch_is_open(program: Program) -> None:
+    x = L.data("x", [4])
+    h = L.fc(x, 4)
+    fluid.optimizer.SGD(0.1).minimize(L.mean(L.matmul(h, h, transpose_y=True)))
+    with pytest.raises(VerifyError, match=r"f32\[N,N\] along axes \[0, 1\] is no multiple of one extent"):
+        compile_source(lower(program), target="reference")
 
 
 def test_every_rule_has_a_layer() -> None:
