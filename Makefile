@@ -15,7 +15,7 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden stock bench bench-steps bench-peers docs types mutants-privacy ort-api nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden conformance stock bench bench-steps bench-peers docs types mutants-privacy ort-api nightly wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ $(STOCK)/.done: pyproject.toml Makefile
 
 stock: $(STOCK)/.done ## Set up with the onnxruntime that has no training ops, then run the tests of ONNX
 	$(STOCK)/bin/python -m pytest -q -m 'not nightly' -k onnx tests
+
+conformance: ## onnx's backend cases through import, the cpu and ONNX Runtime; writes docs/onnx_ops.md
+	$(PY) tests/onnx_conformance.py --write
 
 bench-peers: $(PEERS)/.done $(PADDLE)/.done ## Install what steps are compared with: PyTorch, Opacus, JAX; Paddle (several GB)
 

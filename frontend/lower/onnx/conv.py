@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim
 from ....compiler.ops.conv import Conv2d, Conv2dInputGrad
@@ -100,4 +104,37 @@ def _transposed_padding(
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 
 
-RULES: NodeRules = {"Conv": _conv, "ConvTranspose": _conv_transpose}
+def _col2im(n: Node) -> Value:
+    """Blocks of an image added up where they lie: what turns a convolution's patches back, one filter per place."""
+    x = n.x("input")
+    shape, kernel = n.ints("image_shape"), n.ints("block_shape")
+    axes = len(shape)
+    if axes not in (1, 2) or len(kernel) != axes or x.tensor.rank != 3:
+        raise n.error(f"blocks {kernel} of images {shape} in {x.type}", "images have one or two axes")
+    strides, dilations = per_axis(n, "strides", axes), per_axis(n, "dilations", axes)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    low, high = padding(n, shape, reach, strides)
+    counts = tuple(
+        (size + before + after - span) // stride + 1
+        for size, before, after, span, stride in zip(shape, low, high, reach, strides, strict=True)
+    )
+    places = math.prod(kernel)
+    channels = n.fixed(x, 1) // places
+    one_each = np.tile(np.eye(places, dtype=x.tensor.dtype.numpy), (channels, 1))
+    w = n.array(one_each.reshape(channels * places, 1, *both(tuple(kernel), 1)), "filters")
+    rows = x.tensor.shape[0]
+    y = n.b(
+        Conv2dInputGrad(
+            w,
+            n.b.reshape(x, (rows, channels * places, *both(counts, 1))),
+            (rows, channels, *both(tuple(shape), 1)),
+            strides=both(strides, 1),
+            pads=sides(low, high),
+            dilations=both(dilations, 1),
+            groups=channels,
+        )
+    )
+    return n.b.reshape(y, (rows, channels, *shape))
+
+
+RULES: NodeRules = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Col2Im": _col2im}
