@@ -118,8 +118,9 @@ def test_rows_of_a_data_set_mark_the_report(sound: Path, tmp_path: Path) -> None
     assert "'label' is not fed" in refused.stderr
 
 
-def test_a_reference_artifact_is_audited_too(tmp_path: Path) -> None:
-    artifact = Artifact.read(compiled(tmp_path, target="reference"))
+@pytest.mark.parametrize("target", ["reference", "onnx"])
+def test_artifacts_for_other_targets_are_audited_too(target: str, tmp_path: Path) -> None:
+    artifact = Artifact.read(compiled(tmp_path, target=target))
     mechanism = Compiled(artifact, choose_engine(artifact, None))
     found = responses(mechanism, np.random.default_rng(0))
     # SGD: the parameter moves by -rate / L of the noisy sum.

@@ -23,6 +23,7 @@ from fluidc.runtime import onnx_engine
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.errors import EngineError, NumericsError
 from fluidc.runtime.ledger import read_ledger
+from fluidc.runtime.profile import profiling
 from fluidc.runtime.session import Checkpoints, Session
 
 L: Any = fluid.layers
@@ -168,6 +169,13 @@ def test_a_private_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     )
     assert (result.step, result.taken) == (12, 3)
     assert read_ledger(tmp_path / "run")[1].totals.steps == 12
+
+
+def test_a_profile_of_kernels_is_refused() -> None:
+    made = artifact("onnx", False, 0)
+    with pytest.raises(EngineError, match="target onnx have no kernels that could be clocked") as caught:
+        profiling(made, choose_engine(made, 1))
+    assert (caught.value.where, caught.value.hint) == ("--profile", "compile with --target cpu")
 
 
 SCRIPT = """

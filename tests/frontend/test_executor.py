@@ -21,8 +21,16 @@ def _fresh_names() -> object:
         yield
 
 
+TARGET = "reference"
+
+
+@pytest.fixture(autouse=True, params=["reference", "onnx"])
+def _target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "TARGET", request.param)
+
+
 def executor() -> fluid.Executor:
-    return fluid.Executor(target="reference")
+    return fluid.Executor(target=TARGET)
 
 
 def add(constant: list[float]) -> tuple[fluid.Program, fluid.Variable]:
