@@ -138,9 +138,11 @@ def command(
             from .writing import write_bytes
 
             # A caller without fluidc's runtime has no keystream to feed.
-        write_bytes(output, onnx_file(artifact, "step", replace(options, self_contained=True), seed))
-        if plan is not None:
-            _tell(f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part")
+            write_bytes(output, onnx_file(artifact, "step", replace(options, self_contained=True), seed))
+            if plan is not None:
+                _tell(
+                    f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part"
+                )
         else:
             artifact.write(output)
         size = output.stat().st_size
