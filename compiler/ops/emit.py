@@ -249,8 +249,10 @@ class OnnxEmitter(Protocol):
         """A node with one output.  An absent optional input is ``""``; attributes that are None are left out."""
         ...
 
-    def many(self, op_type: str, outputs: int, *inputs: str, domain: str = "", **attributes: Any) -> tuple[str, ...]:
-        """A node with several outputs."""
+    def many(
+        self, op_type: str, outputs: int, *inputs: str, domain: str = "", unused: Sequence[int] = (), **attributes: Any
+    ) -> tuple[str, ...]:
+        """A node with several outputs; those numbered in ``unused`` are left out, and ``""`` in the result."""
         ...
 
     def typed(self, name: str, kind: TensorType) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.types import Dim, DType, Shape, dim_mul, static_shape
+from ..ir.types import Dim, DType, Shape, TensorType, dim_mul, static_shape
 from .emit import ConvGeometry, OnnxEmitter
 
 WIDE = 32
@@ -21,6 +21,9 @@ SMALL_KERNEL = 16
 """Up to so many taps, a matrix product of windows written to memory is faster than one convolution per example."""
 LARGE_IMAGE = 128
 """From so many pixels on, ONNX Runtime's kernel for 3x3 filters of single channels is the fastest copier."""
+MANY_PIXELS = 100
+"""From so many pixels on, the gradient kernel of onnxruntime-training, a product per example, is faster on one thread;
+on two it is about even, and behind on more."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class ConvNodes:
         are summed over.  With the images' channels as a third axis to move along, this is one matrix product.
         """
         o, at = self.o, self.at
-        if o.ort_training:
+        if o.ort_training and (self.taps == 1 or self.pixels >= MANY_PIXELS):
             return self._filter_grad_kernel(x, ct)
         if self.taps == 1 and at.groups == 1 and not any(at.pads):
             each = self._example_products(ct, self.windows(x))
@@ -136,12 +139,12 @@ class ConvNodes:
 
     def _filter_grad_kernel(self, x: str, ct: str) -> str:
         """By the gradient kernel of onnxruntime-training, which wants filters, and reads only their shape."""
-        kind = self.o.full(self.w_shape, 0.0, DType.F32)
-        _, found = self.o.many(
-            "ConvGrad", 2, ct, x, kind, domain="com.microsoft", group=self.at.groups, kernel_shape=list(self.kernel),
-            **self.geometry,
+        o, shape = self.o, self.o.full(self.w_shape, 0, DType.F32)
+        _, found = o.many(
+            "ConvGrad", 2, ct, x, shape, domain="com.microsoft", unused=(0,), group=self.at.groups,
+            kernel_shape=list(self.kernel), **self.geometry,
         )  # fmt: skip
-        return found
+        return o.typed(found, TensorType(DType.F32, self.w_shape))
 
     def example_filter_grad(self, x: str, ct: str) -> str:
         """The transpose in the filters before the sum over the batch, [N, *w_shape]."""

@@ -83,6 +83,40 @@ def test_forms(name: str, symbolic: bool) -> None:
     nodes("conv.patches", lambda x: Patches(x, shapes.w[2:], **at), (x,), ROWS)
 
 
+KERNELS = {
+    "plain": Geometry((3, 2, 12, 13), (4, 2, 3, 2)),
+    "all": Geometry(
+        (2, 4, 23, 29), (6, 2, 3, 2), {"strides": (2, 1), "pads": (1, 0, 2, 3), "dilations": (1, 3), "groups": 2}
+    ),
+    "depthwise": Geometry((2, 3, 12, 12), (3, 1, 3, 3), {"groups": 3}),
+    "unseen": Geometry((2, 1, 31, 32), (2, 1, 2, 2), {"strides": (3, 3)}),
+    "pointwise": Geometry((2, 3, 4, 5), (4, 3, 1, 1), {"strides": (2, 2)}),
+}
+
+
+@pytest.mark.parametrize("symbolic", [False, True], ids=["fixed", "N"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_gradient_kernel_of_onnxruntime_training(name: str, symbolic: bool) -> None:
+    shapes = KERNELS[name]
+    at: Any = shapes.at
+    x = floats(*shapes.x)
+    out = Conv2d(Value(type_of(x)), Value(type_of(floats(*shapes.w))), **at).result.tensor.shape
+    case = Case(
+        "conv.conv2d_filter_grad",
+        lambda x, ct: Conv2dFilterGrad(x, ct, shapes.w, **at),
+        (x, floats(*static_shape(out), seed=2)),
+        lambda: None,
+        kinds=(ROWS, ROWS),
+    )
+    made = job(case, "f", symbolic=symbolic, backward=False)
+    module = Module(Stage.TARGET, (), (made.function,))
+    model = build(module, BuildOptions(ort_training=True)).models["f"]
+    assert "ConvGrad" in {node.op_type for node in model.graph.node}
+    assert "com.microsoft" in {used.domain for used in model.opset_import}
+    check(made, model)
+    assert "ConvGrad" not in {node.op_type for node in build(module, BuildOptions()).models["f"].graph.node}
+
+
 def test_images_of_doubles_are_refused() -> None:
     x, w = (Value(type_of(np.zeros(shape))) for shape in ((2, 1, 3, 3), (1, 1, 2, 2)))
     op = Conv2d(x, w)

@@ -180,9 +180,11 @@ class Emitter:
         """A node with one output."""
         return self.many(op_type, 1, *inputs, domain=domain, **attributes)[0]
 
-    def many(self, op_type: str, outputs: int, *inputs: str, domain: str = "", **attributes: Any) -> tuple[str, ...]:
-        """A node with several outputs."""
-        return self._add(self._scopes[-1], op_type, outputs, inputs, domain, attributes)
+    def many(
+        self, op_type: str, outputs: int, *inputs: str, domain: str = "", unused: Sequence[int] = (), **attributes: Any
+    ) -> tuple[str, ...]:
+        """A node with several outputs, those numbered in ``unused`` left out."""
+        return self._add(self._scopes[-1], op_type, outputs, inputs, domain, attributes, unused)
 
     def _add(
         self,
@@ -192,8 +194,9 @@ class Emitter:
         inputs: Sequence[str],
         domain: str = "",
         attributes: Mapping[str, Any] | None = None,
+        unused: Sequence[int] = (),
     ) -> tuple[str, ...]:
-        names = tuple(self._names.unique(f"{self._prefix}/{op_type}") for _ in range(outputs))
+        names = tuple("" if i in unused else self._names.unique(f"{self._prefix}/{op_type}") for i in range(outputs))
         name = "size" if self._op is None else self._op.name
         node = helper.make_node(
             op_type, inputs, names, name=name, domain=domain, doc_string=self._doc(), **(attributes or {})

@@ -28,11 +28,11 @@ class Names:
 
 
 def rename(nodes: Iterable[NodeProto], new: dict[str, str]) -> None:
-    """Give values of a graph other names, in nested graphs too; a node is called after its first output."""
+    """Give values of a graph other names, in nested graphs too; a node is called after its first output in use."""
     for node in nodes:
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]
-        node.name = f"{node.name}:{node.output[0]}"
+        node.name = f"{node.name}:{next(name for name in node.output if name)}"
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 rename_graph(attribute.g, new)
