@@ -27,8 +27,8 @@ FLAG = TensorType(DType.BOOL, (1,))
 ROW = "@row"
 PRIVATE = (
     "A private training step. The gradients it leaves are clipped and noised; its outputs are not private. Feed a new "
-    "and secret @key in every call, whole lots drawn as the privacy block says with @mask, and reset the gradients after "
-    "each. Neither this file nor ONNX Runtime counts the steps."
+    "and secret @key in every call, and whole lots, drawn as the privacy block says, with @mask; reset the gradients "
+    "after each call. Neither this file nor ONNX Runtime counts the steps."
 )
 """What readers of a private model are told first."""
 
