@@ -275,11 +275,14 @@ def test_nothing_to_train() -> None:
         build(frozen, BuildOptions())
 
 
-def test_without_the_training_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> object:
-        raise ImportError(name)
+@pytest.mark.parametrize("there", ["nothing", "onnxruntime"])
+def test_without_the_training_api(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def imported(name: str) -> object:
+        if there == "nothing":
+            raise ImportError(name)
+        return object()  # an ONNX Runtime for inference: no save_checkpoint in it
 
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", imported)
     with pytest.raises(TargetError, match=r"onnxruntime-training, which is not installed") as caught:
         check_training_api()
     assert "pip install onnxruntime-training==1.19.2" in str(caught.value.hint)
@@ -298,7 +301,21 @@ def test_the_index(tmp_path: Path) -> None:
     assert [value["name"] for value in index["eval"]["inputs"]] == ["x", "y"]
     assert index["eval"]["inputs"][0]["shape"] == ["N", 8]
     assert index["privacy"]["sigma"] == 0.8
+    model = onnx.load(tmp_path / "made" / "training_model.onnx")
+    assert "new and secret @key in every call" in model.graph.doc_string
+    assert "fluidc.privacy" in {notes.key for notes in model.metadata_props}
     assert not any(name.startswith("@bits") for name in inputs_)
+
+
+def test_keys_of_private_dropout() -> None:
+    told = {
+        value.name: value.doc_string
+        for value in built(JOBS["private dropout"]).models["training_model.onnx"].graph.input
+    }
+    assert told["@rng_key"] == "key of the model's random numbers, new and secret in every step"
+    told = {value.name: value.doc_string for value in built(JOBS["dropout"]).models["training_model.onnx"].graph.input}
+    assert told["@rng_key"] == "key of the model's random numbers"
+    assert "@rng_counter" in told
 
 
 @training_api

@@ -25,6 +25,12 @@ Json = dict[str, object]
 
 FLAG = TensorType(DType.BOOL, (1,))
 ROW = "@row"
+PRIVATE = (
+    "A private training step. The gradients it leaves are clipped and noised; its outputs are not private. Feed a new "
+    "and secret @key in every call, and whole lots, drawn as the privacy block says, with @mask; reset the gradients "
+    "after each call. Neither this file nor ONNX Runtime counts the steps."
+)
+"""What readers of a private model are told first."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,13 @@ def build(module: Module, options: BuildOptions) -> OnDevice:
     }
     if found.module.has_function("infer"):
         models["eval_model.onnx"] = _eval_model(found, options)
-    helper.set_model_props(models["training_model.onnx"], dict(options.metadata))
+    step = models["training_model.onnx"]
+    helper.set_model_props(step, dict(options.metadata))
+    if module.privacy is not None:
+        step.graph.doc_string = PRIVATE
+        for value in step.graph.input:
+            if value.name == "@rng_key":
+                value.doc_string += ", new and secret in every step"
     return OnDevice(models, found)
 
 
