@@ -23,7 +23,7 @@ from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import fixed
 from .kinds import ExampleKind, Kind, default_kind
 from .norm_bound import gram_roundoff, guarded, lower_guarded, onnx_guarded
-from .onnx_forms import wide_product
+from .onnx_forms import wide_operand
 
 NO_VJP = "the private update is not differentiated"
 F64 = DType.F64
@@ -125,9 +125,9 @@ class _Outer(Op):
         return self.padding[block] if self.padding else -1
 
     def _joined(self, parts: Sequence[Value], width: int) -> TensorType:
-        """The type of the vectors of several blocks, one block behind the other, in float64."""
+        """The type of the vectors of several blocks, one block behind the other."""
         count = sum(fixed(part.tensor.shape[1]) for part in parts)
-        return TensorType(F64, (self.result.tensor.shape[0], count, width))
+        return TensorType(self.rights[0].type.dtype, (self.result.tensor.shape[0], count, width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,41 +182,43 @@ class GramNormSq(_Outer):
         ids = [k for k in range(len(lefts)) if k not in dense]
         squares: list[str] = []
         lengths: list[str] = []
-        x, d = (_wide_onnx(o, [part[k] for k in dense]) for part in (lefts, rights)) if dense else ("", "")
         tokens = self._joined([self.rights[k] for k in dense], self.columns)
+        x, d = (_chained(o, [part[k] for k in dense]) for part in (lefts, rights)) if dense else ("", "")
         if dense:
-            inner = _gram_onnx(o, x, tokens.with_shape((*tokens.shape[:2], self.rows)))
-            grams = _gram_onnx(o, d, tokens)
-            squares.append(_sum_onnx(o, o.node("Mul", inner, grams), 1, 2))
-            lengths.append(_sum_onnx(o, o.node("Mul", _lengths_onnx(o, x), _lengths_onnx(o, d)), 1))
+            xs = _gram_onnx(o, x, tokens.with_shape((*tokens.shape[:2], self.rows)))
+            ds = _gram_onnx(o, d, tokens)
+            squares.append(_sum_onnx(o, o.node("Mul", xs, ds)))
+            lengths.append(_sum_onnx(o, o.node("Mul", _lengths_onnx(o, xs, tokens), _lengths_onnx(o, ds, tokens))))
         if ids:
             words = _chained(o, [o.cast(lefts[k], DType.I64) for k in ids])
             e = _chained(o, [self._live_onnx(o, lefts[k], rights[k], k) for k in ids])
             kind = self._joined([self.rights[k] for k in ids], self.columns)
-            same = o.node("Equal", o.node("Unsqueeze", words, o.ints(2)), o.node("Unsqueeze", words, o.ints(1)))
-            squares.append(_sum_onnx(o, o.node("Where", same, _gram_onnx(o, e, kind), o.scalar(0, F64)), 1, 2))
-            lengths.append(_sum_onnx(o, _lengths_onnx(o, e), 1))
+            column, row = ((kind.shape[0], 1, kind.shape[1], 1), (kind.shape[0], 1, 1, kind.shape[1]))
+            same = o.node("Equal", o.reshape(words, column), o.reshape(words, row))
+            es = _gram_onnx(o, e, kind)
+            squares.append(_sum_onnx(o, o.node("Where", same, es, o.scalar(0, F64))))
+            lengths.append(_sum_onnx(o, _lengths_onnx(o, es, kind)))
             if dense:
-                pairs = (*tokens.shape[:2], kind.shape[1])
-                crossed = wide_product(o, d, tokens.shape, e, kind.shape, pairs, tb=True)
-                crossed = o.node("Mul", self._picked_onnx(o, x, words, pairs), crossed)
-                squares.append(o.node("Mul", _sum_onnx(o, crossed, 1, 2), o.scalar(2, F64)))
+                crossed = o.node("MatMul", wide_operand(o, d, tokens), wide_operand(o, e, kind, turned=True))
+                picked = self._picked_onnx(o, x, words, (*tokens.shape[:2], kind.shape[1]))
+                both = _sum_onnx(o, o.node("Mul", o.node("Unsqueeze", picked, o.ints(1)), crossed))
+                squares.append(o.node("Mul", both, o.scalar(2, F64)))
         return onnx_guarded(o, _added_onnx(o, squares), _added_onnx(o, lengths), self.roundoff, self.terms)
 
     def _live_onnx(self, o: OnnxEmitter, ids: str, d: str, block: int) -> str:
-        """As ``_live``, of a block of ids."""
-        wide, ignored = o.cast(d, F64), self.ignored(block)
+        """As ``_live``, of a block of ids, and before anything is widened."""
+        ignored, left = self.ignored(block), self.lefts[block].type.dtype
         if ignored < 0:
-            return wide
-        left_out = o.node("Equal", ids, o.scalar(ignored, self.lefts[block].type.dtype))
-        return o.node("Where", o.node("Unsqueeze", left_out, o.ints(2)), o.scalar(0, F64), wide)
+            return d
+        left_out = o.node("Equal", ids, o.scalar(ignored, left))
+        return o.node("Where", o.node("Unsqueeze", left_out, o.ints(2)), o.scalar(0, self.rights[block].type.dtype), d)
 
     def _picked_onnx(self, o: OnnxEmitter, x: str, ids: str, shape: Shape) -> str:
         """``shape``, f64[N, T, S]: the element of every vector of ``x`` that an id names; 0 for an id outside of it."""
         zero = o.scalar(0, DType.I64)
         inside = o.node("And", o.node("GreaterOrEqual", ids, zero), o.node("Less", ids, o.scalar(self.rows, DType.I64)))
         place = o.node("Unsqueeze", o.node("Where", inside, ids, zero), o.ints(1))
-        picked = o.node("GatherElements", x, o.expand(place, shape), axis=2)
+        picked = o.cast(o.node("GatherElements", x, o.expand(place, shape), axis=2), F64)
         return o.node("Where", o.node("Unsqueeze", inside, o.ints(1)), picked, o.scalar(0, F64))
 
     def _cross(self, t: TvmEmitter, x: Tensor, d: Tensor, y: Tensor, e: Tensor) -> Tensor:
@@ -306,12 +308,11 @@ class OuterNormSq(_Outer):
 
     def to_onnx(self, o: OnnxEmitter, lefts: tuple[str, ...], rights: tuple[str, ...]) -> str:
         """Every example's matrix is stored: it is smaller than the blocks where this form is the cheaper one."""
-        x, d = _wide_onnx(o, lefts), _wide_onnx(o, rights)
-        tokens, cotangents = self._joined(self.lefts, self.rows).shape, self._joined(self.rights, self.columns).shape
-        shape = (tokens[0], self.rows, self.columns)
-        matrices = wide_product(o, x, tokens, d, cotangents, shape, ta=True)
-        squares = o.node("ReduceSumSquare", matrices, o.ints(1, 2), keepdims=0)
-        lengths = _sum_onnx(o, o.node("Mul", _lengths_onnx(o, x), _lengths_onnx(o, d)), 1)
+        x = wide_operand(o, _chained(o, lefts), self._joined(self.lefts, self.rows), turned=True)
+        d = wide_operand(o, _chained(o, rights), self._joined(self.rights, self.columns))
+        squares = o.node("ReduceSumSquare", o.node("MatMul", x, d), o.ints(1, 2, 3), keepdims=0)
+        xs, ds = (o.node("ReduceSumSquare", part, o.ints(1, axis), keepdims=0) for part, axis in ((x, 2), (d, 3)))
+        lengths = _sum_onnx(o, o.node("Mul", o.node("Sqrt", xs), o.node("Sqrt", ds)))
         return onnx_guarded(o, squares, lengths, 0.0, self.terms)
 
     def _tile(
@@ -399,13 +400,9 @@ def _chained(o: OnnxEmitter, parts: Sequence[str]) -> str:
     return o.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _wide_onnx(o: OnnxEmitter, parts: Sequence[str]) -> str:
-    """Blocks of vectors one behind the other, in float64."""
-    return o.cast(_chained(o, parts), F64)
-
-
-def _sum_onnx(o: OnnxEmitter, x: str, *axes: int) -> str:
-    return o.node("ReduceSum", x, o.ints(*axes), keepdims=0)
+def _sum_onnx(o: OnnxEmitter, x: str) -> str:
+    """f64[N]: the sum over all of each example."""
+    return o.node("ReduceSum", o.node("Flatten", x, axis=1), o.ints(1), keepdims=0)
 
 
 def _added_onnx(o: OnnxEmitter, parts: Sequence[str]) -> str:
@@ -416,14 +413,17 @@ def _added_onnx(o: OnnxEmitter, parts: Sequence[str]) -> str:
 
 
 def _gram_onnx(o: OnnxEmitter, x: str, kind: TensorType) -> str:
-    """The inner products of all pairs of a block's vectors, f64[N, T, T]."""
-    n, count, _ = kind.shape
-    return wide_product(o, x, kind.shape, x, kind.shape, (n, count, count), tb=True)
+    """The inner products of all pairs of a block's vectors, f64[N, 1, T, T]."""
+    return o.node("MatMul", wide_operand(o, x, kind), wide_operand(o, x, kind, turned=True))
 
 
-def _lengths_onnx(o: OnnxEmitter, x: str) -> str:
-    """The norms of a block's vectors, f64[N, T]."""
-    return o.node("Sqrt", o.node("ReduceSumSquare", x, o.ints(2), keepdims=0))
+def _lengths_onnx(o: OnnxEmitter, gram: str, kind: TensorType) -> str:
+    """The norms of a block's vectors, f64[N, T], from the diagonals of their inner products."""
+    n, count = kind.shape[0], fixed(kind.shape[1])
+    diagonal = o.node(
+        "Slice", o.reshape(gram, (n, count**2)), o.ints(0), o.ints(count**2), o.ints(1), o.ints(count + 1)
+    )
+    return o.node("Sqrt", diagonal)
 
 
 def _same(t: TvmEmitter, x: Expr, y: Expr) -> Expr:

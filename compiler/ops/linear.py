@@ -16,7 +16,7 @@ from .by_example import tokens_of
 from .emit import OnnxEmitter, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, TotalKind, default_kind, first_mixed
-from .onnx_forms import NUMBERS, computed, kernel_type, wide_product
+from .onnx_forms import NUMBERS, computed, kernel_type, wide_operand
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,11 +165,12 @@ class MatMul(Op):
             # ONNX Runtime joins MatMul with the Add of a bias, and with Transpose; Gemm needs neither.
             if planes and (self.ta or self.tb or kernel is DType.F64):
                 return o.node("Gemm", a, b, transA=int(self.ta) or None, transB=int(self.tb) or None)
-            x, w, shape = self.x.tensor.shape, self.w.tensor.shape, self.result.tensor.shape
+            x, w = self.x.tensor, self.w.tensor
             if kernel is DType.F64:
-                return wide_product(o, a, x, b, w, shape, ta=self.ta, tb=self.tb)
-            a = _turned(o, a, len(x)) if self.ta else a
-            b = _turned(o, b, len(w)) if self.tb else b
+                operands = wide_operand(o, a, x, turned=self.ta), wide_operand(o, b, w, turned=self.tb)
+                return o.reshape(o.node("MatMul", *operands), self.result.tensor.shape)
+            a = _turned(o, a, x.rank) if self.ta else a
+            b = _turned(o, b, w.rank) if self.tb else b
             return o.node("MatMul", a, b)
 
         return computed(self, o, dtype, kernels, build, x, w)

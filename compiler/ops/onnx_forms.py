@@ -156,22 +156,16 @@ def power(o: OnnxEmitter, x: str, exponent: int, dtype: DType) -> str:
     return found or o.node("Add", o.node("Mul", x, zero), one)
 
 
-def wide_product(
-    o: OnnxEmitter, a: str, a_shape: Shape, b: str, b_shape: Shape, shape: Shape, *, ta: bool = False, tb: bool = False
-) -> str:
-    """``a @ b`` in float64, of ``shape``; ``ta`` and ``tb`` read the last two axes of an operand transposed.
+def wide_operand(o: OnnxEmitter, x: str, kind: TensorType, *, turned: bool = False) -> str:
+    """``x`` of type ``kind`` as an operand of a MatMul in float64: [..., 1, rows, columns], transposed if ``turned``.
 
     ONNX Runtime joins a MatMul with any Transpose that it finds before it, or before a Cast before it; in float64 it
-    has no kernel for what it makes of them, and does not load the model.  So both operands come from a Reshape, to one
-    axis more.
+    has no kernel for what it makes of them, and does not load the model.  A Reshape, to one axis more, stands between.
+    What is narrower is transposed first: that is half the memory.
     """
-
-    def operand(x: str, full: Shape, turned: bool) -> str:
-        lead, (rows, columns) = full[:-2], full[-2:]
-        if not turned:
-            return o.reshape(x, (*lead, 1, rows, columns))
-        k = len(lead)
-        turned_x = o.node("Transpose", o.reshape(x, (*full, 1)), perm=[*range(k), k + 1, k + 2, k])
-        return o.reshape(turned_x, (*lead, 1, columns, rows))
-
-    return o.reshape(o.node("MatMul", operand(a, a_shape, ta), operand(b, b_shape, tb)), shape)
+    k, (*lead, rows, columns) = kind.rank - 2, kind.shape
+    if turned:
+        x = o.node("Transpose", o.reshape(x, (*kind.shape, 1)), perm=[*range(k), k + 1, k + 2, k])
+        rows, columns = columns, rows
+    x = o.reshape(x, (*lead, 1, rows, columns))
+    return x if kind.dtype is DType.F64 else o.cast(x, DType.F64)
