@@ -102,7 +102,7 @@ def command(
         ort_artifacts.check(output)
     else:
         check_target(target)
-        _check_output(output)
+        _check_output(output, script[0])
     if target == "cpu" or cpu != "native":
         named_cpu(cpu)
     path, name = script
@@ -174,11 +174,11 @@ def _target(target: str | None, output: Path, self_contained: bool, ort_training
     return target or "cpu"
 
 
-def _check_output(path: Path) -> None:
-    """Refuse at once what could not be written after all the work."""
+def _check_output(path: Path, source: Path) -> None:
+    """Refuse at once what could not be written after all the work, or would be written over what is compiled."""
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint="-o")
-    if path.is_dir() or path.suffix in (".py", ".npz"):
+    if path.is_dir() or path.suffix in (".py", ".npz") or (path.exists() and path.samefile(source)):
         raise click.BadParameter(f"{str(path)!r} is not to be overwritten by an artifact", param_hint="-o")
 
 

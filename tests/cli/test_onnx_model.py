@@ -133,6 +133,15 @@ def test_mistakes(
     golden(f"errors/cli_onnx_{name}.txt", text)
 
 
+def test_the_model_itself_is_not_overwritten(tmp_path: Path) -> None:
+    source = tmp_path / "model.onnx"
+    source.write_bytes(CNN.read_bytes())
+    done = run("compile", source, *LOSS, "--optimizer", "sgd:learning_rate=0.1", "-o", source)
+    assert done.exit_code == 2
+    assert "is not to be overwritten" in done.output
+    assert source.read_bytes() == CNN.read_bytes()
+
+
 def test_a_script_states_its_loss_itself(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("")
     done = run("compile", tmp_path / "script.py", *LOSS, "-o", tmp_path / "out.fluidc")

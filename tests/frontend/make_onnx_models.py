@@ -4,7 +4,8 @@
 
 Needs torch and onnxscript, in an environment of its own; the files are kept in the repository.  Every model NAME comes
 as NAME.ts.onnx (TorchScript exporter) and NAME.dynamo.onnx, with inputs, PyTorch's outputs and the number of weights in
-NAME.npz.
+NAME.npz.  training.ts.onnx was exported in training mode; its NAME.npz has the outputs of evaluation, and the running
+mean after one batch.
 """
 
 from __future__ import annotations
@@ -88,9 +89,6 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Dropout(0.25), nn.Linear(16, 4))
 
 
-MODELS: dict[str, tuple[nn.Module, torch.Tensor]] = {}
-
-
 def models() -> dict[str, tuple[nn.Module, torch.Tensor]]:
     torch.manual_seed(0)
     return {
@@ -126,6 +124,39 @@ def main() -> None:
         )
         for path in sorted(OUT.glob(f"{name}.*.onnx")):
             slim(path)
+    training_mode()
+
+
+def training_mode() -> None:
+    """One model as it trains: batch normalisation by the batch, and dropout."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+    x = torch.randn(6, 5)
+    path = OUT / "training.ts.onnx"
+    torch.onnx.export(
+        module,
+        (x,),
+        path,
+        dynamo=False,
+        training=torch.onnx.TrainingMode.TRAINING,
+        do_constant_folding=False,
+        input_names=["x"],
+        output_names=["y"],
+        opset_version=18,
+        dynamic_axes={"x": {0: "batch"}},
+    )
+    state = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+    onnx_state = onnx.load(path).graph.initializer
+    # Exporting runs the model, which moves its statistics: take those that were written.
+    for tensor in onnx_state:
+        if tensor.name in state:
+            module.state_dict()[tensor.name].copy_(torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()))
+    module.eval()
+    with torch.no_grad():
+        y = module(x)
+        module.train()(x)
+    np.savez(OUT / "training.npz", x=x.numpy(), y=y.numpy(), moved=module[1].running_mean.numpy())
+    slim(path)
 
 
 def slim(path: Path) -> None:

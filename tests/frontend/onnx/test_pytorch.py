@@ -76,6 +76,31 @@ def test_models_train_on_cpu_as_in_numpy(file: str, optimizer: Callable[[], flui
     np.testing.assert_allclose(found, want, rtol=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", [adam, dpsgd])
+@pytest.mark.parametrize("file", FILES[1::2])
+def test_models_train_in_onnx_runtime(file: str, optimizer: Callable[[], fluid.optimizer.Optimizer]) -> None:
+    """In from ONNX, differentiated, and out as an ONNX training step."""
+    want, found = (trained(file, target, optimizer) for target in ("reference", "onnx"))
+    np.testing.assert_allclose(found, want, rtol=1e-4)
+
+
+def test_a_model_exported_in_training_mode() -> None:
+    """Its clone for testing computes what PyTorch's evaluation does; a step moves the running mean as PyTorch's."""
+    with np.load(MODELS / "training.npz") as kept:
+        x, y, moved = kept["x"], kept["y"], kept["moved"]
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        model, scope = fluid.io.load_onnx(MODELS / "training.ts.onnx"), fluid.Scope()
+        exe = fluid.Executor(target="reference")
+        exe.run(model.startup, scope=scope)
+        test = model.program.clone(for_test=True)
+        names = [var.name for var in model.outputs]
+        np.testing.assert_allclose(exe.run(test, {"x": x}, names, scope=scope)[0], y, rtol=1e-5, atol=1e-6)
+        assert abs(exe.run(model.program, {"x": x}, names, scope=scope)[0] - y).max() > 1e-2
+    variable = scope.find_var("1.running_mean")
+    assert variable is not None
+    np.testing.assert_allclose(np.array(variable.get_tensor().array), moved, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_what_is_trained_are_the_weights(file: str) -> None:
     """Not the numbers that exporters keep as initialisers beside them."""
