@@ -14,7 +14,7 @@ _SHORT = {"rule": "✓", "default": "·", "none": "-", "gap": "?"}
 
 @click.command(name="ops", epilog="Example: fluidc ops linear --reasons")
 @click.argument("family", required=False)
-@click.option("--reasons", is_flag=True, help="Show why an op lacks a rule, and where each rule is.")
+@click.option("--reasons", is_flag=True, help="Show why an op lacks a rule, and where each rule is; with --onnx, why ops cannot be imported.")
 @click.option("--onnx", "importable", is_flag=True, help="List the ONNX ops that can be imported instead.")
 @click.option("--coverage", is_flag=True, help="Only count, per rule, the ops that have it.")
 def command(family: str | None, reasons: bool, importable: bool, coverage: bool) -> None:
@@ -23,7 +23,7 @@ def command(family: str | None, reasons: bool, importable: bool, coverage: bool)
     ✓ the op has the rule, · it does what every op does without one, - it cannot have it.
     """
     if importable:
-        _print_importable()
+        _print_importable(reasons=reasons)
         return
     from ...compiler.ops import matrix
 
@@ -44,12 +44,17 @@ def command(family: str | None, reasons: bool, importable: bool, coverage: bool)
         _print_table(rows)
 
 
-def _print_importable() -> None:
+def _print_importable(*, reasons: bool) -> None:
     from ..lower.onnx import FAMILIES
+    from ..lower.onnx.missing import MISSING
 
     click.echo(f"{sum(map(len, FAMILIES.values()))} ONNX ops can be imported")
     for name, family in FAMILIES.items():
         click.echo(f"  {name}: {', '.join(sorted(family))}")
+    if reasons:
+        click.echo(f"{len(MISSING)} cannot")
+        for reason in dict.fromkeys(MISSING.values()):
+            click.echo(f"  {', '.join(op for op, why in MISSING.items() if why == reason)}: {reason}")
 
 
 def _print_table(rows: tuple[Row, ...]) -> None:

@@ -22,6 +22,7 @@ from ...lower.context import BATCH, Frame, FunctionLowering, Shared
 from ...lower.module import rules
 from ...lower.onnx import PREFIX
 from ...lower.onnx import RULES as ONNX_RULES
+from ...lower.onnx.missing import MISSING
 from ...source import SourceLocation, user_location
 from ...variable import Parameter, Variable
 from .errors import OnnxError
@@ -97,7 +98,7 @@ def _build(
     where: SourceLocation,
 ) -> OnnxModel:
     importable = [name.removeprefix(PREFIX) for name in ONNX_RULES]
-    graph = graph_of(model, tensors, importable)
+    graph = graph_of(model, tensors, importable, MISSING)
     return _Builder(graph, tensors.source, where).build(inputs, shapes, trainable)
 
 

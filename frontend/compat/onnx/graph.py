@@ -66,13 +66,16 @@ class Graph:
     nodes: tuple[Node, ...]
 
 
-def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]) -> Graph:
+def graph_of(
+    model: ModelProto, tensors: TensorReader, importable: Iterable[str], reasons: Mapping[str, str]
+) -> Graph:
     """The graph of a model.
 
     Args:
         model: As parsed.
         tensors: Reads its tensors.
         importable: Op types that can be lowered.
+        reasons: Why others cannot.
 
     Raises:
         OnnxError: What is not well formed, or cannot be imported; unsupported ops are all listed at once.
@@ -84,7 +87,7 @@ def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]
     protos = inlined(model, MOST_NODES, tensors.source)
     if proto.sparse_initializer:
         raise OnnxError("the model has sparse initialisers", tensors.source, "export it with dense ones")
-    _refuse_unsupported(protos, known, opset, tensors.source)
+    _refuse_unsupported(protos, known, reasons, opset, tensors.source)
     initial: dict[str, Array] = {}
     for tensor in proto.initializer:
         if not tensor.name or tensor.name in initial:
@@ -145,7 +148,9 @@ def _shown(name: str) -> str:
     return name if name.isprintable() and len(name) <= 200 else repr(name)[:200]
 
 
-def _refuse_unsupported(nodes: Iterable[NodeProto], known: frozenset[str], opset: int, source: str) -> None:
+def _refuse_unsupported(
+    nodes: Iterable[NodeProto], known: frozenset[str], reasons: Mapping[str, str], opset: int, source: str
+) -> None:
     missing: dict[str, list[str]] = {}
     for node in nodes:
         schema = _schema(node, opset)
@@ -159,7 +164,10 @@ def _refuse_unsupported(nodes: Iterable[NodeProto], known: frozenset[str], opset
     if not missing:
         return
     count = sum(map(len, missing.values()))
-    lines = [f"{op}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" for op, names in missing.items()]
+    lines = [
+        f"{op}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}{f' ({reasons[op]})' if op in reasons else ''}"
+        for op, names in missing.items()
+    ]
     raise OnnxError(
         f"{len(missing)} op{'s' if len(missing) > 1 else ''} of the model cannot be imported, in {count} "
         f"node{'s' if count > 1 else ''}\n    " + "\n    ".join(lines),

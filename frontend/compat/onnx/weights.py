@@ -17,12 +17,17 @@ _STATISTICS = ("input_mean", "input_var", "mean", "var")
 """Slots of BatchNormalization for what is moved by batches, not trained."""
 
 _SETTINGS = {
+    "Attention": ("attn_mask",),
     "Clip": ("min", "max"),
     "Dropout": ("ratio",),
+    "NegativeLogLikelihoodLoss": ("weight",),
+    "OneHot": ("values",),
     "Pad": ("constant_value",),
+    "Range": ("start", "limit", "delta"),
     "Resize": ("roi", "scales"),
+    "RotaryEmbedding": ("cos_cache", "sin_cache"),
+    "SoftmaxCrossEntropyLoss": ("weights",),
     "Upsample": ("scales",),
-    "HannWindow": ("size",),
 }
 """Slots of floating-point numbers that say how an op works."""
 
