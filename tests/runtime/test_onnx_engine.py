@@ -493,7 +493,7 @@ LIES: list[tuple[str, str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "text", "message"), LIES)
+@pytest.mark.parametrize(("key", "text", "message"), LIES, ids=[message for _, _, message in LIES])
 def test_a_model_that_does_not_say_how_it_is_called_is_refused(key: str, text: str | None, message: str) -> None:
     run = OnnxEngine({"step": edited(STREAMED, f"fluidc.{key}", text)}, 1)
     with pytest.raises(EngineError, match=message) as caught:
