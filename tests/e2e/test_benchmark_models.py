@@ -37,10 +37,10 @@ def trained(program: Compiled, engine: Engine, name: str, rows: int = ROWS) -> t
     buffers = state(program.manifest, before)
     for spec in program.manifest.state:
         if spec.kind != "lot" and not spec.trainable:
-            buffers[spec.name][...] = RATE
+            buffers[spec.name].put(RATE)
     step = take_steps(program.manifest, engine, buffers, feeds(BENCHMARKS[name].small, rows), KEY)
     losses = [step() for _ in range(STEPS)]
-    return losses, {p: buffers[p] - value for p, value in before.items()}
+    return losses, {p: buffers[p].array - value for p, value in before.items()}
 
 
 def assert_close(found: tuple[list[float], Arrays], expected: tuple[list[float], Arrays]) -> None:
@@ -64,6 +64,15 @@ def test_cpu_equals_reference_and_itself(name: str, private: bool) -> None:
     threads = min(2, available_cores())
     program = compiled(name, private, threads=threads)
     oracle = compiled(name, private, "reference")
+    found = trained(program, program.built.engine(), name)
+    assert_close(found, trained(oracle, oracle.built.engine(), name))
+    assert_same(trained(program, program.built.engine(), name), found)
+
+
+@pytest.mark.parametrize("private", [False, True], ids=["plain", "private"])
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_onnx_equals_reference_and_itself(name: str, private: bool) -> None:
+    program, oracle = (compiled(name, private, target) for target in ("onnx", "reference"))
     found = trained(program, program.built.engine(), name)
     assert_close(found, trained(oracle, oracle.built.engine(), name))
     assert_same(trained(program, program.built.engine(), name), found)

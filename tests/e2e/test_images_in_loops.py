@@ -75,7 +75,7 @@ def test_steps_agree_with_reference(middle: Callable[[Variable], Variable]) -> N
         values = state(compiled.manifest, given)
         step = take_steps(compiled.manifest, compiled.built.engine(), values, feeds)
         losses.append([step() for _ in range(3)])
-        changes.append({name: values[name] - before for name, before in given.items()})
+        changes.append({name: values[name].array - before for name, before in given.items()})
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     for name, expected in changes[0].items():
         np.testing.assert_allclose(changes[1][name], expected, atol=1e-4 * np.abs(expected).max() + 1e-9, err_msg=name)

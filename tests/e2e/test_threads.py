@@ -9,6 +9,7 @@ from fluidc.compiler.codegen.built import BuildOptions
 from fluidc.compiler.driver import compile_source
 from fluidc.frontend.bench.models import BENCHMARKS, Mlp, Model
 from fluidc.frontend.bench.step import feeds, source, state, take_steps, weights
+from fluidc.runtime.buffers import Arrays
 from fluidc.runtime.tvm_engine import TvmEngine
 
 
@@ -31,7 +32,7 @@ def test_one_two_and_four_threads(model: Model, batch: int, private: bool) -> No
             held = state(compiled.manifest, weights(program))
             step = take_steps(compiled.manifest, TvmEngine(library, threads), held, batches, bytes(32))
             losses = [step() for _ in range(3)]
-            found.append({"losses": np.array(losses), **held})
+            found.append({"losses": np.array(losses), **Arrays(held)})
         for other in found[1:]:
             for name, value in found[0].items():
                 np.testing.assert_array_equal(value, other[name], err_msg=name)
