@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -389,6 +389,8 @@ class _HardLabel:
 
     def __init__(self, o: OnnxEmitter, label: str, dtype: DType, classes: Dim, ignore_index: int) -> None:
         self.o = o
+        limits: Any = np.iinfo(cast(Any, dtype.numpy))
+        known = limits.min <= ignore_index <= limits.max
         if dtype not in (DType.I32, DType.I64):
             dtype, label = DType.I64, o.cast(label, DType.I64)
         if isinstance(classes, int):
@@ -397,7 +399,7 @@ class _HardLabel:
             last = o.cast(o.node("Sub", o.extent(classes), o.scalar(1, DType.I64)), dtype)
         self.safe = o.node("Clip", label, o.scalar(0, dtype), last)
         self.inside = o.node("Equal", self.safe, label)
-        self.ignored = o.node("Equal", label, o.scalar(ignore_index, dtype))
+        self.ignored = o.node("Equal", label, o.scalar(ignore_index, dtype)) if known else o.scalar(False, DType.BOOL)
 
     def pick(self, x: str, axis: int) -> str:
         """``x`` at the label along ``axis``, kept with extent 1."""
