@@ -121,10 +121,10 @@ def command(
     _tell(f"compiling for {target}")
     imported = _TVM_API in sys.modules
     options = BuildOptions(cpu, threads or 0, self_contained, ort_training)
-    if on_device:
-        made = replace(made, source=ort_artifacts.prepared(made.source))
-        batch = batch or ort_artifacts.rows(made.source)
     with plain_warnings():
+        if on_device:
+            made = replace(made, source=ort_artifacts.prepared(made.source))
+            batch = ort_artifacts.rows(made.source, batch)
         compiled = compile_source(
             made.source, target="reference" if on_device else target, batch=batch or 0, options=options, observe=watch,
             keep_ir=True,
