@@ -139,13 +139,11 @@ def command(
 
             # A caller without fluidc's runtime has no keystream to feed.
             write_bytes(output, onnx_file(artifact, "step", replace(options, self_contained=True), seed))
-            if plan is not None:
-                _tell(
-                    f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part"
-                )
         else:
             artifact.write(output)
         size = output.stat().st_size
+    if plan is not None and (on_device or output.suffix == ".onnx"):
+        _tell(f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part")
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     if not imported and (api := sys.modules.get(_TVM_API)) is not None:
         # Code that is kept is found without TVM.
