@@ -121,10 +121,10 @@ def command(
     _tell(f"compiling for {target}")
     imported = _TVM_API in sys.modules
     options = BuildOptions(cpu, threads or 0, self_contained, ort_training)
-    if on_device:
-        made = replace(made, source=ort_artifacts.prepared(made.source))
-        batch = batch or ort_artifacts.rows(made.source)
     with plain_warnings():
+        if on_device:
+            made = replace(made, source=ort_artifacts.prepared(made.source))
+            batch = ort_artifacts.rows(made.source, batch)
         compiled = compile_source(
             made.source, target="reference" if on_device else target, batch=batch or 0, options=options, observe=watch,
             keep_ir=True,
@@ -139,13 +139,11 @@ def command(
 
             # A caller without fluidc's runtime has no keystream to feed.
             write_bytes(output, onnx_file(artifact, "step", replace(options, self_contained=True), seed))
-            if plan is not None:
-                _tell(
-                    f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part"
-                )
         else:
             artifact.write(output)
         size = output.stat().st_size
+    if plan is not None and (on_device or output.suffix == ".onnx"):
+        _tell(f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part")
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     if not imported and (api := sys.modules.get(_TVM_API)) is not None:
         # Code that is kept is found without TVM.

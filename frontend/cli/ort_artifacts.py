@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,18 +65,33 @@ def prepared(source: Source) -> Source:
     return replace(source, module=source.module.map_functions(sorted_outputs))
 
 
-def rows(source: Source) -> int:
-    """Physical rows of a private step, whose lot is one call: room for lots of the largest size that is drawn.
+def rows(source: Source, asked: int | None = None) -> int | None:
+    """Physical rows of a step; those of a private one have room for lots of the largest size that is drawn.
 
-    0 for a plain program: any number.  A Poisson lot of mean L exceeds these rows with a probability below 1e-10.
+    A Poisson lot of mean L exceeds them with a probability below 1e-10.  None for a plain program: any number.
+
+    Args:
+        source: The program.
+        asked: What ``--batch`` says.
+
+    Warns:
+        UserWarning: A lot may not fit into the rows that are asked for.
     """
     from ...compiler.driver import default_batch
 
     private, plan = source.module.privacy, source.plan
     if private is None:
-        return 0
+        return asked
     lot = private.largest_lot
-    return default_batch(lot + 8 * math.sqrt(lot) if plan is None or plan.sampler == "poisson" else lot)
+    room = default_batch(lot + 8 * math.sqrt(lot) if plan is None or plan.sampler == "poisson" else lot)
+    if asked is not None and asked < room:
+        warnings.warn(
+            f"a call takes one whole lot, and lots of {lot:g} rows on average may exceed {asked}: such a lot cannot be "
+            f"trained on, and leaving it out or cutting it is not private; --batch {room} has room",
+            UserWarning,
+            stacklevel=2,
+        )
+    return asked or room
 
 
 def write(folder: Path, compiled: Compiled, options: BuildOptions, seed: int | None) -> int:

@@ -40,7 +40,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from None
 
 
-def replace_folder(path: Path, fill: Callable[[Path], None]) -> int:
+def replace_folder(path: Path, fill: Callable[[Path], object]) -> int:
     """Replace the folder ``path`` by one that ``fill`` puts files into; returns their size in bytes.
 
     The new folder takes the place of the old one when it is complete; on any failure the old one is as it was.

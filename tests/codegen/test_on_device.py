@@ -24,6 +24,7 @@ from fluidc.compiler.codegen.onnx.on_device.models import OnDevice, build
 from fluidc.compiler.errors import FluidcError, TargetError
 from fluidc.compiler.ir.types import DType, TensorType
 from fluidc.frontend.cli import ort_artifacts
+from fluidc.frontend.cli.writing import replace_folder
 
 L: Any = fluid.layers
 Array = np.ndarray[Any, Any]
@@ -316,6 +317,33 @@ def test_keys_of_private_dropout() -> None:
     told = {value.name: value.doc_string for value in built(JOBS["dropout"]).models["training_model.onnx"].graph.input}
     assert told["@rng_key"] == "key of the model's random numbers"
     assert "@rng_counter" in told
+
+
+def test_room_for_lots() -> None:
+    source = JOBS["private"].source()  # lots of 16
+    assert ort_artifacts.rows(source) == 48
+    assert ort_artifacts.rows(source, 64) == 64
+    with pytest.warns(UserWarning, match=r"lots of 16 rows on average may exceed 16.*--batch 48 has room"):
+        assert ort_artifacts.rows(source, 16) == 16
+    assert ort_artifacts.rows(JOBS["sgd"].source()) is None
+
+
+def test_a_folder_that_cannot_be_filled(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "old").write_text("kept")
+
+    def failing(new: Path) -> None:
+        (new / "half").write_text("written")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(FluidcError, match="the folder cannot be written: No space left on device"):
+        replace_folder(folder, failing)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (folder / "old").read_text() == "kept"
+    assert replace_folder(folder, lambda new: (new / "a").write_text("12345")) == 5
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 @training_api

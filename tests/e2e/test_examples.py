@@ -66,6 +66,7 @@ def test_train_on_device(program: str, steps: int, inputs: int, tmp_path: Path) 
         ],
     )
     assert told.exit_code == 0, told.output
+    assert ("the count of steps are its caller's part" in told.stderr) == (program == "private")
     assert len(json.loads((folder / "artifacts.json").read_text())["training"]["inputs"]) == inputs
     model = tmp_path / "digits.onnx"
     output = run(

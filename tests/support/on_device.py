@@ -71,11 +71,10 @@ class Job:
         test = [name for name in names if not name.startswith("learning_rate")]
         return ort_artifacts.prepared(lower(main, startup=startup, fetches=names, infer_fetches=test))
 
-    def compiled(self, batch: int = 0) -> Compiled:
+    def compiled(self) -> Compiled:
         """The program, compiled; what is exported is its module."""
         source = self.source()
-        batch = batch or ort_artifacts.rows(source)
-        return compile_source(source, target="reference", batch=batch, keep_ir=True)
+        return compile_source(source, target="reference", batch=ort_artifacts.rows(source) or 0, keep_ir=True)
 
     def feeds(self, step: int) -> Arrays:
         """A batch; the lot of a private program changes its size."""
