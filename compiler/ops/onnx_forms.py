@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir.types import DType, Shape, TensorType
+from ..ir.types import DType, TensorType
 from .base import Op
 from .emit import OnnxEmitter
 
