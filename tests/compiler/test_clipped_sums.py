@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from private_models import MODELS
 from single_examples import NOISE, clipped_sums, draw, example_gradients
+from stateless import Compiled, without_state
 
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Module, PrivacyConfig
@@ -32,6 +33,25 @@ def test_clipped_sum_equals_single_examples(name: str, rows: int, clip: float) -
     out = Reference(compiled(name, clip)).run("step", padded | NOISE, dict(state))
     error = np.sqrt(sum(np.square(out[f"g_{p}"] - expected[p]).sum() for p in state))
     assert error <= 1e-5 * scale
+
+
+@cache
+def exported() -> Compiled:
+    return Compiled([without_state(compiled(name, 1.0), name) for name in MODELS], "onnx")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_clipped_sum_in_onnx_runtime(name: str) -> None:
+    """Of a lot with padding; of the same lot in another order; of none."""
+    model, order = MODELS[name], np.random.default_rng(1).permutation(36)
+    state, feeds, padded = draw(model, 33, 36, seed=7)
+    expected, scale = clipped_sums(example_gradients(name, state, feeds, 33), 1.0)
+    for lot in (padded, {key: value[order] for key, value in padded.items()}):
+        out = exported().run(name, lot | NOISE | state)
+        error = np.sqrt(sum(np.square(out[f"g_{p}"] - expected[p]).sum() for p in state))
+        assert error <= 1e-5 * scale
+    out = exported().run(name, padded | {"mask": np.zeros(36, np.bool_)} | NOISE | state)
+    assert not any(value.any() for value in out.values())
 
 
 @pytest.mark.parametrize("name", MODELS)

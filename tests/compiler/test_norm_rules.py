@@ -87,12 +87,11 @@ def engine(target: str) -> Compiled:
     return Compiled([without_state(compiled(*form), "-".join(form)) for form in FORMS], target)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, 33])
-@pytest.mark.parametrize("target", TARGETS)
+# No rows at all: on the cpu target alone. Private steps have batches of one size; ONNX Runtime 1.19 refuses some
+# products of none.
+@pytest.mark.parametrize(("target", "rows"), [("cpu", 0), *((t, n) for t in TARGETS for n in (1, 2, 33))])
 @pytest.mark.parametrize("form", FORMS, ids="-".join)
 def test_norms_on_compiled_targets(form: tuple[str, str], target: str, rows: int) -> None:
-    if target == "onnx" and not rows:
-        pytest.skip("ONNX Runtime multiplies no empty matrices; private steps have batches of one size")
     name = form[0]
     state, feeds, padded = draw(MODELS[name], rows, rows + 1 if rows else 0, seed=rows)
     out = engine(target).run("-".join(form), padded | NOISE | state)

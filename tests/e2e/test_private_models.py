@@ -224,7 +224,7 @@ def test_dropout_in_a_loop_draws_per_step_and_example() -> None:
     assert len(np.unique(kept, axis=0)) > 100, "each step of each example has a mask of its own"
     assert 0.4 < kept.mean() < 0.6
     # The same whatever the physical batch and the target.
-    for target, lot in (("reference", 33.0), ("cpu", 1.0)):
+    for target, lot in (("reference", 33.0), ("cpu", 1.0), ("onnx", 1.0)):
         other_states, other = dropped(target, lot)
         np.testing.assert_allclose(other_states, states, rtol=0, atol=1e-6)
         for a, b in zip(gradients, other, strict=True):
