@@ -12,10 +12,12 @@ from onnx import FunctionProto, parser
 DOMAIN = "fluidc"
 """The domain of local functions."""
 
-# The steps of `keystream.normals_from_words`, as few passes over memory as ONNX allows.  The sum of the radius's 64
-# bits and the root are in float64 (the sum would cancel, and ONNX Runtime's float32 root is 4 ulp off); its
-# logarithm is good to 1 ulp in float32.  ONNX has no log1p: with w = 1 - t, -log1p(-t) is -log(w) * t / (1 - w), in
-# which w may as well be the greatest number below 1 where it would round to 1.
+# The steps of `keystream.normals_from_words`, in as few passes over memory as ONNX allows.
+#
+# The radius's 64 bits are added up in float64, where the sum does not cancel.  ONNX has no log1p: with w = 1 - t,
+# -log1p(-t) is -log(w) * t / (1 - w), in which w may as well be the greatest number below 1 where it would round to 1.
+# ONNX Runtime's root is up to 4 ulp off; half of r + r^2 / r is good to 1.  Its Sin and Cos take any angle, on one
+# thread: for an eighth of a turn polynomials are quicker (Chebyshev's, in the square of the angle, exact to 2e-8).
 _NORMALS = """
 <domain: "fluidc", opset_import: ["" : 20],
  doc_string: "The first count (i64[]) standard normals, f32[count], of ChaCha20 words u32[16 * blocks]; blocks: a
@@ -63,9 +65,11 @@ Normals (words, count) => (normals)
   log_u = Mul (log_w, ratio)
   minus_2 = Constant <value = float {-2.0}> ()
   square = Mul (log_u, minus_2)
-  square_wide = Cast <to = 11> (square)
-  radius_wide = Sqrt (square_wide)
-  radius = Cast <to = 1> (radius_wide)
+  near_radius = Sqrt (square)
+  half = Constant <value = float {0.5}> ()
+  other_radius = Div (square, near_radius)
+  two_radii = Add (near_radius, other_radius)
+  radius = Mul (two_radii, half)
 
   # 4 * angle + 2 - 2^31 wraps to twice the odd number k, which is an eighth of a turn at 2^30.
   angle = Cast <to = 6> (angle_bits)
@@ -76,29 +80,42 @@ Normals (words, count) => (normals)
   k_2_single = Cast <to = 1> (k_2)
   eighth_by_2_to_31 = Constant <value = float {3.6572953e-10}> ()
   a = Mul (k_2_single, eighth_by_2_to_31)
-  cos_a = Cos (a)
-  sin_a = Sin (a)
-
-  # The quadrant is what k leaves of the angle, -2 to 1: (angle - k / 2) * 2^-30 is half more, but for roundings.  The
-  # sum with 1.5 * 2^22, where floats are 1/2 apart, rounds them away (ONNX Runtime's Round takes five times as long).
-  angle_single = Cast <to = 1> (angle)
-  quarter = Constant <value = float {0.25}> ()
-  k_half = Mul (k_2_single, quarter)
-  rest = Sub (angle_single, k_half)
-  two_to_minus_30 = Constant <value = float {9.313225746154785e-10}> ()
-  turned = Mul (rest, two_to_minus_30)
-  large_less_half = Constant <value = float {6291455.5}> ()
-  large = Constant <value = float {6291456.0}> ()
-  rounded = Add (turned, large_less_half)
-  quadrant = Sub (rounded, large)
-
-  # Its cosine and sine: -1, 0, 1, 0 and 0, -1, 0, 1.
+  b = Mul (a, a)
+  sin_1 = Constant <value = float {-0.16666665}> ()
+  sin_2 = Constant <value = float {0.008332749}> ()
+  sin_3 = Constant <value = float {-0.0001958795}> ()
+  sin_3b = Mul (b, sin_3)
+  sin_23b = Add (sin_3b, sin_2)
+  sin_23bb = Mul (sin_23b, b)
+  sin_123b = Add (sin_23bb, sin_1)
+  sin_123bb = Mul (sin_123b, b)
+  sin_less_a = Mul (sin_123bb, a)
+  sin_a = Add (sin_less_a, a)
+  cos_1 = Constant <value = float {-0.5}> ()
+  cos_2 = Constant <value = float {0.04166665}> ()
+  cos_3 = Constant <value = float {-0.001388759}> ()
+  cos_4 = Constant <value = float {2.4463836e-05}> ()
   one = Constant <value = float {1.0}> ()
-  steps = Abs (quadrant)
-  cos_q = Sub (one, steps)
-  even = Abs (cos_q)
-  odd = Sub (one, even)
-  sin_q = Mul (quadrant, odd)
+  cos_4b = Mul (b, cos_4)
+  cos_34b = Add (cos_4b, cos_3)
+  cos_34bb = Mul (cos_34b, b)
+  cos_234b = Add (cos_34bb, cos_2)
+  cos_234bb = Mul (cos_234b, b)
+  cos_1234b = Add (cos_234bb, cos_1)
+  cos_less_1 = Mul (cos_1234b, b)
+  cos_a = Add (cos_less_1, one)
+
+  # Of the quadrants -2, -1, 0, 1 cosine + sine is -1, -1, 1, 1: the sign of the angle; cosine - sine is -1, 1, 1, -1:
+  # its sign a quarter of a turn on.  (The clipped numbers are -1 for negative ones, else 0.)
+  angle_single = Cast <to = 1> (angle)
+  sum_sign = Clip (angle_single, minus_1, zero)
+  quarter = Constant <value = int32 {1073741824}> ()
+  angle_on = Add (angle, quarter)
+  angle_on_single = Cast <to = 1> (angle_on)
+  difference_sign = Clip (angle_on_single, minus_1, zero)
+  cos_q_less_1 = Add (sum_sign, difference_sign)
+  cos_q = Add (cos_q_less_1, one)
+  sin_q = Sub (sum_sign, difference_sign)
   radius_cos_q = Mul (radius, cos_q)
   radius_sin_q = Mul (radius, sin_q)
   x_0 = Mul (cos_a, radius_cos_q)
