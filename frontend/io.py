@@ -46,7 +46,8 @@ def load_onnx(
         path: The ``.onnx`` file; external data must lie in its folder.
         inputs: Variables, or arrays for constants, to be taken for inputs of the model, by the file's names; the others
             become data variables.
-        shapes: Shapes for inputs whose extents the file leaves open, None for what stays open: at best the batch only.
+        shapes: Shapes for inputs, None for what stays open, at best the batch only: extents that the file leaves open
+            are fixed, and one that it fixes (the batch of a model exported for one row) is opened.
         trainable: Glob patterns of the initialisers that become parameters (``["fc.*"]`` to train the last layers);
             the others are constants. By default those of floating point are parameters that have at least one axis and
             finite elements; running statistics of batch normalisation never are.

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from .. import layers, unique_name
 from ..compat.onnx import OnnxError, OnnxModel, load_onnx
 from ..framework import Program, program_guard
@@ -56,6 +58,11 @@ def _loss(path: Path, model: OnnxModel, spec: CallSpec) -> Variable:
         what = f"the first output of the model is {scores.describe()}"
         raise OnnxError(what, str(path), "a loss takes a prediction for every row, in float32")
     classes = made in OF_CLASSES.values() and not soft
+    maker = next((op for op in reversed(model.program.global_block().ops) if scores.name in op.output_arg_names), None)
+    if made is LOSSES["softmax_with_cross_entropy"] and maker is not None and maker.type == "onnx.Softmax":
+        click.echo(
+            f"warning: {path.name} ends in a Softmax, and {spec.name} applies another; cross_entropy does not", err=True
+        )
     shape: list[Any] = list(scores.shape)
     if classes:
         axis = spec.arguments.get("axis", -1)

@@ -81,6 +81,13 @@ def test_losses(loss: str, tmp_path: Path) -> None:
     assert ("%label: i64[N,1]" if integers else "%label: f32[N,4]") in done.output
 
 
+def test_a_second_softmax_is_warned_of(tmp_path: Path) -> None:
+    proto = model([node("Softmax", ["x"], ["y"])], {"x": (FLOAT, ["batch", 3])}, ["y"])
+    (tmp_path / "softmax.onnx").write_bytes(proto.SerializeToString())
+    assert "ends in a Softmax" in run("dump", tmp_path / "softmax.onnx", *LOSS).stderr
+    assert run("dump", tmp_path / "softmax.onnx", "--loss", "cross_entropy").stderr == ""
+
+
 def test_only_some_weights_are_trained() -> None:
     arguments = ("dump", CNN, *LOSS, "--optimizer", "sgd:learning_rate=0.1", "--trainable", "head.*")
     done = run(*arguments, "--function", "step")

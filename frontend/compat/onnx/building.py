@@ -113,6 +113,7 @@ class _Builder:
         self.startup = default_startup_program()
         self.block: Block = self.program.current_block()
         self.vars: dict[str, Variable] = {}  # by ONNX name
+        self.opened = False  # an extent that the file fixes was left open
         self.lowering = FunctionLowering(Shared(), self.program, {}, rules())
 
     def build(self, inputs: Inputs, shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
@@ -146,6 +147,9 @@ class _Builder:
         for node in self.graph.nodes:
             self._record(node)
         outputs = [self.vars[name] for name in self.graph.outputs]
+        if self.opened:
+            for var in outputs:
+                self._check_batch(var)
         return OnnxModel(self.program, feeds, outputs, parameters, self.startup)
 
     def _check_names(self, argument: str, given: Mapping[str, Any]) -> None:
@@ -177,12 +181,14 @@ class _Builder:
         shape = [d if isinstance(d, int) else -1 for d in each.shape]
         if stated is not None:
             wanted = [-1 if d is None else int(d) for d in stated]
-            if len(wanted) != len(shape) or any(have not in (-1, want) for have, want in zip(shape, wanted)):
+            pairs = list(zip(shape, wanted))
+            if len(wanted) != len(shape) or any(-1 not in (have, want) and have != want for have, want in pairs):
                 raise OnnxError(
                     f"load_onnx: the shape {list(stated)} does not fit the input {each.name}, which has {shape}",
                     self.where.place,
-                    "state one extent per axis, None where it stays open, and keep those that the model fixes",
+                    "state one extent per axis, None for the batch, and keep those that the model fixes",
                 )
+            self.opened |= any(want == -1 != have for have, want in pairs)
             shape = wanted
         var = self.block.create_var(
             name=self._name(each.name),
@@ -295,6 +301,17 @@ class _Builder:
                 f"{op.loc.layer} gives {kind}", self.source, "fluid has no Variables of this type"
             ) from None
         var.shape = [d if isinstance(d, int) else -1 for d in kind.shape]
+
+    def _check_batch(self, var: Variable) -> None:
+        """Refuse an output without the batch: the model was written for rows of a fixed number."""
+        value = self.lowering.env.get(var.name)
+        if value is None or not any(isinstance(d, Sym) and d.scale == 1 for d in value.tensor.shape):
+            found = "a constant" if value is None else value.type
+            raise OnnxError(
+                f"with an open batch the output {var.name} would be {found}: the model is written for its own batch",
+                self.source,
+                "export it with a dynamic batch: dynamic_shapes, or dynamic_axes, of torch.onnx.export",
+            )
 
     def _check_size(self, name: str, shape: Sequence[Dim]) -> None:
         size = 1

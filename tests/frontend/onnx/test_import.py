@@ -133,6 +133,25 @@ def test_only_stated_weights_are_trained() -> None:
     np.testing.assert_allclose(got, np.maximum(X.reshape(3, 4) @ W + BIAS, 0), rtol=1e-5, atol=1e-6)
 
 
+def for_one_row(shape: list[int]) -> ModelProto:
+    nodes = [node("Reshape", ["x", "shape"], ["h"]), node("MatMul", ["h", "w"], ["y"])]
+    weights = {"shape": np.array(shape), "w": np.ones((4, 5), np.float32)}
+    return model(nodes, {"x": (FLOAT, [1, 2, 2])}, ["y"], weights)
+
+
+def test_the_batch_of_a_model_for_one_row_can_be_opened() -> None:
+    found = import_model(for_one_row([-1, 4]), shapes={"x": [None, 2, 2]})
+    assert found.outputs[0].shape == (-1, 5)
+    (y,) = results(for_one_row([-1, 4]), {"x": X}, shapes={"x": [None, 2, 2]})
+    np.testing.assert_allclose(y, np.repeat(X.reshape(3, 4).sum(axis=1)[:, None], 5, axis=1), rtol=1e-5)
+
+
+def test_a_model_that_counts_on_its_one_row_is_refused() -> None:
+    proto = model([node("Reshape", ["x", "s"], ["y"])], {"x": (FLOAT, [1, 2])}, ["y"], {"s": np.array([1, -1])})
+    with pytest.raises(OnnxError, match=r"the output y would be f32\[1,2\*N\]: the model is written for its own batch"):
+        import_model(proto, shapes={"x": [None, 2]})
+
+
 # Functions of a model -----------------------------------------------------------------------------------
 
 

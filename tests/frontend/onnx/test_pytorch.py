@@ -98,7 +98,7 @@ def test_a_model_exported_in_training_mode() -> None:
         assert abs(exe.run(model.program, {"x": x}, names, scope=scope)[0] - y).max() > 1e-2
     variable = scope.find_var("1.running_mean")
     assert variable is not None
-    np.testing.assert_allclose(np.array(variable.get_tensor().array), moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(variable.get_tensor().array, np.float32), moved, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("file", FILES)
