@@ -40,10 +40,12 @@ class Found:
     Attributes:
         imported: Cases that are imported, with their outcome by route.
         skipped: Cases that are not, with the reason.
+        constants: Inputs that had to be constants.
     """
 
     imported: dict[str, dict[str, Outcome]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    constants: set[str] = field(default_factory=set)
 
     def passed(self, route: str) -> int:
         return sum(outcomes[route].kind == "passed" for outcomes in self.imported.values() if route in outcomes)
@@ -57,6 +59,7 @@ def run(cases: Sequence[Case], routes: Sequence[str], console: Console) -> dict[
         try:
             ready.append(prepared(case))
             found[case.op].imported[case.name] = {}
+            found[case.op].constants |= set(ready[-1].constants)
         except Skipped as reason:
             found[case.op].skipped[case.name] = str(reason).replace(case.name + ".", "")
     for route in routes:
@@ -134,7 +137,7 @@ def main() -> int:
             for name, outcomes in each.imported.items()
         }
         RECORD.write_text(record(passed))
-        DOCUMENT.write_text(document(cases, passed))
+        DOCUMENT.write_text(document(cases, passed, {op: each.constants for op, each in found.items()}))
         console.print(f"written: {RECORD.name}, {DOCUMENT.name}")
     failed = any(o.kind == "failed" for f in found.values() for each in f.imported.values() for o in each.values())
     return int(failed)

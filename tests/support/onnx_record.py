@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 from onnx import defs
-from onnx_backend import Case
+from onnx_backend import DISPUTED, Case
 
 from fluidc.frontend.compat.onnx.graph import NEWEST_OPSET, OLDEST_OPSET
 from fluidc.frontend.lower.onnx import FAMILIES
@@ -35,8 +35,8 @@ def recorded() -> tuple[str, dict[str, list[str]]]:
     return read["onnx"], {name: routes.split() for name, routes in read["cases"].items()}
 
 
-def document(cases: Sequence[Case], passed: Passed) -> str:
-    """The table of all operators in Markdown."""
+def document(cases: Sequence[Case], passed: Passed, constants: Mapping[str, Collection[str]]) -> str:
+    """The table of all operators in Markdown; ``constants`` are the inputs by op that have to be such."""
     routes = ("reference", "cpu", "onnx")
     totals = {route: sum(route in found for found in passed.values()) for route in routes}
     ops = {case.op for case in cases if passed.get(case.name)}
@@ -46,25 +46,29 @@ def document(cases: Sequence[Case], passed: Passed) -> str:
         "Written by `make conformance`: which operators of the ONNX standard are imported, in which opsets their forms",
         f"began, and how many cases of onnx's own backend test ({onnx.__version__}, cases of one node) pass. A case is",
         "applicable where its element types, attributes and shapes are what fluidc has; it is run by `reference`, by",
-        "`cpu`, and by ONNX Runtime after being exported again (`onnx`).",
+        "`cpu`, and by ONNX Runtime after being exported again (`onnx`). Constants are inputs that must be known while",
+        "compiling.",
         "",
         f"Of {len(cases)} cases {len(passed)} are applicable, of {len(ops)} operators: {totals['reference']} pass on "
         f"`reference`, {totals['cpu']} on `cpu`, {totals['onnx']} on `onnx`.",
         "",
-        "| operator | opsets | cases | applicable | reference | cpu | onnx |",
-        "|---|---|---|---|---|---|---|",
+        "| operator | opsets | constants | cases | applicable | reference | cpu | onnx |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for op in sorted(name for family in FAMILIES.values() for name in family):
         mine = [case.name for case in cases if case.op == op]
         applicable = [passed[name] for name in mine if name in passed]
         counts = [len(mine), len(applicable), *(sum(route in found for found in applicable) for route in routes)]
         versions = ", ".join(map(str, _versions(op)))
-        lines.append(f"| {op} | {versions} | {' | '.join(str(count or '') for count in counts)} |")
+        fixed = ", ".join(sorted(constants.get(op, ())))
+        lines.append(f"| {op} | {versions} | {fixed} | {' | '.join(str(count or '') for count in counts)} |")
     lines += ["", "Not imported:", "", "| operators | why |", "|---|---|"]
     by_reason: dict[str, list[str]] = {}
     for name, reason in MISSING.items():
         by_reason.setdefault(reason, []).append(name)
     lines += [f"| {', '.join(names)} | {reason} |" for reason, names in by_reason.items()]
+    lines += ["", "Cases that state other results than the runtimes that models come from and go to:", ""]
+    lines += [f"- `{name}`: {reason}" for name, reason in DISPUTED.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import numpy as np
 
 from ....compiler.ir.core import Value
@@ -31,7 +34,9 @@ def slices(n: Node, rank: int) -> list[tuple[int, Dim, Dim, int]]:
         axes, steps = n.ints("axes", range(len(starts))), n.ints("steps", [1] * len(starts))
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise n.error("starts, ends, axes and steps do not belong together", "correct the model")
-    found = [(n.axis(axis, rank), *rest) for axis, *rest in zip(axes, starts, ends, steps, strict=True)]
+    found = [
+        (n.axis(axis, rank), start, end, step) for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    ]
     if len({axis for axis, *_ in found}) != len(found):
         raise n.error("an axis is sliced twice", "correct the model")
     return found
@@ -122,13 +127,17 @@ def _pad(n: Node) -> Value:
     return x
 
 
+_MIRRORS: Mapping[str, Literal["reflect", "edge", "wrap"]] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+
+
 def _mirrored(n: Node, x: Value, axis: int, low: int, high: int) -> Value:
     """Padding by elements of the axis itself."""
-    modes = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-    mode, extent = n.attr("mode"), n.fixed(x, axis)
-    if mode not in modes or extent == 0:
-        raise n.error(f"axis {axis} of {x.type} is padded in the mode {mode!r}", f"use one of {', '.join(modes)}")
-    places = np.pad(np.arange(extent), (low, high), mode=modes[mode])
+    extent = n.fixed(x, axis)
+    if n.attr("mode") not in _MIRRORS or extent == 0:
+        raise n.error(
+            f"axis {axis} of {x.type} is padded in the mode {n.attr('mode')!r}", f"use one of {', '.join(_MIRRORS)}"
+        )
+    places = np.pad(np.arange(extent), (low, high), mode=_MIRRORS[n.attr("mode")])
     return n.b.gather(x, n.array(places, f"places{axis}"), axis)
 
 
@@ -161,7 +170,7 @@ def _depth_to_space(n: Node) -> Value:
     if channels % (block * block):
         raise n.error(f"the channels of {x.type} are not {block} x {block} blocks", "correct the model")
     depth = channels // (block * block)
-    if n.attr("mode") == "DCR":
+    if n.attr("mode", "DCR") == "DCR":
         parts = n.b.reshape(x, (rows, block, block, depth, height, width))
         parts = n.b.transpose(parts, (0, 3, 4, 1, 5, 2))
     else:

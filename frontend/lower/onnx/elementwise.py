@@ -105,9 +105,9 @@ def _clip(n: Node) -> Value:
         low, high = n.attr("min"), n.attr("max")
         return n.b.clip(x, low, high) if low <= high else n.b.broadcast(n.number(x.tensor.dtype, high), x.tensor.shape)
     low, high = n.optional("min"), n.optional("max")
-    stated = n.scalar("min", float("-inf")), n.scalar("max", float("inf"))
-    if x.tensor.dtype.is_float and stated[0] is not None and stated[1] is not None and stated[0] <= stated[1]:
-        return n.b.clip(x, *stated)
+    least, most = n.scalar("min", float("-inf")), n.scalar("max", float("inf"))
+    if x.tensor.dtype.is_float and least is not None and most is not None and least <= most:
+        return n.b.clip(x, least, most)
     # The upper limit is the last word, also where it is below the lower one.
     x = x if low is None else n.b.maximum(x, low)
     return x if high is None else n.b.minimum(x, high)

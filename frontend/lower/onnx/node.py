@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,6 +211,14 @@ class Node:
     def number(self, dtype: DType, value: float) -> Value:
         """A constant of rank 0."""
         return self.b.fill((), dtype, value if dtype.is_float else int(value))
+
+    def least(self, dtype: DType) -> float:
+        """The smallest number of the type."""
+        return -np.inf if dtype.is_float else int(np.iinfo(cast("Any", dtype.numpy)).min)
+
+    def most(self, dtype: DType) -> float:
+        """The largest number of the type."""
+        return np.inf if dtype.is_float else int(np.iinfo(cast("Any", dtype.numpy)).max)
 
     def array(self, array: NDArray[Any], hint: str) -> Value:
         """A constant; ``hint`` tells it from the node's others."""

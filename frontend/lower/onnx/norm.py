@@ -68,15 +68,7 @@ def _rms(n: Node) -> Value:
 
 def _group(n: Node) -> Value:
     x, scale, bias = n.x("X"), n.x("scale"), n.x("bias")
-    groups: int = n.attr("num_groups")
-    if n.version < 21:
-        # There is one number per group.
-        channels = n.fixed(x, 1)
-        scale, bias = (
-            n.b.reshape(n.b.broadcast(n.b.reshape(v, (groups, 1)), (groups, channels // groups)), (channels,))
-            for v in (scale, bias)
-        )
-    y, _, _ = n.b.emit(GroupNorm(x, scale, bias, groups, n.attr("epsilon")))
+    y, _, _ = n.b.emit(GroupNorm(x, scale, bias, n.attr("num_groups"), n.attr("epsilon")))
     return y
 
 

@@ -56,11 +56,7 @@ def _max_pool(n: Node) -> Results:
     if _is_plain(x, w):
         y = n.b(MaxPool2d(image(n, x), kernel=both(w.kernel, 1), strides=both(w.strides, 1), pads=sides(w.low, w.ends)))
         return n.b.reshape(y, (*x.tensor.shape[:2], *w.counts))
-    return _combined(n, _padded(n, x, w, _least(x.tensor.dtype)), w, n.b.maximum)
-
-
-def _least(dtype: DType) -> float:
-    return -np.inf if dtype.is_float else int(np.iinfo(dtype.numpy).min)
+    return _combined(n, _padded(n, x, w, n.least(x.tensor.dtype)), w, n.b.maximum)
 
 
 def _max_with_places(n: Node, x: Value, w: Windows) -> Sequence[Value]:
@@ -74,7 +70,7 @@ def _max_with_places(n: Node, x: Value, w: Windows) -> Sequence[Value]:
         places = b.transpose(places, [0, 1, *reversed(inner)])
     else:
         places = b.reshape(b.iota((numel(shape),), 0, DType.I64), shape)
-    best, where = _padded(n, x, w, _least(x.tensor.dtype)), _padded(n, places, w, -1)
+    best, where = _padded(n, x, w, n.least(x.tensor.dtype)), _padded(n, places, w, -1)
     for axis in range(len(w.kernel)):
         (best, *values), (where, *others) = _taps(n, best, w, axis), _taps(n, where, w, axis)
         for value, place in zip(values, others, strict=True):

@@ -92,26 +92,22 @@ def _extreme(n: Node, x: Value, axes: Axes, keep: bool, make: Callable[..., Op],
     if not axes:
         return x
     if any(x.tensor.shape[axis] == 0 for axis in axes):
-        dtype = x.tensor.dtype
-        if not dtype.is_float:
-            limits = np.iinfo(dtype.numpy)
-            empty = int(limits.max if empty > 0 else limits.min)
         kept = [1 if i in axes else d for i, d in enumerate(x.tensor.shape)]
         left = [d for i, d in enumerate(x.tensor.shape) if i not in axes]
-        return n.b.fill(tuple(kept if keep else left), dtype, empty)
+        return n.b.fill(tuple(kept if keep else left), x.tensor.dtype, empty)
     return n.b(make(x, axes, keep))
 
 
 def _max(n: Node, x: Value, axes: Axes, keep: bool) -> Value:
     if x.tensor.dtype is DType.BOOL:
         return n.b(reduce.Any_(x, axes, keep)) if axes else x
-    return _extreme(n, x, axes, keep, reduce.Max, -np.inf)
+    return _extreme(n, x, axes, keep, reduce.Max, n.least(x.tensor.dtype))
 
 
 def _min(n: Node, x: Value, axes: Axes, keep: bool) -> Value:
     if x.tensor.dtype is DType.BOOL:
         return n.b(reduce.All(x, axes, keep)) if axes else x
-    return _extreme(n, x, axes, keep, reduce.Min, np.inf)
+    return _extreme(n, x, axes, keep, reduce.Min, n.most(x.tensor.dtype))
 
 
 def _position(make: Callable[[Value, int, bool], Op]) -> NodeRule:

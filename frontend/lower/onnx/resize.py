@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....compiler.ir.core import Value
-from .node import Node, NodeRules
+from ....compiler.ir.types import Dim
+from .node import OPEN_EXTENTS, Node, NodeRules
 
 Array = NDArray[Any]
 
@@ -32,28 +33,22 @@ def _resize(n: Node) -> Value:
     roi = n.numbers("roi", np.zeros(0)).astype(np.float64)
     if roi.size == 0:
         roi = np.repeat([0.0, 1.0], len(axes))
-    sizes = n.ints("sizes") if n.has("sizes") else []
+    sizes: list[Dim] = n.dims("sizes") if n.has("sizes") else []
     scales = [] if sizes else n.numbers("scales").reshape(-1).astype(np.float64).tolist()
     if len(sizes or scales) != len(axes) or len(roi) != 2 * len(axes):
         raise n.error(f"{len(sizes or scales)} scales or sizes of {len(axes)} axes", "there is one per axis")
     coordinates = n.attr("coordinate_transformation_mode", "asymmetric")
     crops = coordinates == "tf_crop_and_resize"
     if sizes:
-        policy = n.attr("keep_aspect_ratio_policy", "stretch")
-        ratios = [size / n.fixed(x, axis) for axis, size in zip(axes, sizes, strict=True)]
-        if policy != "stretch":
-            ratio = min(ratios) if policy == "not_larger" else max(ratios)
-            ratios = [ratio] * len(axes)
-            sizes = [int(np.floor(ratio * n.fixed(x, axis) + 0.5)) for axis in axes]
-        scales = ratios
+        sizes, scales = _scales(n, x, axes, sizes)
     outside: list[tuple[int, Array]] = []
     for i, axis in enumerate(axes):
-        if not crops and scales[i] == 1 and not (sizes and sizes[i] != x.tensor.shape[axis]):
+        if not crops and scales[i] == 1 and (not sizes or sizes[i] == x.tensor.shape[axis]):
             continue  # also where the extent is open
         size = n.fixed(x, axis)
         start, end = roi[i], roi[len(axes) + i]
         exact = size * (end - start if crops else 1.0) * scales[i]
-        out = sizes[i] if sizes else int(np.floor(exact))
+        out = _whole(sizes[i]) if sizes else int(np.floor(exact))
         places = _places(n, coordinates, np.arange(out, dtype=np.float64), size, out, scales[i], exact, start, end)
         found = _Axis(axis, size, out, scales[i], places)
         if crops:
@@ -66,6 +61,28 @@ def _resize(n: Node) -> Value:
             away = n.array(mask.reshape(shape), f"outside{axis}")
             x = n.b.where(away, n.number(x.tensor.dtype, n.attr("extrapolation_value")), x)
     return x
+
+
+def _whole(size: Dim) -> int:
+    assert isinstance(size, int)
+    return size
+
+
+def _scales(n: Node, x: Value, axes: Sequence[int], sizes: list[Dim]) -> tuple[list[Dim], list[float]]:
+    """The sizes of the result, which may have to keep the proportions, and how often the extents they are."""
+    policy = n.attr("keep_aspect_ratio_policy", "stretch")
+    ratios: list[float] = []
+    for axis, size in zip(axes, sizes, strict=True):
+        if policy == "stretch" and size == x.tensor.shape[axis]:
+            ratios.append(1.0)
+            continue
+        if not isinstance(size, int):
+            raise n.error(f"axis {axis} of {x.type} gets the size {size}", OPEN_EXTENTS)
+        ratios.append(size / n.fixed(x, axis))
+    if policy == "stretch":
+        return sizes, ratios
+    ratio = min(ratios) if policy == "not_larger" else max(ratios)
+    return [int(np.floor(ratio * n.fixed(x, axis) + 0.5)) for axis in axes], [ratio] * len(axes)
 
 
 def _places(
