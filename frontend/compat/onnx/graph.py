@@ -66,9 +66,7 @@ class Graph:
     nodes: tuple[Node, ...]
 
 
-def graph_of(
-    model: ModelProto, tensors: TensorReader, importable: Iterable[str], reasons: Mapping[str, str]
-) -> Graph:
+def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str], reasons: Mapping[str, str]) -> Graph:
     """The graph of a model.
 
     Args:
