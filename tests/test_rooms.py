@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # the memory of state, which tensors are.
     "frontend": ("frontend.io", "compiler.errors", "runtime.errors", "runtime.limits", "runtime.buffers"),
     # Models of other formats become Programs; types of their Variables come from lowering them.
-    "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir"),
+    "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir", "compiler.ops"),
     "frontend.io": ("frontend", "frontend.compat"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from ....compiler.errors import FluidcError
+from ....compiler.ir.core import OpBase, Value
 from ....compiler.ir.types import Dim, DType, Sym, TensorType
+from ....compiler.ops.construct import OpBuilder
 from ... import unique_name
 from ...errors import invalid
 from ...framework import Block, Operator, Program, default_main_program, default_startup_program, program_guard
@@ -33,6 +35,9 @@ from .weights import statistics, weights
 
 Shapes: TypeAlias = Mapping[str, Sequence[int | None]]
 Inputs: TypeAlias = Mapping[str, "Variable | NDArray[Any]"]
+
+MOST_OPS = 10_000
+"""Ops of the IR that one node may become."""
 
 _CHANGES = ("Dropout", "BatchNormalization")
 """Ops that may do something else in a clone for testing."""
@@ -102,6 +107,17 @@ def _build(
     return _Builder(graph, tensors.source, where).build(inputs, shapes, trainable)
 
 
+class _Bounded(OpBuilder):
+    """Refuses nodes that are written with more ops than anybody can have meant."""
+
+    bound = 0
+
+    def emit(self, op: OpBase, *hints: str) -> tuple[Value, ...]:
+        if len(self.ops) >= self.bound:
+            raise OverflowError(f"it takes more than {MOST_OPS} ops")
+        return super().emit(op, *hints)
+
+
 class _Builder:
     """Builds one graph into the default programs."""
 
@@ -115,6 +131,7 @@ class _Builder:
         self.vars: dict[str, Variable] = {}  # by ONNX name
         self.opened = False  # an extent that the file fixes was left open
         self.lowering = FunctionLowering(Shared(), self.program, {}, rules())
+        self.lowering.b = self.ops = _Bounded()
 
     def build(self, inputs: Inputs, shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
         """Append everything."""
@@ -258,11 +275,12 @@ class _Builder:
         op = self.block.append_op(PREFIX + node.op_type, inputs, outputs, attrs)
         number = len(self.block.ops) if not self.where.line else 0  # a file has nodes in place of lines
         op.loc = SourceLocation(self.where.file, self.where.line or number, node.label)
+        self.ops.bound = len(self.ops.ops) + MOST_OPS
         try:
             self.lowering.lower(op, Frame(self.lowering, self.block, self.lowering.b))
         except FluidcError:
             raise
-        except (ValueError, TypeError, IndexError, OverflowError, AssertionError, KeyError) as error:
+        except (ValueError, TypeError, IndexError, ArithmeticError, AssertionError, KeyError, MemoryError) as error:
             raise OnnxError(
                 f"{node.label} has inputs or attributes that its operator does not take: {error}",
                 self.source,

@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from .errors import OnnxError
 
-MOST_ELEMENTS = 1 << 31
+MOST_ELEMENTS = 1 << 28
 """Elements of one tensor."""
 
 _DTYPES: dict[int, np.dtype[Any]] = {

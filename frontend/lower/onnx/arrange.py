@@ -87,7 +87,7 @@ def _split(n: Node) -> Results:
     sizes = n.attr("split") if n.version < 13 else (n.ints("split") if n.has("split") else None)
     if sizes is None:
         extent = n.fixed(x, axis)
-        each = -(-extent // n.attr("num_outputs", count))
+        each = -(-extent // max(n.attr("num_outputs", count), 1))
         sizes = [max(min(each, extent - i * each), 0) for i in range(count)]
         if n.version < 18 and extent % count:
             raise n.error(f"axis {axis} of {x.type} is not {count} equal parts", "state the sizes of the parts")
@@ -137,6 +137,7 @@ def _mirrored(n: Node, x: Value, axis: int, low: int, high: int) -> Value:
         raise n.error(
             f"axis {axis} of {x.type} is padded in the mode {n.attr('mode')!r}", f"use one of {', '.join(_MIRRORS)}"
         )
+    n.within("elements of a padded axis", low + extent + high)
     places = np.pad(np.arange(extent), (low, high), mode=_MIRRORS[n.attr("mode")])
     return n.b.gather(x, n.array(places, f"places{axis}"), axis)
 
@@ -228,7 +229,7 @@ def _range(n: Node) -> Results:
     limit = n.numbers("limit").reshape(-1)[0]
     if step == 0:
         raise n.error("counts by steps of 0", "correct the model")
-    count = max(int(np.ceil((limit - first) / step)), 0)
+    count = max(n.within("numbers", float(np.ceil((limit - first) / step))), 0)
     return Known((first + np.arange(count, dtype=start.dtype) * step).astype(start.dtype), dtype)
 
 

@@ -161,6 +161,12 @@ class Node:
         )
         raise NotConstant(error.what, error.where, error.hint, slot=slot)
 
+    def within(self, what: str, count: float, most: int = 1 << 24) -> int:
+        """``count``, of what is laid out or unrolled while compiling; refuses more than ``most``."""
+        if not count <= most:
+            raise self.error(f"{what}: {count:g}", f"at most {most} are taken while compiling")
+        return int(count)
+
     # Attributes ---------------------------------------------------------------------------------------
 
     def attr(self, name: str, default: Any = None) -> Any:

@@ -105,6 +105,7 @@ def _local_response(n: Node) -> Value:
         [low if i == 1 else 0 for i in range(rank)],
         [size - 1 - low if i == 1 else 0 for i in range(rank)],
     )
+    n.within("channels that are normalised together", size, 1 << 12)
     total = reduce(n.b.add, [n.b.slice(squares, 1, i, i + channels) for i in range(size)])
     level = n.b.scale(total, n.attr("alpha") / size, n.attr("bias"))
     return n.b.div(x, n.b.pow(level, n.number(x.tensor.dtype, n.attr("beta"))))

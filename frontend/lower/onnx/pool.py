@@ -131,6 +131,8 @@ def _power(n: Node, x: Value) -> Value:
 
 def _root(n: Node, total: Value) -> Value:
     p = n.attr("p")
+    if p == 0:
+        raise n.error("p is 0", "a norm has a p of at least 1")
     if p == 2:
         return n.b.sqrt(total)
     return total if p == 1 else n.b.pow(total, n.number(total.tensor.dtype, 1 / p))

@@ -48,7 +48,9 @@ def _resize(n: Node) -> Value:
         size = n.fixed(x, axis)
         start, end = roi[i], roi[len(axes) + i]
         exact = size * (end - start if crops else 1.0) * scales[i]
-        out = _whole(sizes[i]) if sizes else int(np.floor(exact))
+        out = n.within("elements of a resized axis", _whole(sizes[i]) if sizes else float(np.floor(exact)))
+        n.within("weights of a resized axis", out * size)
+        n.within("elements that one is made of", size / max(out, 1), 1 << 12)
         places = _places(n, coordinates, np.arange(out, dtype=np.float64), size, out, scales[i], exact, start, end)
         found = _Axis(axis, size, out, scales[i], places)
         if crops:
@@ -189,7 +191,9 @@ def _upsample(n: Node) -> Value:
         if scale == 1:
             continue
         size = n.fixed(x, number)
-        out = int(np.floor(size * scale))
+        out = n.within("elements of a resized axis", float(np.floor(size * scale)))
+        n.within("weights of a resized axis", out * size)
+        n.within("elements that one is made of", size / max(out, 1), 1 << 12)
         x = _resized(n, x, _Axis(number, size, out, scale, np.arange(out) / scale))
     return x
 

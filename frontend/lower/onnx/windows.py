@@ -64,6 +64,8 @@ def windows(n: Node, x: Value, kernel: Sequence[int], *, ceil: bool = False) -> 
             count -= 1  # a window that would begin in the padding after
         if room < 0:
             raise n.error(f"a window that spans {span} does not fit into {x.type}", "correct the model")
+        n.within("places of a kernel", max(kernel), 1 << 16)
+        n.within("windows along an axis", count * max(kernel))
         counts.append(count)
     return Windows(sizes, tuple(kernel), strides, dilations, low, high, tuple(counts))
 
