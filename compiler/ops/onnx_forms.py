@@ -34,7 +34,7 @@ def kernel_type(op: Op, dtype: DType, kernels: frozenset[DType], *, ordered: boo
         return dtype
     wide = _WIDER.get(dtype)
     if wide is None or wide not in kernels or (ordered and dtype is DType.U64):
-        raise op.missing("to_onnx", f"ONNX Runtime has no kernel for it on {dtype}")
+        raise op.missing("to_onnx", f"ONNX Runtime has no kernel for it on {dtype.value}")
     return wide
 
 

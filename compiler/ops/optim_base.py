@@ -278,7 +278,7 @@ class Update(Op):
         count = len(self.tensors)
         dtype = self.param.type.dtype
         if dtype not in FLOATS:
-            raise self.missing("to_onnx", f"ONNX Runtime has no arithmetic on {dtype}")
+            raise self.missing("to_onnx", f"ONNX Runtime has no arithmetic on {dtype.value}")
         m = _OnnxMaths(o, dtype)
         tensors = [_Node(m, x) for x in operands[:count]]
         # A rate of shape [1] would give a parameter of rank 0 an axis.

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from cases import type_of
+from cases import tensor, type_of
 from onnx import ModelProto
 from onnx_jobs import session
 
@@ -17,6 +17,7 @@ from fluidc.compiler.codegen.built import BuildOptions
 from fluidc.compiler.codegen.onnx.build import export
 from fluidc.compiler.errors import MissingRule, VerifyError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
+from fluidc.compiler.ir.location import Loc
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType
 from fluidc.compiler.ops import elementwise as ew
@@ -221,3 +222,21 @@ def test_products(dtype: DType, inner: int) -> None:
                 return linear.MatMul(a, b, ta, tb)
 
             assert not check((build,), x, w)
+
+
+AT = Loc("train.py", 7, "layer")
+MISTAKES: dict[str, tuple[Callable[[Value], Op], str]] = {
+    "onnx_no_kernel": (lambda x: unary.Tan(x, loc=AT), "f64[3]"),
+    "onnx_power_of_integers": (lambda x: ew.Pow(x, x, loc=AT), "i64[3]"),
+    "onnx_parameter_of_bf16": (lambda x: optim.Sgd(x, x, x, loc=AT), "bf16[1]"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_messages(name: str, golden: Callable[[str, str], None]) -> None:
+    build, kind = MISTAKES[name]
+    param = Param("x", Value(tensor(kind), "x"))
+    op = build(param.value)
+    with pytest.raises(MissingRule) as caught:
+        model_of([param], [op], [op])
+    golden(f"errors/{name}.txt", f"{caught.value}\n")
