@@ -69,7 +69,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "is written a value that is mixed",
         measured=broken.divided_by_live_rows,
     ),
-    Mutant("no noise on an empty lot", broken.quiet_empty_lot, (f"{STEPPER}[0-calls0]", f"{LOTS}[0-cpu]"), quick=True),
+    Mutant("no noise on an empty lot", broken.quiet_empty_lot, (f"{STEPPER}[LinearEngine-0-calls0]", f"{LOTS}[0-cpu]"), quick=True),
     Mutant(
         "tied weights summed as independent norms²",
         broken.tied_norms_apart,
@@ -82,7 +82,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "noise before the last accumulate",
         broken.noise_before_the_last_accumulate,
-        (f"{STEPPER}[11-calls5]", f"{LOTS}[33-reference]"),
+        (f"{STEPPER}[LinearEngine-11-calls5]", f"{LOTS}[33-reference]"),
         quick=True,
     ),
     Mutant(
