@@ -69,7 +69,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "is written a value that is mixed",
         measured=broken.divided_by_live_rows,
     ),
-    Mutant("no noise on an empty lot", broken.quiet_empty_lot, (f"{STEPPER}[LinearEngine-0-calls0]", f"{LOTS}[0-cpu]"), quick=True),
+    Mutant(
+        "no noise on an empty lot",
+        broken.quiet_empty_lot,
+        (f"{STEPPER}[LinearEngine-0-calls0]", f"{LOTS}[0-cpu]"),
+        quick=True,
+    ),
     Mutant(
         "tied weights summed as independent norms²",
         broken.tied_norms_apart,
@@ -78,7 +83,9 @@ MUTANTS: tuple[Mutant, ...] = (
         program="tied",
     ),
     Mutant("c_i·Inf instead of select", broken.multiplied_not_selected, (f"{STEP}[inf-11]", *PAIRS_OF_MLP)),
-    Mutant("noise per micro-batch", broken.noise_per_micro_batch, (f"{STEPPER}[8-calls4]", f"{LOTS}[48-cpu]")),
+    Mutant(
+        "noise per micro-batch", broken.noise_per_micro_batch, (f"{STEPPER}[LinearEngine-8-calls4]", f"{LOTS}[48-cpu]")
+    ),
     Mutant(
         "noise before the last accumulate",
         broken.noise_before_the_last_accumulate,
