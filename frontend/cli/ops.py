@@ -14,7 +14,7 @@ _SHORT = {"rule": "✓", "default": "·", "none": "-", "gap": "?"}
 
 @click.command(name="ops", epilog="Example: fluidc ops linear --reasons")
 @click.argument("family", required=False)
-@click.option("--reasons", is_flag=True, help="Show why an op lacks a rule or cannot be imported, and where rules are.")
+@click.option("--reasons", is_flag=True, help="Show why an op lacks a rule or is not imported, and where rules are.")
 @click.option("--onnx", "importable", is_flag=True, help="List the ONNX ops that can be imported instead.")
 @click.option("--coverage", is_flag=True, help="Only count, per rule, the ops that have it.")
 def command(family: str | None, reasons: bool, importable: bool, coverage: bool) -> None:
