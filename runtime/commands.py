@@ -25,8 +25,10 @@ from .errors import DataError, LedgerError
 from .evaluate import evaluate
 from .files import write_atomically
 from .ledger import LEDGER
+from .onnx_engine import OnnxEngine
+from .onnx_profile import NodeProfilingEngine, NodeReport
 from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
-from .profile import LEAST_CALLS, TAKE_MORE, profiling
+from .profile import LEAST_CALLS, TAKE_MORE, ProfilingEngine, profiling
 from .profile_report import ProfileReport, check_file
 from .progress import Display, StepReport, at_least, display
 from .report import NOT_PRIVATE, run_report
@@ -103,7 +105,7 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
     with plain_warnings(), numpy_threads(_numpy_share(artifact, arguments.threads)):
         engine = choose(artifact, arguments.threads)
-        clocked = None if arguments.profile is None else profiling(artifact, engine)
+        clocked = None if arguments.profile is None else _clocked(artifact, engine, arguments.profile)
         session = Session.load(
             artifact,
             clocked or engine,
@@ -144,10 +146,10 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
         report.write(arguments.report)
         print(f"wrote {arguments.report}")
     if arguments.profile is not None and clocked is not None:
-        found_times = ProfileReport(arguments.artifact.name, clocked.profile(), NOT_PRIVATE if private else "")
-        for line in found_times.lines():
+        times = _times(arguments.artifact.name, clocked, NOT_PRIVATE if private else "")
+        for line in times.lines():
             print(line)
-        found_times.write(arguments.profile)
+        times.write(arguments.profile)
         print(f"wrote {arguments.profile}")
     if result.interrupted:
         print(f"stopped after step {result.step}; --resume goes on from {result.checkpoint}")
@@ -221,6 +223,25 @@ def _check_profile(arguments: RunArguments, file: Path) -> None:
         )
     if arguments.steps is not None and arguments.steps < LEAST_CALLS:
         raise DataError(f"a run of {arguments.steps} steps is too short to profile", "--steps, --profile", TAKE_MORE)
+
+
+def _clocked(artifact: Artifact, engine: Engine, file: Path) -> ProfilingEngine | NodeProfilingEngine:
+    """An engine that measures what ``engine`` does. Raises EngineError, or DataError for a file it cannot write."""
+    if not isinstance(engine, OnnxEngine):
+        return profiling(artifact, engine)
+    if file.suffix.lower() != ".json":
+        raise DataError(
+            "the times of ONNX Runtime's nodes are written as data, not as a plot",
+            f"--profile {file}",
+            "name a file that ends in .json",
+        )
+    return NodeProfilingEngine(engine)
+
+
+def _times(name: str, clocked: ProfilingEngine | NodeProfilingEngine, mark: str) -> ProfileReport | NodeReport:
+    if isinstance(clocked, NodeProfilingEngine):
+        return NodeReport(name, clocked.profile(), clocked.threads, mark)
+    return ProfileReport(name, clocked.profile(), mark)
 
 
 def _check_resume(arguments: RunArguments) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,17 +48,22 @@ class OnnxEngine:
     Args:
         models: Function name -> model.  A model is loaded when its function is called first.
         threads: Threads of a step; None takes what `threads.thread_count` says.
+        profiles: Folder in which ONNX Runtime writes down the time of every node; None does not clock them.
 
     Attributes:
+        models: As given.
         threads: Threads of a step.
 
     Raises:
         EngineError: ONNX Runtime is not installed, or ``threads`` is no number of threads.
     """
 
-    def __init__(self, models: Mapping[str, bytes], threads: int | None = None) -> None:
+    def __init__(
+        self, models: Mapping[str, bytes], threads: int | None = None, *, profiles: Path | None = None
+    ) -> None:
         self.threads = thread_count(threads)
-        self._models = models
+        self.models = models
+        self._profiles = profiles
         self._library: Any = _onnxruntime()
         self._wrap = self._library.OrtValue.ortvalue_from_numpy
         self._functions: dict[str, _Function] = {}
@@ -92,14 +98,19 @@ class OnnxEngine:
             found = self._functions[function] = self._load(function)
         return found.call(arguments)
 
+    def end_profile(self, function: str) -> Path:
+        """The file with the times of a function that was called; it is clocked no more."""
+        return Path(self._functions[function].session.end_profiling())
+
     def _load(self, function: str) -> _Function:
-        if function not in self._models:
+        if function not in self.models:
             raise EngineError(
                 f"the artifact has no function {function!r}",
-                f"functions: {', '.join(sorted(self._models)) or 'none'}",
+                f"functions: {', '.join(sorted(self.models)) or 'none'}",
                 "use one of the functions that the manifest lists",
             )
-        return _Function(self._library, function, self._models[function], self.threads)
+        session = _session(self._library, function, self.models[function], self.threads, self._profiles)
+        return _Function(self._wrap, function, session)
 
 
 @dataclass(frozen=True)
@@ -143,10 +154,10 @@ class _Binding:
 class _Function:
     """A loaded model.  Raises EngineError as `OnnxEngine.call` does."""
 
-    def __init__(self, library: Any, name: str, model: bytes, threads: int) -> None:
-        self._wrap = library.OrtValue.ortvalue_from_numpy
+    def __init__(self, wrap: Callable[[Array], Any], name: str, session: Any) -> None:
+        self.session = session
+        self._wrap = wrap
         self._where = f"function {name!r}"
-        self._session = session = _session(library, name, model, threads)
         self._signature = signature = Signature.read(session.get_modelmeta().custom_metadata_map, name)
         inputs = {given.name for given in session.get_inputs()}
         outputs = {given.name: given for given in session.get_outputs()}
@@ -194,13 +205,13 @@ class _Function:
 
     def _run(self, io: Any) -> None:
         try:
-            self._session.run_with_iobinding(io)
+            self.session.run_with_iobinding(io)
         except Exception as error:  # ONNX Runtime's own have no other base
             raise self._refusal(f"ONNX Runtime did not run it: {_said(error)}") from error
 
     def _bind(self, key: tuple[int, ...], arguments: Sequence[Handle]) -> _Binding:
         """Bind the newest values of state as inputs, and the other sides of what is written as outputs."""
-        io = self._session.io_binding()
+        io = self.session.io_binding()
         kept: list[object] = [arguments[place] for place in self._state]
         for place, name in self._read:
             io.bind_ortvalue_input(name, self._wrap(arguments[place].sides[0]))
@@ -280,7 +291,7 @@ def _check_names(what: str, function: str, said: Collection[str], found: Collect
         )
 
 
-def _session(library: Any, function: str, model: bytes, threads: int) -> Any:
+def _session(library: Any, function: str, model: bytes, threads: int, profiles: Path | None) -> Any:
     options = library.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -288,6 +299,9 @@ def _session(library: Any, function: str, model: bytes, threads: int) -> Any:
     options.log_severity_level = _SILENT
     # Workers wait for work by spinning, for some 40 ms: only inside a call, or they take the cores from what follows.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profiles is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profiles / function)
     try:
         return library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own have no other base

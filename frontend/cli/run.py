@@ -31,7 +31,8 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
     "--profile",
     type=NEW_FILE,
     metavar="FILE.png",
-    help="Clock every kernel: print a table, and draw times and roofline (.png, .svg, .pdf) or write data (.json).",
+    help="Clock every kernel: print a table, and draw times and roofline (.png, .svg, .pdf) or write data (.json; "
+    "of an artifact for onnx nothing else).",
 )
 @click.option("--private-report", is_flag=True, help="Show and write public values only: no loss, metric or time.")
 @click.option("--check-numerics", is_flag=True, help="Refuse and undo a step that gives NaN or infinity.")

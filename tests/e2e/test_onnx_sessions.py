@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from private_runs import STATED, classifier, compiled, rows
 
 import fluidc.frontend as fluid
@@ -19,11 +21,10 @@ from fluidc.compiler.driver import compile_source
 from fluidc.frontend.cli import main
 from fluidc.frontend.cli.engines import choose_engine
 from fluidc.frontend.lower import lower
-from fluidc.runtime import onnx_engine
+from fluidc.runtime import onnx_engine, onnx_profile
 from fluidc.runtime.artifact import Artifact
-from fluidc.runtime.errors import EngineError, NumericsError
+from fluidc.runtime.errors import DataError, EngineError, NumericsError
 from fluidc.runtime.ledger import read_ledger
-from fluidc.runtime.profile import profiling
 from fluidc.runtime.session import Checkpoints, Session
 
 L: Any = fluid.layers
@@ -171,13 +172,6 @@ def test_a_private_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "run")[1].totals.steps == 12
 
 
-def test_a_profile_of_kernels_is_refused() -> None:
-    made = artifact("onnx", False, 0)
-    with pytest.raises(EngineError, match="target onnx have no kernels that could be clocked") as caught:
-        profiling(made, choose_engine(made, 1))
-    assert (caught.value.where, caught.value.hint) == ("--profile", "compile with --target cpu")
-
-
 SCRIPT = """
 import fluidc.frontend as fluid
 
@@ -191,12 +185,89 @@ with fluid.program_guard(program, startup):
 """
 
 
-def test_the_commands_run_on_artifacts_for_onnx(tmp_path: Path) -> None:
-    def ok(*arguments: object) -> str:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="fluidc")
-        assert result.exit_code == 0, result.output
-        return result.stdout
+def fluidc(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="fluidc")
 
+
+def ok(*arguments: object) -> str:
+    result = fluidc(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_profile_tells_the_times_of_nodes_and_changes_nothing(private: bool, tmp_path: Path) -> None:
+    path, data, file = tmp_path / "a.fluidc", tmp_path / "d.npz", tmp_path / "p.json"
+    artifact("onnx", private, 16 if private else 0).write(path)
+    np.savez(data, **DATA)  # pyright: ignore[reportArgumentType]
+    run = ("run", path, "--data", data, "--steps", 24, "--seed", 3, "--threads", 2)
+    run += ("--insecure-noise-key", "07") if private else ()
+    ok(*run, "-o", tmp_path / "plain", "--run-dir", tmp_path / "r1")
+    told = ok(*run, "-o", tmp_path / "profiled", "--run-dir", tmp_path / "r2", "--profile", file)
+    for name, value in Artifact.read(tmp_path / "plain").state.items():
+        np.testing.assert_array_equal(Artifact.read(tmp_path / "profiled").state[name], value)
+    found = json.loads(file.read_text())
+    assert found["threads"] == 2
+    assert found["mark"] == ("NOT PRIVATE" if private else "")
+    functions = {function["name"]: function for function in found["functions"]}
+    assert set(functions) == ({"step", "accumulate", "apply"} if private else {"step"})
+    assert private or functions["step"]["calls"] == 20  # the first four are not counted
+    for function in functions.values():
+        assert 0 < function["seconds_in_nodes"] < function["seconds"] * 1.5
+        assert {"name", "op", "inside", "seconds", "runs"} == set(function["nodes"][0])
+    step = functions["step"]["nodes"]
+    assert any("linear.matmul:" in node["name"] and "Gemm" in node["op"] for node in step)
+    assert all(node["runs"] == 1 for node in step if not node["inside"])
+    assert re.search(rf"^step: [\d,.]+ µs a call, mean of {functions['step']['calls']} calls$", told, re.M)
+    assert f"wrote {file}" in told
+
+
+def test_nodes_inside_loops_are_counted_with_them(tmp_path: Path) -> None:
+    def event(name: str, start: int, length: int, op: str = "") -> dict[str, Any]:
+        return {"cat": "Node", "name": name, "ts": start, "dur": length, "args": {"op_name": op}}
+
+    events = [event("session_initialization", 0, 9)]
+    for call in range(6):
+        start = 100 * call + 10
+        events += [
+            event("model_run", start, 50),
+            event("inner_kernel_time", start + 3, 5, "Add"), event("inner_kernel_time", start + 9, 7, "Add"),
+            event("loop_kernel_time", start + 2, 20, "Loop"), event("loop_fence_before", start + 2, 0, "Loop"),
+            event("relu_kernel_time", start + 22, 10, "Relu"),
+        ]  # fmt: skip
+    found = onnx_profile._summarised("step", events)
+    assert found is not None
+    assert (found.calls, found.seconds) == (2, pytest.approx(50e-6))
+    assert found.in_nodes == pytest.approx(30e-6)
+    assert [(n.name, n.op, n.inside, n.runs) for n in found.nodes] == [
+        ("loop", "Loop", "", 1), ("inner", "Add", "loop", 2), ("relu", "Relu", "", 1),
+    ]  # fmt: skip
+    assert [round(n.seconds * 1e6) for n in found.nodes] == [20, 12, 10]
+    assert onnx_profile._summarised("step", events[:21]) is None
+    lines = list(onnx_profile.NodeReport("a", (found,), 1).lines())
+    assert lines[0] == "profile of a on 1 thread"
+    assert any(line.endswith("inner  (in loop)") for line in lines)
+    assert "3 nodes take 30.0 µs; +20.0 µs of a call" in lines[-3]
+    with pytest.raises(DataError, match="the profile cannot be written"):
+        onnx_profile.NodeReport("a", (found,), 1).write(tmp_path / "none" / "p.json")
+
+
+def test_profiles_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.fluidc", tmp_path / "d.npz"
+    artifact("onnx", False, 0).write(path)
+    np.savez(data, **DATA)  # pyright: ignore[reportArgumentType]
+    plot = fluidc("run", path, "--data", data, "--steps", 24, "--profile", tmp_path / "p.svg")
+    assert plot.exit_code == 1
+    assert plot.stderr == (
+        "error: the times of ONNX Runtime's nodes are written as data, not as a plot\n"
+        f"  at --profile {tmp_path}/p.svg\n  name a file that ends in .json\n"
+    )
+    short = fluidc("run", path, "--data", data, "--epochs", 1, "--batch", 50, "--profile", tmp_path / "p.json")
+    assert short.exit_code == 1
+    assert "error: the run was too short to profile: 2 calls of its longest function" in short.stderr
+
+
+def test_the_commands_run_on_artifacts_for_onnx(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
     data = tmp_path / "d.npz"
     np.savez(data, **DATA)  # pyright: ignore[reportArgumentType]

@@ -624,9 +624,9 @@ def test_workers_rest_after_a_call() -> None:
 def test_threads_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def session(library: Any, function: str, made: bytes, threads: int) -> Any:
+    def session(library: Any, function: str, made: bytes, threads: int, profiles: Any) -> Any:
         asked.append(threads)
-        return original(library, function, made, threads)
+        return original(library, function, made, threads, profiles)
 
     original = onnx_engine._session
     monkeypatch.setattr(onnx_engine, "_session", session)
