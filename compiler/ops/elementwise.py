@@ -307,7 +307,9 @@ class Pow(Binary):
             return computed(self, o, dtype, SINGLE_AND_DOUBLE, partial(o.node, "Pow"), x, y)
         # ONNX Runtime computes powers of integers in floating point.
         if not isinstance(exponent, Fill) or exponent.value < 0 or self.result.type != self.x.type:
-            raise self.missing("to_onnx", "ONNX Runtime raises integers only to a fixed power, 0 or above; cast them to f64 first")
+            raise self.missing(
+                "to_onnx", "ONNX Runtime raises integers only to a fixed power, 0 or above; cast them to f64 first"
+            )
 
         def build(a: str) -> str:
             return power(o, a, int(exponent.value), kernel_type(self, dtype, NUMBERS))
