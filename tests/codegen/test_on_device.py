@@ -41,6 +41,8 @@ training_api = pytest.mark.skipif(
 def test_ort_comes_to_what_the_session_comes_to(name: str, tmp_path: Path) -> None:
     job = JOBS[name]
     expected = check(job, tmp_path)
+    losses = [value for fetched in expected.fetches for fetch, value in fetched.items() if fetch.startswith("mean")]
+    assert losses[-1] < losses[0] or name.startswith("private")
     inference = onnx.load(tmp_path / "out.onnx")
     assert [value.name for value in inference.graph.input] == ["x"]
     row = job.feeds(STEPS)["x"]
@@ -64,8 +66,6 @@ def check(job: Job, folder: Path, *, ort_training: bool = False) -> Trained:
     for step in range(STEPS):
         for fetch, value in expected.fetches[step].items():
             np.testing.assert_allclose(np.ravel(found.fetches[step][fetch]), np.ravel(value), rtol=1e-5, atol=2e-6)
-    loss = next(iter(found.fetches[0]))
-    assert found.fetches[-1][loss] < found.fetches[0][loss] or compiled.module.privacy is not None
     for variable, value in found.state.items():
         # Biases under batch normalisation have no gradient but rounding errors.
         np.testing.assert_allclose(value, expected.state[variable], rtol=0, atol=1e-5 * max(0.01, np.abs(value).max()))

@@ -232,6 +232,7 @@ def _inputs(wanted: list[dict[str, Any]], feeds: Arrays, compiled: Compiled, ste
         "@draw": np.asarray(step, np.uint64),
         "@rng_key": key_words(model),
         "@rng_counter": np.asarray(step, np.uint64),
+        "@phase": np.asarray(0, np.int64),
         "@mask": np.arange(batch or rows) < rows,
     }
     padded = {name: _padded(value, batch) for name, value in feeds.items()} if private else feeds
