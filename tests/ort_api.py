@@ -3,7 +3,7 @@
 Every program of tests/support/on_device.py, the benchmark models among them, is trained by it for `on_device.STEPS`
 steps, saved, loaded and evaluated on the way, and by fluidc's own session from the same values on the same batches.
 Differences are told relative to losses, and to the largest element of a variable (at least 0.01).  Exit code 1 where
-losses differ by more than 1e-5.
+losses differ by more than 1e-5.  Arguments choose programs whose names begin so.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from on_device import JOBS, MODELS, STEPS, by_ort, by_session
 LIMIT = 1e-5
 
 
-def main() -> int:
+def main(chosen: tuple[str, ...]) -> int:
     warnings.simplefilter("ignore")  # seeded noise is told each time
     print(f"onnxruntime {onnxruntime.__version__}, torch {metadata.version('torch')}, {STEPS} steps")
     print(f"{'program':<32}{'first loss':>12}{'last loss':>12}{'losses differ by':>18}{'variables by':>14}")
     worst = 0.0
     for name, job in {**JOBS, **MODELS}.items():
+        if not name.startswith(chosen):
+            continue
         compiled = job.compiled()
         expected = by_session(job, compiled)
         with tempfile.TemporaryDirectory() as folder:
@@ -44,4 +46,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tuple(sys.argv[1:]) or ("",)))
