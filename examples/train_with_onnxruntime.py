@@ -1,53 +1,44 @@
 """Train an exported step with ONNX Runtime alone; nothing of fluidc is imported.
 
 fluidc compile examples/digits.py:plain -o digits.onnx -- --data data
-python examples/train_with_onnxruntime.py digits.onnx data/train.npz --steps 500
+python examples/train_with_onnxruntime.py digits.onnx data/train.npz 500
 
-A private step takes lots instead of batches. The file clips and adds noise; that lots
-are drawn as they are accounted, and how many, its caller answers for: `fluidc run` does both.
+A private step takes lots instead of batches. The file clips and adds noise; that lots are drawn as they are accounted,
+and how many, its caller answers for: `fluidc run` does both.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import os
+import sys
 
 import numpy as np
 import onnxruntime
 
-parser = argparse.ArgumentParser()
-parser.add_argument("model")
-parser.add_argument("data", help=".npz file, one array per feed")
-parser.add_argument("--steps", type=int, default=100)
-parser.add_argument("--batch", type=int, default=64)
-parser.add_argument("-o", "--output", help="write the trained state to this .npz file")
-args = parser.parse_args()
-
 onnxruntime.set_default_logger_severity(3)  # it warns of state that may be fed
-session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
+path, data, steps = sys.argv[1], dict(np.load(sys.argv[2])), int(sys.argv[3])
+session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 notes = session.get_modelmeta().custom_metadata_map
-about = {name: json.loads(text) for name, text in notes.items() if text[0] in "[{"}
-data, rng, state = np.load(args.data), np.random.default_rng(int.from_bytes(os.urandom(16))), {}
-rows, shapes = len(data[data.files[0]]), {value.name: value.shape for value in session.get_inputs()}
-for step in range(args.steps):
-    privacy = about.get("fluidc.privacy")  # Poisson lots: each row takes part with probability q
-    batch = next((shapes[i["input"]][0] for i in about["fluidc.inputs"] if i["kind"] == "mask"), args.batch)
+inputs, outputs = json.loads(notes["fluidc.inputs"]), json.loads(notes["fluidc.outputs"])
+sizes = {value.name: value.shape for value in session.get_inputs()}
+privacy, state = json.loads(notes.get("fluidc.privacy", "null")), {}  # state begins with the file's own values
+rows, rng = len(next(iter(data.values()))), np.random.default_rng(int.from_bytes(os.urandom(16)))
+batch = sizes["@mask"][0] if privacy else 64
+if privacy and (privacy["phases"] or steps > (privacy["max_steps"] or steps)):
+    raise SystemExit("the privacy block allows fewer steps, or has phases, which this script does not follow")
+for step in range(steps):
+    # Of a private program, Poisson lots: each row takes part with probability q.
     chosen = np.flatnonzero(rng.random(rows) < privacy["q_num"] / 2**32) if privacy else rng.permutation(rows)[:batch]
-    if privacy and len(chosen) > batch:
+    if len(chosen) > batch:
         raise SystemExit(f"a lot of {len(chosen)} rows, and the step takes {batch}: compile with a larger --batch")
-    places = np.resize(np.append(chosen, 0), batch) if privacy else chosen  # padding is masked out
-    made = {
+    places = np.append(chosen, np.zeros(batch - len(chosen), int)) if privacy else chosen  # what is added is masked
+    own = {
         "key": np.frombuffer(os.urandom(32), np.uint32),  # of the noise: new, secret, and used for this step alone
-        "draw": np.uint64(step), "mask": np.arange(batch) < len(chosen), "row": np.int64(0), "phase": np.int64(0),
-        "rng_key": np.frombuffer(os.urandom(32), np.uint32), "rng_counter": np.uint64(step), "clock": np.uint64(0),
+        "rng_key": np.frombuffer(os.urandom(32), np.uint32), "draw": np.uint64(step), "rng_counter": np.uint64(step),
+        "mask": np.arange(batch) < len(chosen), "row": np.int64(0), "phase": np.int64(0),
     }  # fmt: skip
-    fed = {i["input"]: data[i["name"]][places] if i["kind"] == "feed" else np.asarray(made[i["kind"]])
-           for i in about["fluidc.inputs"] if i["input"] and i["kind"] != "state"}  # fmt: skip
-    values = session.run(None, fed | state)
-    named = zip(about["fluidc.outputs"], values, strict=True)
-    outputs = {(output["kind"], output["name"]): value for output, value in named}
-    state = {name: value for (kind, name), value in outputs.items() if kind == "state"}
-print({name: value for (kind, name), value in outputs.items() if kind == "fetch"})
-if args.output:
-    np.savez(args.output, **state)
+    fed = {i["input"]: np.asarray(own[i["kind"]]) for i in inputs if i["input"] and i["kind"] in own}
+    fed |= {i["input"]: data[i["name"]][places] for i in inputs if i["kind"] == "feed"}
+    values = session.run([output["output"] for output in outputs], fed | state)
+    state = {o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "state"}
+print({o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "fetch"})
+np.savez("trained.npz", **state)

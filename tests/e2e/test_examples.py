@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -18,10 +19,11 @@ from fluidc.frontend.cli import main as fluidc
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(script: str, *arguments: str) -> str:
+def run(script: str, *arguments: str, cwd: Path | None = None) -> str:
     """What the example prints; it must end well."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / script, *arguments],
+        cwd=cwd,
         env=os.environ | {"TVM_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
@@ -74,6 +76,19 @@ def test_train_on_device(program: str, steps: int, inputs: int, tmp_path: Path) 
     )
     assert figure(output, r"mean_0.tmp_0': array\(\[?([\d.e-]+)") < (0.5 if program == "plain" else 2.4)
     assert onnx.load(model).graph.input[0].name == "image"
+
+
+@pytest.mark.parametrize(("program", "steps", "accuracy"), [("plain", 300, 0.95), ("private", 100, 0.93)])
+def test_train_with_onnxruntime(program: str, steps: int, accuracy: float, tmp_path: Path) -> None:
+    """The digits as one file, trained by a script that imports nothing of fluidc; the state it leaves is written."""
+    script, model, data = f"{EXAMPLES / 'digits.py'}:{program}", tmp_path / "step.onnx", tmp_path / "train.npz"
+    arguments = ["compile", script, "-o", str(model), "--batch", "1440", "--", "--data", str(tmp_path)]
+    told = CliRunner().invoke(fluidc, arguments if program == "private" else [*arguments[:4], *arguments[6:]])
+    assert told.exit_code == 0, told.output
+    assert ("note: step.onnx clips and adds noise" in told.output) == (program == "private")
+    output = run("train_with_onnxruntime.py", str(model), str(data), str(steps), cwd=tmp_path)
+    assert figure(output, r"accuracy_0.tmp_0': array\(\[([\d.]+)\]") >= accuracy
+    assert {"fc_0.w_0", "learning_rate_0"} <= set(np.load(tmp_path / "trained.npz").files)
 
 
 def test_dpsgd_minimal() -> None:
