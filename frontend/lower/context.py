@@ -182,6 +182,8 @@ class FunctionLowering:
         self.env[name] = value
         self.history.setdefault(name, []).append(value)
         var = self.program.global_block().vars.get(name)
+        if self.initialises and value is self.reads.get(name):
+            return  # the array that it begins with
         if var is not None and var.persistable and not var.is_data:
             decl = self.shared.declare(var, "variable")
             if value.type != decl.type:

@@ -49,6 +49,8 @@ def test_a_model_is_fine_tuned_privately(tmp_path: Path, data: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "ε = " in done.output
     assert run("inspect", out, "--verify").exit_code == 0
+    weights = "first.bias, first.weight, head.bias, head.weight, second.bias, second.weight"
+    assert f"assumed public: {weights}" in run("inspect", out).output
     trained = run("run", out, "--data", data, "--run-dir", tmp_path / "run")
     assert trained.exit_code == 0, trained.output
     assert "5 of 5 steps counted" in trained.output

@@ -236,6 +236,17 @@ def test_error_clip_is_refused_at_its_line(program: Program) -> None:
         lower(program)
 
 
+def test_an_array_that_a_parameter_begins_with_is_held_once(program: Program) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    start = fluid.initializer.NumpyArrayInitializer(values)
+    h = L.fc(L.data("x", [4]), 3, param_attr=fluid.ParamAttr(initializer=start), bias_attr=False)
+    source = lower(program, startup=fluid.default_startup_program(), fetches=[h.name])
+    assert list(source.initial) == ["fc_0.w_0"]
+    np.testing.assert_array_equal(source.initial["fc_0.w_0"], values)
+    assert [decl.name for decl in source.module.state] == ["fc_0.w_0"]
+    assert "state.write" not in names(source.module.function("startup"))
+
+
 def test_a_mean_over_pairs_of_examples_is_refused_where_the_batch_is_open(program: Program) -> None:
     x = L.data("x", [4])
     h = L.fc(x, 4)
