@@ -22,7 +22,7 @@ from ..ir.types import DType, Shape, TensorType, dim_mul, numel
 from .base import Array, Op
 from .emit import Expr, Index, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
-from .onnx_forms import selected
+from .onnx_forms import MANY, if_finite, selected
 
 SMALLEST = 2.0**-126
 """Least normal float32.  Smaller numbers keep few bits: a factor that is rounded up breaks the bound."""
@@ -376,12 +376,24 @@ class ClippedSum(Op):
         return t.reduce("sum", shape[1:], shape[:1], element, dtype)
 
     def to_onnx(self, o: OnnxEmitter, g: str, c: str) -> str:
-        """Dead rows are left out, and the sum is a product: ``c g`` of what remains."""
+        """The product ``c g``: factors of dead rows are 0, so it is right unless something in it is not finite.
+
+        Then dead rows are selected to zero first, and all others are computed as before.
+        """
         dtype, inner = self.g.type.dtype, self.g.tensor.shape[1:]
-        live = o.node("Greater", c, o.scalar(0, DType.F32))
-        factors = o.node("Compress", c if dtype is DType.F32 else o.cast(c, dtype), live, axis=0)
-        rows = o.reshape(g, (*self.g.tensor.shape[:1], numel(inner))) if len(inner) != 1 else g
-        total = o.node("MatMul", factors, o.node("Compress", rows, live, axis=0))
+        rows = self.g.tensor.with_shape((*self.g.tensor.shape[:1], numel(inner)))
+        factors = c if dtype is DType.F32 else o.cast(c, dtype)
+        flat = o.reshape(g, rows.shape) if len(inner) != 1 else g
+
+        def of_selected() -> str:
+            live = o.reshape(o.node("Greater", c, o.scalar(0, DType.F32)), (rows.shape[0], 1))
+            return o.node("MatMul", factors, o.node("Where", live, flat, o.scalar(0, dtype)))
+
+        if isinstance(rows.numel, int) and rows.numel < MANY:
+            total = of_selected()
+        else:
+            product = o.node("MatMul", factors, flat)
+            total = if_finite(o, product, rows.with_shape(rows.shape[1:]), lambda: product, of_selected, least=0)
         return o.reshape(total, inner) if len(inner) != 1 else total
 
 

@@ -103,7 +103,7 @@ def remainder(o: OnnxEmitter, x: str, y: str, dtype: DType) -> tuple[str, str, s
     return o.node("Where", other_sign, o.node("Add", towards_zero, y), towards_zero), towards_zero, other_sign
 
 
-_MANY = 4096
+MANY = 4096
 """Elements from which on it pays to look at all of them before they are selected from."""
 
 
@@ -123,14 +123,22 @@ def selected(o: OnnxEmitter, condition: str, x: str, kind: TensorType) -> str:
     return by_selection() if kind.dtype is not DType.F32 else if_finite(o, x, kind, by_product, by_selection)
 
 
-def if_finite(o: OnnxEmitter, x: str, kind: TensorType, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
+def if_finite(
+    o: OnnxEmitter,
+    x: str,
+    kind: TensorType,
+    then: Callable[[], str],
+    otherwise: Callable[[], str],
+    *,
+    least: int = MANY,
+) -> str:
     """``otherwise()``, which is right for every ``x`` of type ``kind`` and has its type; or ``then()``, which is faster
     and equal if all of ``x`` is finite.
 
-    Then so is the sum. A sum that overflows takes the long way, too; small tensors always do.
+    Then so is the sum. A sum that overflows takes the long way, too; tensors of fewer than ``least`` elements always do.
     """
     count = kind.numel
-    if isinstance(count, int) and count < _MANY:
+    if isinstance(count, int) and count < least:
         return otherwise()
     total = o.node("ReduceSum", x, keepdims=0)
     finite = o.node("Equal", o.node("Sub", total, total), o.scalar(0, kind.dtype))

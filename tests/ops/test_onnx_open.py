@@ -211,3 +211,16 @@ def test_a_sum_over_no_live_rows_is_zero() -> None:
         program.check(floats(rows, 40, seed=rows), np.ones(rows, np.float32))
         (found,) = program.check(floats(rows, 40) * np.float32(np.inf), np.zeros(rows, np.float32))
         assert not found.any()
+
+
+def test_a_dead_row_leaves_every_bit_of_the_sum() -> None:
+    """Whatever it holds."""
+    b, (g, c) = OpBuilder(), values(tensor("f32[N,6,50]"), tensor("f32[N]"))
+    program = Program(b, (g, c), [b(ClippedSum(g, c))])
+    rows, factors = floats(33, 6, 50), np.where(np.arange(33) % 5, np.float32(0.3), np.float32(0))
+    (expected,) = program.check(rows, factors)
+    for value in (np.nan, np.inf, 0.0, 3e38):
+        rows[::5] = value
+        rows[0, 0, 0] = -rows[0, 0, 0]
+        (found,) = program.check(rows, factors)
+        np.testing.assert_array_equal(found, expected)
