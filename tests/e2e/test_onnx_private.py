@@ -83,8 +83,10 @@ class Alone:
         self.state: dict[str, Array] = {}
         self.counter = 0
 
-    def step(self, lot: Mapping[str, Array], key: bytes, draw: int) -> dict[str, Array]:
-        """Take one step; all that the graph puts out."""
+    def step(
+        self, lot: Mapping[str, Array], key: bytes, draw: int, words: dict[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """Take one step, on other ``words`` than those of the key where some are given; all that the graph puts out."""
         count = len(lot["x"])
         supplied: dict[str, Any] = {
             "key": keystream.key_words(key), "draw": np.uint64(draw), "mask": np.arange(BATCH) < count,
@@ -101,7 +103,7 @@ class Alone:
             given["input"]: argument
             for given, argument in zip(inputs, arguments, strict=True)
             if given["input"] and given["kind"] != "state"
-        } | streams(self.model, arguments)
+        } | (streams(self.model, arguments) if words is None else words)
         self.counter += 1
         names = [output.name for output in self.session.get_outputs()]
         found = self.session.run(names, fed | self.state)
@@ -145,6 +147,16 @@ def test_an_empty_lot_is_all_noise(self_contained: bool) -> None:
         # Rate, sigma, bound and lot size of the program.
         expected = before[name] - 0.5 * 1.0 * 0.7 / 16.0 * z.reshape(before[name].shape)
         np.testing.assert_allclose(alone.state[name], expected, rtol=0, atol=1e-6)
+
+
+def test_words_of_zeros_are_no_noise_and_nothing_says_so() -> None:
+    """What docs/onnx.md leaves to who feeds a file."""
+    alone = Alone("mlp", self_contained=False)
+    sizes = {value.name: value.type.tensor_type.shape.dim[0].dim_value for value in alone.model.graph.input}
+    zeros = {name: np.zeros(sizes[name], np.uint32) for name in alone.words.values()}
+    values = alone.step(LOTS[0], KEYS[0], 0, zeros)
+    for name in alone.normals.values():
+        np.testing.assert_allclose(np.abs(values[name]), 6.71227, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -224,7 +224,7 @@ def test_ten_million_follow_the_normal_law(target: str) -> None:
 
 
 @FIXED_AND_FRESH
-@pytest.mark.parametrize("target", ["cpu"])
+@pytest.mark.parametrize("target", ["cpu", "onnx"])
 def test_compiled_normals_are_those_of_the_words(target: str, fresh: bool) -> None:
     """Eight million of them against the float64 arbiter, the largest (over 5) and the smallest radii included."""
     session, recorded = program("wide", target).session(seed=0)
