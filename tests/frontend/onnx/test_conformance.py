@@ -8,7 +8,7 @@ from functools import cache
 import onnx
 import pytest
 from onnx_backend import Prepared, Skipped, prepared, single_node_cases
-from onnx_record import operators, recorded
+from onnx_record import DOCUMENT, ROOT, document, operators, recorded
 from onnx_routes import ROUTES
 
 from fluidc.frontend.lower.onnx import FAMILIES
@@ -66,6 +66,19 @@ def test_the_record_is_large_enough() -> None:
     assert len(ops) >= 80
     assert passed["cpu"] >= 300
     assert passed["onnx"] >= 300
+
+
+def test_the_documents_say_what_the_record_says() -> None:
+    version, cases = recorded()
+    if onnx.__version__ != version:
+        pytest.skip(f"written with onnx {version}")
+    constants: dict[str, set[str]] = {}
+    for made in imported():
+        constants.setdefault(made.case.op, set()).update(made.constants)
+    assert document(single_node_cases(), cases, constants) == DOCUMENT.read_text(), HINT
+    told = " ".join((ROOT / "README.md").read_text().split())
+    assert f"[{sum(map(len, FAMILIES.values()))} operators](docs/onnx_ops.md)" in told
+    assert f"the {len(cases)} cases" in told
 
 
 def test_every_operator_is_imported_or_has_a_reason() -> None:
