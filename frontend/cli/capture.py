@@ -60,12 +60,14 @@ class Chosen:
         program: The training program, or one without a backward.
         startup: The program that initialises its variables, or None where it has none.
         call: The call that the script was about to make of this very program, or None.
+        outputs: The outputs of a model that was imported, which its test form returns too.
     """
 
     path: Path
     program: Program
     startup: Program | None
     call: Call | None
+    outputs: tuple[str, ...] = ()
 
 
 def run_script(path: Path, arguments: Sequence[str]) -> Script:

@@ -56,14 +56,15 @@ def command(
     At stage target, the kernels for cpu follow the IR in the order they run: ops fused, buffers, workspace, predicted
     operations and bytes, and the memory between them; those of an artifact are the ones it holds.
 
-    The format onnx writes one function, step if none is named, as a file for any ONNX Runtime, its state included.
+    The format onnx writes one function, step if none is named, as a file for any ONNX Runtime, its state included;
+    with --fetch, only these results and the feeds that they need.
     """
     from ...compiler.ir.stage import Stage
     from .source import Overrides, Request
 
     path, name = source
     if form == "onnx":
-        _write_onnx(path, function or "step", self_contained, output)
+        _write_onnx(path, function or "step", fetches, self_contained, output)
         return
     training = training_of(path, loss, optimizer, trainable)
     if path.suffix in (".py", ".onnx"):
@@ -96,7 +97,7 @@ def command(
         write_text(output, text)
 
 
-def _write_onnx(path: Path, function: str, self_contained: bool, output: Path | None) -> None:
+def _write_onnx(path: Path, function: str, fetches: tuple[str, ...], self_contained: bool, output: Path | None) -> None:
     from ...compiler.codegen.built import BuildOptions
     from ...runtime.artifact import Artifact
     from .onnx_file import onnx_file
@@ -111,7 +112,7 @@ def _write_onnx(path: Path, function: str, self_contained: bool, output: Path | 
         raise click.BadParameter("an ONNX file is not text: name one, -o NAME.onnx", param_hint="--format")
     check_file(output, "-o")
     options = BuildOptions(self_contained=self_contained)
-    write_bytes(output, onnx_file(Artifact.read(path), function, options))
+    write_bytes(output, onnx_file(Artifact.read(path), function, options, fetches=fetches))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def onnx_program(path: Path, training: Training, feeds: Mapping[str, Sequence[in
             made = find(training.optimizer, OPTIMIZERS, "--optimizer")
             with located(f"--optimizer {training.optimizer.text}"):
                 call(training.optimizer, made, "--optimizer").minimize(loss)
-    return Chosen(path, program, startup if startup.global_block().ops else None, None)
+    outputs = tuple(output.name for output in model.outputs)
+    return Chosen(path, program, startup if startup.global_block().ops else None, None, outputs)
 
 
 def _loss(path: Path, model: OnnxModel, spec: CallSpec) -> Variable:

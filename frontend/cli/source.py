@@ -131,7 +131,7 @@ def lowered(request: Request) -> Lowered:
         startup=chosen.startup,
         fetches=names,
         feed_types=feed_types(chosen, request.feeds),
-        infer_fetches=infer_fetches(chosen.program, names),
+        infer_fetches=infer_fetches(chosen.program, tuple(dict.fromkeys([*names, *chosen.outputs]))),
     )
     if request.seed is not None:
         source = replace(source, seed=request.seed)

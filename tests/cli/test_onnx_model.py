@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from click.testing import CliRunner, Result
 from onnx_models import FLOAT, MODELS, model, node
 
 from fluidc.frontend.cli import main
+from fluidc.runtime import Session
 from fluidc.runtime.artifact import Artifact
 
 CNN = MODELS / "cnn.ts.onnx"
@@ -54,6 +58,40 @@ def test_a_model_is_fine_tuned_privately(tmp_path: Path, data: Path) -> None:
     trained = run("run", out, "--data", data, "--run-dir", tmp_path / "run")
     assert trained.exit_code == 0, trained.output
     assert "5 of 5 steps counted" in trained.output
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "residual", "transformer", "lstm", "gru"])
+@pytest.mark.parametrize("exporter", ["ts", "dynamo"])
+def test_a_model_goes_back_to_onnx(name: str, exporter: str, tmp_path: Path) -> None:
+    """Fine-tuned, it is a forward model again: the scores without the labels, as the artifact predicts them."""
+    file, out, back = MODELS / f"{name}.{exporter}.onnx", tmp_path / "model.fluidc", tmp_path / "back.onnx"
+    scores, given = (value[0].name for value in _interface(file))
+    with np.load(MODELS / f"{name}.npz") as kept:
+        x, classes = kept["x"], kept["y"].shape[1]
+    label = (np.arange(len(x)) % classes).reshape(-1, 1)
+    np.savez(tmp_path / "data.npz", **{given: x, "label": label})
+    for command in (
+        ("compile", file, *LOSS, "--optimizer", "sgd:learning_rate=0.1", "--target", "onnx", "-o", out),
+        ("run", out, "--data", tmp_path / "data.npz", "--steps", 5, "--batch", len(x), "-o", tmp_path / "tuned.fluidc"),
+        ("dump", tmp_path / "tuned.fluidc", "--format", "onnx", "--function", "infer", "--fetch", scores, "-o", back),
+    ):
+        done = run(*command)
+        assert done.exit_code == 0, done.output
+    onnx.checker.check_model(back, full_check=True)
+    session = ort.InferenceSession(back, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs() if value.name not in Artifact.read(out).state] == [given]
+    (found,) = session.run([scores], {given: x})
+    with Session.load(tmp_path / "tuned.fluidc") as tuned:
+        expected = tuned.predict({given: x, "label": label}, [scores])[scores]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(found - np.load(MODELS / f"{name}.npz")["y"]).max() > 1e-4, "five steps changed nothing"
+
+
+def _interface(file: Path) -> tuple[Any, Any]:
+    """Outputs and inputs of a model."""
+    graph = onnx.load(file).graph
+    held = {constant.name for constant in graph.initializer}
+    return graph.output, [value for value in graph.input if value.name not in held]
 
 
 def test_a_model_without_a_loss_is_compiled_as_it_is(tmp_path: Path) -> None:
