@@ -174,13 +174,8 @@ class While(Control):
 
         def step(i: str, going: str, *names: str) -> Sequence[str]:
             after = o.inline(self.body, (*grouped(names, kinds), *whole))
-            if self.max_trip is None:
-                return goes_on(after), *flat(after)
-            # The condition is not asked once the steps are used up: it may hold for earlier ones only.
-            more = o.node("Less", i, o.scalar(self.max_trip - 1, DType.I64))
-            ask = o.graph((), [boolean], lambda: [goes_on(after)])
-            stop = o.graph((), [boolean], lambda: [o.scalar(False, DType.BOOL)])
-            return o.node("If", more, then_branch=ask, else_branch=stop), *flat(after)
+            # Asked once more where the bound ends the loop: rules compute something for all operands there are.
+            return goes_on(after), *flat(after)
 
         body = o.graph([("i", INDEX), ("going", boolean), *carried], [boolean, *(kind for _, kind in carried)], step)
         bound = "" if self.max_trip is None else o.scalar(self.max_trip, DType.I64)

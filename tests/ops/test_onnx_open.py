@@ -136,8 +136,8 @@ def test_a_loop_that_carries_rows() -> None:
         assert (tokens[0] == tokens[1]).all() == (count > 0)
 
 
-def test_the_condition_is_not_asked_after_the_last_step() -> None:
-    """It reads entry n of a table in step n; there is no entry for a step beyond the bound."""
+def test_a_bounded_loop_ends_by_its_condition_or_its_bound() -> None:
+    """The condition reads entry n of a table before step n; there is none for a step beyond the bound."""
     b, (n, table) = OpBuilder(), values(tensor("i64[]"), tensor("f32[T]"))
 
     def goes_on(inner: Builder, n: Value, table: Value) -> Sequence[Value]:
