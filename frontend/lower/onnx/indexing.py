@@ -9,6 +9,7 @@ import numpy as np
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim, DType, numel
 from ....compiler.ops.indexing import AddAlong, Argsort, Scatter, TopK
+from ..known import Known
 from ..loss import check_range
 from .node import Node, NodeRules, Results
 
@@ -229,7 +230,12 @@ def _compress(n: Node) -> Value:
     return n.b.gather(x, n.array(kept.astype(np.int64), "kept"), axis)
 
 
+def _non_zero(n: Node) -> Known:
+    return Known.of(np.stack(np.nonzero(np.atleast_1d(n.numbers("X")))).astype(np.int64))
+
+
 RULES: NodeRules = {
+    "NonZero": _non_zero,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
