@@ -221,6 +221,11 @@ class Node:
         """A constant of rank 0."""
         return self.b.fill((), dtype, value if dtype.is_float else int(value))
 
+    def positions(self, shape: Sequence[Dim], axis: int) -> Value:
+        """Every element's position along one axis of a tensor of ``shape``, i64, to be broadcast over the others."""
+        own = tuple(d if i == axis else 1 for i, d in enumerate(shape))
+        return self.b.iota(own, axis, DType.I64)
+
     def least(self, dtype: DType) -> float:
         """The smallest number of the type."""
         return -np.inf if dtype.is_float else int(np.iinfo(cast("Any", dtype.numpy)).min)
