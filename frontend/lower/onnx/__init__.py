@@ -11,8 +11,8 @@ A rule takes a `Node` and returns what the node computes.  To add one:
    What the IR cannot do is refused by ``raise n.error(what, hint)``.
 3. Return a value of ``n.b``, a `Known`, or one of these per output in the operator's order; outputs that the model does
    not name are left out by themselves.
-4. Enter it: ``RULES = {"Name": _name}``.  Where the op is part of the arithmetic on shapes, write in ``fold.py`` what
-   it does with known inputs, too.
+4. Enter it: ``RULES = {"Name": _name}``.  Of known numbers the rule is evaluated at once.  Where the op is part of the
+   arithmetic on open shapes, write in ``fold.py`` what it does with symbols, too.
 
 The shapes and types of imported Variables come from running these rules: there is no second place to state them.
 """
@@ -43,6 +43,7 @@ from . import (
     resize,
     shape,
 )
+from .evaluate import evaluated
 from .node import OPEN_EXTENTS, Fold, Node, NodeRule, NodeRules, Result
 
 FAMILIES: Mapping[str, NodeRules] = {
@@ -73,6 +74,7 @@ def _lowering(rule: NodeRule, folding: Fold | None) -> Rule:
     def lower(o: OpLowering) -> None:
         node = Node(o)
         folded = folding(node) if folding is not None and node.knows_all else None
+        folded = evaluated(rule, o) if folded is None else folded
         try:
             found = rule(node) if folded is None else folded
         except VerifyError as error:

@@ -9,7 +9,6 @@ import numpy as np
 
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim, DType, Sym
-from ....compiler.ops.indexing import TakeAlong
 from ..known import Known
 from .node import OPEN_EXTENTS, Node, NodeRules, Results
 
@@ -201,7 +200,7 @@ def _trilu(n: Node) -> Value:
     x = n.x("input")
     (k,) = n.ints("k", [0])
     shape = x.tensor.shape[-2:]
-    row, column = n.b.iota(shape, 0, DType.I64), n.b.iota(shape, 1, DType.I64)
+    row, column = n.positions(shape, 0), n.positions(shape, 1)
     diagonal = n.b.add(row, n.number(DType.I64, k))
     kept = n.b.less_equal(diagonal, column) if n.attr("upper") else n.b.less_equal(column, diagonal)
     return n.b.where(kept, x, n.number(x.tensor.dtype, 0))
@@ -212,7 +211,7 @@ def _eye_like(n: Node) -> Value:
     dtype = n.dtype("dtype") or x.tensor.dtype
     if x.tensor.rank != 2:
         raise n.error(f"takes a matrix, not {x.type}", "correct the model")
-    row, column = n.b.iota(x.tensor.shape, 0, DType.I64), n.b.iota(x.tensor.shape, 1, DType.I64)
+    row, column = n.positions(x.tensor.shape, 0), n.positions(x.tensor.shape, 1)
     return n.b.cast(n.b.equal(n.b.add(row, n.number(DType.I64, n.attr("k"))), column), dtype)
 
 
@@ -241,9 +240,10 @@ def _reverse_sequence(n: Node) -> Value:
     rows: list[Dim] = [1] * rank
     rows[batch] = x.tensor.shape[batch]
     length = n.b.reshape(n.b.cast(lengths, DType.I64), tuple(rows))
-    place = n.b.iota(x.tensor.shape, time, DType.I64)
+    place = n.positions(x.tensor.shape, time)
     back = n.b.sub(n.b.sub(length, n.number(DType.I64, 1)), place)
-    return n.b(TakeAlong(x, n.b.where(n.b.less(place, length), back, place), time))
+    source = n.b.where(n.b.less(place, length), back, place)
+    return n.b.take_along(x, n.b.broadcast(source, x.tensor.shape), time)
 
 
 RULES: NodeRules = {

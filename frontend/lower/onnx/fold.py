@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from ....compiler.ir.types import Dim, DType, Sym, dim_add, dim_div, dim_mul
 from ..known import Known
 from .arrange import slices
-from .node import Fold, Folds, Node
-
-LARGEST = 1 << 16
-"""Elements of a folded array: larger ones are computed at run time."""
+from .node import LARGEST, Fold, Folds, Node
 
 Array = NDArray[Any]
 
@@ -165,16 +162,29 @@ def _cast(n: Node) -> Known | None:
         return _made(known.array.astype(to.numpy), to)
 
 
-def _unary(function: Callable[[Array], Array], slot: str = "X") -> Fold:
-    def fold(n: Node) -> Known | None:
-        known = n.known(slot)
-        assert known is not None
-        if known.symbolic:
+def _equal(n: Node) -> Known | None:
+    """Of symbols only what holds for every size: an extent is itself, and never negative."""
+    x, y = n.known("A"), n.known("B")
+    assert x is not None
+    assert y is not None
+    if not x.symbolic and not y.symbolic:
+        return None
+    found: list[bool] = []
+    for p, q in np.broadcast(x.array, y.array):
+        p, q = _dim(p), _dim(q)
+        negative = any(isinstance(d, int) and d < 0 for d in (p, q))
+        if p != q and not negative and (isinstance(p, Sym) or isinstance(q, Sym)):
             return None
-        with np.errstate(all="ignore"):
-            return _made(function(known.array), known.dtype)
+        found.append(p == q)
+    return Known(np.array(found).reshape(np.broadcast(x.array, y.array).shape), DType.BOOL)
 
-    return fold
+
+def _where(n: Node) -> Known | None:
+    condition, x, y = n.known("condition"), n.known("X"), n.known("Y")
+    assert condition is not None
+    assert x is not None
+    assert y is not None
+    return _made(np.where(condition.array, x.array, y.array), x.dtype)
 
 
 FOLDS: Folds = {
@@ -184,14 +194,14 @@ FOLDS: Folds = {
     "Div": _binary(_quotient, dim_div),
     "Cast": _cast,
     "Concat": _concat,
+    "Equal": _equal,
     "Expand": _expanded,
     "Gather": _moved("data", _gather),
     "Identity": _moved("input", lambda n, x: x),
     "Mod": _mod,
-    "Neg": _unary(np.negative),
     "Reshape": _moved("data", _reshaped),
     "Slice": _sliced,
-    "Sqrt": _unary(np.sqrt),
     "Squeeze": _moved("data", _squeezed),
     "Unsqueeze": _moved("data", _unsqueezed),
+    "Where": _where,
 }

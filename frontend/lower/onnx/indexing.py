@@ -9,6 +9,7 @@ import numpy as np
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim, DType, numel
 from ....compiler.ops.indexing import AddAlong, Argsort, Scatter, TopK
+from ..known import Known
 from ..loss import check_range
 from .node import Node, NodeRules, Results
 
@@ -78,7 +79,7 @@ def _scatter_elements(n: Node) -> Value:
             f"{count} updates of {x.type} are reduced by {kind!r}",
             f"at most {MOST_UPDATES} along an axis are, where the other axes are whole",
         )
-    at = n.b.iota(x.tensor.shape, axis, DType.I64)
+    at = n.positions(x.tensor.shape, axis)
     for i in range(count):
         here = n.b.equal(at, n.b.slice(index, axis, i, i + 1))
         x = n.b.where(here, combine(x, n.b.slice(updates, axis, i, i + 1)), x)
@@ -171,12 +172,12 @@ def _tensor_scatter(n: Node) -> Value:
         start = n.b.fill((rows,), DType.I64, 0)
     start = n.b.reshape(start, (rows, *([1] * (cache.tensor.rank - 1))))
     # Place p of the cache is update p - start, if there is one; a circular cache goes on at its front.
-    offset = n.b.sub(n.b.iota(cache.tensor.shape, axis, DType.I64), start)
+    offset = n.b.sub(n.positions(cache.tensor.shape, axis), start)
     if n.attr("mode") == "circular":
         offset = n.b.where(n.b.less(offset, n.number(DType.I64, 0)), n.b.add(offset, n.number(DType.I64, size)), offset)
     zero, last = n.number(DType.I64, 0), n.number(DType.I64, count - 1)
     inside = n.b.logical_and(n.b.less_equal(zero, offset), n.b.less_equal(offset, last))
-    place = n.b.minimum(n.b.maximum(offset, zero), last)
+    place = n.b.broadcast(n.b.minimum(n.b.maximum(offset, zero), last), cache.tensor.shape)
     return n.b.where(inside, n.b.take_along(update, place, axis), cache)
 
 
@@ -205,7 +206,7 @@ def _one_hot(n: Node) -> Value:
     index = from_front(n, n.b.cast(index, DType.I64), depth)
     index = n.b.reshape(index, (*shape[:axis], 1, *shape[axis + 1 :]))
     off, on = (n.b.reshape(n.b.slice(values, 0, i, i + 1), ()) for i in (0, 1))
-    here = n.b.equal(index, n.b.iota(shape, axis, DType.I64))
+    here = n.b.equal(index, n.positions(shape, axis))
     return n.b.where(here, on, off)
 
 
@@ -215,7 +216,7 @@ def _hardmax(n: Node) -> Value:
 
 def _first_largest(n: Node, x: Value, axis: int) -> Value:
     first = n.b.argmax(x, axis, keepdims=True)
-    return n.b.cast(n.b.equal(n.b.iota(x.tensor.shape, axis, DType.I64), first), x.tensor.dtype)
+    return n.b.cast(n.b.equal(n.positions(x.tensor.shape, axis), first), x.tensor.dtype)
 
 
 def _compress(n: Node) -> Value:
@@ -229,7 +230,12 @@ def _compress(n: Node) -> Value:
     return n.b.gather(x, n.array(kept.astype(np.int64), "kept"), axis)
 
 
+def _non_zero(n: Node) -> Known:
+    return Known.of(np.stack(np.nonzero(np.atleast_1d(n.numbers("X")))).astype(np.int64))
+
+
 RULES: NodeRules = {
+    "NonZero": _non_zero,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,

@@ -44,7 +44,6 @@ MISSING: Mapping[str, str] = {
     "MelWeightMatrix": _SIGNAL,
     "Multinomial": _DRAWS,
     "NonMaxSuppression": _DATA,
-    "NonZero": _DATA,
     "Optional": _SEQUENCE,
     "OptionalGetElement": _SEQUENCE,
     "OptionalHasElement": _SEQUENCE,

@@ -27,6 +27,9 @@ OPEN_EXTENTS = (
 )
 """What to do where an extent has to be a number."""
 
+LARGEST = 1 << 16
+"""Elements of an array that is computed at once: larger ones are computed at run time."""
+
 _DTYPES: Mapping[int, DType] = {
     1: DType.F32, 2: DType.U8, 3: DType.I8, 6: DType.I32, 7: DType.I64, 9: DType.BOOL, 10: DType.F16, 11: DType.F64,
     12: DType.U32, 13: DType.U64, 16: DType.BF16,
@@ -217,6 +220,11 @@ class Node:
     def number(self, dtype: DType, value: float) -> Value:
         """A constant of rank 0."""
         return self.b.fill((), dtype, value if dtype.is_float else int(value))
+
+    def positions(self, shape: Sequence[Dim], axis: int) -> Value:
+        """Every element's position along one axis of a tensor of ``shape``, i64, to be broadcast over the others."""
+        own = tuple(d if i == axis else 1 for i, d in enumerate(shape))
+        return self.b.iota(own, axis, DType.I64)
 
     def least(self, dtype: DType) -> float:
         """The smallest number of the type."""

@@ -72,8 +72,8 @@ def computed_twice() -> ModelProto:
 
 def unsupported_ops() -> ModelProto:
     return graph(
-        node("NonZero", ["x"], ["a"], name="/head/NonZero"),
-        node("NonZero", ["x"], ["b"], name="/tail/NonZero"),
+        node("Unique", ["x"], ["a"], name="/head/Unique"),
+        node("Unique", ["x"], ["b"], name="/tail/Unique"),
         node("StringNormalizer", ["x"], ["c"]),
         node("Quantum", ["x"], ["d"], name="q"),
         node("Attention", ["x"], ["y"], name="fused", domain="com.microsoft"),
