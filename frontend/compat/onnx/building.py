@@ -102,7 +102,7 @@ def _build(
     trainable: Sequence[str] | None,
     where: SourceLocation,
 ) -> OnnxModel:
-    importable = [name.removeprefix(PREFIX) for name in ONNX_RULES]
+    importable = [*(name.removeprefix(PREFIX) for name in ONNX_RULES), "If"]
     graph = graph_of(model, tensors, importable, MISSING)
     return _Builder(graph, tensors.source, where).build(inputs, shapes, trainable)
 
@@ -267,6 +267,9 @@ class _Builder:
 
     def _record(self, node: Node) -> None:
         """Append the op of one node, and learn the shapes and types of its results by lowering it."""
+        if node.branches:
+            self._choose(node)
+            return
         inputs = {slot: [self.vars[name] for name in names] for slot, names in node.inputs.items()}
         outputs = {slot: [self._result(node, slot, name) for name in names] for slot, names in node.outputs.items()}
         attrs = {**node.attrs, "version": node.version}
@@ -289,6 +292,30 @@ class _Builder:
         for var in (var for found in outputs.values() for var in found):
             if not var.persistable:
                 self._learn(var, op)
+
+    def _choose(self, node: Node) -> None:
+        """Append the branch that an ``If`` takes: the condition must be known."""
+        (name,) = node.inputs["cond"]
+        known = self.lowering.known.get(self.vars[name].name)
+        if known is None or known.array.size != 1:
+            raise OnnxError(
+                f"the condition of {node.label} is computed by the model",
+                self.source,
+                "export the model with its branches resolved; what follows from shapes and constants is resolved here",
+            )
+        branch = node.branches["then_branch" if known.array.reshape(-1)[0] else "else_branch"]
+        around = dict(self.vars)
+        for inner, array in branch.initial.items():
+            self._constant(inner, array)
+        for each in branch.nodes:
+            self._record(each)
+        (outputs,) = node.outputs.values()
+        if len(branch.outputs) != len(outputs):
+            raise OnnxError(
+                f"the branches of {node.label} have other outputs than it", self.source, "correct the model"
+            )
+        # Names of the branch end with it.
+        self.vars = around | {outer: self.vars[inner] for outer, inner in zip(outputs, branch.outputs)}
 
     def _result(self, node: Node, slot: str, onnx_name: str) -> Variable:
         """The Variable of an output; moved statistics are the Variable of the statistics before."""

@@ -62,7 +62,7 @@ class _Inliner:
     ) -> Iterator[NodeProto]:
         """The nodes under a renaming; names that it does not mention get ``prefix``."""
         for number, node in enumerate(nodes):
-            renamed = _renamed(node, names, prefix)
+            renamed = _renamed(node, names, prefix, self._source)
             key = _key(node)
             if key in self._functions:
                 yield from self._call(renamed, key, f"{prefix}{node.name or f'{node.op_type}_{number}'}/", calls)
@@ -103,9 +103,12 @@ def _opsets(holder: ModelProto | FunctionProto) -> dict[str, int]:
     return {"" if entry.domain in DEFAULT else entry.domain: entry.version for entry in holder.opset_import}
 
 
-def _renamed(node: NodeProto, names: Mapping[str, str], prefix: str) -> NodeProto:
+def _renamed(node: NodeProto, names: Mapping[str, str], prefix: str, source: str) -> NodeProto:
     if not prefix:
         return node
+    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+        what = f"{node.op_type} {node.name} has nested graphs inside of a function"
+        raise OnnxError(what, source, "export the model without functions")
     copy = NodeProto()
     copy.CopyFrom(node)
     copy.name = prefix + (node.name or node.op_type)

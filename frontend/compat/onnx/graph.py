@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
-from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, defs, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, defs, helper
 
 from .errors import OnnxError
 from .functions import DEFAULT, inlined
@@ -32,6 +32,7 @@ class Node:
         version: The opset in which this form of the op appeared.
         inputs, outputs: Slot of the operator's documentation to value names; [] where it is left out.
         attrs: By name, defaults included; tensors as arrays, strings as str.
+        branches: The graphs of an ``If``, by attribute.
     """
 
     op_type: str
@@ -40,6 +41,33 @@ class Node:
     inputs: Mapping[str, Sequence[str]]
     outputs: Mapping[str, Sequence[str]]
     attrs: Mapping[str, Any]
+    branches: Mapping[str, Branch] = field(default_factory=dict[str, "Branch"])
+
+    @property
+    def reads(self) -> Iterator[str]:
+        """Every value that the node needs, those that its branches take from around them included."""
+        for names in self.inputs.values():
+            yield from names
+        for branch in self.branches.values():
+            yield from branch.reads
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The graph of one branch, nodes in the order of the file; it also reads values from around it."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    initial: Mapping[str, Array]
+
+    @property
+    def reads(self) -> Iterator[str]:
+        """Values from around the branch."""
+        own = set(self.initial)
+        for node in self.nodes:
+            yield from (name for name in node.reads if name not in own)
+            own.update(name for names in node.outputs.values() for name in names)
+        yield from (name for name in self.outputs if name not in own)
 
 
 @dataclass(frozen=True)
@@ -83,14 +111,8 @@ def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]
     proto = model.graph
     known = frozenset(importable)
     protos = inlined(model, MOST_NODES, tensors.source)
-    if proto.sparse_initializer:
-        raise OnnxError("the model has sparse initialisers", tensors.source, "export it with dense ones")
     _refuse_unsupported(protos, known, reasons, opset, tensors.source)
-    initial: dict[str, Array] = {}
-    for tensor in proto.initializer:
-        if not tensor.name or tensor.name in initial:
-            raise OnnxError(f"the initialiser {tensor.name!r} has no name of its own", tensors.source, "export it anew")
-        initial[tensor.name] = tensors.array(tensor, f"initialiser {tensor.name!r}")
+    initial = _initial(proto, tensors)
     inputs = tuple(_input(value, tensors.source) for value in proto.input if value.name not in initial)
     nodes = tuple(_node(node, number, opset, tensors) for number, node in enumerate(protos))
     outputs = tuple(value.name for value in proto.output)
@@ -98,15 +120,36 @@ def graph_of(model: ModelProto, tensors: TensorReader, importable: Iterable[str]
     return Graph(proto.name, inputs, outputs, initial, ordered)
 
 
+def _initial(proto: GraphProto, tensors: TensorReader) -> dict[str, Array]:
+    """Initialisers by name."""
+    if proto.sparse_initializer:
+        raise OnnxError("the model has sparse initialisers", tensors.source, "export it with dense ones")
+    found: dict[str, Array] = {}
+    for tensor in proto.initializer:
+        if not tensor.name or tensor.name in found:
+            raise OnnxError(f"the initialiser {tensor.name!r} has no name of its own", tensors.source, "export it anew")
+        found[tensor.name] = tensors.array(tensor, f"initialiser {tensor.name!r}")
+    return found
+
+
+def _branch(proto: GraphProto, opset: int, tensors: TensorReader, where: str) -> Branch:
+    """The graph of a branch.  What of it cannot be lowered is told if the branch is taken."""
+    for node in proto.node:
+        if _schema(node, opset) is None:
+            raise OnnxError(f"{label_of(node)}, in a branch, is no op of opset {opset}", where, "export the model anew")
+    nodes = tuple(_node(node, number, opset, tensors) for number, node in enumerate(proto.node))
+    return Branch(nodes, tuple(value.name for value in proto.output), _initial(proto, tensors))
+
+
 def _check_text(message: Message, source: str) -> None:
     """Refuse names and other text that are not UTF-8: protobuf gives them as bytes."""
-    for field, value in message.ListFields():
+    for part, value in message.ListFields():
         values = (value,) if isinstance(value, str | bytes | Message) else value
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if part.type == FieldDescriptor.TYPE_MESSAGE:
             for inner in cast("Iterable[Message]", values):
                 _check_text(inner, source)
-        elif field.type == FieldDescriptor.TYPE_STRING and not all(isinstance(text, str) for text in values):
-            raise OnnxError(f"the field {field.name} is no text", source, "the file is damaged: export it anew")
+        elif part.type == FieldDescriptor.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            raise OnnxError(f"the field {part.name} is no text", source, "the file is damaged: export it anew")
 
 
 def _opset(model: ModelProto, source: str) -> int:
@@ -204,6 +247,7 @@ def _node(node: NodeProto, number: int, opset: int, tensors: TensorReader) -> No
     inputs = _slots(list(node.input), schema.inputs, "inputs", where)
     outputs = _slots(list(node.output), schema.outputs, "outputs", where)
     attrs: dict[str, Any] = {}
+    branches: dict[str, Branch] = {}
     for name, declared in schema.attributes.items():
         if declared.default_value.type:
             attrs[name] = _plain(declared.default_value, tensors, where)
@@ -217,13 +261,16 @@ def _node(node: NodeProto, number: int, opset: int, tensors: TensorReader) -> No
                 where,
                 "export the model anew",
             )
-        attrs[attribute.name] = _plain(attribute, tensors, where)
+        if attribute.type == AttributeProto.GRAPH and node.op_type == "If":
+            branches[attribute.name] = _branch(attribute.g, opset, tensors, where)
+        else:
+            attrs[attribute.name] = _plain(attribute, tensors, where)
     for name, declared in schema.attributes.items():
-        if declared.required and name not in attrs:
+        if declared.required and name not in attrs and name not in branches:
             raise OnnxError(f"{label} lacks the attribute {name!r}", where, "export the model anew")
     if node.op_type == "Constant":
         attrs = {"value": _constant(attrs, where)}
-    return Node(node.op_type, label, schema.since_version, inputs, outputs, attrs)
+    return Node(node.op_type, label, schema.since_version, inputs, outputs, attrs, branches)
 
 
 def _slots(
@@ -312,18 +359,14 @@ def _in_order(
                 stack.pop()
                 continue
             waiting: list[int] = []
-            for names in nodes[number].inputs.values():
-                for name in names:
-                    if name in given:
-                        continue
-                    if name not in maker:
-                        raise OnnxError(
-                            f"{nodes[number].label} reads {_shown(name)}, which nothing computes",
-                            source,
-                            "export the model anew",
-                        )
-                    if state[maker[name]] != 2:
-                        waiting.append(maker[name])
+            for name in nodes[number].reads:
+                if name in given:
+                    continue
+                if name not in maker:
+                    what = f"{nodes[number].label} reads {_shown(name)}, which nothing computes"
+                    raise OnnxError(what, source, "export the model anew")
+                if state[maker[name]] != 2:
+                    waiting.append(maker[name])
             if any(state[other] == 1 for other in waiting):
                 raise OnnxError(f"{nodes[number].label} needs its own result", source, "a model has no cycles")
             if waiting:

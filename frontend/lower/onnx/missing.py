@@ -35,7 +35,7 @@ MISSING: Mapping[str, str] = {
     "GridSample": _DETECTION,
     "HammingWindow": _SIGNAL,
     "HannWindow": _SIGNAL,
-    "If": _REGION,
+    "If": "its condition is computed by the model: only where shapes and constants decide it, its branch is imported",
     "ImageDecoder": _SIGNAL,
     "LinearAttention": _LATE,
     "Loop": _REGION,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper
+from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 from onnx_models import FLOAT, INT64, model, node, results
 
 import fluidc.frontend as fluid
@@ -150,6 +150,59 @@ def test_a_model_that_counts_on_its_one_row_is_refused() -> None:
     proto = model([node("Reshape", ["x", "s"], ["y"])], {"x": (FLOAT, [1, 2])}, ["y"], {"s": np.array([1, -1])})
     with pytest.raises(OnnxError, match=r"the output y would be f32\[1,2\*N\]: the model is written for its own batch"):
         import_model(proto, shapes={"x": [None, 2]})
+
+
+def test_expand_by_minus_one_as_exporters_write_it() -> None:
+    """``x.expand(-1, 3, -1)``: what -1 stands for is chosen by Equal and Where, among extents with a symbol."""
+    proto = model(
+        [
+            node("Shape", ["x"], ["s"]),
+            node("ConstantOfShape", ["three"], ["ones"], value=numpy_helper.from_array(np.array([1]))),
+            node("Equal", ["wanted", "minus"], ["kept"]),
+            node("Where", ["kept", "ones", "wanted"], ["shape"]),
+            node("Expand", ["x", "shape"], ["y"]),
+            node("Equal", ["s", "minus"], ["never"]),
+            node("Where", ["never", "ones", "s"], ["extents"]),
+            node("Expand", ["y", "extents"], ["z"]),
+        ],
+        {"x": (FLOAT, ["batch", 1, 2])},
+        ["y", "z"],
+        {"three": np.array([3]), "wanted": np.array([-1, 3, -1]), "minus": np.array([-1, -1, -1])},
+    )
+    x = np.arange(8, dtype=np.float32).reshape(4, 1, 2)
+    y, z = results(proto, {"x": x})
+    np.testing.assert_array_equal(y, np.repeat(x, 3, axis=1))
+    np.testing.assert_array_equal(z, y)
+    assert import_model(proto).outputs[1].shape == (-1, 3, 2)
+
+
+# Branches -----------------------------------------------------------------------------------------------
+
+
+def with_branches(condition: list[NodeProto], inputs: dict[str, Any]) -> ModelProto:
+    """``relu(h) * 3`` or ``h`` for ``h = -x``, by a condition; both branches take ``h`` from around them."""
+    value = helper.make_empty_tensor_value_info("inner")
+    three = numpy_helper.from_array(np.array([3], np.float32), "three")
+    taken = [node("Relu", ["h"], ["r"]), node("Mul", ["r", "three"], ["inner"])]
+    then = helper.make_graph(taken, "then", [], [value], [three])
+    otherwise = helper.make_graph([node("Identity", ["h"], ["inner"])], "else", [], [value])
+    branching = node("If", ["c"], ["y"], name="choice", then_branch=then, else_branch=otherwise)
+    return model([branching, node("Neg", ["x"], ["h"]), *condition], inputs, ["y"], {"rank": np.array(2)})
+
+
+def test_branches_that_shapes_decide_are_resolved() -> None:
+    rank = [node("Shape", ["x"], ["s"]), node("Size", ["s"], ["n"]), node("Equal", ["n", "rank"], ["c"])]
+    for x, want in ((np.array([[-1, 2]], np.float32), [[3, 0]]), (np.array([-1, 2], np.float32), [1, -2])):
+        extents = ["batch", *x.shape[1:]]
+        (y,) = results(with_branches(rank, {"x": (FLOAT, extents)}), {"x": x})
+        np.testing.assert_array_equal(y, want)
+
+
+def test_branches_that_data_decide_are_refused() -> None:
+    data = [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Greater", ["m", "zero"], ["c"])]
+    proto = with_branches(data, {"x": (FLOAT, ["batch", 2]), "zero": (FLOAT, [])})
+    with pytest.raises(OnnxError, match="the condition of If choice is computed by the model"):
+        import_model(proto)
 
 
 # Functions of a model -----------------------------------------------------------------------------------
