@@ -46,7 +46,8 @@ class OnnxEngine:
     In a child that was forked after a function was called, that function runs on one thread: the workers stayed behind.
 
     Args:
-        models: Function name -> model.  A model is loaded when its function is called first.
+        models: Function name -> model.  All are loaded at once: what cannot be executed here is refused before anything
+            is, and before a private step is counted.
         threads: Threads of a step; None takes what `threads.thread_count` says.
         profiles: Folder in which ONNX Runtime writes down the time of every node; None does not clock them.
 
@@ -55,7 +56,8 @@ class OnnxEngine:
         threads: Threads of a step.
 
     Raises:
-        EngineError: ONNX Runtime is not installed, or ``threads`` is no number of threads.
+        EngineError: ONNX Runtime is not installed, it does not load a model, a model does not say how it is called, or
+            ``threads`` is no number of threads.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class OnnxEngine:
     ) -> None:
         self.threads = thread_count(threads)
         self.models = models
-        self._profiles = profiles
-        self._library: Any = _onnxruntime()
-        self._wrap = self._library.OrtValue.ortvalue_from_numpy
-        self._functions: dict[str, _Function] = {}
+        library = _onnxruntime()
+        self._wrap: Callable[[Array], Any] = library.OrtValue.ortvalue_from_numpy
+        self._functions = {
+            name: _Function(self._wrap, name, _session(library, name, model, self.threads, profiles))
+            for name, model in models.items()
+        }
 
     @property
     def in_place(self) -> bool:
@@ -90,27 +94,21 @@ class OnnxEngine:
     def call(self, function: str, arguments: Sequence[Handle]) -> list[Array]:
         """Run one function to its end; returns its fetches as new arrays.
 
-        When it fails, or is interrupted, state is as it was.  Raises EngineError when there is no such function, its
-        model cannot be loaded or does not say how it is called, or an argument does not fit.
+        When it fails, or is interrupted, state is as it was.  Raises EngineError when there is no such function, or an
+        argument does not fit.
         """
         found = self._functions.get(function)
         if found is None:
-            found = self._functions[function] = self._load(function)
-        return found.call(arguments)
-
-    def end_profile(self, function: str) -> Path:
-        """The file with the times of a function that was called; it is clocked no more."""
-        return Path(self._functions[function].session.end_profiling())
-
-    def _load(self, function: str) -> _Function:
-        if function not in self.models:
             raise EngineError(
                 f"the artifact has no function {function!r}",
                 f"functions: {', '.join(sorted(self.models)) or 'none'}",
                 "use one of the functions that the manifest lists",
             )
-        session = _session(self._library, function, self.models[function], self.threads, self._profiles)
-        return _Function(self._wrap, function, session)
+        return found.call(arguments)
+
+    def end_profile(self, function: str) -> Path:
+        """The file with the times of a function that was called; it is clocked no more."""
+        return Path(self._functions[function].session.end_profiling())
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class _Binding:
 
 
 class _Function:
-    """A loaded model.  Raises EngineError as `OnnxEngine.call` does."""
+    """A loaded model.  Raises EngineError as `OnnxEngine` does."""
 
     def __init__(self, wrap: Callable[[Array], Any], name: str, session: Any) -> None:
         self.session = session

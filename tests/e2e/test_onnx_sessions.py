@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def test_private_training_takes_the_same_steps_on_every_target(batch: int, tmp_p
     assert_near(found, expected)
     assert read_ledger(tmp_path / "onnx")[1].totals.steps == 12
     engine: Any = found.model.stepper._engine
-    assert ("apply" in engine._functions) == (batch < 64), "lots are larger than most batches"
+    assert bool(engine._functions["apply"]._words) == (batch < 64), "lots are larger than most batches"
     streams = [words.array for function in engine._functions.values() for words in function._words.values()]
     assert streams
     assert not any(words.any() for words in streams)
@@ -170,6 +171,18 @@ def test_a_private_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     )
     assert (result.step, result.taken) == (12, 3)
     assert read_ledger(tmp_path / "run")[1].totals.steps == 12
+
+
+def test_a_private_artifact_that_cannot_be_executed_is_refused_before_a_step_is_counted(tmp_path: Path) -> None:
+    made = artifact("onnx", True, 16)
+    broken = replace(made, modules={**made.modules, "apply.onnx": made.modules["apply.onnx"][:-300]})
+    broken.write(tmp_path / "a.fluidc")
+    np.savez(tmp_path / "d.npz", **DATA)  # pyright: ignore[reportArgumentType]
+    refused = fluidc("run", tmp_path / "a.fluidc", "--data", tmp_path / "d.npz", "--steps", 3)
+    assert refused.exit_code == 1
+    assert "does not load the model" in refused.stderr
+    assert "at apply.onnx" in refused.stderr
+    assert not (tmp_path / "a.fluidc.run").exists()
 
 
 SCRIPT = """

@@ -495,9 +495,8 @@ LIES: list[tuple[str, str | None, str]] = [
 
 @pytest.mark.parametrize(("key", "text", "message"), LIES, ids=[message for _, _, message in LIES])
 def test_a_model_that_does_not_say_how_it_is_called_is_refused(key: str, text: str | None, message: str) -> None:
-    run = OnnxEngine({"step": edited(STREAMED, f"fluidc.{key}", text)}, 1)
     with pytest.raises(EngineError, match=message) as caught:
-        run.call("step", [])
+        OnnxEngine({"step": edited(STREAMED, f"fluidc.{key}", text)}, 1)
     assert caught.value.where is not None
     assert caught.value.where.startswith("step.onnx")
     assert caught.value.hint == "compile the script again"
@@ -506,7 +505,7 @@ def test_a_model_that_does_not_say_how_it_is_called_is_refused(key: str, text: s
 def test_the_size_of_a_symbol_is_not_read_from_state_nor_beyond_the_axes() -> None:
     wrong = edited(INFER, "fluidc.symbols", '{"N": [0, 0, 1]}')
     with pytest.raises(EngineError, match="read from state, whose sizes are fixed"):
-        OnnxEngine({"infer": wrong}, 1).call("infer", [])
+        OnnxEngine({"infer": wrong}, 1)
     run = OnnxEngine({"infer": edited(INFER, "fluidc.symbols", '{"N": [1, 5, 1]}')}, 1)
     with pytest.raises(EngineError, match=r"argument 1 has no axis 5: it is \[2, 3\]"):
         run.call("infer", [run.state(buffer(np.zeros((3, 1)))), run.tensor(rows(2)[0])])
@@ -516,7 +515,7 @@ def test_the_size_of_a_symbol_is_not_read_from_state_nor_beyond_the_axes() -> No
                          ids=["empty", "text", "truncated", "bytes"])  # fmt: skip
 def test_what_is_no_model_is_refused(data: bytes) -> None:
     with pytest.raises(EngineError) as caught:
-        OnnxEngine({"step": data}, 1).call("step", [])
+        OnnxEngine({"step": data}, 1)
     assert caught.value.where is not None
     assert caught.value.where.startswith("step.onnx")
 
@@ -525,7 +524,7 @@ def test_an_op_that_this_runtime_lacks_is_named() -> None:
     made = model([node("Magic", "x", "y", domain="com.microsoft")], ["feed x: f32[2]"], ["fetch y: f32[2]"])
     made.opset_import.add(domain="com.microsoft", version=1)
     with pytest.raises(EngineError, match=r"does not load the model: .*Magic") as caught:
-        engine({"step": made}).call("step", [])
+        engine({"step": made})
     assert "onnxruntime-training" in (caught.value.hint or "")
 
 
@@ -538,7 +537,7 @@ def test_a_function_that_there_is_not_is_named() -> None:
 def test_a_fetch_of_a_type_that_numpy_lacks_is_refused() -> None:
     made = model([node("Cast", "x", "y", to=16)], ["feed x: f32[2]"], ["fetch y: bf16[2]"])
     with pytest.raises(EngineError, match=r"'y' is a tensor\(bfloat16\)"):
-        engine({"step": made}).call("step", [])
+        engine({"step": made})
 
 
 def test_a_missing_installation_is_told_by_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,7 +630,7 @@ def test_threads_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) 
     original = onnx_engine._session
     monkeypatch.setattr(onnx_engine, "_session", session)
     for threads in (1, 2):
-        Linear(engine(threads=threads)).step(*rows(2))
-    assert asked == [1, 2]
+        engine(threads=threads)
+    assert asked == [1, 1, 2, 2]
     with pytest.raises(EngineError, match="threads is 0"):
         engine(threads=0)
