@@ -16,7 +16,7 @@ import numpy as np
 from ..ir.types import DType, Shape, TensorType, dim_mul, numel, static_shape
 from .emit import OnnxEmitter
 
-MOST_TAPS = 6
+MOST_TAPS = 8
 """Windows longer than this along an axis are left to `MaxPool`: copies would be many."""
 
 
@@ -136,9 +136,9 @@ class MaxNodes:
             return self._at(values, self._positions(x))
         taps = self._column_taps(x)
         largest = _largest_behind(self.o, taps)
-        across = self._chosen(self._hits(self.columns, taps, largest), self._column_taps(values))
+        across = self._chosen(self._hits(self.columns, taps, largest[1:]), self._column_taps(values))
         taps = self._row_taps(largest[0])
-        hits = self._hits(self.rows, taps, _largest_behind(self.o, taps))
+        hits = self._hits(self.rows, taps, _largest_behind(self.o, taps[1:]))
         return self._cropped(self._chosen(hits, self._row_taps(across)))
 
     def spread(self, x: str, ct: str) -> str:
@@ -151,9 +151,9 @@ class MaxNodes:
             return self._scattered(self._positions(x), ct)
         taps = self._column_taps(x)
         largest = _largest_behind(o, taps)
-        columns = self._hits(self.columns, taps, largest)
+        columns = self._hits(self.columns, taps, largest[1:])
         taps = self._row_taps(largest[0])
-        rows = self._hits(self.rows, taps, _largest_behind(o, taps))
+        rows = self._hits(self.rows, taps, _largest_behind(o, taps[1:]))
         behind = self.rows.length - self.rows.out, self.columns.length - self.columns.out
         ct = self._resized(ct, self._out_shape, (0, 0), behind)
         ct = self._returned(self.rows, self._shared(ct, rows, self.rows), self._full_shape, self._rows_shape)
@@ -178,6 +178,12 @@ class MaxNodes:
     def _taps(self, side: Side, x: str, shape: Shape) -> list[str]:
         """What each tap of the windows sees: tensors of rank 1 where windows slide."""
         o = self.o
+        if side.kernel <= side.pace and side.frame == side.out * side.pace:
+            # Windows side by side: splitting an axis is faster than steps along it.
+            split = (*shape[: side.axis], side.out, side.pace, *shape[side.axis + 1 :])
+            parts = o.many("Split", side.pace, o.reshape(x, split), axis=side.axis + 1, num_outputs=side.pace)
+            seen = (*shape[: side.axis], side.out, *shape[side.axis + 1 :])
+            return [o.reshape(part, seen) for part in parts[: side.kernel]]
         if not side.sliding:
             last = (side.out - 1) * side.pace + 1
             return [
@@ -187,11 +193,14 @@ class MaxNodes:
         flat, step = o.reshape(x, (numel(shape),)), _step(side, shape)
         return [flat, *(_shifted(o, flat, -tap * step) for tap in range(1, side.kernel))]
 
-    def _hits(self, side: Side, taps: Sequence[str], largest: Sequence[str]) -> list[str]:
-        """bool, for all taps but the last: whether it is the window's first largest element, if none before it is."""
+    def _hits(self, side: Side, taps: Sequence[str], behind: Sequence[str]) -> list[str]:
+        """bool, for all taps but the last: whether it is the window's first largest element, if none before it is.
+
+        ``behind`` are the largest behind each.
+        """
         o, found = self.o, list[str]()
-        for tap, (value, behind) in enumerate(zip(taps, largest[1:], strict=False)):
-            hit = o.node("Or", o.node("GreaterOrEqual", value, behind), o.node("IsNaN", value))
+        for tap, (value, later) in enumerate(zip(taps, behind, strict=False)):
+            hit = o.node("Or", o.node("GreaterOrEqual", value, later), o.node("IsNaN", value))
             found.append(self._in_image(side, tap, hit))
         return found
 
@@ -355,9 +364,9 @@ class MeanNodes:
 
 def _largest_behind(o: OnnxEmitter, taps: Sequence[str]) -> list[str]:
     """For every tap, the largest of it and those behind it."""
-    found = [taps[-1]]
-    for tap in reversed(taps[:-1]):
-        found.append(o.node("Max", tap, found[-1]))
+    found: list[str] = []
+    for tap in reversed(taps):
+        found.append(o.node("Max", tap, found[-1]) if found else tap)
     return found[::-1]
 
 
