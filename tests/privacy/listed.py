@@ -53,7 +53,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("no clip", broken.no_clip, (f"{STEP}[0.0-11]", *PAIRS_OF_MLP)),
     Mutant("batch clip", broken.batch_clip, (f"{STEP}[0.0-11]", *PAIRS_OF_MLP), "states clip"),
     Mutant("noise/B", broken.noise_over_the_batch, (f"{STEP}[0.0-11]", f"{NARROW}[cpu-apply-False]"), "states sigma"),
-    Mutant("noise×½", broken.half_the_noise, (f"{NARROW}[reference-apply-False]", f"{NARROW}[cpu-step-False]")),
+    Mutant(
+        "noise×½",
+        broken.half_the_noise,
+        (f"{NARROW}[reference-apply-False]", f"{NARROW}[cpu-step-False]", f"{NARROW}[onnx-step-False]"),
+    ),
     Mutant(
         "key reused",
         broken.one_key,
@@ -61,7 +65,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("own C per tensor", broken.own_bound_per_tensor, PAIRS_OF_MLP, "its norm covers"),
     Mutant("seed by time", broken.key_of_the_time, (f"{REUSE}test_training_draws_what_it_counted",)),
-    Mutant("scalar noise", broken.scalar_noise, (f"{WIDE}[cpu-apply-False]", f"{WIDE}[reference-apply-False]")),
+    Mutant(
+        "scalar noise",
+        broken.scalar_noise,
+        (f"{WIDE}[cpu-apply-False]", f"{WIDE}[reference-apply-False]", f"{WIDE}[onnx-apply-False]"),
+    ),
+    Mutant(
+        "words fed again",
+        broken.words_fed_again,
+        (f"{WIDE}[onnx-step-False]", f"{REUSE}test_steps_sessions_and_states_that_are_put_back[onnx]"),
+    ),
     Mutant(
         "division by the actual lot",
         broken.divided_by_the_actual_lot,

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from fluidc.compiler.codegen.onnx import emit
 from fluidc.compiler.ir.clipping import ClipGroup
 from fluidc.compiler.ir.core import Module
 from fluidc.compiler.ir.types import DType
@@ -27,7 +28,7 @@ from fluidc.compiler.ops.grad import Backward
 from fluidc.compiler.ops.kinds import PUBLIC, MixedKind, TotalKind
 from fluidc.compiler.passes import manager, privatize, separate
 from fluidc.compiler.passes.example_gradients import Gradient
-from fluidc.runtime import keystream, ledger, sampler, session, stepper, train
+from fluidc.runtime import keystream, ledger, onnx_engine, sampler, session, stepper, train
 from fluidc.runtime.sampler import PoissonSampler
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -181,6 +182,23 @@ def scalar_noise(patch: pytest.MonkeyPatch) -> None:
             return getattr(self.t, name)
 
     patch.setattr(AddNoise, "to_tvm", lambda op, t, *args: lower(op, cast(Any, Emitter(t)), *args))
+    normals = emit.Emitter.normals
+
+    def first(self: Any, words: str, count: int) -> str:
+        return self.expand(self.node("Slice", normals(self, words, count), self.ints(0), self.ints(1)), (count,))
+
+    patch.setattr(emit.Emitter, "normals", first)
+
+
+def words_fed_again(patch: pytest.MonkeyPatch) -> None:
+    """A graph that takes its words gets those of the first step in every step."""
+    fill, kept = onnx_engine.fill_words, dict[tuple[int, int, int], Array]()
+
+    def again(out: Array, key: Any, **stream: Any) -> None:
+        fill(out, key, **stream)
+        out[...] = kept.setdefault((stream["domain"], stream["tensor"], out.size), out.copy())
+
+    patch.setattr(onnx_engine, "fill_words", again)
 
 
 def shared_bits(patch: pytest.MonkeyPatch) -> None:
