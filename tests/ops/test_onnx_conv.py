@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Case, floats, type_of
+from onnx_functions import HAS_TRAINING_OPS
 from onnx_jobs import check, exported
 from op_jobs import job
 
@@ -94,6 +95,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.skipif(not HAS_TRAINING_OPS, reason="stock onnxruntime lacks these kernels")
 @pytest.mark.parametrize("symbolic", [False, True], ids=["fixed", "N"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_gradient_kernel_of_onnxruntime_training(name: str, symbolic: bool) -> None:

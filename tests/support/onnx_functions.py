@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnxruntime.capi.onnxruntime_pybind11_state as native
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Json = dict[str, Any]
+
+HAS_TRAINING_OPS = hasattr(native, "GradientGraphBuilder")
+"""Whether the installed ONNX Runtime is onnxruntime-training."""
 
 TYPES = {
     "f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "i64": TensorProto.INT64, "u32": TensorProto.UINT32,
