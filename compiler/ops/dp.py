@@ -382,6 +382,9 @@ class ClippedSum(Op):
         factors = o.node("Compress", c if dtype is DType.F32 else o.cast(c, dtype), live, axis=0)
         rows = o.reshape(g, (*self.g.tensor.shape[:1], numel(inner))) if len(inner) != 1 else g
         total = o.node("MatMul", factors, o.node("Compress", rows, live, axis=0))
+        # A product over no rows is what lay in its memory, times 0: NaN, where that was NaN.
+        some = o.node("Greater", o.node("ReduceSum", c, o.ints(0), keepdims=0), o.scalar(0, DType.F32))
+        total = o.node("Where", some, total, o.scalar(0, dtype))
         return o.reshape(total, inner) if len(inner) != 1 else total
 
 
