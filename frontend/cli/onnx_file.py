@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,12 @@ def onnx_file(artifact: Artifact, function: str, options: BuildOptions, seed: in
     if not module.has_function(function):
         known = ", ".join(f.name for f in module.functions)
         raise click.BadParameter(f"there is no function {function!r}; there are {known}", param_hint="--function")
-    notes = file_notes(artifact.manifest.privacy, artifact.manifest.caution)
+    manifest = artifact.manifest
+    notes = file_notes(manifest.privacy, manifest.caution)
+    if manifest.trained is not None:
+        notes["fluidc.trained"] = json.dumps(manifest.trained.to_json())
+    if manifest.insecure_noise_key:
+        notes["fluidc.insecure_noise_key"] = "true"
     model = export(module, module.function(function), replace(options, metadata=notes))
     # Where startup makes the state, numpy does: a file is written once.
     state = Model(artifact, engine, seed).state
