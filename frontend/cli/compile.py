@@ -124,6 +124,8 @@ def command(
     with plain_warnings():
         if on_device:
             made = replace(made, source=ort_artifacts.prepared(made.source))
+        if on_device or output.suffix == ".onnx":
+            # Without fluidc's runtime nobody divides a lot.
             batch = ort_artifacts.rows(made.source, batch)
         compiled = compile_source(
             made.source, target="reference" if on_device else target, batch=batch or 0, options=options, observe=watch,

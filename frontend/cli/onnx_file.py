@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -48,7 +49,12 @@ def onnx_file(
         raise click.BadParameter(f"there is no function {function!r}; there are {known}", param_hint="--function")
     if fetches:
         module = _reduced(module, function, fetches)
-    notes = file_notes(artifact.manifest.privacy, artifact.manifest.caution)
+    manifest = artifact.manifest
+    notes = file_notes(manifest.privacy, manifest.caution)
+    if manifest.trained is not None:
+        notes["fluidc.trained"] = json.dumps(manifest.trained.to_json())
+    if manifest.insecure_noise_key:
+        notes["fluidc.insecure_noise_key"] = "true"
     model = export(module, module.function(function), replace(options, metadata=notes))
     # Where startup makes the state, numpy does: a file is written once.
     state = Model(artifact, engine, seed).state

@@ -260,6 +260,14 @@ def test_names_of_gradients(name: str) -> None:
     assert f"takes what is called {name} for a gradient" in refusal(job)
 
 
+def test_variables_that_are_called_like_a_gradient() -> None:
+    job = Job(
+        lambda: (L.mean(L.fc(L.data("x", [8]), 4, param_attr="w", bias_attr="w_grad")),),
+        lambda: fluid.optimizer.SGD(0.1),
+    )
+    assert "the variable w_grad has the name of what a training model computes" in refusal(job)
+
+
 def test_metric_counters_of_a_private_program() -> None:
     module = JOBS["private adam, quantile"].compiled().module
     counting = tuple(replace(d, kind="diagnostic") if d.name == "dp_clip_0" else d for d in module.state)

@@ -224,3 +224,15 @@ def test_a_dead_row_leaves_every_bit_of_the_sum() -> None:
         rows[0, 0, 0] = -rows[0, 0, 0]
         (found,) = program.check(rows, factors)
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_sum_over_no_live_rows_is_no_nan_that_lay_in_memory() -> None:
+    b, (g, c) = OpBuilder(), values(tensor("f32[4,6]"), tensor("f32[4]"))
+    program = Program(b, (g, c), [b(ClippedSum(g, c))])
+    found, binding = np.full(6, np.nan, np.float32), program.session.io_binding()
+    arguments = np.full((4, 6), np.nan, np.float32), np.zeros(4, np.float32)
+    for value, array in zip(program.session.get_inputs(), arguments, strict=True):
+        binding.bind_cpu_input(value.name, array)
+    binding.bind_ortvalue_output(program.session.get_outputs()[0].name, ort.OrtValue.ortvalue_from_numpy(found))
+    program.session.run_with_iobinding(binding)
+    assert not found.any()

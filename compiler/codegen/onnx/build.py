@@ -18,7 +18,7 @@ from ..built import BuildOptions
 from .emit import Argument, Emitter, symbol_source
 from .join import joined
 from .lint import check_mechanism, check_randomness
-from .names import NEXT
+from .names import NEXT, Names
 from .types import value_info
 
 OPSET = 20
@@ -81,12 +81,14 @@ def export(module: Module, function: Function, options: BuildOptions) -> ModelPr
     """One function as an ONNX model.
 
     Inputs and outputs are those of the function in the order in which the runtime passes them, state first; the
-    new value of state ``w`` is the output ``w@NEXT``. The model's metadata says what each is (docs/onnx.md).
+    new value of state ``w`` is the output ``w@NEXT``; where a variable has such a name, a number is added. The
+    model's metadata says what each is (docs/onnx.md).
     Raises MissingRule or TargetError as `build` does.
     """
     check_mechanism(module, function)
-    arguments = _arguments(module, function)
-    outputs = _outputs(function, {argument.input for argument in arguments})
+    names = Names([*state_of(module, function), *(param.name for param in function.params if param.role == "feed")])
+    arguments = _arguments(module, function, names)
+    outputs = _outputs(function, names)
     emitter = Emitter(
         function,
         arguments,
@@ -158,30 +160,33 @@ _DOCS: Mapping[str, str] = {
 _STREAM = "random words of a ChaCha20 keystream"
 
 
-def _arguments(module: Module, function: Function) -> tuple[Argument, ...]:
-    """The inputs in the order in which the runtime passes them."""
+def _arguments(module: Module, function: Function, names: Names) -> tuple[Argument, ...]:
+    """The inputs in the order in which the runtime passes them; ``names`` are those of state and feeds at first."""
     found = [Argument("state", name, name, module.declaration(name).type) for name in state_of(module, function)]
     for param in function.params:
         if isinstance(param.value.type, RaggedType):
             kind, offsets = param.value.type, f"{param.name}@offsets"
             found.append(Argument(param.role, param.name, param.name, kind.data))
-            found.append(Argument(param.role, offsets, offsets, kind.offsets))
-            continue
-        named = param.role in ("feed", "noise")
-        # No fluid variable's name begins with @.
-        spelled = param.name if param.role == "feed" else f"@noise/{param.name}" if named else f"@{param.role}"
-        found.append(Argument(param.role, param.name if named else "", spelled, param.value.tensor))
+            found.append(Argument(param.role, offsets, names.unique(offsets), kind.offsets))
+        elif param.role == "feed":
+            found.append(Argument(param.role, param.name, param.name, param.value.tensor))
+        elif param.role == "noise":
+            found.append(Argument(param.role, param.name, names.unique(f"@noise/{param.name}"), param.value.tensor))
+        else:
+            found.append(Argument(param.role, "", names.unique(f"@{param.role}"), param.value.tensor))
     return tuple(found)
 
 
-def _outputs(function: Function, taken: set[str]) -> tuple[_Output, ...]:
+def _outputs(function: Function, names: Names) -> tuple[_Output, ...]:
     """The fetches, then the new values of state."""
     found: list[_Output] = []
     for output in function.outputs:
         # Fetching a parameter, or a feed: the graph's input has that name.
-        name = f"{output.name}@FETCH" if output.name in taken else output.name
+        name = names.unique(f"{output.name}@FETCH" if names.has(output.name) else output.name)
         found.append(_Output("fetch", output.name, name, output.value))
-    found += [_Output("state", op.state, op.state + NEXT, op.value) for op in function.ops if isinstance(op, Write)]
+    for op in function.ops:
+        if isinstance(op, Write):
+            found.append(_Output("state", op.state, names.unique(op.state + NEXT), op.value))
     return tuple(found)
 
 

@@ -17,6 +17,10 @@ class Names:
         self._taken = set(reserved)
         self._counts: dict[str, int] = {}
 
+    def has(self, name: str) -> bool:
+        """Whether it is taken."""
+        return name in self._taken
+
     def unique(self, base: str) -> str:
         """``base``, with a number behind it where it is taken."""
         name = base

@@ -128,6 +128,13 @@ def _training_model(found: Training, options: BuildOptions) -> ModelProto:
     model = export(found.module, found.module.function("step"), options)
     new = {name: name + NEXT for name in found.updated}
     gradients = {name: name + GRADIENT for name in found.trained}
+    made = {output.name for output in model.graph.output}
+    for name in (*new.values(), *gradients.values()):
+        if name not in made:
+            raise TargetError(
+                f"the variable {name} has the name of what a training model computes",
+                hint="give the variable another name",
+            )
     # A gradient may be an old value: that it is added to its buffer comes before the writes.
     read = [*model.graph.node, *(accumulated(name, gradient) for name, gradient in gradients.items())]
     nodes = written_in_place(read, new)

@@ -1,0 +1,110 @@
+"""Single ONNX files from the command line, and the example that trains them without fluidc."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from fluidc.frontend.cli import main
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train_with_onnxruntime.py"
+SCRIPT = """
+import sys
+import numpy as np
+import fluidc.frontend as fluid
+x, y = fluid.data("x", [None, 4]), fluid.data("y", [None, 1])
+loss = fluid.layers.mean(fluid.layers.square(fluid.layers.fc(fluid.layers.fc(x, 3, act="tanh"), 1) - y))
+if sys.argv[1] == "plain":  # and a variable that no step reads
+    seen = fluid.layers.create_global_var([1], 0.0, "float32", persistable=True, name="seen")
+    fluid.layers.assign(fluid.layers.mean(x), seen)
+    fluid.optimizer.Momentum(0.1, 0.9).minimize(loss)
+else:
+    fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=16.0, sigma=1.1, max_steps=30, **eval(sys.argv[2])).minimize(loss)
+exe = fluid.Executor(fluid.CPUPlace(), target="reference")
+exe.run(fluid.default_startup_program())
+exe.run(feed={"x": np.zeros((16, 4), "f4"), "y": np.zeros((16, 1), "f4")}, fetch_list=[loss])
+"""
+POISSON = "dict(dataset_size=200)"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def compiled(folder: Path, output: str, *arguments: str, options: tuple[str, ...] = ()) -> Path:
+    (folder / "script.py").write_text(SCRIPT)
+    done = run("compile", folder / "script.py", "-o", folder / output, *options, "--", *arguments)
+    assert done.exit_code == 0, done.output
+    return folder / output
+
+
+def trained(model: Path, steps: int) -> subprocess.CompletedProcess[str]:
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(200, width)).astype(np.float32) for name, width in (("x", 4), ("y", 1))}
+    np.savez(model.parent / "data.npz", **arrays)
+    command = [sys.executable, EXAMPLE, model, model.parent / "data.npz", str(steps)]
+    return subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=False)
+
+
+def notes(model: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+
+
+@pytest.mark.parametrize("arguments", [("plain",), ("private", POISSON)], ids=["plain", "private"])
+def test_the_example_trains_it(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    model = compiled(tmp_path, "step.onnx", *arguments)
+    first = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
+    done = trained(model, 20)
+    assert done.returncode == 0, done.stderr
+    state = dict(np.load(tmp_path / "trained.npz"))
+    assert ("seen" in state) == (arguments[0] == "plain")
+    for name in ("fc_0.w_0", "fc_1.b_0"):
+        assert np.isfinite(state[name]).all()
+        assert (state[name] != first[name]).all()
+
+
+def test_a_private_step_has_room_for_whole_lots(tmp_path: Path) -> None:
+    graph = onnx.load(compiled(tmp_path, "step.onnx", "private", POISSON)).graph
+    (mask,) = (value for value in graph.input if value.name == "@mask")
+    assert mask.type.tensor_type.shape.dim[0].dim_value == 48
+    done = run(
+        "compile", tmp_path / "script.py", "-o", tmp_path / "small.onnx", "--batch", "16", "--", "private", POISSON
+    )
+    assert "lots of 16 rows on average may exceed 16" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "said"),
+    [
+        ("{}", 1, "the step is to get others"),
+        ("dict(dataset_size=160, delta=1e-3, sampler='shuffle')", 1, "the step is to get others"),
+        (POISSON, 31, "the privacy of 30 steps is accounted for, not of 31"),
+    ],
+    ids=["no rate", "shuffled", "steps"],
+)
+def test_lots_that_the_example_does_not_draw(options: str, steps: int, said: str, tmp_path: Path) -> None:
+    done = trained(compiled(tmp_path, "step.onnx", "private", options), steps)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_what_is_behind_the_values_of_a_trained_program_is_noted(tmp_path: Path) -> None:
+    model = compiled(tmp_path, "step.onnx", "private", POISSON)
+    assert "fluidc.trained" not in notes(model)
+    artifact = compiled(tmp_path, "step.fluidc", "private", POISSON, options=("--target", "reference"))
+    trained(model, 1)  # writes the data
+    done = run("run", artifact, "--data", tmp_path / "data.npz", "--steps", "3", "--insecure-noise-key", "ab" * 8,
+               "-o", tmp_path / "trained.fluidc")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    again = tmp_path / "again.onnx"
+    assert run("dump", tmp_path / "trained.fluidc", "--format", "onnx", "-o", again).exit_code == 0
+    found = notes(again)
+    assert json.loads(found["fluidc.trained"])["steps"] == 3
+    assert found["fluidc.insecure_noise_key"] == "true"
