@@ -99,6 +99,15 @@ def test_forward_and_backward_share_their_maxima(tmp_path: Path) -> None:
         assert [node.op_type for node in made.graph.node].count("Max") == count
 
 
+@pytest.mark.parametrize("symbolic", [False, True], ids=["fixed", "N"])
+def test_what_is_not_finite_goes_to_one_element(symbolic: bool) -> None:
+    x = floats(2, 2, 5, 6)
+    for geometry in ({"kernel": (2, 2), "strides": (2, 2)}, {"kernel": (3, 2), "pads": (1, 0, 1, 0)}):
+        ct = floats(*static_shape(MaxPool2d(Value(type_of(x)), **geometry).result.tensor.shape), seed=1)
+        ct[0, 0, 0, 1], ct[1, 1, 1, 0], ct[1, 0, 1, 1] = np.inf, -np.inf, np.nan
+        compare("pool.max2d_grad", lambda x, ct, g=geometry: MaxPool2dGrad(x, ct, **g), x, ct, symbolic=symbolic)
+
+
 def test_means_of_doubles_are_refused() -> None:
     x = Value(type_of(np.zeros((2, 1, 4, 4))))
     op = AvgPool2d(x, kernel=(2, 2))
