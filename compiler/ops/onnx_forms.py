@@ -131,23 +131,24 @@ def if_finite(
     otherwise: Callable[[], str],
     *,
     least: int = MANY,
+    result: TensorType | None = None,
 ) -> str:
-    """``otherwise()``, which is right for every ``x`` of type ``kind`` and has its type; or ``then()``, which is faster
-    and equal if all of ``x`` is finite.
+    """``otherwise()``, which is right for every ``x`` of type ``kind``; or ``then()``, which is faster and equal if all
+    of ``x`` is finite.  Both are of the type ``result``, that of ``x`` if None.
 
-    Then so is the sum. A sum that overflows takes the long way, too; tensors of fewer than ``least`` elements always
-    do.
+    Then so is the sum. A sum that overflows takes the long way, too; so do tensors of fewer than ``least`` elements.
     """
     count = kind.numel
     if isinstance(count, int) and count < least:
         return otherwise()
     total = o.node("ReduceSum", x, keepdims=0)
     finite = o.node("Equal", o.node("Sub", total, total), o.scalar(0, kind.dtype))
+    made = (result or kind,)
     return o.node(
         "If",
         finite,
-        then_branch=o.graph((), (kind,), lambda: (then(),)),
-        else_branch=o.graph((), (kind,), lambda: (otherwise(),)),
+        then_branch=o.graph((), made, lambda: (then(),)),
+        else_branch=o.graph((), made, lambda: (otherwise(),)),
     )
 
 

@@ -7,7 +7,7 @@ wins is a comparison with the largest one behind it, and the forward pass shares
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..ir.types import DType, Shape, TensorType, dim_mul, numel, static_shape
 from .emit import OnnxEmitter
+from .onnx_forms import if_finite
 
 MOST_TAPS = 8
 """Windows longer than this along an axis are left to `MaxPool`: copies would be many."""
@@ -82,6 +83,9 @@ class Side:
         return (place >= 0) & (place < self.size)
 
 
+Share = Callable[[str, str], tuple[str, str]]
+
+
 @dataclass(frozen=True)
 class MaxNodes:
     """Writes the nodes of max pooling.
@@ -142,10 +146,7 @@ class MaxNodes:
         return self._cropped(self._chosen(hits, self._row_taps(across)))
 
     def spread(self, x: str, ct: str) -> str:
-        """``ct`` added where each window has its first largest element.
-
-        A ``ct`` that is not finite makes the whole window NaN: a product with 0 or 1 is much faster than a choice.
-        """
+        """``ct`` added where each window has its first largest element."""
         o = self.o
         if not self._few:
             return self._scattered(self._positions(x), ct)
@@ -154,12 +155,34 @@ class MaxNodes:
         columns = self._hits(self.columns, taps, largest[1:])
         taps = self._row_taps(largest[0])
         rows = self._hits(self.rows, taps, _largest_behind(o, taps[1:]))
+        return if_finite(
+            o,
+            ct,
+            TensorType(self.dtype, self._out_shape),
+            lambda: self._spread(ct, rows, columns, self._by_product),
+            lambda: self._spread(ct, rows, columns, self._by_selection),
+            result=TensorType(self.dtype, self.x_shape),
+        )
+
+    def _spread(self, ct: str, rows: Sequence[str], columns: Sequence[str], share: Share) -> str:
         behind = self.rows.length - self.rows.out, self.columns.length - self.columns.out
         ct = self._resized(ct, self._out_shape, (0, 0), behind)
-        ct = self._returned(self.rows, self._shared(ct, rows, self.rows), self._full_shape, self._rows_shape)
-        ct = self._returned(self.columns, self._shared(ct, columns, self.columns), self._rows_shape, self._framed_shape)
+        parts = self._shared(ct, rows, self.rows, share)
+        ct = self._returned(self.rows, parts, self._full_shape, self._rows_shape)
+        parts = self._shared(ct, columns, self.columns, share)
+        ct = self._returned(self.columns, parts, self._rows_shape, self._framed_shape)
         ends = [side.pad + side.size - side.frame for side in (self.rows, self.columns)]
         return self._resized(ct, self._framed_shape, (-self.rows.pad, -self.columns.pad), ends)
+
+    def _by_product(self, hit: str, rest: str) -> tuple[str, str]:
+        """What of ``rest``, all finite, is hit, and what is left."""
+        found = self.o.node("Mul", rest, self.o.cast(hit, self.dtype))
+        return found, self.o.node("Sub", rest, found)
+
+    def _by_selection(self, hit: str, rest: str) -> tuple[str, str]:
+        """The same of whatever ``rest`` is."""
+        zero = self.o.scalar(0, self.dtype)
+        return self.o.node("Where", hit, rest, zero), self.o.node("Where", hit, zero, rest)
 
     def _resized(self, x: str, shape: Shape, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> str:
         return _resized(self.o, x, TensorType(self.dtype, shape), before, after, value)
@@ -221,14 +244,14 @@ class MaxNodes:
             found = self.o.node("Where", hit, tap, found)
         return found
 
-    def _shared(self, ct: str, hits: Sequence[str], side: Side) -> list[str]:
+    def _shared(self, ct: str, hits: Sequence[str], side: Side, share: Share) -> list[str]:
         """What of ``ct`` goes to each tap."""
         o, found = self.o, list[str]()
         shape = self._full_shape if side.axis == 2 else self._rows_shape
         rest = o.reshape(ct, (numel(shape),)) if side.sliding else ct
         for hit in hits:
-            found.append(o.node("Mul", rest, o.cast(hit, self.dtype)))
-            rest = o.node("Sub", rest, found[-1])
+            part, rest = share(hit, rest)
+            found.append(part)
         return [*found, rest]
 
     def _returned(self, side: Side, parts: Sequence[str], shape: Shape, target: Shape) -> str:

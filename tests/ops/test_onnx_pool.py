@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -97,6 +98,16 @@ def test_forward_and_backward_share_their_maxima(tmp_path: Path) -> None:
     ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for made, count in ((model, 3), (onnx.load(tmp_path / "run.onnx"), 2)):
         assert [node.op_type for node in made.graph.node].count("Max") == count
+
+
+@pytest.mark.parametrize("symbolic", [False, True], ids=["fixed", "N"])
+def test_what_is_not_finite_goes_to_one_element(symbolic: bool) -> None:
+    x = floats(2, 2, 5, 6)
+    geometries: list[Any] = [{"kernel": (2, 2), "strides": (2, 2)}, {"kernel": (3, 2), "pads": (1, 0, 1, 0)}]
+    for geometry in geometries:
+        ct = floats(*static_shape(MaxPool2d(Value(type_of(x)), **geometry).result.tensor.shape), seed=1)
+        ct[0, 0, 0, 1], ct[1, 1, 1, 0], ct[1, 0, 1, 1] = np.inf, -np.inf, np.nan
+        compare("pool.max2d_grad", lambda x, ct, g=geometry: MaxPool2dGrad(x, ct, **g), x, ct, symbolic=symbolic)
 
 
 def test_means_of_doubles_are_refused() -> None:
