@@ -14,6 +14,12 @@ Key: TypeAlias = tuple[str, str, str]
 DEFAULT = ("", "ai.onnx")
 """The names of the domain of the standard's operators."""
 
+MOST_CALLS = 50
+"""Calls that may be inside of each other."""
+
+MOST_BYTES = 1 << 30
+"""What all nodes of functions may take in memory."""
+
 
 def inlined(model: ModelProto, most: int, source: str) -> list[NodeProto]:
     """The nodes of the model's graph, without calls of its own functions.
@@ -54,7 +60,8 @@ class _Inliner:
             self._functions[domain, function.name, getattr(function, "overload", "")] = function
         self._opsets = _opsets(model)
         self._most = most
-        self._made = 0
+        self._made = 0  # nodes, calls among them: functions without nodes can still call each other for ever
+        self._bytes = 0
         self._source = source
 
     def expanded(
@@ -62,21 +69,30 @@ class _Inliner:
     ) -> Iterator[NodeProto]:
         """The nodes under a renaming; names that it does not mention get ``prefix``."""
         for number, node in enumerate(nodes):
+            self._made += 1
+            if self._made > self._most:
+                raise _too_many(self._most, self._source)
+            self._bytes += node.ByteSize() + len(prefix) * (1 + len(node.input) + len(node.output)) if prefix else 0
+            if self._bytes > MOST_BYTES:
+                raise OnnxError(
+                    f"the nodes of the model's functions take more than {MOST_BYTES} bytes",
+                    self._source,
+                    "export it without functions",
+                )
             renamed = _renamed(node, names, prefix, self._source)
             key = _key(node)
             if key in self._functions:
                 yield from self._call(renamed, key, f"{prefix}{node.name or f'{node.op_type}_{number}'}/", calls)
-                continue
-            self._made += 1
-            if self._made > self._most:
-                raise _too_many(self._most, self._source)
-            yield renamed
+            else:
+                yield renamed
 
     def _call(self, node: NodeProto, key: Key, prefix: str, calls: tuple[Key, ...]) -> Iterator[NodeProto]:
         function = self._functions[key]
         where = f"{self._source}, function {key[1]}"
         if key in calls:
             raise OnnxError(f"the function {key[1]} calls itself", where, "export the model anew")
+        if len(calls) >= MOST_CALLS:
+            raise OnnxError(f"more than {MOST_CALLS} functions call each other", where, "export the model anew")
         if len(node.input) > len(function.input) or len(node.output) > len(function.output):
             raise OnnxError(
                 f"{node.op_type} {node.name} has more inputs or outputs than its function", where, "correct it"
@@ -95,7 +111,7 @@ class _Inliner:
             for i, formal in enumerate(function.output)
         }
         given = {attribute.name: attribute for attribute in (*function.attribute_proto, *node.attribute)}
-        body = [_with_attributes(inner, given) for inner in function.node]
+        body = (_with_attributes(inner, given) for inner in function.node)
         yield from self.expanded(body, names, prefix, (*calls, key))
 
 

@@ -12,7 +12,7 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper, n
 from onnx_models import FLOAT, INT64, model, node, results
 
 import fluidc.frontend as fluid
-from fluidc.frontend.compat.onnx import OnnxError, OnnxModel, import_model
+from fluidc.frontend.compat.onnx import OnnxError, OnnxModel, functions, import_model
 from fluidc.frontend.compat.onnx.functions import inlined
 
 RNG = np.random.default_rng(7)
@@ -250,3 +250,25 @@ def test_functions_that_grow_without_end_are_refused() -> None:
         made.append(own_function(f"f{k}", [node(f"f{k - 1}", [i], [o], domain="own") for i, o in ("ac", "cb")]))
     with pytest.raises(OnnxError, match="more than 1000 nodes"):
         inlined(with_functions(*made, call=node("f29", ["x"], ["y"], domain="own")), 1000, "test")
+    made[0] = own_function("f0", [])  # calls count, too
+    with pytest.raises(OnnxError, match="more than 1000 nodes"):
+        inlined(with_functions(*made, call=node("f29", ["x"], ["y"], domain="own")), 1000, "test")
+
+
+def test_functions_that_call_each_other_too_deep_are_refused() -> None:
+    made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
+    made += [own_function(f"f{k}", [node(f"f{k - 1}", ["a"], ["b"], domain="own")]) for k in range(1, 1500)]
+    with pytest.raises(OnnxError, match="more than 50 functions call each other"):
+        import_model(with_functions(*made, call=node("f1499", ["x"], ["y"], domain="own")))
+
+
+def test_functions_whose_names_grow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes inside of calls have the names of all calls in front: kilobytes here, 256 times."""
+    monkeypatch.setattr(functions, "MOST_BYTES", 1 << 20)
+    name = "n" * 1000
+    made = [own_function("f0", [node("Sum", ["a"] * 4, ["b"])])]
+    for k in range(1, 9):
+        calls = [node(f"f{k - 1}", [i], [o], domain="own", name=f"{name}{i}") for i, o in ("ac", "cb")]
+        made.append(own_function(f"f{k}", calls))
+    with pytest.raises(OnnxError, match="functions take more than"):
+        import_model(with_functions(*made, call=node("f8", ["x"], ["y"], domain="own")))
