@@ -13,6 +13,7 @@ from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ops import OPSET
 from fluidc.frontend.cli import main
+from fluidc.frontend.lower.onnx import FAMILIES
 from fluidc.runtime.artifact import Artifact
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +173,15 @@ def test_ops() -> None:
     assert "class MatMul" in "".join((ROOT / path).read_text().splitlines()[int(line) - 1 : int(line) + 1])
     assert {line.split(".")[0] for line in out("ops", "linear").splitlines()[1:]} == {"linear"}
     assert fluidc("ops", "nope").exit_code == 2
+
+
+def test_operators_of_onnx() -> None:
+    told = out("ops", "--onnx")
+    assert f"{sum(map(len, FAMILIES.values()))} ONNX ops can be imported" in told
+    assert re.search(r"conv: .*Conv, ConvTranspose", told)
+    reasons = out("ops", "--onnx", "--reasons")
+    assert reasons.startswith(told)
+    assert re.search(r"Loop, Scan: nested graphs are not imported", reasons)
 
 
 def test_ops_reasons_and_coverage() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from fluidc.compiler.ir.core import Function, Module
 from fluidc.compiler.ops.state import state_of
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
-from fluidc.frontend.compat.onnx import import_model
+from fluidc.frontend.compat.onnx import OnnxModel, import_model
 from fluidc.frontend.compat.onnx.graph import OLDEST_OPSET
 from fluidc.frontend.lower.module import lower
 from fluidc.frontend.lower.onnx import PREFIX, RULES
@@ -115,25 +116,35 @@ class Prepared:
 
 def single_node_cases() -> list[Case]:
     """All cases of one node of the standard operators, in the order of their names."""
+    return [case for case in _cases() if len(case.proto.graph.node) == 1]
+
+
+def function_body_cases() -> list[Case]:
+    """Those of several nodes: most are operators written as others.  Their ``op`` is empty."""
+    return [case for case in _cases() if len(case.proto.graph.node) > 1]
+
+
+@cache
+def _cases() -> tuple[Case, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the cases are computed by numpy, at its limits
         from onnx.backend.test.loader import load_model_tests
 
         found = load_model_tests(kind="node")
-    return sorted(_cases(found), key=lambda case: case.name)
+    return tuple(sorted(_read(found), key=lambda case: case.name))
 
 
-def _cases(found: Sequence[Any]) -> Iterator[Case]:
+def _read(found: Sequence[Any]) -> Iterator[Case]:
     for test in found:
         model = test.model
-        if model is None or len(model.graph.node) != 1 or model.graph.node[0].domain not in ("", "ai.onnx"):
+        if model is None or any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
             continue
-        (node,) = model.graph.node
+        nodes = model.graph.node
         opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         ((inputs, outputs),) = test.data_sets
         yield Case(
             test.name.removeprefix("test_"),
-            node.op_type,
+            nodes[0].op_type if len(nodes) == 1 else "",
             opset,
             model,
             tuple(map(_array, inputs)),
@@ -179,17 +190,25 @@ def prepared(case: Case) -> Prepared:
 
 def _imported(case: Case, constants: Sequence[str]) -> Prepared:
     model, feeds = _model(case, constants)
-    imported = import_model(model, trainable=())
+    module, arguments = lowered(import_model(model, trainable=()), list(feeds.values()), case.name)
+    return Prepared(case, module, arguments, tuple(constants))
+
+
+def lowered(imported: OnnxModel, feeds: Sequence[Array], name: str) -> tuple[Module, tuple[Array, ...]]:
+    """The function ``name`` at stage ``target``, and its arguments: state, then what is fed.
+
+    Raises:
+        Skipped: It draws random numbers.
+    """
     source = lower(imported.program, fetches=[var.name for var in imported.outputs])
     module = run_passes(source.module, pipeline(source.module))
     (function,) = module.functions
     if any(param.role != "feed" for param in function.params):
         raise Skipped("draws random numbers of its own: any result is right")
-    named = replace(module, functions=(replace(function, name=case.name),))
-    by_name = {var.name: feeds[each] for var, each in zip(imported.feeds, feeds, strict=True)}
-    state = [source.initial[name] for name in state_of(named, function)]
+    by_name = {var.name: array for var, array in zip(imported.feeds, feeds, strict=True)}
+    state = [source.initial[each] for each in state_of(module, function)]
     fed = [by_name[param.name] for param in function.params]
-    return Prepared(case, named, (*state, *fed), tuple(constants))
+    return replace(module, functions=(replace(function, name=name),)), (*state, *fed)
 
 
 def _model(case: Case, constants: Sequence[str]) -> tuple[ModelProto, dict[str, Array]]:

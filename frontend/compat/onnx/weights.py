@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from .errors import OnnxError
 from .graph import Graph
@@ -30,6 +31,17 @@ _SETTINGS = {
     "Upsample": ("scales",),
 }
 """Slots of floating-point numbers that say how an op works."""
+
+_REALS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+
+_FLAT = {
+    "And", "ArgMax", "ArgMin", "Ceil", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
+    "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "Or", "Round", "Shape", "Sign", "Size", "Xor",
+}  # fmt: skip
+"""Ops whose results say nothing of small changes: a mask that is only compared is no weight."""
+
+_FILLED = re.compile(r"(zeros|ones|full)_like(_\d+)?")
+"""What PyTorch's exporter calls tensors that the model's code fills with one number."""
 
 _GENERATED = re.compile(r"val_\d+|onnx::.*|_v_\d+")
 """Names that exporters make up: folded weights, and numbers that the model's code mentions."""
@@ -60,8 +72,12 @@ def weights(graph: Graph, patterns: Sequence[str] | None, where: str) -> set[str
     """
     floats = [name for name, array in graph.initial.items() if array.dtype.kind == "f" and array.size]
     if patterns is None:
-        readers = _readers(graph)
-        return {name for name in floats if _is_weight(name, graph.initial[name], readers.get(name, set()))}
+        readers, sloped = _readers(graph), _sloped(graph)
+        return {
+            name
+            for name in floats
+            if name in sloped and _is_weight(name, graph.initial[name], readers.get(name, set()))
+        }
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in floats):
             raise OnnxError(
@@ -70,6 +86,18 @@ def weights(graph: Graph, patterns: Sequence[str] | None, where: str) -> set[str
                 f"they are {', '.join(floats) or 'none'}",
             )
     return {name for name in floats if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def _sloped(graph: Graph) -> set[str]:
+    """Values that a gradient of the outputs can reach."""
+    found = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        to = node.attrs.get("to") if node.op_type == "Cast" else None
+        if node.op_type in _FLAT or (to is not None and to not in _REALS):
+            continue
+        if any(name in found for names in node.outputs.values() for name in names):
+            found.update(name for names in node.inputs.values() for name in names)
+    return found
 
 
 def _readers(graph: Graph) -> dict[str, set[tuple[str, str]]]:
@@ -87,6 +115,8 @@ def _is_weight(name: str, array: NDArray[Any], readers: set[tuple[str, str]]) ->
     if array.ndim == 0 or not np.all(np.isfinite(array)):
         return False  # a number, or a mask
     if readers and all(slot in _SETTINGS.get(op, ()) for op, slot in readers):
+        return False
+    if _FILLED.fullmatch(name) and bool(np.all(array == array.flat[0])):
         return False
     if not _GENERATED.fullmatch(name):
         return True

@@ -139,6 +139,28 @@ def for_one_row(shape: list[int]) -> ModelProto:
     return model(nodes, {"x": (FLOAT, [1, 2, 2])}, ["y"], weights)
 
 
+def test_masks_and_filled_tensors_are_no_weights() -> None:
+    """A causal mask that is compared with 0, as PyTorch exports one, and zeros that the model's code makes."""
+    proto = model(
+        [
+            node("Slice", ["mask", "start", "end"], ["part"]),
+            node("Equal", ["part", "zero"], ["hidden"]),
+            node("Cast", ["seen"], ["known"], to=9),
+            node("Or", ["hidden", "known"], ["off"]),
+            node("Where", ["off", "zeros_like_1", "w"], ["weights"]),
+            node("MatMul", ["x", "weights"], ["y"]),
+        ],
+        {"x": (FLOAT, ["N", 2])},
+        ["y"],
+        {
+            "mask": np.tril(np.ones((3, 2), np.float32)), "start": np.array([0]), "end": np.array([2]),
+            "zero": np.array(0, np.float32), "seen": np.zeros((2, 2), np.float32),
+            "zeros_like_1": np.zeros((2, 2), np.float32), "w": np.ones((2, 2), np.float32),
+        },
+    )  # fmt: skip
+    assert [p.name for p in import_model(proto).parameters] == ["w"]
+
+
 def test_the_batch_of_a_model_for_one_row_can_be_opened() -> None:
     found = import_model(for_one_row([-1, 4]), shapes={"x": [None, 2, 2]})
     assert found.outputs[0].shape == (-1, 5)
