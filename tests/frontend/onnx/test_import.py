@@ -198,6 +198,28 @@ def test_branches_that_shapes_decide_are_resolved() -> None:
         np.testing.assert_array_equal(y, want)
 
 
+@pytest.mark.parametrize(
+    ("op", "bound", "holds"),
+    [
+        ("Greater", -1, True),
+        ("GreaterOrEqual", 0, True),
+        ("Less", 0, False),
+        ("LessOrEqual", -1, False),
+        ("Less", 5, None),
+    ],
+)
+def test_branches_that_every_batch_decides_alike_are_resolved(op: str, bound: int, holds: bool | None) -> None:
+    rows = [node("Shape", ["x"], ["s"], end=1), node(op, ["s", "bound"], ["c"])]
+    proto = with_branches(rows, {"x": (FLOAT, ["batch", 2])})
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([bound]), "bound"))
+    if holds is None:
+        with pytest.raises(OnnxError, match="the condition of If choice is computed by the model"):
+            import_model(proto)
+        return
+    x = np.array([[-1, 2]], np.float32)
+    np.testing.assert_array_equal(results(proto, {"x": x})[0], [[3, 0]] if holds else -x)
+
+
 def test_branches_that_data_decide_are_refused() -> None:
     data = [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Greater", ["m", "zero"], ["c"])]
     proto = with_branches(data, {"x": (FLOAT, ["batch", 2]), "zero": (FLOAT, [])})
