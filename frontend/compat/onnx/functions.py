@@ -11,6 +11,9 @@ from .errors import OnnxError
 
 Key: TypeAlias = tuple[str, str, str]
 
+DEEPEST = 50
+"""Calls inside of calls."""
+
 DEFAULT = ("", "ai.onnx")
 """The names of the domain of the standard's operators."""
 
@@ -77,6 +80,8 @@ class _Inliner:
         where = f"{self._source}, function {key[1]}"
         if key in calls:
             raise OnnxError(f"the function {key[1]} calls itself", where, "export the model anew")
+        if len(calls) == DEEPEST:
+            raise OnnxError(f"functions call each other {DEEPEST} deep", where, "export the model without functions")
         if len(node.input) > len(function.input) or len(node.output) > len(function.output):
             raise OnnxError(
                 f"{node.op_type} {node.name} has more inputs or outputs than its function", where, "correct it"

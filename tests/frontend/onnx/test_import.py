@@ -265,6 +265,15 @@ def test_functions_that_call_themselves_are_refused() -> None:
         import_model(with_functions(loop, call=node("loop", ["x"], ["y"], domain="own")))
 
 
+def test_functions_that_call_each_other_too_deep_are_refused() -> None:
+    made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
+    made += [own_function(f"f{k}", [node(f"f{k - 1}", ["a"], ["b"], domain="own")]) for k in range(1, 2000)]
+    with pytest.raises(OnnxError, match="functions call each other 50 deep"):
+        import_model(with_functions(*made, call=node("f1999", ["x"], ["y"], domain="own")))
+    found = import_model(with_functions(*made, call=node("f49", ["x"], ["y"], domain="own")))
+    assert [op.type for op in found.program.global_block().ops] == ["onnx.Relu"]
+
+
 def test_functions_that_grow_without_end_are_refused() -> None:
     """Thirty functions that each call the one before twice: a thousand million nodes."""
     made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
