@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx_models import FLOAT, MODELS, model, node
 
+import fluidc.frontend as fluid
 from fluidc.frontend.cli import main
 from fluidc.runtime import Session
 from fluidc.runtime.artifact import Artifact
@@ -44,6 +45,25 @@ def test_a_model_is_fine_tuned(tmp_path: Path, data: Path) -> None:
     assert "accuracy" in trained.output
     state = Artifact.read(tmp_path / "trained.fluidc").state
     assert {"first.weight", "head.bias"} <= state.keys()
+
+
+def test_a_fine_tuned_model_goes_out_as_onnx_and_in_again(tmp_path: Path, data: Path) -> None:
+    tuned, again = tmp_path / "tuned.fluidc", tmp_path / "tuned.onnx"
+    stated = ("--optimizer", "adam:learning_rate=1e-2", "--target", "reference", "--fetch", "y")
+    assert run("compile", CNN, *LOSS, *stated, "-o", tmp_path / "cnn.fluidc").exit_code == 0
+    assert run("run", tmp_path / "cnn.fluidc", "--data", data, "--steps", 5, "-o", tuned).exit_code == 0
+    assert run("predict", tuned, "--data", data, "--fetch", "y", "-o", tmp_path / "y.npz").exit_code == 0
+    assert run("dump", tuned, "--format", "onnx", "--function", "infer", "-o", again).exit_code == 0
+    with np.load(data) as rows, np.load(tmp_path / "y.npz") as predicted:
+        feed, want = dict(rows), predicted["y"]
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        found, scope = fluid.io.load_onnx(again), fluid.Scope()
+        exe = fluid.Executor(target="reference")
+        exe.run(found.startup, scope=scope)
+        outputs = [var for var in found.outputs if var.name == "y"]
+        (y,) = exe.run(feed=feed, fetch_list=outputs, scope=scope)
+    assert len(found.parameters) == 6
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_is_fine_tuned_privately(tmp_path: Path, data: Path) -> None:

@@ -71,76 +71,6 @@ def _dim(x: Any) -> Dim:
     return x if isinstance(x, Sym) else int(x)
 
 
-def _compared(
-    numbers: Callable[[Array, Array], Array], dims: Callable[[Dim, Dim], bool | None], *, swap: bool = False
-) -> Fold:
-    """A comparison of numbers, or of extents as far as it holds for every batch."""
-
-    def fold(n: Node) -> Known | None:
-        x, y = (n.known(slot) for slot in (("B", "A") if swap else ("A", "B")))
-        assert x is not None
-        assert y is not None
-        pairs = np.broadcast(x.array, y.array)
-        if pairs.size > LARGEST:
-            return None
-        if not x.symbolic and not y.symbolic:
-            return _made(numbers(x.array, y.array), DType.BOOL)
-        found = [dims(_dim(p), _dim(q)) for p, q in pairs]
-        return None if None in found else _made(np.array(found, bool).reshape(pairs.shape), DType.BOOL)
-
-    return fold
-
-
-def _same(x: Dim, y: Dim) -> bool | None:
-    """Whether extents are equal: an extent is not negative, and None where it depends on the batch."""
-    if x == y or (isinstance(x, int) and isinstance(y, int)):
-        return x == y
-    return False if any(isinstance(d, int) and d < 0 for d in (x, y)) else None
-
-
-def _less(x: Dim, y: Dim) -> bool | None:
-    if isinstance(x, int) and isinstance(y, int):
-        return x < y
-    if isinstance(x, int):
-        return True if x < 0 else None
-    return False if x == y or (isinstance(y, int) and y <= 0) else None
-
-
-def _less_or_equal(x: Dim, y: Dim) -> bool | None:
-    other = _less(y, x)
-    return None if other is None else not other
-
-
-def _logic(function: Callable[[Array, Array], Array]) -> Fold:
-    return _compared(function, lambda x, y: None)
-
-
-def _not(n: Node) -> Known | None:
-    known = n.known("X")
-    assert known is not None
-    return _made(~known.array, DType.BOOL)
-
-
-def _where(n: Node) -> Known | None:
-    condition, x, y = n.known("condition"), n.known("X"), n.known("Y")
-    assert condition is not None
-    assert x is not None
-    assert y is not None
-    if np.broadcast(condition.array, x.array, y.array).size > LARGEST:
-        return None
-    kind = object if x.symbolic or y.symbolic else x.array.dtype
-    return _made(np.where(condition.array, x.array.astype(kind), y.array.astype(kind)), x.dtype)
-
-
-def _constant_of_shape(n: Node) -> Known | None:
-    shape, value = n.dims("input"), n.attr("value")
-    fixed = [d for d in shape if isinstance(d, int) and d >= 0]
-    if len(fixed) != len(shape) or math.prod(fixed) > LARGEST:
-        return None
-    filled = np.zeros(1, np.float32) if value is None else value
-    return Known.of(np.full(fixed, filled.reshape(-1)[0]))
-
-
 def _quotient(x: Array, y: Array) -> Array:
     if x.dtype.kind == "f":
         return x / y
@@ -232,6 +162,42 @@ def _cast(n: Node) -> Known | None:
         return _made(known.array.astype(to.numpy), to)
 
 
+def _compared(holds: Callable[[Dim, Dim], bool | None], *, swap: bool = False) -> Fold:
+    """A comparison of extents, as far as it holds for every batch."""
+
+    def fold(n: Node) -> Known | None:
+        x, y = (n.known(slot) for slot in (("B", "A") if swap else ("A", "B")))
+        assert x is not None
+        assert y is not None
+        if not x.symbolic and not y.symbolic:
+            return None
+        pairs = np.broadcast(x.array, y.array)
+        found = [holds(_dim(p), _dim(q)) for p, q in pairs]
+        return None if None in found else Known(np.array(found, bool).reshape(pairs.shape), DType.BOOL)
+
+    return fold
+
+
+def _same(x: Dim, y: Dim) -> bool | None:
+    """Whether extents are equal: none is negative, and None where it depends on the batch."""
+    if x == y or (isinstance(x, int) and isinstance(y, int)):
+        return x == y
+    return False if any(isinstance(d, int) and d < 0 for d in (x, y)) else None
+
+
+def _less(x: Dim, y: Dim) -> bool | None:
+    if isinstance(x, int) and isinstance(y, int):
+        return x < y
+    if isinstance(x, int):
+        return True if x < 0 else None
+    return False if x == y or (isinstance(y, int) and y <= 0) else None
+
+
+def _less_or_equal(x: Dim, y: Dim) -> bool | None:
+    other = _less(y, x)
+    return None if other is None else not other
+
+
 def _where(n: Node) -> Known | None:
     condition, x, y = n.known("condition"), n.known("X"), n.known("Y")
     assert condition is not None
@@ -245,21 +211,17 @@ FOLDS: Folds = {
     "Sub": _binary(operator.sub, _difference),
     "Mul": _binary(operator.mul, dim_mul),
     "Div": _binary(_quotient, dim_div),
-    "And": _logic(np.logical_and),
     "Cast": _cast,
-    "ConstantOfShape": _constant_of_shape,
     "Concat": _concat,
-    "Equal": _compared(np.equal, _same),
+    "Equal": _compared(_same),
     "Expand": _expanded,
     "Gather": _moved("data", _gather),
-    "Greater": _compared(np.less, _less, swap=True),
-    "GreaterOrEqual": _compared(np.less_equal, _less_or_equal, swap=True),
+    "Greater": _compared(_less, swap=True),
+    "GreaterOrEqual": _compared(_less_or_equal, swap=True),
     "Identity": _moved("input", lambda n, x: x),
-    "Less": _compared(np.less, _less),
-    "LessOrEqual": _compared(np.less_equal, _less_or_equal),
+    "Less": _compared(_less),
+    "LessOrEqual": _compared(_less_or_equal),
     "Mod": _mod,
-    "Not": _not,
-    "Or": _logic(np.logical_or),
     "Reshape": _moved("data", _reshaped),
     "Slice": _sliced,
     "Squeeze": _moved("data", _squeezed),

@@ -220,6 +220,28 @@ def test_branches_that_shapes_decide_are_resolved() -> None:
         np.testing.assert_array_equal(y, want)
 
 
+@pytest.mark.parametrize(
+    ("op", "bound", "holds"),
+    [
+        ("Greater", -1, True),
+        ("GreaterOrEqual", 0, True),
+        ("Less", 0, False),
+        ("LessOrEqual", -1, False),
+        ("Less", 5, None),
+    ],
+)
+def test_branches_that_every_batch_decides_alike_are_resolved(op: str, bound: int, holds: bool | None) -> None:
+    rows = [node("Shape", ["x"], ["s"], end=1), node(op, ["s", "bound"], ["c"])]
+    proto = with_branches(rows, {"x": (FLOAT, ["batch", 2])})
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([bound]), "bound"))
+    if holds is None:
+        with pytest.raises(OnnxError, match="the condition of If choice is computed by the model"):
+            import_model(proto)
+        return
+    x = np.array([[-1, 2]], np.float32)
+    np.testing.assert_array_equal(results(proto, {"x": x})[0], [[3, 0]] if holds else -x)
+
+
 def test_branches_that_data_decide_are_refused() -> None:
     data = [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Greater", ["m", "zero"], ["c"])]
     proto = with_branches(data, {"x": (FLOAT, ["batch", 2]), "zero": (FLOAT, [])})
@@ -263,6 +285,15 @@ def test_functions_that_call_themselves_are_refused() -> None:
     loop = own_function("loop", [node("loop", ["a"], ["b"], domain="own")])
     with pytest.raises(OnnxError, match="the function loop calls itself"):
         import_model(with_functions(loop, call=node("loop", ["x"], ["y"], domain="own")))
+
+
+def test_functions_that_call_each_other_too_deep_are_refused() -> None:
+    made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
+    made += [own_function(f"f{k}", [node(f"f{k - 1}", ["a"], ["b"], domain="own")]) for k in range(1, 2000)]
+    with pytest.raises(OnnxError, match="functions call each other 50 deep"):
+        import_model(with_functions(*made, call=node("f1999", ["x"], ["y"], domain="own")))
+    found = import_model(with_functions(*made, call=node("f49", ["x"], ["y"], domain="own")))
+    assert [op.type for op in found.program.global_block().ops] == ["onnx.Relu"]
 
 
 def test_functions_that_grow_without_end_are_refused() -> None:
