@@ -43,6 +43,6 @@ for step in range(steps):
     fed |= {i["input"]: data[i["name"]][places] for i in inputs if i["input"] and i["kind"] == "feed"}
     values = session.run([output["output"] for output in outputs], fed | state)
     written = {o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "state"}
-    state = {name: value for name, value in written.items() if name in sizes}
+    state = {i["input"]: written[i["name"]] for i in inputs if i["input"] and i["name"] in written}
 print({o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "fetch"})
 np.savez("trained.npz", **written)

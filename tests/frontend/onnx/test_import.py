@@ -290,7 +290,7 @@ def test_functions_that_call_themselves_are_refused() -> None:
 def test_functions_that_call_each_other_too_deep_are_refused() -> None:
     made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
     made += [own_function(f"f{k}", [node(f"f{k - 1}", ["a"], ["b"], domain="own")]) for k in range(1, 2000)]
-    with pytest.raises(OnnxError, match="functions call each other 50 deep"):
+    with pytest.raises(OnnxError, match="more than 50 functions call each other"):
         import_model(with_functions(*made, call=node("f1999", ["x"], ["y"], domain="own")))
     found = import_model(with_functions(*made, call=node("f49", ["x"], ["y"], domain="own")))
     assert [op.type for op in found.program.global_block().ops] == ["onnx.Relu"]
@@ -306,13 +306,6 @@ def test_functions_that_grow_without_end_are_refused() -> None:
     made[0] = own_function("f0", [])  # calls count, too
     with pytest.raises(OnnxError, match="more than 1000 nodes"):
         inlined(with_functions(*made, call=node("f29", ["x"], ["y"], domain="own")), 1000, "test")
-
-
-def test_functions_that_call_each_other_too_deep_are_refused() -> None:
-    made = [own_function("f0", [node("Relu", ["a"], ["b"])])]
-    made += [own_function(f"f{k}", [node(f"f{k - 1}", ["a"], ["b"], domain="own")]) for k in range(1, 1500)]
-    with pytest.raises(OnnxError, match="more than 50 functions call each other"):
-        import_model(with_functions(*made, call=node("f1499", ["x"], ["y"], domain="own")))
 
 
 def test_functions_whose_names_grow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
