@@ -1,6 +1,7 @@
 """What is done at once where all inputs of a node are known: the arithmetic on shapes that exports are full of.
 
-Arrays may hold symbols (the batch N), so each rule says what it does with them; None leaves the node to the IR.
+Arrays may hold symbols (the batch N), so each rule says what it does with them; None leaves the node to `evaluate`, or
+to the IR.
 """
 
 from __future__ import annotations
@@ -111,16 +112,6 @@ def _less_or_equal(x: Dim, y: Dim) -> bool | None:
     return None if other is None else not other
 
 
-def _logic(function: Callable[[Array, Array], Array]) -> Fold:
-    return _compared(function, lambda x, y: None)
-
-
-def _not(n: Node) -> Known | None:
-    known = n.known("X")
-    assert known is not None
-    return _made(~known.array, DType.BOOL)
-
-
 def _where(n: Node) -> Known | None:
     condition, x, y = n.known("condition"), n.known("X"), n.known("Y")
     assert condition is not None
@@ -130,15 +121,6 @@ def _where(n: Node) -> Known | None:
         return None
     kind = object if x.symbolic or y.symbolic else x.array.dtype
     return _made(np.where(condition.array, x.array.astype(kind), y.array.astype(kind)), x.dtype)
-
-
-def _constant_of_shape(n: Node) -> Known | None:
-    shape, value = n.dims("input"), n.attr("value")
-    fixed = [d for d in shape if isinstance(d, int) and d >= 0]
-    if len(fixed) != len(shape) or math.prod(fixed) > LARGEST:
-        return None
-    filled = np.zeros(1, np.float32) if value is None else value
-    return Known.of(np.full(fixed, filled.reshape(-1)[0]))
 
 
 def _quotient(x: Array, y: Array) -> Array:
@@ -232,22 +214,12 @@ def _cast(n: Node) -> Known | None:
         return _made(known.array.astype(to.numpy), to)
 
 
-def _where(n: Node) -> Known | None:
-    condition, x, y = n.known("condition"), n.known("X"), n.known("Y")
-    assert condition is not None
-    assert x is not None
-    assert y is not None
-    return _made(np.where(condition.array, x.array, y.array), x.dtype)
-
-
 FOLDS: Folds = {
     "Add": _binary(operator.add, dim_add),
     "Sub": _binary(operator.sub, _difference),
     "Mul": _binary(operator.mul, dim_mul),
     "Div": _binary(_quotient, dim_div),
-    "And": _logic(np.logical_and),
     "Cast": _cast,
-    "ConstantOfShape": _constant_of_shape,
     "Concat": _concat,
     "Equal": _compared(np.equal, _same),
     "Expand": _expanded,
@@ -258,8 +230,6 @@ FOLDS: Folds = {
     "Less": _compared(np.less, _less),
     "LessOrEqual": _compared(np.less_equal, _less_or_equal),
     "Mod": _mod,
-    "Not": _not,
-    "Or": _logic(np.logical_or),
     "Reshape": _moved("data", _reshaped),
     "Slice": _sliced,
     "Squeeze": _moved("data", _squeezed),
