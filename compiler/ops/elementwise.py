@@ -538,7 +538,7 @@ class Where(Op):
 
     def to_onnx(self, o: OnnxEmitter, condition: str, x: str, y: str) -> str:
         kind = self.result.tensor
-        if _is_zero(self.y) and self.x.tensor == kind:
+        if kind.dtype is DType.F32 and _is_zero(self.y) and self.x.tensor == kind:
             return selected(o, condition, x, kind)
         build = partial(o.node, "Where", condition)
         return computed(self, o, kind.dtype, NUMBERS | {DType.U8}, build, x, y)

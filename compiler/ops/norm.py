@@ -51,7 +51,7 @@ class Standardize(Op):
 
     def evaluate(self, x: Array) -> tuple[Array, Array, Array]:
         wide = x.astype(_accumulator(self.x.type.dtype).numpy)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             mean = wide.mean(axis=self.axes, keepdims=True)
             var = np.square(wide - mean).mean(axis=self.axes, keepdims=True)
             y = (wide - mean) / np.sqrt(var + wide.dtype.type(self.epsilon))
@@ -140,7 +140,8 @@ class Standardize(Op):
         away = o.node("Sub", x, mean)
         var = o.node("ReduceMean", o.node("Mul", away, away), axes)
         moved = o.node("Add", var, o.scalar(self.epsilon, wide))
-        y = o.node("Mul", away, o.node("Reciprocal", o.node("Sqrt", moved)))
+        # In this order, a variance that has overflowed makes 0, not NaN (`unary.Sqrt`).
+        y = o.node("Mul", away, o.node("Sqrt", o.node("Reciprocal", moved)))
         return tuple(result if wide is dtype else o.cast(result, dtype) for result in (y, mean, var))
 
 

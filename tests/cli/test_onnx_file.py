@@ -12,6 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from fluidc.compiler.codegen.onnx import defaults
 from fluidc.frontend.cli import main
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train_with_onnxruntime.py"
@@ -108,3 +109,19 @@ def test_what_is_behind_the_values_of_a_trained_program_is_noted(tmp_path: Path)
     found = notes(again)
     assert json.loads(found["fluidc.trained"])["steps"] == 3
     assert found["fluidc.insecure_noise_key"] == "true"
+
+
+def test_a_file_that_would_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State counts where the function reads it."""
+    artifact = compiled(tmp_path, "step.fluidc", "plain", options=("--target", "reference"))
+    sizes = {}
+    for function in ("step", "infer"):
+        file = tmp_path / f"{function}.onnx"
+        assert run("dump", artifact, "--format", "onnx", "--function", function, "-o", file).exit_code == 0
+        sizes[function] = file.stat().st_size
+    monkeypatch.setattr(defaults, "LIMIT", sizes["infer"])
+    done = run("dump", artifact, "--format", "onnx", "--function", "infer", "-o", tmp_path / "infer.onnx")
+    assert done.exit_code == 0, done.output
+    done = run("dump", artifact, "--format", "onnx", "-o", tmp_path / "step.onnx")
+    assert done.exit_code == 1
+    assert "more than the 2 GB of one ONNX file" in done.stderr

@@ -15,11 +15,12 @@ from op_jobs import Job
 from fluidc.compiler.codegen.reference import Reference
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
-from fluidc.compiler.ir.types import DType, RaggedType, Sym, Type
+from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType, Type
 from fluidc.compiler.ops import branching, control, ragged
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.ops.dp import ClippedSum
+from fluidc.compiler.ops.elementwise import Where
 from fluidc.compiler.ops.ragged import RaggedArray
 
 T = Sym("T")
@@ -236,3 +237,12 @@ def test_a_sum_over_no_live_rows_is_no_nan_that_lay_in_memory() -> None:
     binding.bind_ortvalue_output(program.session.get_outputs()[0].name, ort.OrtValue.ortvalue_from_numpy(found))
     program.session.run_with_iobinding(binding)
     assert not found.any()
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DType if dtype is not DType.BF16])
+def test_a_choice_between_a_value_and_zero(dtype: DType) -> None:
+    b, (condition, x, y) = OpBuilder(), values(tensor("bool[2,3]"), *(TensorType(dtype, (2, 3)) for _ in range(2)))
+    chosen = [b(Where(condition, x, z)) for z in (b.fill((2, 3), dtype, 0), y)]
+    program = Program(b, (condition, x, y), chosen)
+    numbers = np.arange(6).reshape(2, 3)
+    program.check(numbers % 2 == 0, (numbers % 4).astype(dtype.numpy), (5 - numbers).astype(dtype.numpy))

@@ -20,18 +20,17 @@ def with_defaults(data: bytes, state: Mapping[str, NDArray[Any]]) -> bytes:
     An input with a default need not be fed; what is fed replaces it. Callers begin without state and feed back what
     the step returns.
 
-    Raises TargetError where the file would pass the 2 GiB that protobuf allows.
+    Raises TargetError where the file would pass the 2 GB that protobuf allows.
     """
-    size = len(data) + sum(array.nbytes for array in state.values())
-    if size > LIMIT:
-        raise TargetError(
-            f"the model and its parameters take {size / 2**30:.1f} GiB, more than the 2 GiB of one ONNX file",
-            hint="write an artifact instead (-o NAME.fluidc): it holds the parameters beside the models",
-        )
     model = ModelProto.FromString(data)
     held = {constant.name for constant in model.graph.initializer}
-    for value in model.graph.input:
-        array = state.get(value.name)
-        if array is not None and value.name not in held:
-            model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), value.name))
+    added = {value.name: state[value.name] for value in model.graph.input if value.name in state.keys() - held}
+    size = len(data) + sum(array.nbytes for array in added.values())
+    if size > LIMIT:
+        raise TargetError(
+            f"the model and its parameters take {size / 1e9:.1f} GB, more than the 2 GB of one ONNX file",
+            hint="write an artifact instead (-o NAME.fluidc): it holds the parameters beside the models",
+        )
+    for name, array in added.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
     return model.SerializeToString(deterministic=True)

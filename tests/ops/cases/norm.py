@@ -66,6 +66,7 @@ RUNNING = (floats(4, seed=3), floats(4, seed=4, low=0.5))
 IMAGES = floats(3, 4, 2, 3)
 CONSTANT = np.full((2, 3), 7.0, np.float32)
 FAR = (floats(2, 50) + np.float32(1e4)).astype(np.float32)
+HUGE = (floats(2, 5) * np.float32(1e25)).astype(np.float32)
 
 CASES = [
     Case("norm.standardize", lambda x: Standardize(x, (1,)), (floats(3, 5),), lambda x: standardized(x, (1,)), (0,),
@@ -80,6 +81,9 @@ CASES = [
     # Two passes: the variance of numbers near 10,000 is not lost in their squares.
     Case("norm.standardize-far", lambda x: Standardize(x, (1,)), (FAR,), lambda x: standardized(x, (1,)),
          kinds=(TotalKind("sum"),), kind="mixed", rtol=2e-3, atol=2e-3),
+    Case("norm.standardize-overflow", lambda x: Standardize(x, (1,)), (HUGE,),
+         lambda x: (np.zeros_like(x), x.mean(1, keepdims=True), np.full((2, 1), np.inf, np.float32)),
+         kinds=(ROWS,), kind=ROWS),
     Case("norm.layer", LayerNorm, (floats(3, 5), floats(5, seed=1), floats(5, seed=2)),
          lambda x, s, b: layer(x, s, b, 1), (0, 1, 2), rtol=1e-5, atol=1e-6),
     Case("norm.layer-begin2", lambda x, s, b: LayerNorm(x, s, b, 2),

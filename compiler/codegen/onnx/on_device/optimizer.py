@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from onnx import ModelProto, TensorProto, helper
 
-from ....ir.core import Function, Module, Value, users
+from ....ir.core import Function, Value, users
 from ....ops.optim import Adam, Sgd
 from ....ops.state import Read, Write
 from ..build import IR_VERSION, OPSET
@@ -64,7 +64,7 @@ class Optimizer:
         return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=domains, producer_name="fluidc")
 
 
-def native(module: Module, step: Function, trained: Sequence[str]) -> Optimizer | str:
+def native(step: Function, trained: Sequence[str]) -> Optimizer | str:
     """ONNX Runtime's optimizer that updates the ``trained`` parameters as the step does, or why there is none.
 
     It has one rule for all parameters: SGD, or Adam with the bias correction in the rate (its AdamW in the mode 1,

@@ -70,7 +70,7 @@ def training(module: Module) -> Training:
                 where=writes[name].loc.place or None,
                 hint="make the layers float32, or use --target onnx",
             )
-    found = native(module, step, trained)
+    found = native(step, trained)
     optimizer = found if isinstance(found, Optimizer) else None
     step = _without_updates(step, trained, optimizer)
     if optimizer is None:
