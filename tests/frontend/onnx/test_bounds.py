@@ -10,7 +10,7 @@ from onnx import NodeProto
 from onnx_models import FLOAT, INT64, model, node, results
 
 from fluidc.compiler.errors import FluidcError
-from fluidc.frontend.compat.onnx import import_model
+from fluidc.frontend.compat.onnx import building, import_model
 
 X = np.arange(24, dtype=np.float32).reshape(3, 8)
 
@@ -39,6 +39,18 @@ REFUSED: dict[str, tuple[NodeProto, dict[str, Any], str]] = {
         "Range y: numbers: 1.84467e",
     ),
     "a norm": (node("LpNormalization", ["x"], ["y"], p=3), {}, "LpNormalization y: p is 3"),
+    "a negative extent": (node("ConstantOfShape", ["s"], ["y"]), {"s": i(-1, 3)}, "y would have the shape [-1, 3]"),
+    "negative repeats": (node("Tile", ["x", "s"], ["y"]), {"s": i(1, -2)}, "y would have the shape [3, -16]"),
+    "a large choice": (
+        node("Where", ["c", "a", "b"], ["y"]),
+        {"c": np.ones((1, 1), bool), "a": np.zeros((60_000, 1), np.int64), "b": np.zeros((1, 60_000), np.int64)},
+        "y would have the shape [60000, 60000]",
+    ),
+    "a large choice of rows": (
+        node("Gather", ["a", "b"], ["y"]),
+        {"a": np.zeros((2, 60_000), np.int64), "b": np.zeros(60_000, np.int64)},
+        "y would have the shape [60000, 60000]",
+    ),
     "many ops": (node("Sum", ["x"] * 20_000, ["y"]), {}, "Sum y: it takes more than 10000 ops"),
 }
 
@@ -51,6 +63,38 @@ def test_what_is_out_of_bounds_is_refused(case: str) -> None:
     assert what in caught.value.what
     assert caught.value.hint
     assert "shapes=" not in caught.value.hint  # no extent is open
+
+
+TOGETHER: dict[str, tuple[NodeProto, dict[str, Any]]] = {
+    "ranges": (node("Range", ["a", "b", "c"], ["z"]), {"a": np.array(0), "b": np.array(2**16), "c": np.array(1)}),
+    "places": (node("Pad", ["x", "p"], ["z"], mode="edge"), {"p": i(0, 0, 0, 2**16)}),
+}
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_constants_that_nodes_become_have_a_bound_together(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "MOST_MADE", 1 << 21)
+    made, constants = TOGETHER[kind]
+    nodes = [made, node("Relu", ["x"], ["y"])]
+    import_model(model(nodes, {"x": (FLOAT, [3, 8])}, ["y"], constants))
+    for number in range(4):
+        nodes.insert(0, type(made).FromString(made.SerializeToString()))
+        nodes[0].output[0] = f"z{number}"
+    with pytest.raises(FluidcError, match="the constants that are computed while importing take more than"):
+        import_model(model(nodes, {"x": (FLOAT, [3, 8])}, ["y"], constants))
+
+
+def test_numbers_of_the_file_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "MOST_MADE", 1 << 10)
+    proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": (FLOAT, [3, 8])}, ["y"], {"w": np.eye(8, 99, dtype="f")})
+    assert not import_model(proto, trainable=[]).parameters
+
+
+def test_all_ops_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "MOST_MODEL_OPS", 100)
+    nodes = [node("LRN", ["x"], [f"y{number}"], size=30) for number in range(10)]
+    with pytest.raises(FluidcError, match="LRN y1: with it the model takes more than 100 ops"):
+        import_model(model(nodes, {"x": (FLOAT, [3, 8, 2, 2])}, ["y0"]))
 
 
 def test_indices_count_from_either_end() -> None:
