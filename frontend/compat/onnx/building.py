@@ -39,6 +39,12 @@ Inputs: TypeAlias = Mapping[str, "Variable | NDArray[Any]"]
 MOST_OPS = 10_000
 """Ops of the IR that one node may become."""
 
+MOST_MODEL_OPS = 1 << 18
+"""Ops of the IR that all nodes may become."""
+
+MOST_MADE = 1 << 29
+"""Bytes of constants that nodes may become: ranges, places and weights of resized axes."""
+
 _CHANGES = ("Dropout", "BatchNormalization")
 """Ops that may do something else in a clone for testing."""
 
@@ -113,6 +119,8 @@ class _Bounded(OpBuilder):
     bound = 0
 
     def emit(self, op: OpBase, *hints: str) -> tuple[Value, ...]:
+        if len(self.ops) >= MOST_MODEL_OPS:
+            raise OverflowError(f"with it the model takes more than {MOST_MODEL_OPS} ops")
         if len(self.ops) >= self.bound:
             raise OverflowError(f"it takes more than {MOST_OPS} ops")
         return super().emit(op, *hints)
@@ -130,6 +138,8 @@ class _Builder:
         self.block: Block = self.program.current_block()
         self.vars: dict[str, Variable] = {}  # by ONNX name
         self.opened = False  # an extent that the file fixes was left open
+        self.made = 0  # bytes of constants that nodes became
+        self.seen = 0  # constants of the lowering that are counted
         self.lowering = FunctionLowering(Shared(), self.program, {}, rules())
         self.lowering.b = self.ops = _Bounded()
 
@@ -292,6 +302,7 @@ class _Builder:
         for var in (var for found in outputs.values() for var in found):
             if not var.persistable:
                 self._learn(var, op)
+        self._check_made(node, outputs)
 
     def _choose(self, node: Node) -> None:
         """Append the branch that an ``If`` takes: the condition must be known."""
@@ -358,12 +369,32 @@ class _Builder:
                 "export it with a dynamic batch: dynamic_shapes, or dynamic_axes, of torch.onnx.export",
             )
 
+    def _check_made(self, node: Node, outputs: Mapping[str, Sequence[Variable]]) -> None:
+        """Refuse what takes too much memory together, though every node by itself does not."""
+        if node.op_type == "Constant":
+            return  # numbers of the file
+        known = [self.lowering.known.get(var.name) for found in outputs.values() for var in found]
+        self.made += sum(each.array.nbytes for each in known if each is not None)
+        initial = self.lowering.shared.initial
+        if len(initial) > self.seen:  # known values are counted already, where they are not those of the file
+            new = list(initial)[self.seen :]
+            self.made += sum(initial[name].nbytes for name in new if name not in self.lowering.known)
+            self.seen = len(initial)
+        if self.made > MOST_MADE:
+            raise OnnxError(
+                f"with {node.label} the constants that are computed while importing take more than {MOST_MADE} bytes",
+                self.source,
+                "compute them before they are fed, or import a part of the model",
+            )
+
     def _check_size(self, name: str, shape: Sequence[Dim]) -> None:
         size = 1
         for d in shape:
             size *= d if isinstance(d, int) else d.scale
+        listed = ", ".join(map(str, shape))
+        if any(isinstance(d, int) and d < 0 for d in shape):
+            raise OnnxError(f"{name} would have the shape [{listed}]", self.source, "an extent is at least 0")
         if size > MOST_ELEMENTS:
-            listed = ", ".join(map(str, shape))
             raise OnnxError(
                 f"{name} would have the shape [{listed}]", self.source, f"at most {MOST_ELEMENTS} elements are imported"
             )

@@ -81,7 +81,9 @@ def _lowering(rule: NodeRule, folding: Fold | None) -> Rule:
             raise node.error(
                 error.what, error.hint or "the model's inputs, or its weights, do not fit together"
             ) from None
-        except (ValueError, OverflowError) as error:  # arithmetic on extents that the IR does not have
+        except OverflowError as error:
+            raise node.error(str(error), "no exporter writes such numbers: correct the model") from None
+        except ValueError as error:  # arithmetic on extents that the IR does not have
             raise node.error(str(error), OPEN_EXTENTS) from None
         _store(o, [found] if not isinstance(found, Sequence) else found)
 

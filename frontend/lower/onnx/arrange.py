@@ -198,7 +198,7 @@ def _image(n: Node, x: Value) -> tuple[Dim, int, int, int]:
 
 def _trilu(n: Node) -> Value:
     x = n.x("input")
-    (k,) = n.ints("k", [0])
+    k = int(n.one("k", np.int64(0)))
     shape = x.tensor.shape[-2:]
     row, column = n.positions(shape, 0), n.positions(shape, 1)
     diagonal = n.b.add(row, n.number(DType.I64, k))
@@ -216,20 +216,20 @@ def _eye_like(n: Node) -> Value:
 
 
 def _range(n: Node) -> Results:
-    start, delta = n.numbers("start"), n.numbers("delta")
-    dtype = DType.of(start.dtype)
-    first, step = start.reshape(-1)[0], delta.reshape(-1)[0]
+    first, step = n.one("start"), n.one("delta")
+    dtype = DType.of(first.dtype)
     known = n.known("limit")
     if known is not None and known.symbolic:
         (limit,) = n.dims("limit")
         if first != 0 or step != 1:
             raise n.error(f"counts from {first} to {limit} by {step}", OPEN_EXTENTS)
         return n.b.iota((limit,), 0, dtype)
-    limit = n.numbers("limit").reshape(-1)[0]
+    limit = n.one("limit")
     if step == 0:
         raise n.error("counts by steps of 0", "correct the model")
-    count = max(n.within("numbers", float(np.ceil((limit - first) / step))), 0)
-    return Known((first + np.arange(count, dtype=start.dtype) * step).astype(start.dtype), dtype)
+    # Of elements of numpy the difference may overflow.
+    count = max(n.within("numbers", float(np.ceil((limit.item() - first.item()) / step.item()))), 0)
+    return Known((first + np.arange(count, dtype=first.dtype) * step).astype(first.dtype), dtype)
 
 
 def _reverse_sequence(n: Node) -> Value:

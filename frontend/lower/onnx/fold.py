@@ -31,13 +31,14 @@ def _made(array: Any, dtype: DType) -> Known | None:
     return Known.dims(array, dtype) if array.dtype == object else Known(np.asarray(array, dtype.numpy), dtype)
 
 
-def _moved(slot: str, move: Callable[[Node, Array], Array]) -> Fold:
+def _moved(slot: str, move: Callable[[Node, Array], Array | None]) -> Fold:
     """An op that moves elements: numbers or symbols."""
 
     def fold(n: Node) -> Known | None:
         known = n.known(slot)
         assert known is not None
-        return _made(move(n, known.array), known.dtype)
+        moved = move(n, known.array)
+        return None if moved is None else _made(moved, known.dtype)
 
     return fold
 
@@ -90,16 +91,18 @@ def _difference(x: Dim, y: Dim) -> Dim | None:
 def _concat(n: Node) -> Known | None:
     parts = n.all_known("inputs")
     assert parts
+    if sum(part.array.size for part in parts) > LARGEST:
+        return None
     arrays = [part.array.astype(object) if any(p.symbolic for p in parts) else part.array for part in parts]
     return _made(np.concatenate(arrays, n.axis(n.attr("axis", 1), arrays[0].ndim)), parts[0].dtype)
 
 
-def _gather(n: Node, x: Array) -> Array:
+def _gather(n: Node, x: Array) -> Array | None:
     index = n.numbers("indices")
     axis = n.axis(n.attr("axis"), x.ndim)
     if np.any(index < -x.shape[axis]) or np.any(index >= x.shape[axis]):
         raise ValueError(f"an index lies outside of axis {axis} of extent {x.shape[axis]}")
-    return np.take(x, index, axis)
+    return np.take(x, index, axis) if x.size // max(x.shape[axis], 1) * index.size <= LARGEST else None
 
 
 def _expanded(n: Node) -> Known | None:
@@ -203,6 +206,8 @@ def _where(n: Node) -> Known | None:
     assert condition is not None
     assert x is not None
     assert y is not None
+    if np.broadcast(condition.array, x.array, y.array).size > LARGEST:
+        return None
     return _made(np.where(condition.array, x.array, y.array), x.dtype)
 
 

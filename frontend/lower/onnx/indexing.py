@@ -21,9 +21,10 @@ def _gather(n: Node) -> Value:
     x, index = n.x("data"), n.x("indices")
     axis = n.axis(n.attr("axis"), x.tensor.rank)
     known = n.known("indices")
+    _check_constant(n, known, x.tensor.shape[axis], axis)
     if known is not None and not known.symbolic and known.array.size == 1 and isinstance(x.tensor.shape[axis], int):
         # One place is a slice, which keeps what follows from the batch simple.
-        at = n.axis(int(known.array.reshape(-1)[0]), n.fixed(x, axis))
+        at = int(known.array.reshape(-1)[0]) % n.fixed(x, axis)
         shape = (*x.tensor.shape[:axis], *known.shape, *x.tensor.shape[axis + 1 :])
         return n.b.reshape(n.b.slice(x, axis, at, at + 1), shape)
     if axis == 0 and x.tensor.rank == 2:
@@ -33,6 +34,16 @@ def _gather(n: Node) -> Value:
             return n.b.lookup(x, index)
         return n.b.lookup(x, from_front(n, index, x.tensor.shape[axis]))
     return n.b.gather(x, from_front(n, index, x.tensor.shape[axis]), axis)
+
+
+def _check_constant(n: Node, index: Known | None, extent: Dim, axis: int) -> None:
+    """Refuse indices that the model states and that its tensor does not have."""
+    if index is None or index.symbolic or not index.array.size or not isinstance(extent, int):
+        return
+    low, high = int(index.array.min()), int(index.array.max())
+    if low < -extent or high >= extent:
+        wrong = low if low < -extent else high
+        raise n.error(f"the index {wrong} lies outside of axis {axis} of extent {extent}", "correct the model")
 
 
 def from_front(n: Node, index: Value, extent: Dim) -> Value:
@@ -49,6 +60,7 @@ def from_front(n: Node, index: Value, extent: Dim) -> Value:
 def _gather_elements(n: Node) -> Value:
     x, index = n.x("data"), n.x("indices")
     axis = n.axis(n.attr("axis"), x.tensor.rank)
+    _check_constant(n, n.known("indices"), x.tensor.shape[axis], axis)
     return n.b.take_along(_within(n, x, index, axis), from_front(n, index, x.tensor.shape[axis]), axis)
 
 
@@ -186,7 +198,7 @@ def _tensor_scatter(n: Node) -> Value:
 
 def _top_k(n: Node) -> Results:
     x = n.x("X")
-    k = n.attr("k") if n.version < 10 else n.ints("K")[0]
+    k = n.attr("k") if n.version < 10 else int(n.one("K"))
     rank = x.tensor.rank
     axis = n.axis(n.attr("axis"), rank)
     if n.attr("largest", 1) and isinstance(k, int) and k > 0:
@@ -200,7 +212,7 @@ def _top_k(n: Node) -> Results:
 
 def _one_hot(n: Node) -> Value:
     index, values = n.x("indices"), n.x("values")
-    depth = n.ints("depth")[0]
+    depth = int(n.one("depth"))
     axis = n.axis(n.attr("axis"), index.tensor.rank + 1)
     shape = (*index.tensor.shape[:axis], depth, *index.tensor.shape[axis:])
     index = from_front(n, n.b.cast(index, DType.I64), depth)

@@ -135,6 +135,13 @@ class Node:
         given = self.numbers(slot, None if default is None else np.asarray(default, np.int64))
         return [int(n) for n in given.reshape(-1)]
 
+    def one(self, slot: str, default: np.generic | None = None) -> np.generic:
+        """The one element of `numbers`."""
+        given = self.numbers(slot, None if default is None else np.asarray(default))
+        if given.size != 1:
+            raise self.error(f"the input {slot} holds {given.size} numbers", "it takes one")
+        return given.reshape(-1)[0]
+
     def dims(self, slot: str) -> list[Dim]:
         """An input that is a shape: its extents, the batch as a symbol."""
         known = self._given(slot, None)

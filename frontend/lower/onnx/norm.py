@@ -87,7 +87,10 @@ def _mean_variance(n: Node) -> Value:
 def _lp(n: Node) -> Value:
     x = n.x("input")
     axes = (n.axis(n.attr("axis"), x.tensor.rank),)
-    squares = n.attr("p") == 2
+    p = n.attr("p")
+    if p not in (1, 2):
+        raise n.error(f"p is {p}", "it is 1 or 2")
+    squares = p == 2
     total = n.b.reduce_sum(n.b.square(x) if squares else n.b.abs(x), axes, keepdims=True)
     # What is 0 altogether stays 0.
     zero, one = n.number(x.tensor.dtype, 0), n.number(x.tensor.dtype, 1)

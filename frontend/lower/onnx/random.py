@@ -11,10 +11,10 @@ from .node import Node, NodeRules, Results
 def _dropout(n: Node) -> Results:
     """Nothing is dropped unless the model says that it trains; a clone for testing never drops."""
     x = n.x("data")
-    trains = n.version >= 12 and n.has("training_mode") and bool(n.numbers("training_mode").reshape(-1)[0])
+    trains = n.version >= 12 and n.has("training_mode") and bool(n.one("training_mode"))
     p = 0.5 if n.version >= 12 else n.attr("ratio")
     if n.version >= 12 and n.has("ratio"):
-        p = float(n.numbers("ratio").reshape(-1)[0])
+        p = float(n.one("ratio"))
     if not trains or n.attr("is_test", False) or p == 0.0:
         return x, n.b.fill(x.tensor.shape, DType.BOOL, True)
     if not 0.0 <= p < 1.0:

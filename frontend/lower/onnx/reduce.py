@@ -124,8 +124,7 @@ def _position(make: Callable[[Value, int, bool], Op]) -> NodeRule:
 
 
 def _along(n: Node, x: Value) -> int:
-    (axis,) = n.ints("axis")
-    return n.axis(axis, x.tensor.rank)
+    return n.axis(int(n.one("axis")), x.tensor.rank)
 
 
 def _cumsum(n: Node) -> Value:

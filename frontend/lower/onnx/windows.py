@@ -60,7 +60,7 @@ def windows(n: Node, x: Value, kernel: Sequence[int], *, ceil: bool = False) -> 
     for size, span, stride, before, after in zip(sizes, reach, strides, low, high, strict=True):
         room = size + before + after - span
         count = (-(-room // stride) if ceil else room // stride) + 1
-        if count > 1 and (count - 1) * stride >= size + before:
+        if ceil and count > 1 and (count - 1) * stride >= size + before:
             count -= 1  # a window that would begin in the padding after
         if room < 0:
             raise n.error(f"a window that spans {span} does not fit into {x.type}", "correct the model")
