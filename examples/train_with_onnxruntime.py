@@ -21,6 +21,7 @@ notes = session.get_modelmeta().custom_metadata_map
 inputs, outputs = json.loads(notes["fluidc.inputs"]), json.loads(notes["fluidc.outputs"])
 sizes = {value.name: value.shape for value in session.get_inputs()}
 privacy, state = json.loads(notes.get("fluidc.privacy", "null")), {}  # state begins with the file's own values
+values, written = [], {}
 rows, rng, batch = len(next(iter(data.values()))), np.random.default_rng(), sizes["@mask"][0] if privacy else 64
 if privacy and (privacy["sampler"] != "poisson" or privacy["q_num"] is None or privacy["phases"]):
     raise SystemExit("this script draws Poisson lots of one sample rate; the step is to get others")

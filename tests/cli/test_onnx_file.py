@@ -49,7 +49,7 @@ def compiled(folder: Path, output: str, *arguments: str, options: tuple[str, ...
 def trained(model: Path, steps: int) -> subprocess.CompletedProcess[str]:
     rng = np.random.default_rng(0)
     arrays = {name: rng.normal(size=(200, width)).astype(np.float32) for name, width in (("x", 4), ("y", 1))}
-    np.savez(model.parent / "data.npz", **arrays)
+    np.savez(model.parent / "data.npz", allow_pickle=False, **arrays)
     command = [sys.executable, EXAMPLE, model, model.parent / "data.npz", str(steps)]
     return subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=False)
 

@@ -78,7 +78,7 @@ def test_a_hundred_steps(name: str, tmp_path: Path) -> None:
     (tmp_path / "step.onnx").write_bytes(model)
     data = batch(artifact)
     secret = KEY if artifact.manifest.privacy is not None else None
-    np.savez(tmp_path / "feeds.npz", **data, **supplied(secret))
+    np.savez(tmp_path / "feeds.npz", allow_pickle=False, **data, **supplied(secret))
     command = [BARE_PYTHON, SCRIPT, "step.onnx", "feeds.npz", str(STEPS), "out.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -114,10 +114,9 @@ def batch(artifact: Artifact) -> dict[str, np.ndarray]:
 def supplied(secret: bytes | None) -> dict[str, np.ndarray]:
     """What the runtime supplies beside the feeds, for a lot that fills the batch."""
     numbers = model_key(SEED) if secret is None else step_model_key(secret)
-    return {
-        "@mask": np.ones(ROWS, np.bool_), "@key": key_words(secret or KEY), "@draw": np.uint64(0),
-        "@rng_key": key_words(numbers), "@rng_counter": np.uint64(0), "@row": np.int64(0), "@phase": np.int64(0),
-    }  # fmt: skip
+    found = {"@mask": np.ones(ROWS, np.bool_), "@key": key_words(secret or KEY), "@rng_key": key_words(numbers)}
+    found |= {"@draw": np.zeros((), np.uint64), "@rng_counter": np.zeros((), np.uint64)}
+    return found | {"@row": np.zeros((), np.int64), "@phase": np.zeros((), np.int64)}
 
 
 def trained(artifact: Artifact, data: dict[str, np.ndarray], steps: int, secret: bytes | None) -> dict[str, np.ndarray]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 OUT = Path(__file__).parent / "onnx" / "models"
 BATCH = 3

@@ -55,7 +55,7 @@ MOVING: tuple[Callable[[Value], Op], ...] = (
     *((lambda x, to=to: ew.Cast(x, to)) for to in DType),
 )
 REDUCING: tuple[Callable[[Value], Op], ...] = (
-    *((lambda x, op=op: op(x, (1,), True)) for op in reduce.OPS if not issubclass(op, reduce.Position)),
+    *((lambda x, op=op: op(x, (1,), True)) for op in reduce.OPS if issubclass(op, reduce.Reduction)),
     lambda x: reduce.Argmax(x, 1),
     lambda x: reduce.Argmin(x, 0, True),
 )

@@ -40,4 +40,4 @@ def train(model: str, feeds: dict[str, np.ndarray], steps: int) -> dict[str, np.
 
 if __name__ == "__main__":
     path, data, count, out = sys.argv[1:]
-    np.savez(out, **train(path, dict(np.load(data)), int(count)))
+    np.savez(out, allow_pickle=False, **train(path, dict(np.load(data)), int(count)))
