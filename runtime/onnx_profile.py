@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .buffers import Array, Buffer
+from .buffers import Array
 from .engine import Handle
 from .errors import DataError, EngineError
 from .fields import Json
@@ -68,39 +68,21 @@ class FunctionNodes:
         return sum(node.seconds for node in self.nodes if not node.inside)
 
 
-class NodeProfilingEngine:
-    """An engine that has ONNX Runtime clock its nodes (``runtime.engine.Engine``); it computes what ``engine`` does."""
+class NodeProfilingEngine(OnnxEngine):
+    """An engine that has ONNX Runtime clock its nodes; it computes what ``engine`` does."""
 
     def __init__(self, engine: OnnxEngine) -> None:
         self._folder = TemporaryDirectory(prefix="fluidc-")
-        self._engine = OnnxEngine(engine.models, engine.threads, profiles=Path(self._folder.name))
+        super().__init__(engine.models, engine.threads, profiles=Path(self._folder.name))
         self._calls: dict[str, int] = {}
         self._files: dict[str, Path] = {}
 
-    @property
-    def threads(self) -> int:
-        """Threads of a step."""
-        return self._engine.threads
-
-    @property
-    def in_place(self) -> bool:
-        """As the engine below."""
-        return self._engine.in_place
-
-    def tensor(self, array: Array) -> Handle:
-        """As the engine below."""
-        return self._engine.tensor(array)
-
-    def state(self, buffer: Buffer) -> Handle:
-        """As the engine below."""
-        return self._engine.state(buffer)
-
     def call(self, function: str, arguments: Sequence[Handle]) -> list[Array]:
-        """As the engine below."""
-        results = self._engine.call(function, arguments)
+        """As every engine does."""
+        results = super().call(function, arguments)
         calls = self._calls[function] = self._calls.get(function, 0) + 1
         if calls == MOST_CALLS:
-            self._files[function] = self._engine.end_profile(function)
+            self._files[function] = self.end_profile(function)
         return results
 
     def profile(self) -> tuple[FunctionNodes, ...]:
@@ -109,7 +91,7 @@ class NodeProfilingEngine:
         Raises EngineError when no function but startup was called often enough.
         """
         for function in self._calls.keys() - self._files.keys():
-            self._files[function] = self._engine.end_profile(function)
+            self._files[function] = self.end_profile(function)
         found = [_summarised(function, json.loads(path.read_text())) for function, path in self._files.items()]
         self._folder.cleanup()
         long = [function for function in found if function is not None]

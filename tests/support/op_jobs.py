@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,20 @@ class Job:
     expected: tuple[np.ndarray, ...]
     rtol: float = 2e-5
     atol: float = 2e-6
+
+    def compare(self, found: Sequence[np.ndarray]) -> None:
+        """Raise AssertionError unless a target computed what is expected."""
+        assert len(found) == len(self.expected)
+        for have, want in zip(found, self.expected, strict=True):
+            assert have.dtype == want.dtype
+            assert have.shape == want.shape
+            if want.dtype.kind in "iub":
+                np.testing.assert_array_equal(have, want)
+            else:
+                precise = want.dtype == np.float64
+                np.testing.assert_allclose(
+                    have, want, rtol=1e-10 if precise else self.rtol, atol=1e-12 if precise else self.atol
+                )
 
 
 def job(case: Case, name: str, *, symbolic: bool, backward: bool) -> Job:
