@@ -28,6 +28,7 @@ if privacy and (privacy["sampler"] != "poisson" or privacy["q_num"] is None or p
 taken = json.loads(notes.get("fluidc.trained", "{}")).get("steps", 0)  # behind the file's own values
 if privacy and taken + steps > (privacy["max_steps"] or taken + steps):
     raise SystemExit(f"the privacy of {privacy['max_steps']} steps is accounted for, not of {taken + steps}")
+written, fetched = {}, {}
 for step in range(steps):
     # Of a private program each row takes part with probability q, by words of the operating system's generator.
     lot = np.flatnonzero(np.frombuffer(os.urandom(4 * rows), np.uint32) < privacy["q_num"]) if privacy else None
@@ -44,6 +45,7 @@ for step in range(steps):
     fed |= {i["input"]: data[i["name"]][places] for i in inputs if i["input"] and i["kind"] == "feed"}
     values = session.run([output["output"] for output in outputs], fed | state)
     written = {o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "state"}
+    fetched = {o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "fetch"}
     state = {i["input"]: written[i["name"]] for i in inputs if i["input"] and i["name"] in written}
-print({o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "fetch"})
+print(fetched)
 np.savez("trained.npz", **written)
