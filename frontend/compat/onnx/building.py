@@ -271,7 +271,8 @@ class _Builder:
             elif axis == 0 or sum(d < 0 for d in shape) == 1:
                 dims.append(BATCH)
             else:
-                dims.append(Sym(re.sub(r"\W", "_", name) if isinstance(name, str) else f"{each.name}_{axis}"))
+                found = re.sub(r"\W", "_", name) if isinstance(name, str) else f"{each.name}_{axis}"
+                dims.append(Sym(found if found != BATCH.name else f"{found}_"))
         self._check_size(each.name, dims)
         return TensorType(DType.of(dtype), tuple(dims))
 

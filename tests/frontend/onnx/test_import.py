@@ -142,6 +142,17 @@ def test_shapes_are_extents(shape: Any) -> None:
         import_model(named_as_fluid_does(), shapes={"x": shape})
 
 
+def test_an_extent_called_as_the_batch_is_another_one() -> None:
+    proto = model(
+        [node("Transpose", ["x"], ["t"]), node("MatMul", ["x", "t"], ["y"])], {"x": (FLOAT, ["n", "N"])}, ["y"]
+    )
+    found = import_model(proto)
+    assert found.outputs[0].shape == (-1, -1)
+    wrong = model([node("MatMul", ["x", "x"], ["y"])], {"x": (FLOAT, ["n", "N"])}, ["y"])
+    with pytest.raises(FluidcError, match="inner sizes differ"):
+        import_model(wrong)
+
+
 def test_one_pattern_needs_no_list() -> None:
     assert [p.name for p in import_model(named_as_fluid_does(), trainable="*.b_0").parameters] == ["fc_0.b_0"]
 
