@@ -30,7 +30,7 @@ def load_onnx(
     *,
     inputs: Mapping[str, Variable | np.ndarray] | None = None,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
-    trainable: Sequence[str] | None = None,
+    trainable: str | Sequence[str] | None = None,
 ) -> OnnxModel:
     """Append a forward model in ONNX to the default main program, as a layer does.
 
@@ -48,9 +48,9 @@ def load_onnx(
             become data variables.
         shapes: Shapes for inputs, None for what stays open, at best the batch only: extents that the file leaves open
             are fixed, and one that it fixes (the batch of a model exported for one row) is opened.
-        trainable: Glob patterns of the initialisers that become parameters (``["fc.*"]`` to train the last layers);
-            the others are constants. By default those of floating point are parameters that have at least one axis and
-            finite elements; running statistics of batch normalisation never are.
+        trainable: A glob pattern, or several, of the initialisers that become parameters (``["fc.*"]`` to train the
+            last layers); the others are constants. By default those of floating point are parameters that have at least
+            one axis and finite elements; running statistics of batch normalisation never are.
 
     Returns:
         ``OnnxModel(program, feeds, outputs, parameters, startup)``, a named tuple.

@@ -19,6 +19,12 @@ class UniqueNameGenerator:
         self._next[key] += 1
         return f"{self.prefix}{key}_{number}"
 
+    def reserve(self, name: str) -> None:
+        """Never give this name, which comes from elsewhere."""
+        key, _, number = name.removeprefix(self.prefix).rpartition("_")
+        if number.isascii() and number.isdecimal() and len(number) < 10:
+            self._next[key] = max(self._next[key], int(number) + 1)
+
 
 _current = UniqueNameGenerator()
 
@@ -31,6 +37,17 @@ def generate(key: str) -> str:
     ('fc_0', 'fc_1', 'mean_0')
     """
     return _current(key)
+
+
+def reserve(name: str) -> None:
+    """Never give this name, which comes from elsewhere.
+
+    >>> with guard():
+    ...     reserve("fc_1.w_4")
+    ...     generate("fc_1.w"), generate("fc_1.b")
+    ('fc_1.w_5', 'fc_1.b_0')
+    """
+    _current.reserve(name)
 
 
 def switch(

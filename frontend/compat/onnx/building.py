@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -72,7 +73,7 @@ def load_onnx(
     *,
     inputs: Inputs | None = None,
     shapes: Shapes | None = None,
-    trainable: Sequence[str] | None = None,
+    trainable: str | Sequence[str] | None = None,
     where: SourceLocation | None = None,
 ) -> OnnxModel:
     """Append the layers of an ONNX file to the default main program; see `fluid.io.load_onnx`.
@@ -92,7 +93,7 @@ def import_model(
     *,
     inputs: Inputs | None = None,
     shapes: Shapes | None = None,
-    trainable: Sequence[str] | None = None,
+    trainable: str | Sequence[str] | None = None,
 ) -> OnnxModel:
     """A parsed model as a Program of its own; the arguments are those of `load_onnx`."""
     tensors = TensorReader(model.graph.name or "the model", None)
@@ -105,12 +106,29 @@ def _build(
     tensors: TensorReader,
     inputs: Inputs,
     shapes: Shapes,
-    trainable: Sequence[str] | None,
+    trainable: str | Sequence[str] | None,
     where: SourceLocation,
 ) -> OnnxModel:
     importable = [*(name.removeprefix(PREFIX) for name in ONNX_RULES), "If"]
     graph = graph_of(model, tensors, importable, MISSING)
-    return _Builder(graph, tensors.source, where).build(inputs, shapes, trainable)
+    builder = _Builder(graph, tensors.source, where)
+    with _undone_where_refused(builder.program.global_block(), builder.startup.global_block()):
+        return builder.build(inputs, shapes, trainable)
+
+
+@contextmanager
+def _undone_where_refused(*blocks: Block) -> Iterator[None]:
+    """Leave the blocks as they were if an error is raised: the user states what was missing, and loads again."""
+    before = [(block, list(block.ops), dict(block.vars)) for block in blocks]
+    try:
+        yield
+    except BaseException:
+        for block, ops, variables in before:
+            block.ops[:] = ops
+            block.vars.clear()
+            block.vars.update(variables)
+            block.program.edited()
+        raise
 
 
 class _Bounded(OpBuilder):
@@ -143,7 +161,7 @@ class _Builder:
         self.lowering = FunctionLowering(Shared(), self.program, {}, rules())
         self.lowering.b = self.ops = _Bounded()
 
-    def build(self, inputs: Inputs, shapes: Shapes, trainable: Sequence[str] | None) -> OnnxModel:
+    def build(self, inputs: Inputs, shapes: Shapes, trainable: str | Sequence[str] | None) -> OnnxModel:
         """Append everything."""
         if self.block.idx:
             raise invalid(
@@ -198,6 +216,7 @@ class _Builder:
         found = name
         while any(found in names for names in taken):
             found = unique_name.generate(name)
+        unique_name.reserve(found)  # layers that follow would take a variable of the name for their own
         return found
 
     def _feed(self, each: Input, given: Variable | None, stated: Sequence[int | None] | None) -> Variable:
@@ -207,16 +226,18 @@ class _Builder:
             return given
         shape = [d if isinstance(d, int) else -1 for d in each.shape]
         if stated is not None:
-            wanted = [-1 if d is None else int(d) for d in stated]
+            wanted = [-1 if d is None else d for d in stated]
             pairs = list(zip(shape, wanted))
-            if len(wanted) != len(shape) or any(-1 not in (have, want) and have != want for have, want in pairs):
+            integers = all(isinstance(d, int | np.integer) and d >= -1 for d in wanted)
+            disagree = any(-1 not in (have, want) and have != want for have, want in pairs)
+            if not integers or len(wanted) != len(shape) or disagree:
                 raise OnnxError(
                     f"load_onnx: the shape {list(stated)} does not fit the input {each.name}, which has {shape}",
                     self.where.place,
                     "state one extent per axis, None for the batch, and keep those that the model fixes",
                 )
             self.opened |= any(want == -1 != have for have, want in pairs)
-            shape = wanted
+            shape = [int(d) for d in wanted]
         var = self.block.create_var(
             name=self._name(each.name),
             shape=shape,
@@ -250,7 +271,8 @@ class _Builder:
             elif axis == 0 or sum(d < 0 for d in shape) == 1:
                 dims.append(BATCH)
             else:
-                dims.append(Sym(re.sub(r"\W", "_", name) if isinstance(name, str) else f"{each.name}_{axis}"))
+                found = re.sub(r"\W", "_", name) if isinstance(name, str) else f"{each.name}_{axis}"
+                dims.append(Sym(found if found != BATCH.name else f"{found}_"))
         self._check_size(each.name, dims)
         return TensorType(DType.of(dtype), tuple(dims))
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, defs, helper
 
-from .errors import OnnxError
+from .errors import OnnxError, shown
 from .functions import DEFAULT, inlined
 from .tensors import TensorReader, element_type
 
@@ -182,11 +182,7 @@ def label_of(node: NodeProto) -> str:
     """Op type and name: ``Gemm /fc1/Gemm``."""
     domain = f"{node.domain}." if node.domain not in DEFAULT else ""
     name = node.name or (node.output[0] if node.output else "")
-    return " ".join(part for part in (domain + node.op_type, _shown(name)) if part)
-
-
-def _shown(name: str) -> str:
-    return name if name.isprintable() and len(name) <= 200 else repr(name)[:200]
+    return " ".join(part for part in (shown(domain + node.op_type), shown(name)) if part)
 
 
 def _refuse_unsupported(
@@ -196,12 +192,12 @@ def _refuse_unsupported(
     for node in nodes:
         schema = _schema(node, opset)
         domain = "" if node.domain in DEFAULT else f"{node.domain}."
-        op = domain + node.op_type
+        op = shown(domain + node.op_type)
         if schema is None and not domain:
             op = f"{op} (no op of opset {opset})"
         if schema is None or schema.deprecated or node.op_type not in known:
             name = node.name or (node.output[0] if node.output else "")
-            missing.setdefault(op, []).append(_shown(name))
+            missing.setdefault(op, []).append(shown(name))
     if not missing:
         return
     count = sum(map(len, missing.values()))
@@ -341,12 +337,12 @@ def _in_order(
         for names in node.outputs.values():
             for name in names:
                 if name in maker or name in given:
-                    raise OnnxError(f"the value {_shown(name)} is computed twice", source, "export the model anew")
+                    raise OnnxError(f"the value {shown(name)} is computed twice", source, "export the model anew")
                 if name:
                     maker[name] = number
     for name in outputs:
         if name not in maker and name not in given:
-            raise OnnxError(f"the output {_shown(name)} is computed by no node", source, "export the model anew")
+            raise OnnxError(f"the output {shown(name)} is computed by no node", source, "export the model anew")
     if len(set(outputs)) != len(outputs) or not outputs:
         raise OnnxError("the model has no outputs, or one twice", source, "export the model anew")
     order: list[Node] = []
@@ -363,7 +359,7 @@ def _in_order(
                 if name in given:
                     continue
                 if name not in maker:
-                    what = f"{nodes[number].label} reads {_shown(name)}, which nothing computes"
+                    what = f"{nodes[number].label} reads {shown(name)}, which nothing computes"
                     raise OnnxError(what, source, "export the model anew")
                 if state[maker[name]] != 2:
                     waiting.append(maker[name])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from .errors import OnnxError
+from .errors import OnnxError, shown
 
 MOST_ELEMENTS = 1 << 28
 """Elements of one tensor."""
@@ -55,6 +55,8 @@ class TensorReader:
     def __init__(self, source: str, folder: Path | None) -> None:
         self.source = source
         self._folder = folder
+        self._external_arrays: dict[tuple[Path, int, str, tuple[int, ...]], NDArray[Any]] = {}
+        self._taken: dict[tuple[int, int], int] = {}  # bytes that tensors took, by the device and inode of the file
 
     def array(self, tensor: TensorProto, what: str) -> NDArray[Any]:
         """The tensor's numbers.
@@ -89,24 +91,40 @@ class TensorReader:
         offset, length = (_natural(entries.get(key, "0"), key, where) for key in ("offset", "length"))
         if "length" in entries and length != size:
             raise OnnxError(f"external data of {length} bytes for {size} bytes of numbers", where, "export it anew")
+        key = path, offset, dtype.str, shape
+        if key not in self._external_arrays:
+            data = np.frombuffer(self._bytes(path, offset, size, where), dtype.newbyteorder("<"))
+            self._external_arrays[key] = data.astype(dtype, copy=False).reshape(shape)
+        return self._external_arrays[key]
+
+    def _bytes(self, path: Path, offset: int, size: int, where: str) -> bytes:
+        """A part of a file; refuses parts that take more together than the file has: they would fill the memory."""
+        name = shown(path.name)
         try:
             # O_NOFOLLOW: a link put there after the check is not followed either.
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(handle, "rb") as file:
                 status = os.fstat(handle)
                 if not stat.S_ISREG(status.st_mode):
-                    raise OnnxError(f"{path.name} is no file", where, "put the model's data beside it")
+                    raise OnnxError(f"{name} is no file", where, "put the model's data beside it")
                 if offset + size > status.st_size:
                     raise OnnxError(
-                        f"{path.name} has {status.st_size} bytes; {offset + size} are needed",
+                        f"{name} has {status.st_size} bytes; {offset + size} are needed",
                         where,
                         "the file is cut off",
                     )
+                inode = status.st_dev, status.st_ino
+                self._taken[inode] = self._taken.get(inode, 0) + size
+                if self._taken[inode] > status.st_size:
+                    raise OnnxError(
+                        f"{name} has {status.st_size} bytes; tensors take {self._taken[inode]} of it",
+                        where,
+                        "their data overlap: export the model anew",
+                    )
                 file.seek(offset)
-                data = file.read(size)
+                return file.read(size)
         except OSError as error:
-            raise OnnxError(f"{path.name} cannot be read: {error.strerror}", where, "put it beside the model") from None
-        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+            raise OnnxError(f"{name} cannot be read: {error.strerror}", where, "put it beside the model") from None
 
     def _path(self, location: str, where: str) -> Path:
         """The file of external data: inside of the model's folder, whatever links there are."""
@@ -115,11 +133,11 @@ class TensorReader:
         if self._folder is None:
             raise OnnxError("the model keeps data in other files", where, "load it from its file")
         if not location or "\0" in location or named.is_absolute() or ".." in named.parts or ":" in location:
-            raise OnnxError(f"external data at {location!r} are outside of the model's folder", where, hint)
+            raise OnnxError(f"external data at {shown(location)!r} are outside of the model's folder", where, hint)
         path = self._folder / named
         folder = Path(os.path.realpath(self._folder))
         if not Path(os.path.realpath(path)).is_relative_to(folder):
-            raise OnnxError(f"external data at {location!r} are outside of the model's folder", where, hint)
+            raise OnnxError(f"external data at {shown(location)!r} are outside of the model's folder", where, hint)
         return path
 
 

@@ -59,12 +59,12 @@ def statistics(graph: Graph) -> set[str]:
     }
 
 
-def weights(graph: Graph, patterns: Sequence[str] | None, where: str) -> set[str]:
+def weights(graph: Graph, patterns: str | Sequence[str] | None, where: str) -> set[str]:
     """Initialisers to be trained.
 
     Args:
         graph: The model.
-        patterns: Globs that name them; None for what looks like a weight.
+        patterns: A glob, or several, that name them; None for what looks like a weight.
         where: The user's line, for errors.
 
     Raises:
@@ -78,6 +78,7 @@ def weights(graph: Graph, patterns: Sequence[str] | None, where: str) -> set[str
             for name in floats
             if name in sloped and _is_weight(name, graph.initial[name], readers.get(name, set()))
         }
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in floats):
             raise OnnxError(

@@ -270,6 +270,37 @@ def test_external_data_are_what_the_model_says(entries: dict[str, str], what: st
     assert what in refused(with_external_data(tmp_path, **entries)).what
 
 
+def several(folder: Path, offsets: list[int]) -> Path:
+    """A model with weights at several places of one file of 48 bytes."""
+    path = with_external_data(folder)
+    proto = ModelProto.FromString(path.read_bytes())
+    for number, offset in enumerate(offsets):
+        tensor = proto.graph.initializer.add()
+        tensor.CopyFrom(proto.graph.initializer[0])
+        tensor.name, tensor.dims[:] = f"w{number}", [6]
+        stated = {entry.key: entry for entry in tensor.external_data}
+        stated["offset"].value, stated["length"].value = str(offset), "24"
+    del proto.graph.initializer[0], proto.graph.node[0]
+    proto.graph.node.append(node("Relu", ["x"], ["y"]))
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_external_data_may_be_shared_but_do_not_overlap(tmp_path: Path) -> None:
+    """One file of a gigabyte would else be as many gigabytes of memory as there are tensors."""
+    with fluid.program_guard(fluid.Program(), fluid.Program()):
+        assert len(fluid.io.load_onnx(several(tmp_path, [0, 24, 24, 0])).parameters) == 4
+    (tmp_path / "other").mkdir()
+    assert "has 48 bytes; tensors take 72 of it" in refused(several(tmp_path / "other", [0, 4, 8])).what
+
+
+def test_names_of_a_file_are_shown_without_control_characters(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(node("Op\x1b[2J", ["x"], ["y"], name="n\x1b[31m")).SerializeToString())
+    assert "\x1b" not in str(refused(path))
+    assert "\x1b" not in str(refused(with_external_data(tmp_path, location="w\x1b[2J")))
+
+
 # Fuzzing ------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper, n
 from onnx_models import FLOAT, INT64, model, node, results
 
 import fluidc.frontend as fluid
+from fluidc.compiler.errors import FluidcError
 from fluidc.frontend.compat.onnx import OnnxError, OnnxModel, functions, import_model
 from fluidc.frontend.compat.onnx.functions import inlined
 
@@ -102,6 +103,58 @@ def test_two_copies_have_parameters_of_their_own() -> None:
         first, second = import_into(flattened_gemm()), import_into(flattened_gemm())
     assert [p.name for p in second.parameters] == ["fc.weight_0", "fc.bias_0"]
     assert [v.name for v in (*first.feeds, *second.feeds)] == ["x", "x_0"]
+
+
+def named_as_fluid_does() -> ModelProto:
+    nodes = [node("MatMul", ["x", "fc_0.w_0"], ["fc_0.tmp_0"]), node("Add", ["fc_0.tmp_0", "fc_0.b_0"], ["fc_0.tmp_1"])]
+    return model(
+        nodes, {"x": (FLOAT, ["n", 4])}, ["fc_0.tmp_1"], {"fc_0.w_0": np.eye(4, dtype="f"), "fc_0.b_0": BIAS[:4]}
+    )
+
+
+def test_layers_that_follow_have_names_of_their_own() -> None:
+    """What was exported from fluid has the names that fluid gives to the first layers of a program."""
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        found = import_into(named_as_fluid_does())
+        head = fluid.layers.fc(found.outputs[0], 4)
+        names = [p.name for p in fluid.default_main_program().all_parameters()]
+    assert names == ["fc_0.w_0", "fc_0.b_0", "fc_0.w_1", "fc_0.b_1"]
+    assert head.name not in {"fc_0.tmp_0", "fc_0.tmp_1"}
+
+
+def test_a_model_that_is_refused_leaves_nothing_behind() -> None:
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Reshape", ["h", "s"], ["y"])]
+    proto = model(nodes, {"x": (FLOAT, ["n", "t", 4])}, ["y"], {"w": np.eye(4, dtype="f"), "s": np.array([-1, 8])})
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        fluid.layers.fc(fluid.data("z", [None, 2]), 3)
+        before = [program.to_string(True) for program in (main, startup)]
+        with pytest.raises(FluidcError, match="two symbolic extents"):
+            import_into(proto)
+        assert [program.to_string(True) for program in (main, startup)] == before
+        found = import_into(proto, shapes={"x": [None, 2, 4]})
+    assert [v.name for v in (*found.feeds, *found.parameters)] == ["x", "w"]
+
+
+@pytest.mark.parametrize("shape", [[None, -5], ["n", 4], [None, 4.0]])
+def test_shapes_are_extents(shape: Any) -> None:
+    with pytest.raises(OnnxError, match="does not fit the input x"):
+        import_model(named_as_fluid_does(), shapes={"x": shape})
+
+
+def test_an_extent_called_as_the_batch_is_another_one() -> None:
+    proto = model(
+        [node("Transpose", ["x"], ["t"]), node("MatMul", ["x", "t"], ["y"])], {"x": (FLOAT, ["n", "N"])}, ["y"]
+    )
+    found = import_model(proto)
+    assert found.outputs[0].shape == (-1, -1)
+    wrong = model([node("MatMul", ["x", "x"], ["y"])], {"x": (FLOAT, ["n", "N"])}, ["y"])
+    with pytest.raises(FluidcError, match="inner sizes differ"):
+        import_model(wrong)
+
+
+def test_one_pattern_needs_no_list() -> None:
+    assert [p.name for p in import_model(named_as_fluid_does(), trainable="*.b_0").parameters] == ["fc_0.b_0"]
 
 
 def test_an_array_for_an_input_is_a_constant() -> None:
