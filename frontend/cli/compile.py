@@ -144,6 +144,8 @@ def command(
         else:
             artifact.write(output)
         size = output.stat().st_size
+    if ort_training and output.suffix == ".onnx":
+        _tell(f"note: {output.name} may have kernels that only onnxruntime-training executes")
     if plan is not None and (on_device or output.suffix == ".onnx"):
         _tell(f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part")
     *passes, (_, seconds["codegen"]) = compiled.trace.timings

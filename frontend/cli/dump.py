@@ -63,7 +63,19 @@ def command(
     from .source import Overrides, Request
 
     path, name = source
+    if self_contained and form != "onnx":
+        raise click.BadParameter("it belongs to --format onnx", param_hint="--self-contained")
     if form == "onnx":
+        stated = {
+            "--stage": stage != "target" and stage != STAGES[0],
+            "--batch": batch,
+            "--feed": feeds,
+            "--loss": loss,
+        }
+        stated |= {"--optimizer": optimizer, "--trainable": trainable, "arguments of a script": script_args}
+        stated |= {f"--{option.replace('_', '-')}": value is not None for option, value in privacy.items()}
+        if unfit := [option for option, value in stated.items() if value]:
+            raise click.BadParameter("it says how to compile, and an artifact is compiled already", param_hint=unfit[0])
         _write_onnx(path, function or "step", fetches, self_contained, output)
         return
     training = training_of(path, loss, optimizer, trainable)

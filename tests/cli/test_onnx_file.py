@@ -131,3 +131,34 @@ def test_a_file_that_would_be_too_large(tmp_path: Path, monkeypatch: pytest.Monk
     done = run("dump", artifact, "--format", "onnx", "-o", tmp_path / "step.onnx")
     assert done.exit_code == 1
     assert "more than the 2 GB of one ONNX file" in done.stderr
+
+
+def test_a_private_file_says_so(tmp_path: Path) -> None:
+    artifact = compiled(tmp_path, "step.fluidc", "private", POISSON, options=("--target", "reference"))
+    for function, private in (("step", True), ("accumulate", True), ("infer", False)):
+        file = tmp_path / f"{function}.onnx"
+        assert run("dump", artifact, "--format", "onnx", "--function", function, "-o", file).exit_code == 0
+        graph = onnx.load(file).graph
+        assert ("nobody but the caller answers for" in graph.doc_string) == private
+        docs = {value.name: value.doc_string for value in graph.output}
+        assert docs.pop("mean_0.tmp_0").startswith("NOT PRIVATE: exact")
+        assert {doc.partition(":")[0] for doc in docs.values()} == (
+            {"NOT PRIVATE"} if function == "accumulate" else {""} if docs else set()
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--format", "onnx", "--batch", "8", "-o", "x.onnx"), "--batch: it says how to compile"),
+        (("--format", "onnx", "--stage", "grad", "-o", "x.onnx"), "--stage: it says how to compile"),
+        (("--format", "onnx", "--delta", "1e-5", "-o", "x.onnx"), "--delta: it says how to compile"),
+        (("--self-contained",), "--self-contained: it belongs to --format onnx"),
+        (("--format", "onnx"), "an ONNX file is not text"),
+    ],
+)
+def test_options_that_do_not_go_together(options: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    artifact = compiled(tmp_path, "step.fluidc", "plain", options=("--target", "reference"))
+    done = run("dump", artifact, *options)
+    assert done.exit_code == 2
+    assert said in done.output

@@ -88,7 +88,7 @@ def export(module: Module, function: Function, options: BuildOptions) -> ModelPr
     check_mechanism(module, function)
     names = Names([*state_of(module, function), *(param.name for param in function.params if param.role == "feed")])
     arguments = _arguments(module, function, names)
-    outputs = _outputs(function, names)
+    outputs = _outputs(module, function, names)
     emitter = Emitter(
         function,
         arguments,
@@ -107,9 +107,10 @@ def export(module: Module, function: Function, options: BuildOptions) -> ModelPr
         nodes,
         function.name,
         inputs,
-        [value_info(output.output, output.value.tensor) for output in outputs],
+        [value_info(output.output, output.value.tensor, output.doc) for output in outputs],
         [constant for constant in emitter.constants if constant.name in used],
         value_info=infos,
+        doc_string=_PRIVATE if module.privacy is not None and function.param("mask") is not None else "",
     )
     domains = sorted({node.domain for node in _every(nodes)} | {function.domain for function in emitter.functions})
     model = helper.make_model(
@@ -142,6 +143,7 @@ class _Output:
     name: str
     output: str
     value: Value
+    doc: str
 
 
 # What readers of the file are told of inputs that are neither feeds nor state.
@@ -157,6 +159,11 @@ _DOCS: Mapping[str, str] = {
     "noise": "integer noise",
     "state": "state: its new value, if it changes, is an output",
 }
+_PRIVATE = (
+    "Part of private training. It clips the gradient of every example and adds noise, of a key or words that must be "
+    "new and secret in every step; fetches are not private. That lots are drawn as the privacy block says, and how many, "
+    "nobody but the caller answers for: neither this file nor ONNX Runtime counts."
+)
 _STREAM = "random words of a ChaCha20 keystream"
 
 
@@ -177,16 +184,20 @@ def _arguments(module: Module, function: Function, names: Names) -> tuple[Argume
     return tuple(found)
 
 
-def _outputs(function: Function, names: Names) -> tuple[_Output, ...]:
+def _outputs(module: Module, function: Function, names: Names) -> tuple[_Output, ...]:
     """The fetches, then the new values of state."""
     found: list[_Output] = []
     for output in function.outputs:
         # Fetching a parameter, or a feed: the graph's input has that name.
         name = names.unique(f"{output.name}@FETCH" if names.has(output.name) else output.name)
-        found.append(_Output("fetch", output.name, name, output.value))
+        exact = module.privacy is not None and output.combine != "last"
+        doc = "NOT PRIVATE: exact, of the examples" if exact else ""
+        found.append(_Output("fetch", output.name, name, output.value, doc))
     for op in function.ops:
         if isinstance(op, Write):
-            found.append(_Output("state", op.state, names.unique(op.state + NEXT), op.value))
+            sums = module.declaration(op.state).kind == "lot"
+            doc = "NOT PRIVATE: clipped sums of a part of a lot, without noise" if sums else ""
+            found.append(_Output("state", op.state, names.unique(op.state + NEXT), op.value, doc))
     return tuple(found)
 
 

@@ -17,12 +17,7 @@ RANDOM_NODES = frozenset({
 
 STANDARD = frozenset({"", "ai.onnx"})
 
-_GRADIENTS = (
-    "ConvGrad", "SoftmaxGrad", "SoftmaxGrad_13", "LogSoftmaxGrad", "LogSoftmaxGrad_13", "SoftmaxCrossEntropyLossGrad",
-    "LayerNormalizationGrad", "BatchNormalizationGrad", "GatherGrad", "GatherElementsGrad", "GatherNDGrad", "SliceGrad",
-    "ReluGrad", "LeakyReluGrad", "SigmoidGrad", "TanhGrad", "GeluGrad", "FastGeluGrad", "QuickGeluGrad",
-)  # fmt: skip
-DETERMINISTIC = frozenset(("com.microsoft", name) for name in _GRADIENTS)
+DETERMINISTIC = frozenset({("com.microsoft", "ConvGrad")})
 """Nodes of other domains, of which it is known that they draw nothing."""
 
 WORDS, NORMALS = (noise.DOMAIN, "ChaCha20"), (noise.DOMAIN, "Normals")
