@@ -135,7 +135,8 @@ def if_finite(
     """``otherwise()``, which is right for every ``x`` of type ``kind`` and has its type; or ``then()``, which is faster
     and equal if all of ``x`` is finite.
 
-    Then so is the sum. A sum that overflows takes the long way, too; tensors of fewer than ``least`` elements always do.
+    Then so is the sum. A sum that overflows takes the long way, too; tensors of fewer than ``least`` elements always
+    do.
     """
     count = kind.numel
     if isinstance(count, int) and count < least:

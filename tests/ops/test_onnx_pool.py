@@ -79,6 +79,14 @@ def test_long_windows(symbolic: bool) -> None:
     compare("pool.max2d_pick", lambda x, v: MaxPool2dPick(x, v, **geometry), x, values, symbolic=symbolic)
 
 
+def test_one_window_that_does_not_see_all_of_an_image() -> None:
+    compare(
+        "pool.avg2d_grad",
+        lambda ct: AvgPool2dGrad(ct, (ct.tensor.shape[0], 2, 3, 3), kernel=(2, 2), strides=(2, 2)),
+        floats(2, 2, 1, 1), symbolic=False,
+    )  # fmt: skip
+
+
 def test_forward_and_backward_compare_once() -> None:
     """ONNX Runtime merges equal nodes: the maxima of the backward pass are those of the forward pass."""
     x = Value(type_of(floats(2, 1, 4, 4)))
