@@ -109,6 +109,7 @@ nightly: ## The long audits: statistical tests with fresh keys, mutants of the r
 	$(PY) tests/privacy/mutants.py
 	$(PY) tests/mutants.py
 	TVM_NUM_THREADS=1 $(PY) tests/mutants.py --cpu
+	$(PY) tests/mutants.py --onnx
 
 wheel: ## Build the wheel into dist/
 	rm -rf build dist

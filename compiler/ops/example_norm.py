@@ -371,14 +371,20 @@ def _lengths(x: Array) -> Array:
     return np.ones(x.shape) if x.ndim == 1 else np.sqrt(np.einsum("tk,tk->t", x, x))
 
 
+def _elements(x: Array, ids: Array) -> Array:
+    """``[T, S]``: the element of every vector of ``x`` that an id names; 0 for an id outside of it."""
+    inside = (ids >= 0) & (ids < x.shape[1])
+    return np.where(inside, x[:, np.where(inside, ids, 0)], 0.0)
+
+
 def _pair(x: Array, d: Array, y: Array, e: Array) -> float:
     """``sum_ts <x_t, y_s> <d_t, e_s>``."""
     products = d @ e.T
     if x.ndim == y.ndim == 1:
         return float(np.sum(products, where=x[:, None] == y[None, :]))
     if x.ndim == 1:
-        return float(np.sum(products * y[:, x].T))
-    return float(np.sum(products * (x[:, y] if y.ndim == 1 else x @ y.T)))
+        return float(np.sum(products * _elements(y, x).T))
+    return float(np.sum(products * (_elements(x, y) if y.ndim == 1 else x @ y.T)))
 
 
 def _widened(t: TvmEmitter, x: Tensor) -> Tensor:

@@ -39,9 +39,13 @@ def session(
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+def normals_session() -> ort.InferenceSession:
+    return session(noise.normals(), {"words": (TensorProto.UINT32, ("w",)), "count": (TensorProto.INT64, ())})
+
+
 @pytest.fixture(scope="module")
 def box_muller() -> ort.InferenceSession:
-    return session(noise.normals(), {"words": (TensorProto.UINT32, ("w",)), "count": (TensorProto.INT64, ())})
+    return normals_session()
 
 
 def normals(box_muller: ort.InferenceSession, words: np.ndarray, count: int) -> np.ndarray:

@@ -47,6 +47,7 @@ GEOMETRIES = {
     "channels-wide-pads": Geometry((2, 32, 3, 3), (2, 32, 2, 2), {"pads": (2, 0, 0, 0)}),
     "channels-groups": Geometry((2, 64, 4, 4), (4, 32, 2, 3), {"groups": 2}, image="Conv"),
     "depthwise": Geometry((2, 3, 5, 4), (6, 1, 3, 3), {"groups": 3, "pads": (1, 1, 1, 1)}, image="Conv"),
+    "depthwise-two-taps": Geometry((2, 3, 5, 4), (6, 1, 1, 2), {"groups": 3}, image="Conv"),
     "large-filter": Geometry((3, 2, 9, 8), (4, 2, 5, 4), {"strides": (2, 1), "pads": (1, 0, 2, 2)}, examples="Conv"),
     "large-filter-groups": Geometry((2, 4, 8, 9), (6, 2, 5, 5), {"groups": 2, "strides": (1, 3)}, examples="Conv"),
     "large-filter-excess": Geometry((2, 1, 9, 9), (2, 1, 4, 5), {"strides": (4, 3)}, examples="Conv"),
@@ -82,6 +83,40 @@ def test_forms(name: str, symbolic: bool) -> None:
                   lambda x, ct: Conv2dExampleFilterGrad(x, ct, shapes.w, **at), (x, ct), ROWS, ROWS)  # fmt: skip
     assert ("MatMul" in found) == (symbolic or shapes.examples == "MatMul")
     nodes("conv.patches", lambda x: Patches(x, shapes.w[2:], **at), (x,), ROWS)
+
+
+def a_geometry(seed: int) -> Geometry:
+    """One in which the filter fits, and sees something of the image in every place."""
+    draw = np.random.default_rng(seed)
+    groups = int(draw.integers(1, 3))
+    channels, outputs = int(draw.choice([1, 2, 32])), int(draw.integers(1, 3))
+    kernel, strides, dilations = (draw.integers(1, high, 2).tolist() for high in (4, 4, 3))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pads = [int(draw.integers(0, reach[axis % 2])) for axis in range(4)]
+    size = [int(r + draw.integers(0, 7)) for r in reach]
+    at = {"strides": tuple(strides), "pads": tuple(pads), "dilations": tuple(dilations), "groups": groups}
+    return Geometry((2, groups * channels, size[0], size[1]), (groups * outputs, channels, kernel[0], kernel[1]), at)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_geometry(seed: int) -> None:
+    shapes, symbolic = a_geometry(seed), seed % 3 == 0
+    at: Any = shapes.at
+    x, w = floats(*shapes.x), floats(*shapes.w, seed=1)
+    ct = floats(*static_shape(Conv2d(Value(type_of(x)), Value(type_of(w)), **at).result.tensor.shape), seed=2)
+    ops: list[tuple[str, Callable[..., OpBase], tuple[np.ndarray, ...], tuple[Kind, ...]]] = [
+        ("conv2d", lambda x, w: Conv2d(x, w, **at), (x, w), (ROWS, PUBLIC)),
+        ("conv2d_input_grad", lambda w, ct: Conv2dInputGrad(w, ct, (ct.tensor.shape[0], *shapes.x[1:]), **at),
+         (w, ct), (PUBLIC, ROWS)),
+        ("conv2d_filter_grad", lambda x, ct: Conv2dFilterGrad(x, ct, shapes.w, **at), (x, ct), (ROWS, ROWS)),
+        ("conv2d_example_filter_grad", lambda x, ct: Conv2dExampleFilterGrad(x, ct, shapes.w, **at),
+         (x, ct), (ROWS, ROWS)),
+        ("patches", lambda x: Patches(x, shapes.w[2:], **at), (x,), (ROWS,)),
+    ]  # fmt: skip
+    for name, build_op, inputs, kinds in ops:
+        case = Case(f"conv.{name}", build_op, inputs, lambda: None, kinds=kinds, atol=2e-5)
+        made = job(case, "f", symbolic=symbolic, backward=False)
+        check(made, exported(made))
 
 
 KERNELS = {

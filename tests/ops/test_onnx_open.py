@@ -13,6 +13,7 @@ from onnx_jobs import argument_names, exported, session
 from op_jobs import Job
 
 from fluidc.compiler.codegen.reference import Reference
+from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType, Type
@@ -21,7 +22,9 @@ from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.ops.dp import ClippedSum
 from fluidc.compiler.ops.elementwise import Where
+from fluidc.compiler.ops.loss import SoftmaxCrossEntropy
 from fluidc.compiler.ops.ragged import RaggedArray
+from fluidc.compiler.ops.shape import Extent
 
 T = Sym("T")
 
@@ -169,7 +172,7 @@ def test_rows_of_any_lengths(how: Any) -> None:
         data = floats(offsets[-1], 2, seed=len(offsets))
         for odd in (None, np.nan, np.inf, -np.inf):
             if odd is not None:
-                data[-1:, 0] = odd
+                data[-1:, 0] = data[:1, 1] = odd
             given = RaggedArray(data, np.asarray(offsets))
             other = RaggedArray(floats(offsets[-1], 2, seed=9), given.offsets)
             with np.errstate(invalid="ignore"):
@@ -179,10 +182,34 @@ def test_rows_of_any_lengths(how: Any) -> None:
 def test_lengths_that_do_not_add_up_reach_no_token_that_is_not_there() -> None:
     b, (data, lengths) = OpBuilder(), values(tensor("f32[T]"), tensor("i64[N]"))
     program = Program(b, (data, lengths), [b(ragged.Lengths(b(ragged.FromLengths(data, lengths))))])
-    for given, kept in (([2, 5], [2, 1]), ([-1, 2], [0, 2]), ([9, 9], [3, 0]), ([], [])):
+    for given, kept in (([2, 5], [2, 1]), ([1, 1], [1, 1]), ([-1, 2], [0, 2]), ([9, 9], [3, 0]), ([], [])):
         feeds = {"p0": floats(3), "p1": np.asarray(given, np.int64)}
         (found,) = program.session.run(None, {v.name: feeds[v.name] for v in program.session.get_inputs()})
         assert found.tolist() == kept
+
+
+def test_sizes_are_read_where_an_input_tells_them() -> None:
+    b, (x,) = OpBuilder(), values(TensorType(DType.F32, (Sym("T", 4),)))
+    Program(b, (x,), [b(Extent(Sym("T", scale), DType.I64)) for scale in (1, 2, 4, 6)]).check(floats(12))
+    lost = b(Extent(Sym("M"), DType.I64))
+    with pytest.raises(TargetError, match="no input of the function tells the size M"):
+        Program(b, (x,), [lost])
+
+
+def test_places_outside_an_open_axis() -> None:
+    b, (table, ids) = OpBuilder(), values(TensorType(DType.F32, (T, 2)), tensor("i64[5]"))
+    program = Program(b, (table, ids), [b.gather(table, ids, 0)])
+    for rows in (1, 3):
+        given = floats(rows, 2)
+        (found,) = program.session.run(None, {"p0": given, "p1": np.array([0, rows - 1, rows, rows + 1, -1])})
+        np.testing.assert_array_equal(found, [given[0], given[-1], *[[np.nan] * 2] * 3])
+
+
+def test_labels_of_an_open_number_of_classes() -> None:
+    b, (x, label) = OpBuilder(), values(TensorType(DType.F32, (4, T)), tensor("i64[4,1]"))
+    program = Program(b, (x, label), b.emit(SoftmaxCrossEntropy(x, label)))
+    for classes in (1, 3):
+        program.check(floats(4, classes), np.array([[0], [classes - 1], [classes], [-1]]))
 
 
 # Products ---------------------------------------------------------------------------------------------------

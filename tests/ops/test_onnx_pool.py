@@ -83,6 +83,14 @@ def test_long_windows(symbolic: bool) -> None:
     compare("pool.max2d_pick", lambda x, v: MaxPool2dPick(x, v, **geometry), x, values, symbolic=symbolic)
 
 
+def test_one_window_that_does_not_see_all_of_an_image() -> None:
+    compare(
+        "pool.avg2d_grad",
+        lambda ct: AvgPool2dGrad(ct, (ct.tensor.shape[0], 2, 3, 3), kernel=(2, 2), strides=(2, 2)),
+        floats(2, 2, 1, 1), symbolic=False,
+    )  # fmt: skip
+
+
 def test_forward_and_backward_share_their_maxima(tmp_path: Path) -> None:
     """ONNX Runtime merges equal nodes: the backward pass takes no maximum of its own."""
     x = Value(type_of(floats(2, 1, 4, 4)))

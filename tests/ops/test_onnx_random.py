@@ -64,7 +64,9 @@ PADDLE: dict[str, tuple[Make, Shape]] = {
 def test_cases(case: Case, symbolic: bool, self_contained: bool) -> None:
     made = job(case, "f", symbolic=symbolic, backward=False)
     model = exported(made, self_contained=self_contained)
-    assert self_contained == all(not value.name.startswith("@bits") for value in model.graph.input)
+    bits = [v.type.tensor_type.shape.dim[0] for v in model.graph.input if v.name.startswith("@bits")]
+    assert self_contained == (not bits)
+    assert all(size.dim_value % 16 == 0 and (size.dim_value or size.dim_param.endswith("*N")) for size in bits)
     check(made, model)
 
 
@@ -135,6 +137,29 @@ def test_paddle_of_fixed_size(seed: int, count: int) -> None:
 
     (found,) = run(drawn(make, (count,), {}), [np.zeros(1, np.float32)])
     np.testing.assert_array_equal(found, make(TensorType(DType.F32, (count,))).evaluate(None, None))
+
+
+def test_what_is_drawn_twice_is_made_once_and_what_differs_never_shares() -> None:
+    """One stream twice, another number, another counter: three inputs, whose sizes and words are their own."""
+    names = {"key": tensor("u32[8]"), "counter": tensor("u64[]"), "later": tensor("u64[]"), "size": tensor("f32[N]")}
+    values = {name: Value(kind, name) for name, kind in names.items()}
+    b, shape = OpBuilder(), TensorType(DType.F32, (N, 5))
+    asked = [("counter", 3), ("counter", 3), ("counter", 4), ("later", 3)]
+    results = [
+        b.emit(Uniform(values["key"], values[counter], shape, 0.0, 1.0, stream=stream))[0] for counter, stream in asked
+    ]
+    outputs = tuple(Output(f"o{i}", result) for i, result in enumerate(results))
+    function = Function("f", tuple(Param(name, value) for name, value in values.items()), tuple(b.ops), outputs)
+    model = export(Module(Stage.TARGET, (), (function,)), function, BuildOptions())
+    inputs = [v.type.tensor_type.shape.dim[0].dim_param for v in model.graph.input if v.name.startswith("@bits")]
+    assert inputs == ["16*N"] * 3  # a block of 16 words is enough for the 5 elements of a row
+    given = {"key": KEY, "counter": np.array(7, np.uint64), "later": np.array(8, np.uint64)}
+    found = run(model, [*given.values(), np.zeros(33, np.float32)])
+    for have, (counter, stream) in zip(found, asked, strict=True):
+        make = Uniform(Value(names["key"]), Value(names[counter]), at(shape.shape, 33), 0.0, 1.0, stream=stream)
+        np.testing.assert_array_equal(have, make.evaluate(KEY, given[counter]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert len({x.tobytes() for x in found}) == 3
 
 
 def drawn_in_a_loop() -> Function:

@@ -268,19 +268,21 @@ def test_sizes_that_only_a_run_tells_are_found() -> None:
         [
             node("NonZero", "x", "where"),
             node("Concat", "x x", "twice", axis=0),
+            node("NonZero", "twice", "of_both"),
             node("Add", "s one", "s@NEXT"),
         ],
         ["state s: f32[]", "feed x: f32[N]"],
-        ["fetch where: i64[1,M]", "fetch twice: f32[2*N]", "state s: f32[]"],
+        ["fetch where: i64[1,M]", "fetch of_both: i64[1,M2]", "fetch twice: f32[2*N]", "state s: f32[]"],
         symbols={"N": [1, 0, 1]},
         one=np.float32(1),
     )
     run = engine({"step": made})
     state = run.state(buffer(0))
     for values in ([1, 0, 2], [0, 1], [5, 5, 5, 5], [0]):
-        where, twice = run.call("step", [state, run.tensor(aligned_copy(np.array(values, np.float32)))])
+        where, of_both, twice = run.call("step", [state, run.tensor(aligned_copy(np.array(values, np.float32)))])
         assert where.tolist() == [np.flatnonzero(values).tolist()]
         assert twice.tolist() == values + values
+        assert of_both.tolist() == [np.flatnonzero(values + values).tolist()]
     assert state.array == 4
 
 
@@ -394,6 +396,17 @@ def test_streams_hold_the_words_of_their_key_draw_domain_and_tensor() -> None:
     given.draw[...] = 6
     given.key[...] += 1
     np.testing.assert_array_equal(given.call()[0], words(Domain.GRADIENT, 0, 32, draw=6, key=KEY + np.uint32(1)))
+
+
+def test_sizes_are_counted_in_what_an_argument_has_of_them() -> None:
+    """The first axis of the feed holds two elements of each row."""
+    described = edited(words_model(stream("a", scale=16, symbol="N")), "fluidc.symbols", '{"N": [3, 0, 2]}')
+    run = OnnxEngine({"step": described}, 1)
+    feed = np.ones(6, np.float32)
+    given = [aligned_copy(a) for a in (KEY, np.array(DRAW, np.uint64), np.array(0, np.int64), feed)]
+    with pytest.raises(EngineError):  # the output is declared to have as many elements as there are rows
+        run.call("step", [run.tensor(a) for a in given])
+    assert [words.array.size for words in run._functions["step"]._words.values()] == [16 * 16 * 3]
 
 
 def test_a_window_begins_where_the_rows_of_a_part_do() -> None:

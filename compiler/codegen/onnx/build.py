@@ -161,8 +161,8 @@ _DOCS: Mapping[str, str] = {
 }
 _PRIVATE = (
     "Part of private training. It clips the gradient of every example and adds noise, of a key or words that must be "
-    "new and secret in every step; fetches are not private. That lots are drawn as the privacy block says, and how many, "
-    "nobody but the caller answers for: neither this file nor ONNX Runtime counts."
+    "new and secret in every step; fetches are not private. That lots are drawn as the privacy block says, and how "
+    "many, nobody but the caller answers for: neither this file nor ONNX Runtime counts."
 )
 _STREAM = "random words of a ChaCha20 keystream"
 

@@ -128,6 +128,7 @@ CASES = (
         halve_loops(2),
         wrt=(0, 1),
     ),
+    Case("control.while-one_step", halve(1), (f32(9, -3), f32(0.9, 1.1)), halve_loops(1), wrt=(0, 1)),
     Case("control.while-no_step", halve(2), (f32(0.5, -3), f32(0.9, 1.1)), halve_loops(2), wrt=(0, 1)),
     Case(
         "control.while-counted",
