@@ -120,6 +120,7 @@ def _col2im(n: Node) -> Value:
     )
     places = math.prod(kernel)
     channels = n.fixed(x, 1) // places
+    n.within("weights of blocks", places * places * channels)
     one_each = np.tile(np.eye(places, dtype=x.tensor.dtype.numpy), (channels, 1))
     w = n.array(one_each.reshape(channels * places, 1, *both(tuple(kernel), 1)), "filters")
     rows = x.tensor.shape[0]

@@ -11,13 +11,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ....compiler.errors import FluidcError
-from ....compiler.ir.core import Value
+from ....compiler.ir.core import OpBase, Value
 from ....compiler.ops.base import Op, has_rule
+from ....compiler.ops.construct import OpBuilder
 from ....compiler.ops.region import Environment, evaluate_op
 from ....compiler.ops.state import Read
 from ..context import Array, Frame, FunctionLowering, OpLowering, Shared
 from ..known import Known
 from .node import LARGEST, Node, NodeRule
+
+MOST_OPS = 1000
+"""Ops that a node of known numbers may become."""
 
 
 def evaluated(rule: NodeRule, o: OpLowering) -> Sequence[Known] | None:
@@ -29,6 +33,7 @@ def evaluated(rule: NodeRule, o: OpLowering) -> Sequence[Known] | None:
     if any(k.symbolic or k.array.size > LARGEST for k in known.values()):
         return None
     beside = FunctionLowering(Shared(), o.function.program, {}, {})
+    beside.b = _Few()
     beside.known = known
     try:
         found = rule(Node(OpLowering(beside, o.op, Frame(beside, o.frame.block, beside.b))))
@@ -39,7 +44,16 @@ def evaluated(rule: NodeRule, o: OpLowering) -> Sequence[Known] | None:
 
 
 class _NotEvaluated(Exception):
-    """The value is large, or of an op that numpy does not compute."""
+    """The value is large, or of too many ops, or of one that numpy does not compute."""
+
+
+class _Few(OpBuilder):
+    """Ends rules that write more ops than numbers are worth."""
+
+    def emit(self, op: OpBase, *hints: str) -> tuple[Value, ...]:
+        if len(self.ops) >= MOST_OPS:
+            raise _NotEvaluated
+        return super().emit(op, *hints)
 
 
 def _array(value: Value, initial: Mapping[str, Array]) -> Array:

@@ -141,6 +141,8 @@ def _coordinates(n: Node, index: Value, shape: Sequence[Dim], first: int) -> lis
 def _gather_nd(n: Node) -> Value:
     x, index = n.x("data"), n.x("indices")
     batch = n.attr("batch_dims", 0)
+    if not 0 <= batch < min(x.tensor.rank, index.tensor.rank):
+        raise n.error(f"{batch} axes of {x.type} and {index.type} are rows", "correct the model")
     tuples = index.tensor.shape[:-1]
     rows = [n.b.iota(tuples, axis, DType.I64) for axis in range(batch)]
     places = rows + _coordinates(n, index, x.tensor.shape, batch)

@@ -51,6 +51,17 @@ REFUSED: dict[str, tuple[NodeProto, dict[str, Any], str]] = {
         {"a": np.zeros((2, 60_000), np.int64), "b": np.zeros(60_000, np.int64)},
         "y would have the shape [60000, 60000]",
     ),
+    "many axes": (
+        node("GatherND", ["i", "i"], ["y"], batch_dims=2**31),
+        {"i": i(1, 2)},
+        "GatherND y: 2147483648 axes of",
+    ),
+    "a large block": (
+        node("Col2Im", ["x3", "s", "b"], ["y"]),
+        {"x3": np.ones((1, 2**16, 1), np.float32), "s": i(256, 256), "b": i(256, 256)},
+        "Col2Im y: weights of blocks: 4.29497e+09",
+    ),
+    "many ops of constants": (node("Sum", ["c"] * 20_000, ["y"]), {"c": i(1)}, "Sum y: it takes more than 10000 ops"),
     "many ops": (node("Sum", ["x"] * 20_000, ["y"]), {}, "Sum y: it takes more than 10000 ops"),
 }
 
