@@ -120,7 +120,7 @@ def test_private_ops_on_float64() -> None:
 
 @pytest.mark.parametrize("phase", [-(2**40), -9, -1, 0, 1, 2, 9, 2**40])
 def test_a_phase_that_there_is_not_has_no_update(phase: int) -> None:
-    phases = {"sigmas": (1.0, 2.0), "lots": (8.0, 4.0)}
+    phases: Any = {"sigmas": (1.0, 2.0), "lots": (8.0, 4.0)}
     found = same(
         lambda t, k, d, p: AddNoise(t, None, k, d, 7, 1.0, 0.5, 8.0, W, phase=p, **phases),
         floats(3), KEY, DRAW, np.array(phase), rtol=1e-5,
@@ -156,8 +156,9 @@ def test_an_element_at_the_very_probability_is_kept() -> None:
     x = floats(4, 8)
     key, counter = Value(tensor("u32[8]")), Value(tensor("u64[]"))
     uniforms = Dropout(key, counter, Value(type_of(x)), 0.5, stream=3).uniforms(KEY, DRAW, None, x.shape)
+    ways: tuple[Any, ...] = "upscale_in_train", "downgrade_in_infer"
     for p in (float(uniforms[1, 2]), 0.5):
-        for how in ("upscale_in_train", "downgrade_in_infer"):
+        for how in ways:
             same(lambda k, c, x, p=p, how=how: Dropout(k, c, x, p, how, stream=3), KEY, DRAW, x, rtol=1e-6)
             same(
                 lambda k, c, x, p=p, how=how: Dropout(k, c, x, p, how, stream=3),

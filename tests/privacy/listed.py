@@ -176,4 +176,19 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         quick=True,
     ),
+    Mutant(
+        "onnx: words of the last step",
+        broken.words_of_the_last_step,
+        (
+            f"{NARROW}[onnx-step-False]",
+            "tests/runtime/test_onnx_engine.py::test_streams_hold_the_words_of_their_key_draw_domain_and_tensor",
+        ),
+    ),
+    Mutant(
+        "onnx: tensors of one size share a stream",
+        broken.shared_stream,
+        ("tests/ops/test_onnx_random.py::test_what_is_drawn_twice_is_made_once_and_what_differs_never_shares",),
+        quick=True,
+    ),
+    Mutant("onnx: product though a row is not finite", broken.product_whatever_the_rows, (f"{PAIRS}[mlp-onnx]",)),
 )

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from fluidc.compiler.codegen.onnx import emit
+from fluidc.compiler.codegen.onnx.streams import Stream
 from fluidc.compiler.ir.clipping import ClipGroup
 from fluidc.compiler.ir.core import Module
 from fluidc.compiler.ir.types import DType
@@ -451,3 +452,35 @@ def truncated_lots(patch: pytest.MonkeyPatch) -> None:
         return next_lot(self, phase)[: max(1, self._examples * (int(self._last[phase]) + 1) >> 32)]
 
     patch.setattr(PoissonSampler, "next_lot", cut)
+
+
+# -- the onnx target --------------------------------------------------------------------------------------------------
+
+
+def words_of_the_last_step(patch: pytest.MonkeyPatch) -> None:
+    """The engine makes the words of a stream once, and feeds them again."""
+    kept: dict[tuple[int, int], Array] = {}
+    fill = onnx_engine.fill_words
+
+    def filled(out: Array, key: Array, **stream: Any) -> None:
+        name = int(stream["domain"]), stream["tensor"]
+        if name not in kept:
+            fill(out, key, **stream)
+            kept[name] = out.copy()
+        out[:] = np.resize(kept[name], out.shape)
+
+    patch.setattr(onnx_engine, "fill_words", filled)
+
+
+def shared_stream(patch: pytest.MonkeyPatch) -> None:
+    """The exporter takes streams of equal length for one, whatever tensor they are for."""
+    patch.setattr(
+        Stream, "same_words", lambda self, other: replace(self, input=other.input, tensor=other.tensor) == other
+    )
+
+
+def product_whatever_the_rows(patch: pytest.MonkeyPatch) -> None:
+    """Rows are selected by a product with 0 and 1 though one of them is not finite."""
+    patch.setattr(dp, "selected", lambda o, condition, x, kind: o.node("Mul", x, o.cast(condition, kind.dtype)))
+    patch.setattr(dp, "if_finite", lambda o, x, kind, then, otherwise, **limits: then())
+    patch.setattr(dp, "MANY", 0)

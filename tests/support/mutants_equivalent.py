@@ -70,9 +70,13 @@ EQUIVALENT_COMPILED: dict[str, str] = {}
 
 # What writes ONNX files.
 EQUIVALENT_ONNX: dict[str, str] = {
-    "noise._NORMALS: 2->3 in `pairs = Concat <axis = 2> (x_rows, y_rows)`": "behind the rows of 16 there is one axis of extent 1 only: the order is the same",
+    "noise._NORMALS: 2->3 in `pairs = Concat <axis = 2> (x_rows, y_rows)`": (
+        "behind the rows of 16 there is one axis of extent 1 only: the order is the same"
+    ),
     "noise._CHACHA20: 8->9 in `at_8 = Constant <value_ints = [8]> ()`": "the key ends there",
-    "noise._CHACHA20: Cast dropped in `draw_low_bits = Cast <to = 12> (draw)`": "a later conversion drops the same bits",
+    "noise._CHACHA20: Cast dropped in `draw_low_bits = Cast <to = 12> (draw)`": (
+        "a later conversion drops the same bits"
+    ),
     "noise._CHACHA20: 12->13 in `draw_low_bits = Cast <to = 12> (draw)`": "a later conversion drops the same bits",
     "noise._CHACHA20: Cast dropped in `d_bits = Cast <to = 12> (d_numbers)`": "a later conversion drops the same bits",
     "noise._CHACHA20: 12->13 in `d_bits = Cast <to = 12> (d_numbers)`": "a later conversion drops the same bits",
@@ -84,25 +88,39 @@ EQUIVALENT_ONNX: dict[str, str] = {
     "optim_base._OnnxMaths.norm: 0->1 in `self.o.node('ReduceSumSquare', self.o.cast(x.name, DType.F64), "
     "keepdims=0)`": "extents of 1 in front are broadcast",
     "ragged.Pool.to_onnx: 0.0->0.5 in `self.pad_value == 0.0`": "the general form computes what is 0, too",
-    "onnx_pool.Side.frame: Add->Sub in `max(self.pad + self.size, self.reach)`": "what is behind the last window is cut off",
+    "onnx_pool.Side.frame: Add->Sub in `max(self.pad + self.size, self.reach)`": (
+        "what is behind the last window is cut off"
+    ),
     "onnx_pool.MaxNodes._few: LtE->Gt in `max(self.rows.kernel, self.columns.kernel) <= MOST_TAPS`": _EITHER,
     "onnx_pool.MaxNodes.picked: condition negated in `if not self._few:`": _EITHER,
     "onnx_pool.MaxNodes._taps: 1->2 in `(side.out - 1) * side.pace + 1`": "a step further there is nothing to take",
-    "onnx_pool.MaxNodes._returned: FloorDiv->Mult in `-side.kernel // side.pace`": "rows behind the last window are cut off",
+    "onnx_pool.MaxNodes._returned: FloorDiv->Mult in `-side.kernel // side.pace`": (
+        "rows behind the last window are cut off"
+    ),
     "onnx_pool.MaxNodes._returned: 0->1 in `phases[0]`": "windows with a pace of 1 slide, and have no phases",
     "onnx_pool.MaxNodes._positions: 0->1 in `np.array(0, dtype)`": "only the direction of the next number is asked",
-    "branching.While.to_onnx: Less->LessOrEqual in `o.node('Less', i, o.scalar(self.max_trip - 1, DType.I64))`": "the loop's own count ends it",
+    "branching.While.to_onnx: Less->LessOrEqual in `o.node('Less', i, o.scalar(self.max_trip - 1, DType.I64))`": (
+        "the loop's own count ends it"
+    ),
     "branching.While.to_onnx: Sub->Add in `o.scalar(self.max_trip - 1, DType.I64)`": "the loop's own count ends it",
     "branching.While.to_onnx: False->True in `o.scalar(False, DType.BOOL)`": "the loop's own count ends it",
-    "control.Map.to_onnx: False->True in `counted(o, self.trip, (), (), taken, outputs, step, indexed=False)`": "the index is there, and not read",
-    "indexing.Ordering.sorted: True->False in `kernel_type(self, dtype, SCATTERED, ordered=True)`": "another check refuses the same",
-    "minstd.normals_onnx: Div->Mul in `o.node('Div', o.node('Add', size, o.ints(1)), o.ints(2))`": "more is drawn than is kept",
+    "control.Map.to_onnx: False->True in `counted(o, self.trip, (), (), taken, outputs, step, indexed=False)`": (
+        "the index is there, and not read"
+    ),
+    "indexing.Ordering.sorted: True->False in `kernel_type(self, dtype, SCATTERED, ordered=True)`": (
+        "another check refuses the same"
+    ),
+    "minstd.normals_onnx: Div->Mul in `o.node('Div', o.node('Add', size, o.ints(1)), o.ints(2))`": (
+        "more is drawn than is kept"
+    ),
     "minstd.normals_onnx: Div dropped for input 0 in `o.node('Div', o.node('Add', size, o.ints(1)), o.int"
     "s(2))`": "more is drawn than is kept",
     "minstd.normals_onnx: 1->2 in `o.ints(1)`": "more is drawn than is kept",
     "minstd.normals_onnx: Add dropped for input 0 in `o.node('Add', o.node('Mul', pairs, o.ints(4)), o.in"
     "ts(256))`": "a reserve that the cases do not use up",
-    "minstd.normals_onnx: Add->Sub in `_digits(4 * ((count + 1) // 2) + 256)`": "as many digits, or more than are needed",
+    "minstd.normals_onnx: Add->Sub in `_digits(4 * ((count + 1) // 2) + 256)`": (
+        "as many digits, or more than are needed"
+    ),
     "minstd.normals_onnx: Mult->Div in `4 * ((count + 1) // 2) + 256`": "as many digits, or more than are needed",
     "minstd.normals_onnx: 4->5 in `4 * ((count + 1) // 2)`": "as many digits, or more than are needed",
     "minstd.normals_onnx: FloorDiv->Mult in `4 * ((count + 1) // 2)`": "as many digits, or more than are needed",
@@ -127,9 +145,13 @@ EQUIVALENT_ONNX: dict[str, str] = {
     "onnx_loops.counted: 0->1 in `o.full((0, *kind.shape), 0, kind.dtype)` #2": "there is no element to fill",
     "onnx_places.scattered: 0->1 in `o.full((after,), 0, kind.dtype)`": "the row is cut off again",
     "onnx_places.scattered: 0->1 in `o.full((before, 1, after), 0, kind.dtype)`": "the row is cut off again",
-    "onnx_places.Places.read: branches swapped in `DType.F64 if wide is DType.F64 else DType.F32`": "the factor is converted after it",
+    "onnx_places.Places.read: branches swapped in `DType.F64 if wide is DType.F64 else DType.F32`": (
+        "the factor is converted after it"
+    ),
     "onnx_rows.Rows.greatest: Add->Sub in `o.node('Add', most, self.total(odd))`": "NaN or 0 is added",
-    "onnx_rows.Rows.padded: 1->2 in `self.o.full((1, *self.kind.data.shape[1:]), value, self.kind.dtype)`": "only the first row behind the tokens is read",
+    "onnx_rows.Rows.padded: 1->2 in `self.o.full((1, *self.kind.data.shape[1:]), value, self.kind.dtype)`": (
+        "only the first row behind the tokens is read"
+    ),
     "unary.LeakyRelu.nodes: Less->LessOrEqual in `o.node('Where', o.node('Less', x, o.scalar(0, dtype)), "
     "o.node('Mul', x, o.scalar(self.alpha, dtype)), x)`": "of 0 both are 0",
     "unary.Clip.nodes: negation dropped in `low == -math.inf`": "the maximum with minus infinity is the number itself",
@@ -144,10 +166,14 @@ EQUIVALENT_ONNX: dict[str, str] = {
     "norm_bound.onnx_guarded: Less->LessOrEqual in `o.node('Where', o.node('Less', squares, zero), zero, "
     "squares)`": "both are 0",
     "norm_bound.onnx_guarded: Or dropped for input 0 in `o.node('Or', o.node('LessOrEqual', rounding, tim"
-    "es(norm, 2.0 ** (-12))), o.node('IsNaN', norm))`": "ONNX Runtime's maximum with NaN is NaN, which it does not promise",
+    "es(norm, 2.0 ** (-12))), o.node('IsNaN', norm))`": (
+        "ONNX Runtime's maximum with NaN is NaN, which it does not promise"
+    ),
     "onnx_forms.log1p: Less->LessOrEqual in `o.node('Where', o.node('Less', o.node('Abs', x), one), near,"
     " log)`": "at 1 and below -1 both forms are as good",
-    "onnx_forms.log1p: Abs dropped for input 0 in `o.node('Less', o.node('Abs', x), one)`": "at 1 and below -1 both forms are as good",
+    "onnx_forms.log1p: Abs dropped for input 0 in `o.node('Less', o.node('Abs', x), one)`": (
+        "at 1 and below -1 both forms are as good"
+    ),
     "onnx_forms.expm1: Less->LessOrEqual in `o.node('Where', o.node('Less', o.node('Abs', x), one), near,"
     " added)`": "at 1 and below -1 both forms are as good",
     "onnx_forms.safe_divisor: 0->1 in `o.scalar(0, dtype)`": "dividing by 1 is multiplying by it",
@@ -165,7 +191,9 @@ EQUIVALENT_ONNX: dict[str, str] = {
     "onnx_forms.if_finite: 0->1 in `o.node('ReduceSum', x, keepdims=0)`": _EITHER,
     "onnx_forms.if_finite: Equal->Less in `o.node('Equal', o.node('Sub', total, total), o.scalar(0, kind."
     "dtype))`": _EITHER,
-    "onnx_forms.if_finite: Sub->Add in `o.node('Equal', o.node('Sub', total, total), o.scalar(0, kind.dtype))`": _EITHER,
+    "onnx_forms.if_finite: Sub->Add in `o.node('Equal', o.node('Sub', total, total), o.scalar(0, kind.dtype))`": (
+        _EITHER
+    ),
     "onnx_forms.if_finite: Sub inputs swapped in `o.node('Equal', o.node('Sub', total, total), o.scalar(0"
     ", kind.dtype))`": _EITHER,
     "onnx_forms.if_finite: Sub dropped for input 0 in `o.node('Equal', o.node('Sub', total, total), o.sca"
@@ -173,28 +201,44 @@ EQUIVALENT_ONNX: dict[str, str] = {
     "onnx_forms.if_finite: Sub dropped for input 1 in `o.node('Equal', o.node('Sub', total, total), o.sca"
     "lar(0, kind.dtype))`": _EITHER,
     "onnx_forms.if_finite: 0->1 in `o.scalar(0, kind.dtype)`": _EITHER,
-    "drawing.Drawing.words_onnx: Mult->Div in `Sym(size.name, size.scale * per_block)`": "what has the right length may be cut to it",
+    "drawing.Drawing.words_onnx: Mult->Div in `Sym(size.name, size.scale * per_block)`": (
+        "what has the right length may be cut to it"
+    ),
     "drawing.Drawing.words_onnx: Mult->Div in `Sym(size.name, size.scale * per_block) if isinstance(size,"
     " Sym) else size * per_block`": "what has the right length may be cut to it",
     "elementwise.FloorDiv.to_onnx: Sign dropped for input 0 in `o.node('Mul', o.node('Sign', left), o.nod"
     "e('Sign', b))`": "only the sign of the product is asked",
     "elementwise.Where.to_onnx: Eq->NotEq in `_is_zero(self.y) and self.x.tensor == kind`": _EITHER,
-    "embedding.LookupNormSq.to_onnx: Or dropped for input 0 in `o.node('Or', exact, o.node('IsNaN', norm))`": "ONNX Runtime's maximum with NaN is NaN, which it does not promise",
+    "embedding.LookupNormSq.to_onnx: Or dropped for input 0 in `o.node('Or', exact, o.node('IsNaN', norm))`": (
+        "ONNX Runtime's maximum with NaN is NaN, which it does not promise"
+    ),
     "onnx_conv.ConvNodes.filter_grad: Eq->NotEq in `self.taps == 1 and at.groups == 1 and (not any(at.pads))`": _EITHER,
     "onnx_conv.ConvNodes.filter_grad: 1->2 in `self.taps == 1` #2": _EITHER,
     "onnx_conv.ConvNodes.filter_grad: Eq->NotEq in `self.taps == 1 and at.groups == 1 and (not any(at.pad"
     "s))` #2": _EITHER,
     "onnx_conv.ConvNodes.filter_grad: 1->2 in `at.groups == 1`": _EITHER,
-    "onnx_conv.ConvNodes.filter_grad: 0->1 in `o.node('ReduceSum', each, o.ints(0), keepdims=0)`": "the shape is set next",
-    "onnx_conv.ConvNodes._filter_grad_kernel: 0->1 in `self.o.full(self.w_shape, 0, DType.F32)`": "only the shape is read",
+    "onnx_conv.ConvNodes.filter_grad: 0->1 in `o.node('ReduceSum', each, o.ints(0), keepdims=0)`": (
+        "the shape is set next"
+    ),
+    "onnx_conv.ConvNodes._filter_grad_kernel: 0->1 in `self.o.full(self.w_shape, 0, DType.F32)`": (
+        "only the shape is read"
+    ),
     "onnx_conv.ConvNodes._filter_grad_kernel: 0->1 in `o.many('ConvGrad', 2, ct, x, shape, domain='com.mi"
-    "crosoft', unused=(0,), group=self.at.groups, kernel_shape=list(self.kernel), **self.geometry)`": "the other output is made besides",
-    "onnx_conv.ConvNodes._along_channels: Sub->Add in `max(at.pads[axis + 2] - excess[axis], 0)`": "rows behind the last tap are cut off",
+    "crosoft', unused=(0,), group=self.at.groups, kernel_shape=list(self.kernel), **self.geometry)`": (
+        "the other output is made besides"
+    ),
+    "onnx_conv.ConvNodes._along_channels: Sub->Add in `max(at.pads[axis + 2] - excess[axis], 0)`": (
+        "rows behind the last tap are cut off"
+    ),
     "onnx_conv.ConvNodes._along_channels: Add->Sub in `at.pads[axis + 2]`": _WRAPPED,
-    "onnx_conv.ConvNodes._along_channels: 0->1 in `max(at.pads[axis + 2] - excess[axis], 0)`": "rows behind the last tap are cut off",
+    "onnx_conv.ConvNodes._along_channels: 0->1 in `max(at.pads[axis + 2] - excess[axis], 0)`": (
+        "rows behind the last tap are cut off"
+    ),
     "onnx_conv.ConvNodes._along_channels: Sub->Add in `[excess[axis] - (at.pads[axis + 2] - after[axis]) "
     "for axis in (0, 1)]`": "rows behind the last tap are cut off",
-    "onnx_conv.ConvNodes._along_channels: Sub->Add in `excess[axis] - (at.pads[axis + 2] - after[axis])`": "rows behind the last tap are cut off",
+    "onnx_conv.ConvNodes._along_channels: Sub->Add in `excess[axis] - (at.pads[axis + 2] - after[axis])`": (
+        "rows behind the last tap are cut off"
+    ),
     "onnx_conv.ConvNodes._along_channels: Add->Sub in `at.pads[axis + 2]` #2": _WRAPPED,
     "onnx_conv.ConvNodes._along_channels: 1->2 in `[1, *at.strides]`": "there is one along that axis",
     "onnx_conv.ConvNodes._excess: Add->Sub in `at.pads[axis + 2]`": _WRAPPED,

@@ -127,7 +127,7 @@ class Writer:
     module: types.ModuleType
     owner: type | None
     name: str
-    function: types.FunctionType
+    function: Any
 
     @property
     def family(self) -> str:
