@@ -41,13 +41,18 @@ model = api.Module(args.artifacts / "training_model.onnx", state, args.artifacts
 optimizer = api.Optimizer(args.artifacts / "optimizer_model.onnx", model)
 optimizer.set_learning_rate(float(state.properties["learning_rate"]))
 
-data, rng, privacy = np.load(args.data), np.random.default_rng(int.from_bytes(os.urandom(16))), about["privacy"]
+data, rng, privacy = np.load(args.data), np.random.default_rng(), about["privacy"]
 rows, wanted = len(data[data.files[0]]), about["training"]["inputs"]
+if privacy and (privacy["sampler"] != "poisson" or privacy["q_num"] is None or privacy["phases"]):
+    raise SystemExit("this script draws Poisson lots of one sample rate; the step is to get others")
+if privacy and args.steps > (privacy["max_steps"] or args.steps):
+    raise SystemExit(f"the privacy of {privacy['max_steps']} steps is accounted for, not of {args.steps}")
 outputs: Any = ()
 for step in range(args.steps):
     batch = next((wish["shape"][0] for wish in wanted if wish["name"] == "@mask"), args.batch)
-    # Poisson lots: each row takes part with probability q
-    chosen = np.flatnonzero(rng.random(rows) < privacy["q_num"] / 2**32) if privacy else rng.permutation(rows)[:batch]
+    # Poisson lots: each row takes part with probability q, by words of the operating system's generator
+    lot = np.flatnonzero(np.frombuffer(os.urandom(4 * rows), np.uint32) < privacy["q_num"]) if privacy else None
+    chosen = rng.permutation(rows)[:batch] if lot is None else lot
     if privacy and len(chosen) > batch:
         raise SystemExit(f"a lot of {len(chosen)} rows, and the step takes {batch}: compile with a larger --batch")
     places = np.resize(np.append(chosen, 0), batch) if privacy else chosen  # padding is masked out
@@ -62,6 +67,7 @@ for step in range(args.steps):
     optimizer.step()
     model.lazy_reset_grad()
 values = outputs if isinstance(outputs, tuple) else (outputs,)
-print({output["name"]: value for output, value in zip(about["training"]["outputs"], values, strict=True)})
+named = zip(about["training"]["outputs"], values, strict=True)
+print({output["name"]: value for output, value in named if value.size == 1})
 if args.output:
     model.eval().export_model_for_inferencing(args.output, [about["eval"]["outputs"][-1]["name"]])

@@ -180,7 +180,7 @@ def fetches(chosen: Chosen, more: Sequence[str]) -> tuple[str, ...]:
         found = losses + accuracies
     if not found and not more:
         used = {name for op in block.ops for name in op.input_arg_names}
-        found = [name for name in _results(block.ops) if name not in used]
+        found = list(chosen.outputs) or [name for name in _results(block.ops) if name not in used]
     return tuple(dict.fromkeys([*found, *more]))
 
 

@@ -91,7 +91,7 @@ def command(
     from ...compiler.codegen.built import BuildOptions
     from ...compiler.codegen.target import check_target
     from ...compiler.codegen.tvm.cpu import named_cpu
-    from ...compiler.driver import compile_source
+    from ...compiler.driver import compile_source, feed_specs
     from .observe import Observing
     from .privacy import runs_in
     from .source import Overrides, Request, lowered
@@ -113,6 +113,10 @@ def command(
     request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides, earlier, training)
     _tell(f"importing {path}" if request.is_model else f"running {path} up to its first training step")
     made = lowered(request)
+    if request.is_model and (fixed := [f for f in feed_specs(made.source) if f.shape and isinstance(f.shape[0], int)]):
+        rows = fixed[0].shape[0]
+        _tell(f"note: {path.name} was exported for {rows} row{'s' if rows != 1 else ''} of {fixed[0].name} at a time; "
+              "export it with a dynamic batch for any number")  # fmt: skip
     seconds = made.seconds
     plan = made.source.plan
     if plan is not None:
@@ -164,7 +168,11 @@ def command(
 
 def _target(target: str | None, output: Path, self_contained: bool, ort_training: bool) -> str:
     """The target that is meant: an ONNX file is of the target onnx.  Raises BadParameter for what does not fit."""
+    from ...compiler.codegen.target import check_target
+
     if output.suffix == ".onnx":
+        if target not in (None, "onnx", ort_artifacts.TARGET):
+            check_target(target)
         if target not in (None, "onnx"):
             raise click.BadParameter(
                 f"{output.name} is an ONNX file, and the target is {target}", param_hint="--target"
@@ -193,7 +201,10 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, target: str, seconds
     manifest, source = compiled.manifest, made.source
     call = made.chosen.call
     seen = "types of the captured call" if call is not None else "types of its data variables"
-    batch = "any number of rows" if manifest.batch is None else f"{manifest.batch} rows"
+    is_open = not manifest.feeds or any(isinstance(dim, str) for feed in manifest.feeds for dim in feed.shape)
+    batch = (
+        f"{manifest.batch} rows" if manifest.batch is not None else "any number of rows" if is_open else "fixed rows"
+    )
     shape = " ".join(part for part in (target, manifest.target.cpu) if part)
     trainable = [s for s in manifest.state if s.trainable]
     count = sum(_product(s.shape) for s in trainable)

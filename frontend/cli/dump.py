@@ -65,6 +65,8 @@ def command(
     path, name = source
     if self_contained and form != "onnx":
         raise click.BadParameter("it belongs to --format onnx", param_hint="--self-contained")
+    if output is not None and output.suffix == ".onnx" and form != "onnx":
+        raise click.BadParameter(f"{output.name} would hold {form}; an ONNX file is --format onnx", param_hint="-o")
     if form == "onnx":
         stated = {
             "--stage": stage != "target" and stage != STAGES[0],

@@ -10,6 +10,7 @@ from ...compiler.errors import LoweringError, PrivacyError
 from ...compiler.ir.core import Function, Module, Output, PrivacyConfig
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import Dim, DType, Sym, TensorType
+from ...compiler.ops.state import Write
 from ...compiler.privacy import FLOAT32_SLACK, PhaseRequest, PrivacyPlan, Run, resolve
 from ...runtime.limits import DEFAULT_GRID_BITS, MAX_SCALE
 from ..framework import Operator, Program
@@ -198,7 +199,9 @@ def lower(
     functions: list[Function] = []
     step = _function("step", shared, program, block.ops, feed_types, fetches, private=spec is not None)
     if startup is not None:
-        functions.append(_function("startup", shared, startup, startup.global_block().ops, {}, (), initialises=True))
+        made = _function("startup", shared, startup, startup.global_block().ops, {}, (), initialises=True)
+        if any(isinstance(op, Write) for op in made.ops):  # of a model whose values are all given, it makes nothing
+            functions.append(made)
     functions.append(step)
     if infer_fetches is not None:
         test = program.clone(for_test=True)

@@ -1,7 +1,8 @@
-"""A model with numbers in it: state variables get default values, so that one file is all a caller needs."""
+"""A model with numbers in it: state variables get values, so that one file is all a caller needs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +16,11 @@ LIMIT = checker.MAXIMUM_PROTOBUF
 
 
 def with_defaults(data: bytes, state: Mapping[str, NDArray[Any]]) -> bytes:
-    """The model ``data`` with first values for those of its inputs that ``state`` names.
+    """The model ``data`` with values for those of its inputs that ``state`` names.
 
-    An input with a default need not be fed; what is fed replaces it. Callers begin without state and feed back what
-    the step returns.
+    Of a function that changes state they are defaults: such an input need not be fed, and what is fed replaces it.
+    Callers begin without state and feed back what the step returns. Of any other function they are constants, which
+    ONNX Runtime computes with ahead of time.
 
     Raises TargetError where the file would pass the 2 GB that protobuf allows.
     """
@@ -33,4 +35,12 @@ def with_defaults(data: bytes, state: Mapping[str, NDArray[Any]]) -> bytes:
         )
     for name, array in added.items():
         model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+    notes = {entry.key: entry for entry in model.metadata_props}
+    if all(output["kind"] != "state" for output in json.loads(notes["fluidc.outputs"].value)):
+        kept = [value for value in model.graph.input if value.name not in added]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+        inputs = json.loads(notes["fluidc.inputs"].value)
+        told = [{**given, "input": "" if given["input"] in added else given["input"]} for given in inputs]
+        notes["fluidc.inputs"].value = json.dumps(told)
     return model.SerializeToString(deterministic=True)

@@ -98,7 +98,7 @@ def _check(module: Module, step: Function) -> None:
     if any(p.role == "noise" for p in step.params):
         raise TargetError(
             "the noise of mechanism='discrete' is drawn by fluidc's runtime, which ONNX Runtime's training API lacks",
-            hint="use the gaussian mechanism, or --target onnx",
+            hint="use mechanism='gaussian', or --target cpu",
         )
     for name in (*(p.name for p in step.params if p.role == "feed"), *(out.name for out in step.outputs)):
         if name == RESET or name.endswith(GRADIENT):
