@@ -47,5 +47,5 @@ for step in range(steps):
     written = {o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "state"}
     fetched = {o["name"]: value for o, value in zip(outputs, values, strict=True) if o["kind"] == "fetch"}
     state = {i["input"]: written[i["name"]] for i in inputs if i["input"] and i["name"] in written}
-print(fetched)
+print({name: value for name, value in fetched.items() if value.size == 1})
 np.savez("trained.npz", **written)

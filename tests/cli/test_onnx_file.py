@@ -151,7 +151,7 @@ def test_a_model_of_given_values_alone_runs(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **{given: np.zeros((3, 1, 14, 14), np.float32)}, allow_pickle=False)
     done = run("predict", out, "--data", tmp_path / "x.npz", "-o", tmp_path / "y.npz")
     assert done.exit_code == 0, done.output
-    assert [array.shape for array in np.load(tmp_path / "y.npz").values()] == [(3, 3)]
+    assert [array.shape for array in np.load(tmp_path / "y.npz").values()] == [(3, 5)]
 
 
 def test_a_private_file_says_so(tmp_path: Path) -> None:
