@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import ModelProto, NodeProto, helper
 
@@ -72,7 +72,6 @@ def build(module: Module, options: BuildOptions) -> OnnxBuild:
     for function in module.functions:
         check_mechanism(module, function)
         _check_rules(function)
-    module = joined(module)
     models = {function.name: export(module, function, options) for function in module.functions}
     return OnnxBuild(models, options.threads)
 
@@ -86,6 +85,7 @@ def export(module: Module, function: Function, options: BuildOptions) -> ModelPr
     Raises MissingRule or TargetError as `build` does.
     """
     check_mechanism(module, function)
+    (function,) = joined(replace(module, functions=(function,))).functions
     names = Names([*state_of(module, function), *(param.name for param in function.params if param.role == "feed")])
     arguments = _arguments(module, function, names)
     outputs = _outputs(module, function, names)
