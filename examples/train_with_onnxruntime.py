@@ -14,6 +14,8 @@ import sys
 import numpy as np
 import onnxruntime
 
+if len(sys.argv) != 4:
+    raise SystemExit(__doc__)
 onnxruntime.set_default_logger_severity(3)  # it warns of state that may be fed
 path, data, steps = sys.argv[1], dict(np.load(sys.argv[2])), int(sys.argv[3])
 session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -262,9 +262,10 @@ def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
     """Member name -> bytes, in file order, of an archive that keeps the limits. Raises ArtifactError."""
     contents: dict[str, bytes] = {}
     if not data.startswith(b"PK"):
-        raise ArtifactError(
-            "this is no artifact", where, "compile a script to one: fluidc compile SCRIPT.py -o OUT.fluidc"
-        )
+        hint = "compile a script to one: fluidc compile SCRIPT.py -o OUT.fluidc"
+        if where.endswith(".onnx"):
+            hint = "a forward model becomes one: fluidc compile MODEL.onnx -o OUT.fluidc; a step that fluidc wrote is for ONNX Runtime"
+        raise ArtifactError("this is no artifact", where, hint)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

@@ -13,7 +13,7 @@ from ...compiler.privacy import Run
 from ..framework import Operator
 from ..lower import lower
 from ..lower.module import privacy_config
-from .capture import Chosen, choose, feed_types, fetches, infer_fetches, run_script
+from .capture import CaptureError, Chosen, choose, feed_types, fetches, infer_fetches, run_script
 from .training import Training
 
 _PRIVATE = (
@@ -98,6 +98,9 @@ def lowered(request: Request) -> Lowered:
     seconds: dict[str, float] = {}
     joint: float | None = None
     start = time.perf_counter()
+    if request.is_model and request.name is not None:
+        what = f"a model holds no program called {request.name}"
+        raise CaptureError(what, str(request.path), f"leave :{request.name} out")
     if request.is_model:
         from .onnx_model import onnx_program  # loads onnx
 

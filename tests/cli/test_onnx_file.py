@@ -183,3 +183,16 @@ def test_options_that_do_not_go_together(options: tuple[str, ...], said: str, tm
     done = run("dump", artifact, *options)
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_files_that_are_taken_for_others(tmp_path: Path) -> None:
+    model = compiled(tmp_path, "step.onnx", "plain")
+    done = run("inspect", model)
+    assert done.exit_code == 1
+    assert "a forward model becomes one: fluidc compile MODEL.onnx" in done.output
+    done = run("compile", f"{model}:main", "-o", tmp_path / "x.fluidc")
+    assert done.exit_code == 1
+    assert "a model holds no program called main" in done.output
+    told = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert told.stderr.startswith("Train an exported step with ONNX Runtime alone")
