@@ -264,7 +264,7 @@ def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
     if not data.startswith(b"PK"):
         hint = "compile a script to one: fluidc compile SCRIPT.py -o OUT.fluidc"
         if where.endswith(".onnx"):
-            hint = "a forward model becomes one: fluidc compile MODEL.onnx -o OUT.fluidc; a step that fluidc wrote is for ONNX Runtime"
+            hint = "a forward model becomes one: fluidc compile MODEL.onnx -o OUT.fluidc; steps run in ONNX Runtime"
         raise ArtifactError("this is no artifact", where, hint)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
