@@ -125,14 +125,14 @@ def command(
     _tell(f"compiling for {target}")
     imported = _TVM_API in sys.modules
     options = BuildOptions(cpu, threads or 0, self_contained, ort_training)
+    files = on_device or output.suffix == ".onnx"  # written of the program's text, for callers without a runtime
     with plain_warnings():
         if on_device:
             made = replace(made, source=ort_artifacts.prepared(made.source))
-        if on_device or output.suffix == ".onnx":
-            # Without fluidc's runtime nobody divides a lot.
+        if files:  # nobody divides a lot then
             batch = ort_artifacts.rows(made.source, batch)
         compiled = compile_source(
-            made.source, target="reference" if on_device else target, batch=batch or 0, options=options, observe=watch,
+            made.source, target="reference" if files else target, batch=batch or 0, options=options, observe=watch,
             keep_ir=True,
         )  # fmt: skip
         artifact = compiled.artifact()
@@ -150,7 +150,7 @@ def command(
         size = output.stat().st_size
     if ort_training and output.suffix == ".onnx":
         _tell(f"note: {output.name} may have kernels that only onnxruntime-training executes")
-    if plan is not None and (on_device or output.suffix == ".onnx"):
+    if plan is not None and files:
         _tell(f"note: {output.name} clips and adds noise; lots, keys and the count of steps are its caller's part")
     *passes, (_, seconds["codegen"]) = compiled.trace.timings
     if not imported and (api := sys.modules.get(_TVM_API)) is not None:

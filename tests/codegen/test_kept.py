@@ -23,6 +23,7 @@ from fluidc.compiler.codegen.tvm import kept as compiling
 from fluidc.compiler.codegen.tvm import link, objects
 from fluidc.compiler.codegen.tvm.build import Compiled, compile_module
 from fluidc.compiler.codegen.tvm.cpu import CPUS, Options, host_cpu
+from fluidc.compiler.codegen.tvm.kept import Library
 from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.location import Loc
@@ -110,7 +111,7 @@ def test_without_a_linker_code_runs_in_memory(monkeypatch: pytest.MonkeyPatch) -
 
 def test_code_for_another_processor_does_not_become_an_engine() -> None:
     other = CPUS["aarch64"] if host_cpu().machine == "x86_64" else CPUS["x86-64-v2"]
-    made = compiling.Library(layers(1), Options(other, 1), b"never loaded", Cache(None), None)
+    made = Library(layers(1), Options(other, 1), b"never loaded", Cache(None), None)
     with pytest.raises(EngineError, match="compiled for"):
         made.engine()
 
