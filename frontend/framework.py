@@ -291,6 +291,9 @@ class Program:
         lineage: Shared with the training clones of this program, where it is private.
     """
 
+    is_eager = False
+    """Whether ops run at once instead of being kept."""
+
     def __init__(self) -> None:
         self.uid = next(_uids)
         self.version = 0
@@ -436,6 +439,13 @@ def default_startup_program() -> Program:
     return _startup
 
 
+def swap_default_programs(main: Program, startup: Program) -> tuple[Program, Program]:
+    """Make the given programs the default ones; returns those before."""
+    global _main, _startup
+    before, _main, _startup = (_main, _startup), main, startup
+    return before
+
+
 @contextlib.contextmanager
 def program_guard(main_program: Program, startup_program: Program | None = None) -> Iterator[None]:
     """Make the given programs the default ones inside the ``with`` block."""
@@ -468,7 +478,7 @@ def name_scope(prefix: str | None = None) -> Iterator[None]:
 
 def in_dygraph_mode() -> bool:
     """Whether layers run at once instead of being recorded."""
-    return False
+    return _main.is_eager
 
 
 @contextlib.contextmanager

@@ -38,7 +38,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are.
-    "frontend": ("frontend.io", "compiler.errors", "runtime.errors", "runtime.limits", "runtime.buffers"),
+    "frontend": (
+        "frontend.io", "frontend.dygraph", "compiler.errors", "runtime.errors", "runtime.limits", "runtime.buffers",
+    ),
     # Models of other formats become Programs; types of their Variables come from lowering them.
     "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir", "compiler.ops"),
     "frontend.io": ("frontend", "frontend.compat"),
@@ -49,6 +51,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
+    # Eager mode records what layers do, and gives it to the compiler when a value is looked at.
+    "frontend.dygraph": (
+        "frontend", "frontend.dygraph.execution", "runtime.buffers", "runtime.errors", "runtime.keystream",
+    ),
+    "frontend.dygraph.execution": (
+        "frontend", "frontend.dygraph", "frontend.lower", "compiler", "runtime",
+    ),
     "frontend.compiled_program": ("frontend", "compiler"),
     "frontend.executor": (
         "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler",

@@ -227,10 +227,14 @@ class FunctionLowering:
 
     def generator(self) -> tuple[Value, Value, int]:
         """Key, counter and a stream of its own for one random op; asks the caller for key and counter."""
-        key = self._param("rng_key", TensorType(DType.U32, (8,)))
+        key = self.key()
         counter = self._param("rng_counter", TensorType(DType.U64, ()))
         self._streams += 1
         return key, counter, self._streams - 1
+
+    def key(self) -> Value:
+        """The key of the model's random numbers, u32[8]; asks the caller for it."""
+        return self._param("rng_key", TensorType(DType.U32, (8,)))
 
     def clock(self) -> Value:
         """Seconds since 1970, u64[]; asks the runtime for them."""

@@ -92,6 +92,9 @@ def source(o: OpLowering, seed: int) -> dict[str, Any]:
         return {"key": None, "counter": None, "seed": seed, "generator": "paddle"}
     if o.frame.local is not None:
         raise o.error("random numbers inside a loop or branch cannot be compiled", "draw them before the block")
+    if o.has("Counter"):  # a draw of eager mode, which states its number
+        number = o.b.cast(o.number(o.x("Counter")), DType.U64)
+        return {"key": o.function.key(), "counter": number, "stream": 0}
     key, counter, stream = o.function.generator()
     return {"key": key, "counter": counter, "stream": stream}
 

@@ -171,7 +171,6 @@ def test_dynamic_loss_scaling() -> None:
 @pytest.mark.parametrize(
     ("get", "what"),
     [
-        (lambda: fluid.dygraph.guard, "there is no imperative mode"),
         (lambda: fluid.contrib.layers.shuffle_batch, "shuffle_batch is not implemented"),
         (lambda: fluid.contrib.shuffle_batch, "shuffle_batch is not implemented"),
         (lambda: fluid.contrib.memory_usage, "memory_usage is not implemented"),

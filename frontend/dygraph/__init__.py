@@ -1,18 +1,18 @@
-"""``fluid.dygraph``, the imperative mode, which fluidc does not have; scripts hear of it by name."""
+"""``fluid.dygraph``: eager mode. Layers run at once, as one compiled function per step."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from .errors import unsupported
+from ..errors import unsupported
+from .base import disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
 
 _NAMES = """
 BCELoss BackwardStrategy BatchNorm BilinearTensorProduct Conv2D Conv2DTranspose Conv3D Conv3DTranspose CosineDecay
 DataParallel Dropout Embedding ExponentialDecay GRUUnit GroupNorm InstanceNorm InverseTimeDecay L1Loss LambdaDecay
 Layer LayerList LayerNorm Linear LinearLrWarmup MSELoss MultiStepDecay NCE NLLLoss NaturalExpDecay NoamDecay PRelu
 ParallelEnv ParameterList PiecewiseDecay PolynomialDecay Pool2D ProgramTranslator Sequential SpectralNorm StepDecay
-TracedLayer TreeConv declarative disable_dygraph disable_imperative dygraph_to_static_func enable_dygraph
-enable_imperative enabled grad guard load_dygraph no_grad prepare_context save_dygraph to_variable
+TracedLayer TreeConv declarative dygraph_to_static_func load_dygraph prepare_context save_dygraph
 """
 _MISSING = frozenset(_NAMES.split())
 
@@ -54,9 +54,23 @@ def __getattr__(name: str) -> NoReturn:
     if name not in _MISSING:
         raise AttributeError(f"module fluid.dygraph has no attribute {name!r}")
     raise unsupported(
-        f"fluid.dygraph.{name} is not implemented: there is no imperative mode",
-        "build a Program with fluid.layers and run it with fluid.Executor",
+        f"fluid.dygraph.{name} is not implemented",
+        "fluid.dygraph.__all__ lists what there is",
     )
 
 
-__all__ = ["ReduceLROnPlateau"]
+disable_imperative = disable_dygraph
+enable_imperative = enable_dygraph
+
+__all__ = [
+    "ReduceLROnPlateau",
+    "disable_dygraph",
+    "disable_imperative",
+    "enable_dygraph",
+    "enable_imperative",
+    "enabled",
+    "grad",
+    "guard",
+    "no_grad",
+    "to_variable",
+]

@@ -1,0 +1,216 @@
+"""Entering and leaving eager mode, and what belongs to no layer: ``guard``, ``to_variable``, ``no_grad``, ``grad``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+import numpy as np
+
+from .. import unique_name
+from ..errors import invalid, unsupported, wrong_type
+from ..framework import in_dygraph_mode, swap_default_programs
+from ..lod import LoDTensor
+from ..places import CPUPlace, CUDAPlace, Place
+from ..variable import Variable
+from .graph import Node
+from .program import EagerProgram
+from .tape import Request, Walk
+from .variable import EagerVariable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_program: EagerProgram | None = None
+_left: list[tuple[Any, Any, unique_name.UniqueNameGenerator]] = []
+
+
+def eager_program() -> EagerProgram:
+    """The program of eager mode: one for the process, so that variables outlive the guard they were made in."""
+    global _program
+    if _program is None:
+        _program = EagerProgram()
+    return _program
+
+
+def enabled() -> bool:
+    """Whether layers run at once instead of being recorded into a Program."""
+    return in_dygraph_mode()
+
+
+@contextlib.contextmanager
+def guard(place: Place | None = None, target: str | None = None) -> Iterator[None]:
+    """Eager mode inside the ``with`` block; names count afresh.
+
+    Args:
+        place: ``CPUPlace()``, also when None.
+        target: What compiles: ``cpu`` (None), ``onnx`` or ``reference``, as for `fluid.Executor`.
+    """
+    enable_dygraph(place, target)
+    try:
+        yield
+    except BaseException:
+        _leave(run=False)
+        raise
+    _leave(run=True)
+
+
+def enable_dygraph(place: Place | None = None, target: str | None = None) -> None:
+    """Eager mode from here on, until `disable_dygraph`."""
+    if isinstance(place, CUDAPlace):
+        raise unsupported("CUDAPlace: this version has no CUDA target", "use CPUPlace()")
+    if place is not None and not isinstance(place, CPUPlace):
+        raise wrong_type(f"guard: place is {type(place).__name__}", "give fluid.CPUPlace()")
+    if target not in (None, "cpu", "onnx", "reference"):
+        raise invalid(f"guard: there is no target {target!r}", "use cpu, onnx or reference")
+    program = eager_program()
+    program.recorder.flush()
+    program.recorder.target = target or "cpu"
+    main, startup = swap_default_programs(program, program)
+    _left.append((main, startup, unique_name.switch()))
+    program.global_block().forget_names()
+
+
+def disable_dygraph() -> None:
+    """Back to the mode before `enable_dygraph`; nothing happens outside eager mode."""
+    if _left:
+        _leave(run=True)
+
+
+def _leave(*, run: bool) -> None:
+    main, startup, names = _left.pop()
+    swap_default_programs(main, startup)
+    unique_name.switch(names)
+    if run:
+        eager_program().recorder.flush()
+
+
+def to_variable(value: object, name: str | None = None, zero_copy: bool | None = None) -> EagerVariable:
+    """An array as a Variable.
+
+    Args:
+        value: An array, a number, a nested list, a LoDTensor without levels, or a Variable, which is returned as it is.
+        name: Of the Variable.
+        zero_copy: Paddle's, without effect: the array is copied, what is done to it later changes nothing.
+
+    Raises:
+        ProgramError: Outside eager mode.
+    """
+    del zero_copy
+    if isinstance(value, EagerVariable):
+        return value
+    if isinstance(value, Variable):
+        raise invalid(f"to_variable: {value.name} belongs to a static Program", "fetch its value with an Executor")
+    if not in_dygraph_mode():
+        raise invalid("to_variable is called outside eager mode", "write: with fluid.dygraph.guard():")
+    array = np.asarray(value.array if isinstance(value, LoDTensor) else value)
+    if name is not None and not isinstance(name, str):
+        raise wrong_type(f"to_variable: name is {name!r}", "give a string or None")
+    return eager_program().recorder.constant(name or unique_name.generate("generated_var"), array)
+
+
+class no_grad(contextlib.ContextDecorator):
+    """Nothing recorded inside gets a gradient: ``with no_grad():``, ``@no_grad`` or ``@no_grad()``."""
+
+    @overload
+    def __new__(cls, func: None = None) -> no_grad: ...
+    @overload
+    def __new__(cls, func: Callable[P, R]) -> Callable[P, R]: ...
+    def __new__(cls, func: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        made._before = []
+        return made if func is None else functools.wraps(func)(made(func))
+
+    def __init__(self, func: None = None) -> None:
+        del func
+
+    _before: list[bool]
+
+    def __enter__(self) -> None:
+        recorder = eager_program().recorder
+        self._before.append(recorder.grad_enabled)
+        recorder.grad_enabled = False
+
+    def __exit__(self, *error: object) -> None:
+        eager_program().recorder.grad_enabled = self._before.pop()
+
+
+def grad(
+    outputs: EagerVariable | Sequence[EagerVariable],
+    inputs: EagerVariable | Sequence[EagerVariable],
+    grad_outputs: EagerVariable | Sequence[EagerVariable | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool = False,
+    no_grad_vars: EagerVariable | Sequence[EagerVariable] | None = None,
+    backward_strategy: object = None,
+) -> list[EagerVariable | None]:
+    """Gradients of the sum of ``outputs`` with respect to ``inputs``; the gradients of parameters are left alone.
+
+    Args:
+        outputs: What is differentiated.
+        inputs: With respect to what: anything that ``outputs`` were computed from and that wants a gradient.
+        grad_outputs: Gradients to begin with, of the outputs' shapes; ones if None.
+        retain_graph: Leave the graph for another gradient; as ``create_graph`` if None.
+        create_graph: The gradients can be differentiated in their turn (gradient penalties).
+        only_inputs: Must be True, as in Paddle.
+        allow_unused: Give None for an input that no output depends on, instead of an error.
+        no_grad_vars: Variables that no gradient passes.
+        backward_strategy: Paddle's, without effect.
+
+    Returns:
+        One gradient per input, of its shape.
+
+    Raises:
+        ProgramError: An input that no output depends on, or arguments that do not fit together.
+    """
+    del backward_strategy
+    if not only_inputs:
+        raise unsupported("grad: only_inputs=False is not available", "call loss.backward() for all gradients")
+    goals = _variables("outputs", outputs)
+    wanted = _variables("inputs", inputs)
+    barred = _variables("no_grad_vars", no_grad_vars or [])
+    given = [] if grad_outputs is None else [grad_outputs] if isinstance(grad_outputs, Variable) else list(grad_outputs)
+    if given and len(given) != len(goals):
+        raise invalid(f"grad: {len(goals)} outputs and {len(given)} grad_outputs", "give one per output, or none")
+    recorder = eager_program().recorder
+    seeds: list[Node] = []
+    for goal, seed in zip(goals, given):
+        if seed is None:
+            seed = recorder.constant(goal.grad_name, np.ones(goal.shape, goal.dtype.numpy))
+        elif seed.shape != goal.shape:
+            raise invalid(
+                f"grad: {seed.name} {list(seed.shape)} cannot begin the gradient of {goal.name} {list(goal.shape)}",
+                "the gradient of an output has its shape",
+            )
+        seeds.append(seed.node)
+    stops = frozenset(v.node for v in barred)
+    walk = Walk.back_from([goal.node for goal in goals], stops)
+    reached = {*walk.leaves, *walk.through}
+    unused = [v for v in wanted if v.node not in reached]
+    if unused and not allow_unused:
+        raise invalid(
+            f"grad: the outputs do not depend on {unused[0].name}, or no gradient reaches it",
+            "look at stop_gradient, or allow_unused=True gives None for it",
+        )
+    found = [v for v in wanted if v.node in reached]
+    if not found:
+        return [None] * len(wanted)
+    request = Request(
+        tuple(goal.node for goal in goals), tuple(seeds), tuple(dict.fromkeys(v.node for v in found)), tuple(stops)
+    )
+    keep = create_graph if retain_graph is None else retain_graph
+    grads = recorder.request(request, walk, keep=keep or create_graph, differentiable=create_graph)
+    by_node = dict(zip(request.wrt, grads, strict=True))
+    return [by_node.get(v.node) for v in wanted]
+
+
+def _variables(argument: str, values: object) -> list[EagerVariable]:
+    listed = [values] if isinstance(values, Variable) else list(values)  # type: ignore[call-overload]
+    for value in listed:
+        if not isinstance(value, EagerVariable):
+            raise wrong_type(f"grad: {argument} holds {type(value).__name__}", "give Variables of eager mode")
+    return listed

@@ -1,0 +1,279 @@
+"""Running records: equal structures share one compiled function, bound to the memory at hand."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ...compiler.codegen.target import BuildOptions
+from ...compiler.driver import Compiled, compile_source
+from ...compiler.ir.types import DType, TensorType
+from ...runtime.engine import Buffer, Engine, aligned_zeros
+from ...runtime.errors import DataError
+from ...runtime.keystream import seeded_key
+from ...runtime.stepper import Stepper
+from ..framework import Operator, Program
+from ..lower import lower
+from ..vartype import convert_dtype
+from .graph import Cell, Node, Record
+
+CACHED_PLANS = 256
+CACHED_STEPPERS = 8
+SMALL = 1 << 20
+"""Elements of all values of a structure that numpy handles faster than a compiler starts."""
+
+
+class _Encoding(NamedTuple):
+    """Records as numbers.
+
+    Values are numbered as they occur; ``key`` is the same for records that do the same on values of the same types.
+
+    Attributes:
+        names: The number of every value.
+        feeds: Values that are read and known, with their numbers.
+        cells: State that is read or written.
+        wanted: Results that the user holds.
+        written: State that is written.
+        size: Elements of all values.
+    """
+
+    key: Hashable
+    names: dict[Node, int]
+    feeds: list[Node]
+    cells: dict[Cell, int]
+    wanted: list[Node]
+    written: list[Cell]
+    size: int
+
+
+@dataclass
+class _Plan:
+    """A structure as a compiled function.
+
+    Attributes:
+        feeds, states, fetches: Names of what it reads, of its state and of its results, in the order of the encoding.
+        places: Feed name to the user's line that first read such a feed.
+        code: What was compiled, and the engine that runs it; none before the first run.
+        is_final: The code is of the target that was asked for.
+        steppers: The code on the buffers of cells.
+    """
+
+    feeds: list[str]
+    states: list[str]
+    fetches: list[str]
+    places: dict[str, str]
+    code: tuple[Compiled, Engine] | None = None
+    is_final: bool = False
+    steppers: OrderedDict[tuple[int, ...], tuple[Stepper, list[Buffer]]] = field(
+        default_factory=OrderedDict[tuple[int, ...], tuple[Stepper, list[Buffer]]]
+    )
+
+
+class Execution:
+    """Compiles structures when they are first met, and runs them.
+
+    What is small runs in numpy when it is met for the first time: values are there at once, and what turns out to be
+    a loop is compiled the second time.
+
+    Attributes:
+        compiled: Functions compiled so far for the target that was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.compiled = 0
+        self._fresh = os.urandom(32)
+        self._plans: OrderedDict[Hashable, _Plan] = OrderedDict()
+
+    def run(self, records: list[Record], target: str, seed: int) -> None:
+        """Run ``records``, which is emptied, and give their results values.
+
+        ``seed`` is that of the random numbers; 0 draws fresh ones.
+
+        Raises:
+            FluidcError: Something cannot be compiled or does not fit; state is as it was.
+        """
+        encoding = _encode(records)
+        question = (target, encoding.key)
+        plan = self._plans.get(question)
+        if plan is None or not plan.is_final:
+            plan = self._compiled(plan, records, encoding, target)
+            self._plans[question] = plan
+            if len(self._plans) > CACHED_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(question)
+        feeds = {name: node.value for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
+        cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
+        _leave(records)
+        # Whatever of the graph nobody needs is gone with these; older versions of state that live on are needed.
+        records.clear()
+        del encoding
+        for cell in written:
+            cell.keep_older()
+        stepper = _bound(plan, cells)
+        stepper.seed(seeded_key(seed, "model") if seed else self._fresh)
+        try:
+            values = stepper.run("step", feeds)
+        except DataError as error:
+            name = next((name for name in plan.feeds if f"'{name}'" in f"{error.where} {error.what}"), None)
+            place = plan.places.get(name or "", "")
+            raise DataError(error.what, f"{place}, {error.where}" if place else error.where, error.hint or "") from None
+        for name, node in zip(plan.fetches, wanted, strict=True):
+            node.value = values[name]
+
+    def _compiled(self, plan: _Plan | None, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan:
+        first = plan is None and encoding.size < SMALL
+        program, made = _program(records, encoding)
+        types = {
+            name: TensorType(DType.of(node.value.dtype), node.value.shape)
+            for name, node in zip(made.feeds, encoding.feeds, strict=True)
+            if node.value is not None
+        }
+        source = lower(program, fetches=made.fetches, feed_types=types)
+        made.is_final = not first or target == "reference"
+        compiled = compile_source(source, target=target if made.is_final else "reference", options=BuildOptions())
+        made.code = compiled, compiled.built.engine()
+        self.compiled += made.is_final
+        return made
+
+
+def _encode(records: Sequence[Record]) -> _Encoding:
+    names: dict[Node, int] = {}
+    key: list[Hashable] = []
+    feeds: list[Node] = []
+    cells: dict[Cell, int] = {}
+    made: list[Node] = []
+    written: dict[Cell, None] = {}
+    size = 0
+    for record in records:
+        key.append(record.signature)
+        for _, nodes in record.inputs:
+            for node in nodes:
+                number = names.get(node)
+                if number is None:
+                    number = names[node] = len(names)
+                    array = node.value
+                    if array is not None:
+                        feeds.append(node)
+                        key.append((array.dtype.char, array.shape))
+                    else:
+                        assert node.cell is not None
+                        key.append(_number(node.cell, cells, key))
+                    size += prod(node.shape)
+                key.append(number)
+        for _, refs in record.outputs:
+            for ref in refs:
+                node = ref()
+                if node is None:
+                    key.append(-1)
+                    continue
+                number = names[node] = len(names)
+                key.append(number)
+                size += prod(node.shape)
+                if node.cell is not None:
+                    key.append(_number(node.cell, cells, key))
+                    written[node.cell] = None
+                else:
+                    made.append(node)
+        if record.type == "backward":
+            key.append(("stops", *sorted(names[node] for node in record.stops if node in names)))
+    wanted = [node for node in made if node.is_held]
+    key.append(tuple([names[node] for node in wanted]))
+    return _Encoding(tuple(key), names, feeds, cells, wanted, list(written), size)
+
+
+def _number(cell: Cell, cells: dict[Cell, int], key: list[Hashable]) -> Hashable:
+    """The number of a cell; its type becomes part of the key when it is first met."""
+    number = cells.get(cell)
+    if number is None:
+        number = cells[cell] = len(cells)
+        home = cell.buffer.home
+        key.append((home.dtype.char, home.shape, cell.parameter, cell.trainable))
+    return ("state", number)
+
+
+def _leave(records: Sequence[Record]) -> None:
+    """Note that the records ran, and give up what no gradient will need."""
+    for record in records:
+        record.has_run = True
+        for _, refs in record.outputs:
+            for ref in refs:
+                node = ref()
+                if node is not None and (node.cell is not None or (node.is_held and not node.needs_grad)):
+                    node.producer = None
+
+
+def _program(records: Sequence[Record], encoding: _Encoding) -> tuple[Program, _Plan]:
+    """The records as a static program."""
+    program = Program()
+    block = program.global_block()
+    names = encoding.names
+    states: list[str] = []
+    taken: set[str] = set()
+    for cell in encoding.cells:
+        name = cell.name if cell.name not in taken else f"{cell.name}@{len(taken)}"
+        taken.add(name)
+        states.append(name)
+        home = cell.buffer.home
+        kind = convert_dtype(home.dtype)
+        if cell.parameter:
+            block.create_parameter(home.shape, kind, name, trainable=cell.trainable)
+        else:
+            block.create_var(name=name, shape=home.shape, dtype=kind, persistable=True)
+    number_of = {cell: i for i, cell in enumerate(encoding.cells)}
+
+    def name_of(node: Node) -> str:
+        if node.cell is not None and node.value is None:
+            return states[number_of[node.cell]]
+        return f"v{names[node]}"
+
+    for node in names:
+        if node.cell is None or node.value is not None:
+            kind = node.dtype if node.value is None else convert_dtype(node.value.dtype)
+            shape = node.shape if node.value is None else node.value.shape
+            block.create_var(name=name_of(node), shape=shape, dtype=kind, is_data=node.value is not None)
+    places: dict[str, str] = {}
+    for number, record in enumerate(records):
+        inputs = {slot: [name_of(node) for node in nodes] for slot, nodes in record.inputs if nodes}
+        for slot_names in inputs.values():
+            for name in slot_names:
+                places.setdefault(name, record.loc.place)
+        outputs: dict[str, list[str]] = {}
+        for slot, refs in record.outputs:
+            found = [ref() for ref in refs]
+            outputs[slot] = [f"dead{number}.{slot}.{i}" if n is None else name_of(n) for i, n in enumerate(found)]
+        attrs = dict(record.attrs)
+        if record.type == "backward":
+            wrt = dict(record.inputs)["Wrt"]
+            attrs["parameters"] = [name_of(n) for n in wrt if n.cell is not None and n.cell.parameter]
+            attrs["no_grad_set"] = [name_of(n) for n in record.stops if n in names]
+            inputs.setdefault("TargetGradients", [])
+        block.ops.append(Operator(block, record.type, inputs, outputs, attrs, record.loc, record.role))
+    feeds = [name_of(node) for node in encoding.feeds]
+    return program, _Plan(feeds, states, [name_of(node) for node in encoding.wanted], places)
+
+
+def _bound(plan: _Plan, cells: Sequence[Cell]) -> Stepper:
+    """The plan's code on the buffers of ``cells``."""
+    assert plan.code is not None
+    question = tuple([id(cell.buffer) for cell in cells])
+    found = plan.steppers.get(question)
+    if found is None:
+        compiled, engine = plan.code
+        buffers = {name: cell.buffer for name, cell in zip(plan.states, cells, strict=True)}
+        for spec in compiled.manifest.state:
+            if spec.name not in buffers:  # an array that the records state
+                own = Buffer(aligned_zeros(spec.shape, np.dtype(DType(spec.dtype).numpy)))
+                if spec.name in compiled.source.initial:
+                    own.put(compiled.source.initial[spec.name])
+                buffers[spec.name] = own
+        # The buffers are kept with it, so that their identities stay theirs.
+        found = plan.steppers[question] = Stepper(compiled.manifest, engine, buffers), [c.buffer for c in cells]
+        if len(plan.steppers) > CACHED_STEPPERS:
+            plan.steppers.popitem(last=False)
+    return found[0]

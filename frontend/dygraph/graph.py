@@ -1,0 +1,158 @@
+"""The graph that eager code leaves behind: values, the records that make them, and the memory of state.
+
+References point backwards only: a value keeps its record alive, and a record its inputs.  So what nobody can ask
+for any more is freed as soon as Python drops the last Variable of it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.buffers import Buffer, aligned, aligned_zeros
+from ..framework import AttrValue, OpRole
+from ..source import SourceLocation
+from ..vartype import VarType
+
+if TYPE_CHECKING:
+    from .variable import EagerVariable
+
+Array: TypeAlias = NDArray[Any]
+Slots: TypeAlias = "Sequence[tuple[str, tuple[Node, ...]]]"
+
+
+class Cell:
+    """Memory of one persistable variable, and the versions of its value.
+
+    Attributes:
+        buffer: What compiled steps read and write.
+        name: Of the variable.
+        parameter: Whether it is a Parameter; ``trainable``: one that gets gradients.
+        current: The latest version, which pending records may still have to compute.
+        older: Versions before it that somebody may still hold.
+        is_set: Whether the memory holds a value, or will once what is pending has run.
+    """
+
+    __slots__ = ("__weakref__", "buffer", "current", "is_set", "name", "older", "parameter", "trainable")
+
+    def __init__(self, name: str, shape: Sequence[int], dtype: VarType, *, parameter: bool, trainable: bool) -> None:
+        self.buffer = Buffer(aligned_zeros(shape, np.dtype(dtype.numpy)))
+        self.name = name
+        self.parameter = parameter
+        self.trainable = trainable
+        self.current = Node(tuple(shape), dtype, cell=self, needs_grad=trainable)
+        self.older: list[weakref.ref[Node]] = []
+        self.is_set = False
+
+    def next_version(self) -> Node:
+        """The value that a record is about to give it."""
+        self.older.append(weakref.ref(self.current))
+        self.current = Node(self.current.shape, self.current.dtype, cell=self, needs_grad=self.trainable)
+        self.is_set = True
+        return self.current
+
+    def keep_older(self) -> None:
+        """Copy the memory for every older version that is still needed: it is about to be overwritten."""
+        for ref in self.older:
+            node = ref()
+            if node is not None and node.value is None:
+                node.value = aligned_copy_of(self.buffer.array)
+        self.older.clear()
+
+
+class Node:
+    """One value: an array, a version of state, or the result of a record that may not have run yet.
+
+    Attributes:
+        shape, dtype: As far as they are known when it is recorded.
+        producer: The record that makes it; None for a leaf, and once nothing can ask for it again.
+        value: Its array, once there is one.
+        cell: The state that it is a version of.
+        needs_grad: A gradient with respect to it, or through it, can be asked for.
+        handle: The Variable by which the user holds it.
+    """
+
+    __slots__ = ("__weakref__", "cell", "dtype", "handle", "needs_grad", "producer", "shape", "value")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: VarType | None,
+        *,
+        value: Array | None = None,
+        cell: Cell | None = None,
+        needs_grad: bool = False,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.producer: Record | None = None
+        self.value = value
+        self.cell = cell
+        self.needs_grad = needs_grad
+        self.handle: weakref.ref[EagerVariable] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the user has a Variable of it."""
+        return self.handle is not None and self.handle() is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be read without running a record: an array, or what its memory holds now."""
+        return self.value is not None or (self.cell is not None and self.cell.current is self and self.producer is None)
+
+
+class Record:
+    """One op on values.
+
+    Attributes:
+        type: Fluid's op type.
+        inputs, outputs: By slot.  Outputs are weak: values keep records, not the other way round.
+        attrs: Fluid's attributes.
+        signature: Number that records of equal type, slots and attributes share.
+        loc: The user's line.
+        role: Forward, backward or optimizer.
+        stops: Values that a ``backward`` record lets no gradient pass.
+        has_run: It was executed (or is about to be).
+        is_released: Its gradient was taken; no other goes through it.
+    """
+
+    __slots__ = (
+        "attrs", "has_run", "inputs", "is_released", "loc", "outputs", "role", "signature", "stops", "type",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        type: str,
+        inputs: Slots,
+        outputs: Slots,
+        attrs: dict[str, AttrValue],
+        signature: int,
+        loc: SourceLocation,
+        role: OpRole,
+        stops: tuple[Node, ...] = (),
+    ) -> None:
+        self.type = type
+        self.inputs = inputs
+        self.outputs = tuple((slot, tuple(map(weakref.ref, nodes))) for slot, nodes in outputs)
+        self.attrs = attrs
+        self.signature = signature
+        self.loc = loc
+        self.role = role
+        self.stops = stops
+        self.has_run = False
+        self.is_released = False
+        for _, nodes in outputs:
+            for node in nodes:
+                node.producer = self
+
+
+def aligned_copy_of(array: Array) -> Array:
+    """A copy in memory that engines read as it is."""
+    copy = aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy

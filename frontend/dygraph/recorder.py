@@ -1,0 +1,342 @@
+"""The recorder of eager mode: takes ops as they are called, and has them run when a value is looked at.
+
+What is pending runs as one compiled function.  It runs
+
+- when a value is looked at,
+- before memory that a pending record reads is overwritten by hand,
+- before the first op that follows an optimizer's updates, so that a training step is one function,
+- when `MOST_PENDING` records have gathered, and at the end of `guard`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...runtime.errors import FluidcError
+from ..errors import invalid, wrong_type
+from ..framework import Arguments, AttrValue, OpRole
+from ..initializer import Initializer
+from ..source import SourceLocation, user_location
+from ..unique_name import generate
+from ..variable import Variable
+from ..vartype import VarType, convert_dtype
+from .graph import Array, Cell, Node, Record, aligned_copy_of
+from .signatures import COUNTER, RANDOM, Signatures, draws
+from .tape import Request, Walk, replayed
+from .variable import EagerParameter, EagerVariable
+
+if TYPE_CHECKING:
+    from .execution import Execution
+    from .program import EagerProgram
+
+MOST_PENDING = 2000
+
+
+class Recorder:
+    """Records of eager code, and their execution.
+
+    Args:
+        program: The eager program; its ``random_seed`` seeds the random numbers.
+        target: What compiles the records.
+
+    Attributes:
+        grad_enabled: False inside `no_grad`.
+    """
+
+    def __init__(self, program: EagerProgram, target: str) -> None:
+        self.program = program
+        self.target = target
+        self.grad_enabled = True
+        self._pending: list[Record] = []
+        self._signatures = Signatures()
+        self._execution: Execution | None = None
+        self._initialising = False
+        self._has_fresh = False
+        self._updating = False
+        self._draws = 0
+        self._seed = 0
+
+    # -- recording ----------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        type: str,
+        inputs: Arguments,
+        outputs: Arguments,
+        attrs: dict[str, AttrValue],
+        loc: SourceLocation,
+        role: OpRole,
+    ) -> None:
+        """Take one op; its results have values from now on, which are computed when somebody looks."""
+        self._settle(role)
+        if type == "assign_value":
+            (out,) = _listed(outputs["Out"])
+            self._give(out, _stated(attrs))
+            return
+        read = [(slot, tuple([self._node(type, slot, arg) for arg in _listed(args)])) for slot, args in inputs.items()]
+        if type in RANDOM and draws(type, attrs):
+            read.append((COUNTER, (self._next_draw(),)))
+        needs_grad = (
+            self.grad_enabled
+            and role is not OpRole.OPTIMIZE
+            and any(node.needs_grad and _leads_somewhere(node) for _, nodes in read for node in nodes)
+        )
+        written = [
+            (slot, tuple([self._result(arg, needs_grad, role) for arg in _listed(args)]))
+            for slot, args in outputs.items()
+        ]
+        self._append(Record(type, read, written, attrs, self._signatures.of(type, read, written, attrs), loc, role))
+
+    def initialise(self, variable: EagerVariable, initializer: Initializer) -> None:
+        """Give a new persistable variable its first value."""
+        self._initialising = True
+        try:
+            initializer(variable, self.program.global_block())
+        finally:
+            self._initialising = False
+            self._has_fresh = bool(self._pending)
+
+    def constant(self, name: str, array: Array) -> EagerVariable:
+        """A variable that holds a copy of an array."""
+        kind = convert_dtype(array.dtype)
+        node = Node(array.shape, kind, value=aligned_copy_of(array))
+        return EagerVariable(self.program, name, array.shape, kind, node, stop_gradient=True)
+
+    def detached(self, variable: EagerVariable) -> EagerVariable:
+        """A variable of the same value that no gradient passes."""
+        out = self.program.global_block().create_var(
+            name=generate(variable.name + ".detached"),
+            shape=variable.shape,
+            dtype=variable.dtype,
+            stop_gradient=True,
+        )
+        before, self.grad_enabled = self.grad_enabled, False
+        try:
+            self.program.global_block().append_op("assign", {"X": [variable]}, {"Out": [out]})
+        finally:
+            self.grad_enabled = before
+        return out
+
+    def _settle(self, role: OpRole) -> None:
+        """Run what is pending where the next op begins something new."""
+        begins = self._has_fresh and not self._initialising
+        begins |= self._updating and role is not OpRole.OPTIMIZE
+        if begins or len(self._pending) >= MOST_PENDING:
+            self.flush()
+
+    def _append(self, record: Record) -> None:
+        self._pending.append(record)
+        if record.role is OpRole.OPTIMIZE:
+            self._updating = True
+
+    def _node(self, type: str, slot: str, arg: object) -> Node:
+        if not isinstance(arg, EagerVariable):
+            if isinstance(arg, Variable):
+                raise invalid(
+                    f"{type}: {arg.name} belongs to a static Program",
+                    "in eager mode use values: fluid.dygraph.to_variable(array)",
+                )
+            raise wrong_type(
+                f"{type}: input {slot} is {arg.__class__.__name__} {arg!r}, not a Variable",
+                "turn an array into one: fluid.dygraph.to_variable(array)",
+            )
+        node = arg.node
+        if node.value is None and node.producer is None and not (node.cell is not None and node.cell.is_set):
+            raise invalid(
+                f"{type}: {arg.name} has no value",
+                "it was created but never written, or the step that computed it failed",
+            )
+        return node
+
+    def _result(self, arg: object, needs_grad: bool, role: OpRole) -> Node:
+        assert isinstance(arg, EagerVariable)
+        node = arg.node
+        if node.cell is not None:
+            node = node.cell.next_version()
+        elif node.value is not None or node.producer is not None:  # written in place
+            node = Node(arg.shape, arg._dtype)
+        else:
+            node.shape, node.dtype = arg.shape, arg._dtype
+        if node.cell is None:
+            node.needs_grad = needs_grad and not arg._stop_gradient and (node.dtype is None or node.dtype.is_float)
+            if not node.needs_grad:
+                arg._stop_gradient = True
+        if node is not arg.node:
+            _hold(arg, node)
+        return node
+
+    def _next_draw(self) -> Node:
+        """The number of a draw, which makes its random numbers its own; replays get the same."""
+        if self.program.random_seed != self._seed:
+            self.flush()
+            self._seed = self.program.random_seed
+            self._draws = 0
+        self._draws += 1
+        counter = aligned_copy_of(np.array([self._draws], np.int64))
+        return Node((1,), VarType.INT64, value=counter)
+
+    # -- values -------------------------------------------------------------------------------------------------
+
+    def value_of(self, variable: EagerVariable) -> Array:
+        """The value of a variable now."""
+        node = variable.node
+        if node.value is None and (node.producer is not None or (node.cell is not None and self._pending)):
+            self.flush()
+        if node.value is not None:
+            return node.value
+        if node.cell is not None and node.cell.is_set:
+            return node.cell.buffer.array
+        raise invalid(
+            f"{variable.name} has no value", "it was created but never written, or the step that computed it failed"
+        )
+
+    def set_value(self, variable: EagerVariable, array: Array) -> None:
+        """Overwrite the value; shape and type fit."""
+        self._settle(OpRole.FORWARD)
+        self._give(variable, array)
+
+    def _give(self, variable: object, array: Array) -> None:
+        assert isinstance(variable, EagerVariable)
+        cell = variable.node.cell
+        if cell is None:
+            node = Node(array.shape, convert_dtype(array.dtype), value=aligned_copy_of(array))
+            node.needs_grad = not variable.stop_gradient and array.dtype.kind == "f"
+            variable._shape, variable._dtype = node.shape, node.dtype
+            _hold(variable, node)
+            return
+        if self._pending:
+            self.flush()  # records may read or write the memory
+        _hold(variable, cell.next_version())
+        cell.keep_older()
+        cell.buffer.put(array)
+
+    def hold_buffer(self, variable: EagerVariable) -> Cell:
+        """The memory of a persistable variable, up to date, for those who share it."""
+        cell = variable.node.cell
+        assert cell is not None
+        if self._pending:
+            self.flush()
+        return cell
+
+    def flush(self) -> None:
+        """Run what is pending.
+
+        Raises:
+            FluidcError: A value that does not fit, or an op that cannot be compiled; state is as before, and what was
+                pending has no value.
+        """
+        records, self._pending = self._pending, []
+        self._updating = self._has_fresh = False
+        if records:
+            if self._execution is None:
+                from .execution import Execution  # the compiler takes time to load
+
+                self._execution = Execution()
+            try:
+                self._execution.run(records, self.target, self._seed)
+            except FluidcError as error:
+                if not error.where:
+                    error.where = user_location().place
+                raise
+
+    @property
+    def compiled(self) -> int:
+        """Functions compiled so far."""
+        return 0 if self._execution is None else self._execution.compiled
+
+    # -- gradients ----------------------------------------------------------------------------------------------
+
+    def backward(self, loss: EagerVariable) -> None:
+        """Leave gradients of ``loss`` at everything it was computed from."""
+        if not loss.has_dtype or not loss.dtype.is_float:
+            raise wrong_type(f"backward: {loss.name} holds {loss.dtype.numpy.name}", "a loss must be floating point")
+        self._settle(OpRole.BACKWARD)
+        walk = Walk.back_from([loss.node])
+        wanted = walk.leaves_and_held(loss.node)
+        if not wanted:
+            return
+        grads = self.request(Request((loss.node,), (), tuple(wanted), ()), walk, keep=False)
+        for node, grad in zip(wanted, grads, strict=True):
+            handle = node.handle() if node.handle is not None else None
+            assert handle is not None
+            handle.set_gradient(grad)
+        if loss.node.producer is not None:
+            loss.set_gradient(self.constant(loss.grad_name, np.ones(loss.shape, loss.dtype.numpy)))
+
+    def request(self, request: Request, walk: Walk, *, keep: bool, differentiable: bool = False) -> list[EagerVariable]:
+        """Record gradients; the graph they went through is given up unless ``keep``.
+
+        Args:
+            request: What is wanted.
+            walk: From its targets back.
+            keep: Leave the graph for another backward.
+            differentiable: The gradients can be differentiated in their turn.
+        """
+        if any(record.has_run for record in walk.records):
+            if self._pending:
+                self.flush()
+            again, copies = replayed(walk, request)
+            for record in again:
+                self._append(record)
+            used = request.mapped(copies)
+            stops = Walk.back_from(list(used.targets)).barred(used)
+        else:
+            used, stops = request, walk.barred(request)
+        grads = [self._gradient_of(node) for node in request.wrt]
+        slots = (("Targets", used.targets), ("TargetGradients", used.seeds), ("Wrt", used.wrt))
+        made: list[Node] = []
+        for grad in grads:
+            grad.node.needs_grad = differentiable
+            grad._stop_gradient = not differentiable
+            made.append(grad.node)
+        attrs: dict[str, AttrValue] = {"privacy": None, "clip_state": "", "error_clip": [], "checkpoints": []}
+        outputs = (("Grads", tuple(made)),)
+        signature = self._signatures.of("backward", slots, outputs, attrs)
+        loc = user_location()
+        self._append(Record("backward", slots, outputs, attrs, signature, loc, OpRole.BACKWARD, stops))
+        if not keep:
+            walk.release()
+        return grads
+
+    def _gradient_of(self, node: Node) -> EagerVariable:
+        handle = node.handle() if node.handle is not None else None
+        name = handle.grad_name if handle is not None else generate("grad")
+        return EagerVariable(
+            self.program, name, node.shape, node.dtype, Node(node.shape, node.dtype), stop_gradient=True
+        )
+
+
+def _listed(args: Sequence[Variable] | Variable) -> Sequence[Variable]:
+    return args if isinstance(args, list | tuple) else [args]  # type: ignore[list-item]
+
+
+def _hold(variable: EagerVariable, node: Node) -> None:
+    variable.node = node
+    node.handle = weakref.ref(variable)
+
+
+def _stated(attrs: Mapping[str, AttrValue]) -> Array:
+    """The array of an ``assign_value`` record."""
+    return np.asarray(attrs["values"], attrs["dtype"].numpy).reshape(attrs["shape"])
+
+
+def _leads_somewhere(node: Node) -> bool:
+    """Whether a gradient through a result can still arrive: not where the graph behind it was given up."""
+    producer = node.producer
+    if producer is None:
+        return True  # a leaf that wants a gradient
+    if not producer.is_released and any(i.needs_grad for _, nodes in producer.inputs for i in nodes):
+        return True
+    node.needs_grad = False
+    if node.value is not None:
+        node.producer = None
+    return False
+
+
+def parameters_with_gradients(block: Any) -> list[EagerParameter]:
+    """Trainable parameters that have a gradient, in the order of their creation."""
+    return [p for p in block.all_parameters() if isinstance(p, EagerParameter) and p.grad is not None]
