@@ -13,8 +13,9 @@ top what is in it and what was found surprising.
 import sys
 
 import files
+import layers
 
-GROUPS = {"files": files.write}
+GROUPS = {"files": files.write, "layers": layers.write}
 
 for group in sys.argv[1:] or GROUPS:
     GROUPS[group]()
