@@ -12,10 +12,11 @@ top what is in it and what was found surprising.
 
 import sys
 
+import decays
 import files
 import layers
 
-GROUPS = {"files": files.write, "layers": layers.write}
+GROUPS = {"files": files.write, "layers": layers.write, "decays": decays.write}
 
 for group in sys.argv[1:] or GROUPS:
     GROUPS[group]()

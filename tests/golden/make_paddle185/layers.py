@@ -1,12 +1,12 @@
 """Layers of dygraph: layers.json, layers.npz.
 
 "cases": per name the class, its arguments and its inputs (how to build and call it); `full_name`, the state dict
-(keys in order, with each parameter's name, trainable, stop_gradient, and default value drawn with random_seed 7), the values that
-the parameters then were given, outputs, weights, loss = sum(weights * outputs) over all outputs, gradients of inputs
-and parameters (None: no gradient), the state after the forward pass, and where it differs the outputs after eval().
-`layers` stands for the sublayers that a container is given; an argument {"variable": array} is a variable, and
-{"attr": {}} a ParamAttr.
-"structure": names and orders in a Layer that uses everything; "naming": names of the older constructor's kind.
+(keys in order, with each parameter's name, trainable, stop_gradient, and default value drawn with random_seed 7), the
+values that the parameters then were given, outputs, weights, loss = sum(weights * outputs) over all outputs, gradients
+of inputs and parameters (None: no gradient), the state after the forward pass, and where it differs the outputs after
+eval().  `layers` stands for the sublayers that a container is given; an argument {"variable": array} is a variable,
+and {"attr": {}} a ParamAttr.
+"structure": names and orders in Layers that use everything, and hooks.  "dropout": evaluation and scale in training.
 
 What was found:
 - Layer.eval() and train() are global: besides `training` of the layer and its sublayers they switch the tracer of the
