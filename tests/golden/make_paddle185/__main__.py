@@ -15,8 +15,9 @@ import sys
 import decays
 import files
 import layers
+import training
 
-GROUPS = {"files": files.write, "layers": layers.write, "decays": decays.write}
+GROUPS = {"files": files.write, "layers": layers.write, "decays": decays.write, "training": training.write}
 
 for group in sys.argv[1:] or GROUPS:
     GROUPS[group]()
