@@ -10,14 +10,24 @@ Nothing else uses these scripts: the tests read the committed goldens.  Each mod
 top what is in it and what was found surprising.
 """
 
+import pathlib
 import sys
 
-import decays
-import files
-import layers
-import training
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  # the models, which the tests build too
 
-GROUPS = {"files": files.write, "layers": layers.write, "decays": decays.write, "training": training.write}
+import decays  # noqa: E402
+import files  # noqa: E402
+import gradients  # noqa: E402
+import layers  # noqa: E402
+import training  # noqa: E402
+
+GROUPS = {
+    "files": files.write,
+    "layers": layers.write,
+    "decays": decays.write,
+    "training": training.write,
+    "gradients": gradients.write,
+}
 
 for group in sys.argv[1:] or GROUPS:
     GROUPS[group]()
