@@ -419,8 +419,8 @@ def second_gradients(fluid):
         lambda v: (v * v)[0],
         lambda v: layers.split(v * v, 2, 1)[0],
         lambda v: layers.expand(v * v, [2, 1]),
-        lambda v: layers.leaky_relu(v * v - v * 3.0),
-        lambda v: layers.relu(v * v - v * 3.0),
+        lambda v: layers.leaky_relu(v * v - v * 3.5),
+        lambda v: layers.relu(v * v - v * 3.5),
         lambda v: layers.reduce_mean(v * v, dim=1),
         lambda v: v * v / (v + 1.0),
     ]
@@ -433,7 +433,7 @@ def second_gradients(fluid):
 
 
 def penalised(fluid, score, parameters, batches, optimizer):
-    """Steps on score(fake) - score(real) + 10 * mean((|d score / d mixed| - 1)**2); the losses, penalties, parameters."""
+    """Steps on score(fake) - score(real) + 10 mean((|d score/d mixed| - 1)^2): losses, penalties and parameters."""
     layers = fluid.layers
     losses, penalties = [], []
     for real, fake, share in batches:

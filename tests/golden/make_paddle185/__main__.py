@@ -15,11 +15,11 @@ import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  # the models, which the tests build too
 
-import decays  # noqa: E402
-import files  # noqa: E402
-import gradients  # noqa: E402
-import layers  # noqa: E402
-import training  # noqa: E402
+import decays
+import files
+import gradients
+import layers
+import training
 
 GROUPS = {
     "files": files.write,

@@ -263,6 +263,7 @@ def structure():
         tree["camel"] = [described(ABTestNet()), described(ABTestNet()), described(ABTestNet("my_scope"))]
         calls = []
         layer = fluid.dygraph.Linear(2, 2)
+        layer.weight.set_value(uniform(13, 2, 2))
         layer.register_forward_pre_hook(lambda la, inputs: calls.append(["pre", type(inputs).__name__, len(inputs)]))
         layer.register_forward_post_hook(lambda la, inputs, out: calls.append(["post", type(out).__name__ != ""]))
         doubled = layer.register_forward_pre_hook(lambda la, inputs: (inputs[0] * 2.0,))
