@@ -1,0 +1,33 @@
+"""Writes the goldens of tests/golden/paddle185 with the real Paddle 1.8.5.
+
+Paddle 1.8.5 runs under Python 3.7 only.  To make its environment (about 600 MB) and write all goldens:
+
+    python3.7 -m venv v37
+    v37/bin/pip install paddlepaddle==1.8.5 'protobuf<3.21' 'urllib3<2'
+    v37/bin/python -W ignore tests/golden/make_paddle185            # or only some: ... make_paddle185 files layers
+
+Nothing else uses these scripts: the tests read the committed goldens.  Each module writes one group and says at its
+top what is in it and what was found surprising.
+"""
+
+import pathlib
+import sys
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  # the models, which the tests build too
+
+import decays
+import files
+import gradients
+import layers
+import training
+
+GROUPS = {
+    "files": files.write,
+    "layers": layers.write,
+    "decays": decays.write,
+    "training": training.write,
+    "gradients": gradients.write,
+}
+
+for group in sys.argv[1:] or GROUPS:
+    GROUPS[group]()
