@@ -92,6 +92,11 @@ def conv_extent(extent: int, kernel: int, stride: int, pad: tuple[int, int], dil
     return (extent + sum(pad) - (dilation * (kernel - 1) + 1)) // stride + 1
 
 
+def transposed_extent(extent: int, kernel: int, stride: int, pad: tuple[int, int], dilation: int = 1) -> int:
+    """The least output extent of a transposed convolution along one axis; up to ``stride - 1`` more have that input."""
+    return -1 if extent < 0 else (extent - 1) * stride - sum(pad) + dilation * (kernel - 1) + 1
+
+
 def pool_extent(extent: int, kernel: int, stride: int, pad: tuple[int, int], ceil_mode: bool) -> int:
     """Output extent of a pooling along one axis."""
     if extent < 0:

@@ -38,7 +38,7 @@ from .compare import (
     not_equal,
 )
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
-from .image import batch_norm, conv2d, group_norm, layer_norm, pool2d
+from .conv import conv2d, conv2d_transpose
 from .io import data
 from .learning_rate_scheduler import (
     cosine_decay,
@@ -90,6 +90,7 @@ from .math import (
 from .metric_op import accuracy
 from .missing import refuse as _refuse
 from .nn import (
+    bilinear_tensor_product,
     dropout,
     embedding,
     fc,
@@ -100,6 +101,7 @@ from .nn import (
     prelu,
     softmax,
 )
+from .norm import batch_norm, group_norm, instance_norm, layer_norm, spectral_norm
 from .ops import (
     abs,
     acos,
@@ -146,6 +148,7 @@ from .ops import (
     tanh_shrink,
     thresholded_relu,
 )
+from .pool import pool2d
 from .random import (
     gaussian_random,
     gaussian_random_batch_size_like,
@@ -198,6 +201,7 @@ __all__ = [
     "atan",
     "autoincreased_step_counter",
     "batch_norm",
+    "bilinear_tensor_product",
     "brelu",
     "cast",
     "ceil",
@@ -206,6 +210,7 @@ __all__ = [
     "concat",
     "cond",
     "conv2d",
+    "conv2d_transpose",
     "cos",
     "cos_sim",
     "cosine_decay",
@@ -254,6 +259,7 @@ __all__ = [
     "hard_swish",
     "huber_loss",
     "increment",
+    "instance_norm",
     "inverse_time_decay",
     "isfinite",
     "kldiv_loss",
@@ -329,6 +335,7 @@ __all__ = [
     "softplus",
     "softshrink",
     "softsign",
+    "spectral_norm",
     "split",
     "sqrt",
     "square",

@@ -326,3 +326,43 @@ def label_smooth(
     inputs = {"X": [label]} if prior_dist is None else {"X": [label], "PriorDist": [prior_dist]}
     helper.op("label_smooth", inputs, {"Out": [out]}, {"epsilon": float(epsilon)})
     return out
+
+
+def bilinear_tensor_product(
+    x: Variable,
+    y: Variable,
+    size: int,
+    act: str | None = None,
+    name: str | None = None,
+    param_attr: ParamAttrLike = None,
+    bias_attr: ParamAttrLike = None,
+) -> Variable:
+    """``act(x W_i y + b_i)`` of rows x ``[N, M]`` and y ``[N, K]`` for each of ``size`` matrices W_i; gives [N, size].
+
+    The weight has shape ``[size, M, K]``, the bias ``[1, size]``.
+    """
+    layer = "bilinear_tensor_product"
+    helper = LayerHelper(layer, name)
+    for argument, v in (("x", x), ("y", y)):
+        helper.check_dtype(argument, v, (VarType.FP32, VarType.FP64))
+        if len(v.shape) != 2 or v.shape[1] < 1:
+            raise invalid(
+                f"{layer}: {argument} {v.name} has shape {list(v.shape)}", "it must be [N, M] with a known number M"
+            )
+    if size < 1:
+        raise invalid(f"{layer}: size is {size}", "give the number of outputs, a positive integer")
+    w = helper.parameter(param_attr, [size, x.shape[1], y.shape[1]], x.dtype)
+    if w is None:
+        raise invalid(f"{layer}: param_attr is False", "the layer needs its weight")
+    bias = helper.parameter(bias_attr, [1, size], x.dtype, is_bias=True)
+    out = helper.temporary(x.dtype, [x.shape[0], size])
+    return helper.activate(bilinear_tensor_product_op(helper, x, y, w, bias, out), act)
+
+
+def bilinear_tensor_product_op(
+    helper: LayerHelper, x: Variable, y: Variable, weight: Variable, bias: Variable | None, out: Variable
+) -> Variable:
+    """The op of `bilinear_tensor_product` on parameters that exist, into ``out``."""
+    inputs = {"X": [x], "Y": [y], "Weight": [weight]} | ({} if bias is None else {"Bias": [bias]})
+    helper.op("bilinear_tensor_product", inputs, {"Out": [out]})
+    return out

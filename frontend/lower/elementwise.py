@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import DType
+from ...compiler.ir.types import DType, dim_mul
 from ...compiler.ops import activation, elementwise, linear, reduce, unary
 from ...compiler.ops.base import Op
 from .context import OpLowering, Rule, Rules, dtype_of
@@ -186,6 +186,27 @@ def _matmul(o: OpLowering) -> None:
     o.set(out if alpha == 1.0 else o.b.scale(out, alpha))
 
 
+def _prelu(o: OpLowering) -> None:
+    x, alpha = o.x(), o.x("Alpha")
+    mode = o.attr("mode", "all")
+    if mode == "channel":
+        alpha = o.b.reshape(alpha, (x.tensor.shape[1], *(1,) * (x.tensor.rank - 2)))
+    elif mode == "element":
+        alpha = o.b.reshape(alpha, x.tensor.shape[1:])
+    o.set(o.b(activation.PRelu(x, alpha)))
+
+
+def _bilinear(o: OpLowering) -> None:
+    """``x W_i y``: one matrix product with all the W_i side by side, then the sum over y's elements."""
+    x, y, w = o.x("X"), o.x("Y"), o.x("Weight")
+    size, inner, width = w.tensor.shape
+    rows = x.tensor.shape[0]
+    sides = o.b.reshape(o.b.transpose(w, (1, 0, 2)), (inner, dim_mul(size, width)))
+    each = o.b.reshape(o.b.matmul(x, sides), (rows, size, width))
+    out = o.b.reduce_sum(o.b.mul(each, o.b.reshape(y, (rows, 1, width))), (2,))
+    o.set(o.b.add(out, o.x("Bias")) if o.has("Bias") else out)
+
+
 RULES: Rules = {
     "elementwise_add": _binary(elementwise.Add),
     "elementwise_sub": _binary(elementwise.Sub),
@@ -224,6 +245,8 @@ RULES: Rules = {
     "isfinite": _isfinite,
     "mul": _mul,
     "matmul": _matmul,
+    "bilinear_tensor_product": _bilinear,
+    "prelu": _prelu,
     # Functions of one element
     "abs": _unary(unary.Abs),
     "acos": _unary(unary.Acos),

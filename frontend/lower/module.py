@@ -17,7 +17,7 @@ from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
 from ..variable import GRAD_SUFFIX, Variable
-from . import arrange, control, creation, elementwise, image, loss, onnx, training
+from . import arrange, control, conv, creation, elementwise, loss, norm, onnx, training
 from .clipping import clip_of, with_clipping
 from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
 
@@ -26,7 +26,8 @@ _FAMILIES: tuple[Rules, ...] = (
     creation.RULES,
     arrange.RULES,
     loss.RULES,
-    image.RULES,
+    conv.RULES,
+    norm.RULES,
     control.RULES,
     training.RULES,
     onnx.RULES,

@@ -1,7 +1,8 @@
-"""Write what Paddle 1.8.5 makes of every program of ``fluid_programs.CASES``.
+"""Write what Paddle 1.8.5 makes of every program of ``fluid_programs.CASES`` and ``layer_programs.CASES``.
 
 ``golden/programs.json`` holds the records, ``golden/values.npz`` the values of the first steps: ``case/step/name`` for
-results, ``case/init/name`` for persistable variables before the first step, ``case/end/name`` after the last.
+results, ``case/init/name`` for persistable variables before the first step, ``case/end/name`` after the last; so do
+``golden/layers.json`` and ``golden/layer_values.npz``. Arguments pick one of the two: ``programs``, ``layers``.
 
 Run with a Python 3.7 that has ``paddlepaddle==1.8.5``::
 
@@ -126,13 +127,13 @@ def run_seeded(fluid, main_program, startup, values):
         values["initializers_seeded/0/dropout_0.tmp_0"] = out
 
 
-def main():
+def write(fluid, cases, records_file, values_file):
+    """The records and values of some cases."""
     import numpy as np
-    import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-    from fluid_programs import CASES, NO_VALUES
+    from fluid_programs import NO_VALUES
 
     goldens, values = {}, {}
-    for name, build in sorted(CASES.items()):
+    for name, build in sorted(cases.items()):
         main_program, startup = fluid.Program(), fluid.Program()
         with fluid.unique_name.guard(), fluid.program_guard(main_program, startup):
             build(fluid)
@@ -141,10 +142,22 @@ def main():
             run(fluid, name, main_program, startup, values)
         if name == "initializers_seeded":
             run_seeded(fluid, main_program, startup, values)
-    with open(os.path.join(HERE, "golden", "programs.json"), "w") as file:
+    with open(os.path.join(HERE, "golden", records_file), "w") as file:
         json.dump(goldens, file, sort_keys=True, separators=(",", ":"))
         file.write("\n")
-    np.savez_compressed(os.path.join(HERE, "golden", "values.npz"), **values)
+    np.savez_compressed(os.path.join(HERE, "golden", values_file), **values)
+
+
+def main():
+    import fluid_programs
+    import layer_programs
+    import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
+
+    wanted = sys.argv[1:] or ["programs", "layers"]
+    if "programs" in wanted:
+        write(fluid, fluid_programs.CASES, "programs.json", "values.npz")
+    if "layers" in wanted:
+        write(fluid, layer_programs.CASES, "layers.json", "layer_values.npz")
 
 
 if __name__ == "__main__":

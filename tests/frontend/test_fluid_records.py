@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import fluid_programs
+import layer_programs
 import pytest
-from fluid_programs import CASES
 
 import fluidc.frontend as fluid
 from fluidc.frontend.framework import Operator, OpRole, Program
 
-GOLDENS: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "programs.json").read_text())
+FOLDER = Path(__file__).parent / "golden"
+GOLDENS: dict[str, Any] = {
+    **json.loads((FOLDER / "programs.json").read_text()),
+    **json.loads((FOLDER / "layers.json").read_text()),
+}
+CASES = {**fluid_programs.CASES, **layer_programs.CASES}
 
 # Attributes of Paddle's kernels that do not change what an op means, by op ("*": any op).
 NOT_KEPT = {

@@ -1,7 +1,8 @@
 """The steps that fluidc makes of fluid programs compute what Paddle 1.8.5 computes.
 
-Every program of ``fluid_programs.CASES`` is lowered, compiled for the reference target and run on the feeds and
-initial state with which Paddle wrote ``golden/values.npz``; every result and every persistable variable is compared.
+Every program of ``fluid_programs.CASES`` and ``layer_programs.CASES`` is lowered, compiled for the reference target and
+run on the feeds and initial state with which Paddle wrote ``golden/values.npz`` and ``golden/layer_values.npz``; every
+result and every persistable variable is compared.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fluid_programs
+import layer_programs
 import numpy as np
 import pytest
-from fluid_programs import CASES, LENGTHS, compared_names, feed_value, steps_of
+from fluid_programs import LENGTHS, compared_names, feed_value, steps_of
 
 import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import Reference
@@ -25,7 +28,9 @@ from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import LENGTHS as SUFFIX
 from fluidc.frontend.lower import default_feeds, lower
 
-GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "values.npz"))
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN = {**np.load(FOLDER / "values.npz"), **np.load(FOLDER / "layer_values.npz")}
+CASES = {**fluid_programs.CASES, **layer_programs.CASES}
 SEEDED = "initializers_seeded"
 NAMES = sorted({key.split("/")[0] for key in GOLDEN} - {SEEDED})
 # Fresh random numbers in the middle of other results.

@@ -696,7 +696,7 @@ def feed_value(name, shape, dtype, lod_level, case, step):
     u = np.array(numbers).reshape(size)
     if dtype.startswith("int"):
         return np.array([1, 0], dtype) if name == "si" else (u * 3).astype(dtype)
-    low, high = (-0.9, 0.9) if case in SIGNED else (0.1, 0.9)
+    low, high = (-0.9, 0.9) if case in SIGNED or case.startswith("layer_") else (0.1, 0.9)
     return (low + (high - low) * u).astype(dtype)
 
 

@@ -1,0 +1,118 @@
+"""Programs that show a layer's output and its gradients, each built alike by Paddle 1.8.5 and by fluidc.
+
+Operands are parameters, and a step of SGD with learning rate 1 moves each of them by its gradient: comparing state after
+the step compares gradients. ``CASES`` and the goldens are as in ``fluid_programs``; the file runs under Python 3.7, too.
+"""
+
+import numpy as np
+
+CASES = {}
+
+
+def case(build):
+    CASES["layer_" + build.__name__.strip("_")] = build
+    return build
+
+
+def numbers(name, shape, low=-0.9, high=0.9):
+    """Numbers that depend on the name alone; the same under every numpy."""
+    state = sum(ord(c) * (i + 3) for i, c in enumerate(name))
+    found = []
+    for _ in range(int(np.prod(shape))):
+        state = (state * 1103515245 + 12345) % 2147483648
+        found.append(low + (high - low) * state / 2147483648.0)
+    return np.array(found, "float32").reshape(shape)
+
+
+def operand(fluid, name, shape, low=-0.9, high=0.9):
+    """A parameter of known numbers."""
+    value = fluid.initializer.NumpyArrayInitializer(numbers(name, shape, low, high))
+    return fluid.layers.create_parameter(list(shape), "float32", name=name, default_initializer=value)
+
+
+def integers(fluid, values, dtype="int64"):
+    """A constant."""
+    return fluid.layers.assign(np.array(values, dtype))
+
+
+def learn(fluid, *outs):
+    """A step down the sum of all elements of ``outs``, each times a number of its own."""
+    costs = []
+    for out in outs:
+        weights = fluid.layers.assign(np.cos(np.arange(np.prod(out.shape))).astype("float32").reshape(out.shape))
+        costs.append(fluid.layers.reduce_sum(fluid.layers.elementwise_mul(out, weights)))
+    fluid.optimizer.SGD(1.0).minimize(fluid.layers.sums(costs))
+
+
+@case
+def conv_transpose(fluid):
+    x = operand(fluid, "x", (2, 4, 3, 5))
+    f = fluid.layers.conv2d_transpose
+    learn(
+        fluid,
+        f(x, 6, filter_size=3, act="tanh"),
+        f(x, 6, filter_size=[3, 2], stride=[2, 3], padding=[1, 0], groups=2, bias_attr=False),
+        f(x, 4, filter_size=3, stride=2, padding=1, dilation=2, output_size=[8, 12]),
+        f(x, 2, filter_size=3, stride=3, output_size=[10, 17]),
+        f(x, 2, output_size=[7, 9], stride=2, padding=[1, 0], dilation=[1, 2]),
+        f(x, 2, filter_size=4, padding=[0, 1, 2, 0], stride=2),
+        f(x, 2, filter_size=4, padding=[[0, 0], [0, 0], [1, 1], [0, 2]]),
+        f(x, 2, filter_size=3, padding="SAME", stride=2, dilation=2),
+        f(x, 2, filter_size=3, padding="VALID"),
+        f(x, 4, filter_size=3, groups=4, use_cudnn=False),
+        f(fluid.layers.transpose(x, [0, 2, 3, 1]), 6, filter_size=3, stride=2, groups=2, data_format="NHWC"),
+    )
+
+
+@case
+def conv_formats(fluid):
+    x = operand(fluid, "x", (2, 4, 7, 6))
+    last = fluid.layers.transpose(x, [0, 2, 3, 1])
+    conv, pool = fluid.layers.conv2d, fluid.layers.pool2d
+    learn(
+        fluid,
+        conv(x, 4, 3, groups=4, use_cudnn=False),
+        conv(x, 8, 3, groups=4, padding=1, use_cudnn=False, name="apart"),
+        conv(x, 8, 3, groups=4),
+        conv(last, 6, [3, 2], stride=2, padding=[1, 0], groups=2, data_format="NHWC", act="relu"),
+        conv(last, 3, 3, padding=[[0, 0], [1, 2], [0, 1], [0, 0]], data_format="NHWC"),
+        conv(x, 3, 3, padding=[1, 2, 0, 1], dilation=2),
+        pool(last, 2, "avg", 2, data_format="NHWC"),
+        pool(last, 3, "max", 2, pool_padding=1, ceil_mode=True, data_format="NHWC"),
+        pool(last, global_pooling=True, pool_type="avg", data_format="NHWC"),
+    )
+
+
+@case
+def norms(fluid):
+    L = fluid.layers
+    x, rows = operand(fluid, "x", (3, 4, 3, 2)), operand(fluid, "rows", (5, 4))
+    learn(
+        fluid,
+        L.instance_norm(x),
+        L.instance_norm(x, epsilon=0.001, param_attr="scale", bias_attr="shift", name="named"),
+        L.instance_norm(L.reshape(x, [3, 4, 6])),
+        L.batch_norm(L.transpose(x, [0, 2, 3, 1]), data_layout="NHWC", momentum=0.8),
+        L.batch_norm(x, use_global_stats=True),
+        L.batch_norm(rows, epsilon=0.001),
+        L.layer_norm(x, begin_norm_axis=2),
+        L.layer_norm(x, scale=False, begin_norm_axis=1),
+        L.layer_norm(rows, shift=False, epsilon=0.001),
+    )
+
+
+@case
+def spectral_norm(fluid):
+    # Its outputs; the gradient of Paddle 1.8.5 is none.
+    L = fluid.layers
+    w = operand(fluid, "w", (2, 3, 2, 2))
+    L.spectral_norm(w)
+    L.spectral_norm(w, dim=1, power_iters=3, eps=0.01)
+    L.spectral_norm(operand(fluid, "flat", (5, 3)), power_iters=0)
+
+
+@case
+def bilinear(fluid):
+    x, y = operand(fluid, "x", (3, 4)), operand(fluid, "y", (3, 2))
+    f = fluid.layers.bilinear_tensor_product
+    learn(fluid, f(x, y, 5), f(x, y, 3, act="tanh", bias_attr=False, param_attr="shared"))
