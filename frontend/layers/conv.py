@@ -126,39 +126,55 @@ def conv2d_transpose(
     channels = input.shape[channel_axis(data_format, 4)] if len(getattr(input, "shape", ())) == 4 else -1
     apart = not use_cudnn and channels == groups == num_filters
     helper = LayerHelper("depthwise_conv2d_transpose" if apart else layer, name)
-    _, *extents = image_extents(helper, input, data_format)
+    image_extents(helper, input, data_format)
     groups = 1 if groups is None else groups
     if groups < 1 or channels < 0 or channels % groups or num_filters % groups:
         raise invalid(
             f"{layer}: {channels} channels and {num_filters} filters in {groups} groups",
             "channels and filters must be known and divisible by groups",
         )
-    if filter_size is not None:
-        kernel = pair(layer, "filter_size", filter_size)
-    elif output_size is None:
-        raise invalid(f"{layer}: neither filter_size nor output_size is given", "give one of them")
-    else:
-        if min(extents) < 0:
-            raise invalid(
-                f"{layer}: input {input.name} has shape {list(input.shape)}, so output_size fixes no filter",
-                "give filter_size, or declare the image's height and width",
-            )
-        paddings, _ = padding_of(layer, padding, data_format)
-        kernel = [
-            (out - (extent - 1) * s + sum(p) - 1) // d + 1
-            for out, extent, s, p, d in zip(
-                pair(layer, "output_size", output_size),
-                extents,
-                pair(layer, "stride", stride),
-                spatial_pads(paddings, "EXPLICIT", extents, [1, 1], [1, 1]),
-                pair(layer, "dilation", dilation),
-            )
-        ]
+    sizes = filter_size, output_size
+    kernel = transposed_kernel(helper, input, *sizes, stride, padding, dilation, data_format)
     w = helper.parameter(param_attr, [channels, num_filters // groups, *kernel], input.dtype)
     if w is None:
         raise invalid(f"{layer}: param_attr is False", "a convolution needs its filter")
     out = conv2d_transpose_op(helper, input, w, output_size, stride, padding, dilation, groups, data_format)
     return helper.activate(helper.add_channel_bias(out, bias_attr, channel_axis(data_format, 4)), act)
+
+
+def transposed_kernel(
+    helper: LayerHelper,
+    input: Variable,
+    filter_size: Pair | None,
+    output_size: Pair | None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    data_format: str = "NCHW",
+) -> list[int]:
+    """Height and width of the filter of `conv2d_transpose`: as given, or as ``output_size`` needs it."""
+    layer = "conv2d_transpose"
+    if filter_size is not None:
+        return pair(layer, "filter_size", filter_size)
+    if output_size is None:
+        raise invalid(f"{layer}: neither filter_size nor output_size is given", "give one of them")
+    _, *extents = image_extents(helper, input, data_format)
+    if min(extents) < 0:
+        raise invalid(
+            f"{layer}: input {input.name} has shape {list(input.shape)}, so output_size fixes no filter",
+            "give filter_size, or declare the image's height and width",
+        )
+    paddings, _ = padding_of(layer, padding, data_format)
+    return [
+        (out - (extent - 1) * s + sum(p) - 1) // d + 1
+        for out, extent, s, p, d in zip(
+            pair(layer, "output_size", output_size),
+            extents,
+            pair(layer, "stride", stride),
+            spatial_pads(paddings, "EXPLICIT", extents, [1, 1], [1, 1]),
+            pair(layer, "dilation", dilation),
+        )
+    ]
 
 
 def conv2d_transpose_op(

@@ -85,7 +85,6 @@ def _lookup(
     helper: LayerHelper,
     op: str,
     ids: Variable,
-    shape: Sequence[int],
     size: Sequence[int],
     is_sparse: bool,
     is_distributed: bool,
@@ -98,16 +97,31 @@ def _lookup(
     table = helper.parameter(param_attr, list(size), dtype)
     if table is None:
         raise invalid("embedding: param_attr is False", "an embedding needs its table")
-    if padding_idx is not None and not -size[0] <= padding_idx < size[0]:
+    return lookup_table_op(helper, op, ids, table, is_sparse, is_distributed, padding_idx)
+
+
+def lookup_table_op(
+    helper: LayerHelper,
+    op: str,
+    ids: Variable,
+    table: Variable,
+    is_sparse: bool = False,
+    is_distributed: bool = False,
+    padding_idx: int | None = None,
+) -> Variable:
+    """The op of `embedding` (``lookup_table``) or `embedding_v2` (``lookup_table_v2``) on a table that exists."""
+    rows, width = table.shape
+    if padding_idx is not None and not -rows <= padding_idx < rows:
         raise invalid(
-            f"embedding: padding_idx is {padding_idx}, the table has {size[0]} rows",
-            f"give a row from {-size[0]} to {size[0] - 1}",
+            f"embedding: padding_idx is {padding_idx}, the table has {rows} rows",
+            f"give a row from {-rows} to {rows - 1}",
         )
-    out = helper.temporary(dtype, [*shape, size[1]], lod_level=ids.lod_level)
+    shape = ids.shape[:-1] if op == "lookup_table" else ids.shape
+    out = helper.temporary(table.dtype, [*shape, width], lod_level=ids.lod_level)
     attrs = {
         "is_sparse": is_sparse,
         "is_distributed": is_distributed,
-        "padding_idx": -1 if padding_idx is None else padding_idx % size[0],
+        "padding_idx": -1 if padding_idx is None else padding_idx % rows,
     }
     helper.op(op, {"Ids": [ids], "W": [table]}, {"Out": [out]}, attrs)
     return out
@@ -134,18 +148,7 @@ def embedding(
             f"embedding: input {input.name} has shape {list(input.shape)}; its last extent must be 1",
             "use fluid.embedding for ids without that axis, or unsqueeze them",
         )
-    return _lookup(
-        helper,
-        "lookup_table",
-        input,
-        input.shape[:-1],
-        size,
-        is_sparse,
-        is_distributed,
-        padding_idx,
-        param_attr,
-        dtype,
-    )
+    return _lookup(helper, "lookup_table", input, size, is_sparse, is_distributed, padding_idx, param_attr, dtype)
 
 
 def embedding_v2(
@@ -160,18 +163,7 @@ def embedding_v2(
     """``fluid.embedding``: like `embedding`, but ids of any shape; an axis of size D is added at the end."""
     helper = LayerHelper("embedding")
     helper.check_dtype("input", input, (VarType.INT64,))
-    return _lookup(
-        helper,
-        "lookup_table_v2",
-        input,
-        input.shape,
-        size,
-        is_sparse,
-        is_distributed,
-        padding_idx,
-        param_attr,
-        dtype,
-    )
+    return _lookup(helper, "lookup_table_v2", input, size, is_sparse, is_distributed, padding_idx, param_attr, dtype)
 
 
 def one_hot(input: Variable, depth: int, allow_out_of_range: bool = False) -> Variable:
@@ -288,6 +280,11 @@ def prelu(x: Variable, mode: str, param_attr: ParamAttrLike = None, name: str | 
     alpha = helper.parameter(param_attr, shape, x.dtype, default=ConstantInitializer(0.25))
     if alpha is None:
         raise wrong_type("prelu: param_attr is False", "the layer needs its parameter; use leaky_relu without one")
+    return prelu_op(helper, x, alpha, mode)
+
+
+def prelu_op(helper: LayerHelper, x: Variable, alpha: Variable, mode: str) -> Variable:
+    """The op of `prelu` on a parameter that exists."""
     out = helper.temporary(x.dtype, x.shape, lod_level=x.lod_level)
     helper.op("prelu", {"X": [x], "Alpha": [alpha]}, {"Out": [out]}, {"mode": mode})
     return out

@@ -65,9 +65,7 @@ def batch_norm(
         _frozen(moving_variance_name, average), shape, dtype, default=one, stop_gradient=True
     )
     attrs = {"is_test": is_test, "data_layout": data_layout, "use_global_stats": use_global_stats}
-    out = batch_norm_op(
-        helper, input, scale, bias, mean, variance, {"momentum": momentum, "epsilon": epsilon, **attrs}
-    )
+    out = batch_norm_op(helper, input, scale, bias, mean, variance, {"momentum": momentum, "epsilon": epsilon, **attrs})
     return helper.activate(out, act)
 
 
@@ -191,17 +189,30 @@ def group_norm(
         w = helper.parameter(param_attr, [input.shape[at]], input.dtype, default=ConstantInitializer(1.0))
     if bias_attr:
         b = helper.parameter(bias_attr, [input.shape[at]], input.dtype, is_bias=True)
+    return helper.activate(group_norm_op(helper, input, w, b, groups, epsilon, data_layout), act)
+
+
+def group_norm_op(
+    helper: LayerHelper,
+    input: Variable,
+    scale: Variable | None,
+    bias: Variable | None,
+    groups: int,
+    epsilon: float = 1e-05,
+    data_layout: str = "NCHW",
+) -> Variable:
+    """The op of `group_norm` on the parameters there are."""
     rows = [input.shape[0], groups]
     mean = helper.temporary(input.dtype, rows, stop_gradient=True, named=False)
     variance = helper.temporary(input.dtype, rows, stop_gradient=True, named=False)
     out = helper.temporary(input.dtype, input.shape, named=False)
     helper.op(
         "group_norm",
-        {"X": [input]} | _affine(w, b),
+        {"X": [input]} | _affine(scale, bias),
         {"Y": [out], "Mean": [mean], "Variance": [variance]},
         {"epsilon": epsilon, "groups": groups, "data_layout": data_layout},
     )
-    return helper.activate(out, act)
+    return out
 
 
 def instance_norm(

@@ -96,8 +96,6 @@ def gru_unit(
             sigmoid whatever it is told.
     """
     helper = LayerHelper("gru_unit")
-    helper.check_dtype("input", input, _FLOATS)
-    helper.check_dtype("hidden", hidden, _FLOATS)
     if isinstance(size, bool) or not isinstance(size, int) or size <= 0 or size % 3:
         raise invalid(f"gru_unit: size is {size!r}", "give three times the number of units")
     if (activation, gate_activation) != ("tanh", "sigmoid"):
@@ -105,6 +103,18 @@ def gru_unit(
             f"gru_unit: activation is {activation!r} and gate_activation {gate_activation!r}",
             "fluid 1.8.5 computes with tanh and sigmoid whatever is named: leave both out",
         )
+    check_gru_unit(helper, input, hidden, size)
+    weight = helper.parameter(param_attr, [size // 3, size], input.dtype)
+    if weight is None:
+        raise wrong_type("gru_unit: param_attr is False", "the layer needs its weight")
+    bias = helper.parameter(bias_attr, [1, size], input.dtype, is_bias=True)
+    return gru_unit_op(helper, input, hidden, weight, bias, origin_mode)
+
+
+def check_gru_unit(helper: LayerHelper, input: Variable, hidden: Variable, size: int) -> None:
+    """Refuse inputs of a `gru_unit` of ``size`` that are not ``[N, size]`` and ``[N, size / 3]``."""
+    helper.check_dtype("input", input, _FLOATS)
+    helper.check_dtype("hidden", hidden, _FLOATS)
     _check_rows("gru_unit", {"input": input, "hidden": hidden})
     units = size // 3
     for argument, value, width in (("input", input, size), ("hidden", hidden, units)):
@@ -113,14 +123,21 @@ def gru_unit(
                 f"gru_unit: {argument} {value.name} has shape {list(value.shape)}, size is {size}",
                 f"its rows must have {width} elements",
             )
-    weight = helper.parameter(param_attr, [units, size], input.dtype)
-    if weight is None:
-        raise wrong_type("gru_unit: param_attr is False", "the layer needs its weight")
+
+
+def gru_unit_op(
+    helper: LayerHelper,
+    input: Variable,
+    hidden: Variable,
+    weight: Variable,
+    bias: Variable | None,
+    origin_mode: bool = False,
+) -> tuple[Variable, Variable, Variable]:
+    """The op of `gru_unit` on parameters that exist and inputs that fit."""
     gate = helper.temporary(input.dtype, input.shape)
     reset = helper.temporary(input.dtype, hidden.shape)
     updated = helper.temporary(input.dtype, hidden.shape)
     inputs = {"Input": [input], "HiddenPrev": [hidden], "Weight": [weight]}
-    bias = helper.parameter(bias_attr, [1, size], input.dtype, is_bias=True)
     if bias is not None:
         inputs["Bias"] = [bias]
     outputs = {"Gate": [gate], "ResetHiddenPrev": [reset], "Hidden": [updated]}
