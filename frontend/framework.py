@@ -359,14 +359,19 @@ class Program:
     def sub_block(self) -> Iterator[Block]:
         """Append to a new block inside the current one."""
         parent = self._current
-        block = Block(self, len(self.blocks), parent)
-        self.blocks.append(block)
+        block = self.add_block(parent)
         self._current = block.idx
-        self.edited()
         try:
             yield block
         finally:
             self._current = parent
+
+    def add_block(self, parent_idx: int) -> Block:
+        """A new block inside another; what follows is still appended to the current one."""
+        block = Block(self, len(self.blocks), parent_idx)
+        self.blocks.append(block)
+        self.edited()
+        return block
 
     @contextlib.contextmanager
     def role(self, role: OpRole) -> Iterator[None]:

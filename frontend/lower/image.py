@@ -21,7 +21,7 @@ def _spatial(o: OpLowering, x: Value) -> Pair:
 def _pads(o: OpLowering, x: Value, kernel: Pair, strides: Pair) -> Sides:
     """(top, left, bottom, right) from fluid's paddings and padding algorithm."""
     algorithm = o.attr("padding_algorithm", "EXPLICIT")
-    (top, bottom), (left, right) = spatial_pads(o.attr("paddings"), algorithm, _spatial(o, x), kernel, strides)
+    (top, bottom), (left, right) = spatial_pads(o.attr("paddings", [0, 0]), algorithm, _spatial(o, x), kernel, strides)
     return top, left, bottom, right
 
 
@@ -44,17 +44,24 @@ def _conv2d(o: OpLowering) -> None:
         dilations=_pair(o.attr("dilations", [1, 1])),
         groups=o.attr("groups", 1),
     )
-    o.set(o.b(out), "Output")
+    y = o.b(out)
+    if o.has("Bias"):
+        y = o.b.add(y, o.b.reshape(o.x("Bias"), (w.tensor.shape[0], 1, 1)))
+    o.set(y, "Output")
 
 
 def _pool2d(o: OpLowering) -> None:
     x = o.x()
-    if o.attr("global_pooling", False):
+    adaptive = bool(o.attr("adaptive", False))
+    if o.attr("global_pooling", False) or (adaptive and list(o.attr("ksize")) == [1, 1]):
         reduce = o.b.reduce_max if o.attr("pooling_type") == "max" else o.b.reduce_mean
         o.set(reduce(x, (2, 3), keepdims=True))
         return
-    kernel, strides = _pair(o.attr("ksize")), _pair(o.attr("strides"))
-    pads, ceil_mode = _pads(o, x, kernel, strides), bool(o.attr("ceil_mode", False))
+    kernel, strides = _pair(o.attr("ksize")), _pair(o.attr("strides", [1, 1]))
+    if adaptive:
+        kernel = strides = _equal_windows(o, x, kernel)
+    pads = (0, 0, 0, 0) if adaptive else _pads(o, x, kernel, strides)
+    ceil_mode = bool(o.attr("ceil_mode", False))
     if o.attr("pooling_type") == "max":
         o.set(o.b(pool.MaxPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode)))
         return
@@ -63,13 +70,25 @@ def _pool2d(o: OpLowering) -> None:
     o.set(o.b(mean))
 
 
+def _equal_windows(o: OpLowering, x: Value, wanted: Pair) -> Pair:
+    """The window, and the stride, that divides an image into ``wanted`` parts."""
+    (height, width), (rows, columns) = _spatial(o, x), wanted
+    if height % rows or width % columns:
+        raise o.error(
+            f"adaptive pooling of {height} x {width} to {rows} x {columns} has windows of different sizes",
+            "choose sizes that divide the image, or [1, 1]",
+        )
+    return height // rows, width // columns
+
+
 def _batch_norm(o: OpLowering) -> None:
     for slot in ("Mean", "Variance"):
         for name in o.op.input(slot):
             var = o.function.program.global_block().vars.get(name)
             if var is not None:
                 o.function.shared.declare(var, "statistic")
-    stored = bool(o.attr("is_test", False) or o.attr("use_global_stats", False))
+    test = o.attr("is_test", False) and not o.attr("trainable_statistics", False)
+    stored = bool(test or o.attr("use_global_stats", False))
     layer = norm.BatchNorm(
         x=o.x(),
         scale=o.x("Scale"),
@@ -81,7 +100,7 @@ def _batch_norm(o: OpLowering) -> None:
         stored=stored,
     )
     y, mean, variance, _, _ = o.b.emit(layer)
-    o.set(y, "Y")
+    o.set(o.b.relu(y) if o.attr("fuse_with_relu", False) else y, "Y")
     if not stored:
         o.set(mean, "MeanOut")
         o.set(variance, "VarianceOut")
@@ -121,6 +140,7 @@ def _prelu(o: OpLowering) -> None:
 
 RULES: Rules = {
     "conv2d": _conv2d,
+    "depthwise_conv2d": _conv2d,
     "pool2d": _pool2d,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,

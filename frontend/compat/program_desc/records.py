@@ -15,8 +15,17 @@ from .op_protos import op_protos
 LOSS = 256
 """Bit of ``op_role``: the op computes a loss, or begins its gradient."""
 
+_ROLES = OpRole.BACKWARD | OpRole.OPTIMIZE | OpRole.LR_SCHED | LOSS
+
 _DTYPES = ("dtype", "in_dtype", "out_dtype")
 """Attributes that hold element types; -1 is none."""
+
+_KERNELS = (
+    "workspace_size_MB", "exhaustive_search", "skip_eager_deletion_vars", "remote_prefetch", "trainer_id", "epmap",
+    "height_sections", "table_names", "pserver_num", "mkldnn_data_type", "@ALL_KERNELS_MUST_COMPUTE_RUNTIME_SHAPE@",
+    "is_sparse_grad", "with_quant_attr",
+)  # fmt: skip
+"""Attributes that choose a kernel or a machine, and remarks of tools; what an op computes is the same."""
 
 _BOOKKEEPING = ("op_role", "op_role_var", "op_namescope", "op_callstack", "op_device")
 
@@ -85,13 +94,10 @@ def _record(message: Any, position: int, source: str) -> Record:
             expected = None if proto is None else proto.attrs.get(name)
             if expected is not None:
                 values[name] = _as(expected, AttrType(attr.type), values[name], name, where)
-        elif name.startswith("use_") or "threshold" in name or name.startswith(("with_quant", "is_sparse_grad")):
-            continue  # chooses a kernel, or is a remark of a tool
-        elif not _is_neutral(attr):
+        elif name not in _KERNELS and not name.startswith("use_") and not _is_neutral(attr):
             unknown.append(name)
     role = values.get("op_role", 0)
-    kinds = {int(kind): kind for kind in OpRole}
-    if not isinstance(role, int) or role & ~LOSS not in kinds:
+    if not isinstance(role, int) or role & ~_ROLES:
         what = f"op_role is {role}, which is none of a program for one machine"
         raise ProgramDescError(what, where, "save the program that was written, before a transpiler divided it")
     updates = values.get("op_role_var", [])
@@ -100,7 +106,8 @@ def _record(message: Any, position: int, source: str) -> Record:
         _slots(message.inputs, where),
         _slots(message.outputs, where),
         {name: _typed(name, value, where) for name, value in values.items() if name not in _BOOKKEEPING},
-        kinds[role & ~LOSS],
+        # A parameter's own learning rate is computed for its optimizer and for the schedule (18).
+        next((kind for kind in (OpRole.BACKWARD, OpRole.OPTIMIZE, OpRole.LR_SCHED) if role & kind), OpRole.FORWARD),
         bool(role & LOSS),
         tuple(updates) if isinstance(updates, list) else (),
         str(values.get("op_namescope", "/")),

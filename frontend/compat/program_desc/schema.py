@@ -23,7 +23,8 @@ _MESSAGES: dict[str, str] = {
     "reader=5 ReaderDesc",
     "VarDesc": "name=1 string, type=2 VarType, persistable=3 bool, need_check_feed=4 bool",
     "Attr": "name=1 string, type=2 int32, i=3 int32, f=4 float, s=5 bytes, ints=6 int32*, floats=7 float*, "
-    "strings=8 bytes*, b=10 bool, bools=11 bool*, block_idx=12 int32, l=13 int64, blocks_idx=14 int32*, longs=15 int64*",
+    "strings=8 bytes*, b=10 bool, bools=11 bool*, block_idx=12 int32, l=13 int64, "
+    "blocks_idx=14 int32*, longs=15 int64*",
     "Slot": "parameter=1 string, arguments=2 string*",
     "OpDesc": "inputs=1 Slot*, outputs=2 Slot*, type=3 string, attrs=4 Attr*, is_target=5 bool",
     "BlockDesc": "idx=1 int32, parent_idx=2 int32, vars=3 VarDesc*, ops=4 OpDesc*, forward_block_idx=5 int32",

@@ -34,7 +34,7 @@ FEED, FETCH = "feed", "fetch"
 """Variables, and types of ops, through which Paddle's executor passes what goes in and out."""
 
 _OWN = {("range", "values"), ("linspace", "values"), ("assign_value", "values")}
-"""Attributes with numbers that fluidc folds when the program is built, and Paddle has in other attributes or variables."""
+"""Attributes with numbers that fluidc folds early, and Paddle has in other attributes or in variables."""
 
 _KERNELS = {"use_cudnn", "use_mkldnn"}
 """Attributes that only choose a kernel of Paddle's."""
@@ -105,7 +105,7 @@ def inference_program(program: Program, feeds: Sequence[str], targets: Sequence[
     if missing:
         raise invalid(
             f"save_inference_model: the targets depend on {', '.join(missing)}, which is not fed",
-            "add it to feeded_var_names, or choose targets that do not need it, such as a prediction in place of a loss",
+            "add it to feeded_var_names, or choose targets that do not need it: predictions in place of a loss",
         )
     for name in [name for name in block.vars if name not in used]:
         del block.vars[name]
@@ -158,9 +158,7 @@ def _serialised(
     desc = program_desc_class()()
     for number, new in numbers.items():
         block = program.blocks[number]
-        message = desc.blocks.add(
-            idx=new, parent_idx=numbers[block.parent_idx] if number else -1, forward_block_idx=-1
-        )
+        message = desc.blocks.add(idx=new, parent_idx=numbers[block.parent_idx] if number else -1, forward_block_idx=-1)
         own = list(block.ops) if number else ops
         used = wanted | {name for each in numbers for op in (program.blocks[each].ops if each else ops)
                          for name in (*op.input_arg_names, *op.output_arg_names)}  # fmt: skip

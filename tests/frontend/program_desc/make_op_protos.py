@@ -38,7 +38,9 @@ def described():
         op = framework_pb2.OpProto.FromString(bytes(data))
         if LEFT_OUT.match(op.type):
             continue
-        attrs = ["%s=%s" % (a.name, kinds[a.type]) for a in op.attrs if a.name not in NOT_KEPT and "@" not in a.name]
+        attrs = [
+            f"{a.name}={kinds[a.type]}" for a in op.attrs if a.name not in NOT_KEPT and "@" not in a.name
+        ]
         words = [op.type + ":"] + [v.name for v in op.inputs] + [">"] + [v.name for v in op.outputs] + [";"] + attrs
         lines.append(" ".join(words).rstrip(" ;").rstrip())
     return sorted(lines)
@@ -52,7 +54,7 @@ def wrapped(line):
             found.append(current)
             current = "   "
         current = current + " " + word if current else word
-    return found + [current]
+    return [*found, current]
 
 
 if __name__ == "__main__":

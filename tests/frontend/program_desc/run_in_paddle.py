@@ -41,7 +41,7 @@ def check_program(fluid, np, folder, case, golden):
                     array = fluid.create_lod_tensor(array, [LENGTHS], fluid.CPUPlace())
                 feed[v.name] = array
         prefix = case + "/0/"
-        fetches = [k[len(prefix):] for k in golden if k.startswith(prefix)]
+        fetches = [k[len(prefix) :] for k in golden if k.startswith(prefix)]
         drawn = ("uniform_random", "gaussian_random")
         fetches = [n for n in fetches if n in made and not n.startswith(drawn)]
         for name, out in zip(fetches, exe.run(main, feed=feed, fetch_list=fetches, return_numpy=False)):
@@ -57,10 +57,10 @@ def main(folder):
     failed = 0
     for case in sorted(name[:-5] for name in os.listdir(folder) if name.endswith(".main")):
         try:
-            print("%-40s %d values" % (case, check_program(fluid, np, folder, case, golden)))
+            print(f"{case:40} {check_program(fluid, np, folder, case, golden)} values")
         except Exception as error:
             failed += 1
-            print("%-40s FAILED: %s" % (case, str(error)[-600:]))
+            print(f"{case:40} FAILED: {str(error)[-600:]}")
     return failed
 
 
