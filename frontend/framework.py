@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import enum
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..compiler.errors import PrivacyError
 from .errors import invalid, wrong_type
 from .lineage import Lineage
+from .op_role import OpRole
 from .reach import gradient_path
 from .source import SourceLocation, user_location
 from .variable import GRAD_SUFFIX, Parameter, Variable
 from .vartype import DTypeLike
+
+if TYPE_CHECKING:
+    from .compat.program_desc.view import ProgramView
 
 AttrValue: TypeAlias = Any
 """A scalar, string, `VarType`, numpy array, a (nested) sequence of these, or a `PrivacySpec`."""
@@ -26,15 +29,6 @@ AttrValue: TypeAlias = Any
 Arguments: TypeAlias = Mapping[str, Sequence[Variable] | Variable]
 _uids = itertools.count()
 _default_seed = 0
-
-
-class OpRole(enum.IntEnum):
-    """What an op is for; the numbers are Paddle's."""
-
-    FORWARD = 0
-    BACKWARD = 1
-    OPTIMIZE = 2
-    LR_SCHED = 16
 
 
 @dataclass(eq=False)
@@ -217,6 +211,31 @@ class Block:
         self.ops.insert(0, op)
         return op
 
+    def restore_op(
+        self,
+        type: str,
+        inputs: Mapping[str, Sequence[str]],
+        outputs: Mapping[str, Sequence[str]],
+        attrs: Mapping[str, AttrValue],
+        loc: SourceLocation,
+        role: OpRole,
+        namescope: str = "/",
+    ) -> Operator:
+        """Append a record as a file holds it: by names, which nobody checks."""
+        op = Operator(
+            self,
+            type,
+            {slot: list(names) for slot, names in inputs.items()},
+            {slot: list(names) for slot, names in outputs.items()},
+            dict(attrs),
+            loc,
+            role,
+            namescope,
+        )
+        self.ops.append(op)
+        self.program.edited()
+        return op
+
     def _record(self, type: str, inputs: Arguments, outputs: Arguments, attrs: Mapping[str, AttrValue]) -> Operator:
         for role, slots in (("input", inputs), ("output", outputs)):
             for slot, args in slots.items():
@@ -343,14 +362,19 @@ class Program:
     def sub_block(self) -> Iterator[Block]:
         """Append to a new block inside the current one."""
         parent = self._current
-        block = Block(self, len(self.blocks), parent)
-        self.blocks.append(block)
+        block = self.add_block(parent)
         self._current = block.idx
-        self.edited()
         try:
             yield block
         finally:
             self._current = parent
+
+    def add_block(self, parent_idx: int) -> Block:
+        """A new block inside another; what follows is still appended to the current one."""
+        block = Block(self, len(self.blocks), parent_idx)
+        self.blocks.append(block)
+        self.edited()
+        return block
 
     @contextlib.contextmanager
     def role(self, role: OpRole) -> Iterator[None]:
@@ -415,6 +439,28 @@ class Program:
         if new.global_block().private_backward() is not None:
             new.lineage = self.lineage
         return new
+
+    @property
+    def desc(self) -> ProgramView:
+        """The program as Paddle's ProgramDesc: ``program.desc.serialize_to_string()``."""
+        from .compat.program_desc.view import ProgramView  # loads protobuf
+
+        return ProgramView(self)
+
+    @staticmethod
+    def parse_from_string(binary_str: bytes) -> Program:
+        """The program in a serialised ProgramDesc, of Paddle's or of this package.
+
+        What of its persistable variables are parameters is told by how its ops use them; the gradient ops of a
+        training program become one backward record. Values are not part of it.
+
+        Raises:
+            ProgramDescError: The bytes are no ProgramDesc, are damaged, or have gradient ops of unknown origin.
+            PrivacyError: The program updates by Paddle's ``dpsgd`` op, for which `fluid.io.load_program` has a choice.
+        """
+        from .compat.program_desc.building import parse_program  # loads protobuf
+
+        return parse_program(binary_str, Program())
 
     def to_string(self, throw_on_error: bool, with_details: bool = False) -> str:
         """The whole program as text."""

@@ -39,11 +39,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are.
     "frontend": (
-        "frontend.io", "frontend.dygraph", "compiler.errors", "runtime.errors", "runtime.limits", "runtime.buffers",
+        "frontend.io", "frontend.dygraph", "frontend.compat.program_desc", "compiler.errors", 
+        "runtime.errors", "runtime.limits", "runtime.buffers",
     ),
     # Models of other formats become Programs; types of their Variables come from lowering them.
     "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir", "compiler.ops"),
-    "frontend.io": ("frontend", "frontend.compat"),
+    # Programs are parsed from and serialised to ProgramDescs.
+    "frontend.compat.program_desc": (
+        "frontend", "frontend.lower", "frontend.formats", "compiler.errors", "runtime.errors",
+    ),
+    "frontend.io": ("frontend", "frontend.compat", "frontend.compat.program_desc"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
@@ -123,7 +128,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "cryptography": ("runtime.keystream",),
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
-    "google": ("frontend.compat.onnx",),
+    "google": ("frontend.compat.onnx", "frontend.compat.program_desc"),
     "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }

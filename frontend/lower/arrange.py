@@ -5,21 +5,24 @@ from __future__ import annotations
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, DType, dim_div, numel
 from ...compiler.ops import embedding, indexing, reduce
+from ..vartype import VarType
 from .context import OpLowering, Rules
 from .loss import check_range
+from .numbers import dims, integer, integers
 
 
 def _reshape(o: OpLowering) -> None:
     x = o.x()
-    wanted = o.attr("shape")
+    wanted = dims(o, ("ShapeTensor", "Shape"), "shape")
     shape: list[Dim] = [x.tensor.shape[i] if d == 0 else d for i, d in enumerate(wanted)]
     if -1 in wanted:
-        at = list(wanted).index(-1)
+        at = wanted.index(-1)
         known = numel(d for i, d in enumerate(shape) if i != at)
         rest = dim_div(numel(x.tensor.shape), known)
         if rest is None:
             raise o.error(
-                f"{x.type} cannot take the shape {list(wanted)}", "the extents must multiply to the same size"
+                f"{x.type} cannot take the shape [{', '.join(map(str, wanted))}]",
+                "the extents must multiply to the same size",
             )
         shape[at] = rest
     o.set(o.b.reshape(x, tuple(shape)))
@@ -31,14 +34,14 @@ def _transpose(o: OpLowering) -> None:
 
 def _squeeze(o: OpLowering) -> None:
     x = o.x()
-    dropped = set(o.axes(x, o.attr("axes"))) or {i for i, d in enumerate(x.tensor.shape) if d == 1}
+    dropped = set(o.axes(x, o.attr("axes", []))) or {i for i, d in enumerate(x.tensor.shape) if d == 1}
     o.set(o.b.reshape(x, tuple(d for i, d in enumerate(x.tensor.shape) if i not in dropped)))
 
 
 def _unsqueeze(o: OpLowering) -> None:
     x = o.x()
     shape: list[Dim] = list(x.tensor.shape)
-    for axis in o.attr("axes"):
+    for axis in integers(o, ("AxesTensorList", "AxesTensor"), "axes"):
         shape.insert(axis + len(shape) + 1 if axis < 0 else axis, 1)
     o.set(o.b.reshape(x, tuple(shape)))
 
@@ -49,7 +52,7 @@ def _flatten(o: OpLowering) -> None:
 
 
 def _concat(o: OpLowering) -> None:
-    o.set(o.b.concat(o.ins("X"), o.attr("axis", 0)))
+    o.set(o.b.concat(o.ins("X"), integer(o, "AxisTensor", "axis", 0)))
 
 
 def _fixed(o: OpLowering, x: Value, axis: int) -> int:
@@ -60,9 +63,10 @@ def _fixed(o: OpLowering, x: Value, axis: int) -> int:
 
 
 def _split(o: OpLowering) -> None:
-    x, axis, num = o.x(), o.attr("axis"), o.attr("num", 0)
+    x, num = o.x(), o.attr("num", 0)
+    (axis,) = o.axes(x, [integer(o, "AxisTensor", "axis", 0)])
     extent = _fixed(o, x, axis)
-    sections = [extent // num] * num if num else list(o.attr("sections"))
+    sections = [extent // num] * num if num else integers(o, ("SectionsTensorList",), "sections")
     if -1 in sections:
         sections[sections.index(-1)] = extent - (sum(sections) + 1)
     o.set_all(o.b.split(x, axis, sections))
@@ -80,8 +84,12 @@ def _unstack(o: OpLowering) -> None:
     o.set_all([o.b.reshape(part, rest) for part in o.b.split(x, axis, [1] * count)], "Y")
 
 
-def _bounds(o: OpLowering, extent: Dim, start: int, end: int) -> tuple[Dim, Dim]:
+def _bounds(o: OpLowering, extent: Dim, start: Dim, end: Dim) -> tuple[Dim, Dim]:
     """Python's meaning of ``[start:end]``; an open extent allows whole axes and bounds from the front."""
+    if not isinstance(start, int) or not isinstance(end, int):
+        if end != extent or (isinstance(start, int) and start < 0):
+            raise o.error(f"[{start}:{end}] of the extent {extent}", "bounds that are extents must be this axis's own")
+        return start, end
     if isinstance(extent, int):
         first, last, _ = slice(start, end).indices(extent)
         return first, max(first, last)
@@ -93,8 +101,12 @@ def _bounds(o: OpLowering, extent: Dim, start: int, end: int) -> tuple[Dim, Dim]
 
 def _slice(o: OpLowering) -> None:
     x = o.x("Input")
-    axes, starts, ends = o.attr("axes"), o.attr("starts"), o.attr("ends")
-    strides = o.attr("strides", [1] * len(axes))
+    axes = o.attr("axes")
+    starts = dims(o, ("StartsTensor", "StartsTensorList"), "starts")
+    ends = dims(o, ("EndsTensor", "EndsTensorList"), "ends")
+    strides = [1] * len(axes)
+    if o.op.type == "strided_slice":
+        strides = integers(o, ("StridesTensor", "StridesTensorList"), "strides")
     out = x
     for axis, start, end, stride in zip(o.axes(x, axes), starts, ends, strides, strict=True):
         if stride < 0:
@@ -107,7 +119,7 @@ def _slice(o: OpLowering) -> None:
 
 
 def _expand(o: OpLowering) -> None:
-    o.set(o.b.tile(o.x(), o.attr("expand_times")))
+    o.set(o.b.tile(o.x(), integers(o, ("ExpandTimes", "expand_times_tensor"), "expand_times")))
 
 
 def _expand_as(o: OpLowering) -> None:
@@ -166,8 +178,12 @@ def _argmin(o: OpLowering) -> None:
 
 def _extreme(o: OpLowering, op: type[reduce.Argmax] | type[reduce.Argmin]) -> None:
     x = o.x()
-    (axis,) = o.axes(x, [o.attr("axis")])
+    (axis,) = o.axes(x, [o.attr("axis", -1)])
     found = o.b(op(x, axis))
+    if o.attr("keepdims", False):
+        found = o.b.reshape(found, (*x.tensor.shape[:axis], 1, *x.tensor.shape[axis + 1 :]))
+    if o.attr("dtype", -1) is VarType.INT32:
+        found = o.b.cast(found, DType.I32)
     o.set(found if found.tensor.rank else o.one(found))
 
 
@@ -206,16 +222,23 @@ def _one_hot(o: OpLowering) -> None:
     ids = o.tokens("X")
     if o.op.type == "one_hot":
         ids = o.b.reshape(ids, ids.tensor.shape[:-1])
+    depth = integer(o, "depth_tensor", "depth")
     if not o.attr("allow_out_of_range", False):
-        check_range(o, "X", o.attr("depth"))
-    o.set(o.b(embedding.OneHot(ids, o.attr("depth"), DType.F32)))
+        check_range(o, "X", depth)
+    o.set(o.b(embedding.OneHot(ids, depth, DType.F32)))
 
 
 RULES: Rules = {
+    # Those without the 2 are of Paddle before 1.0.
+    "reshape": _reshape,
     "reshape2": _reshape,
+    "transpose": _transpose,
     "transpose2": _transpose,
+    "squeeze": _squeeze,
     "squeeze2": _squeeze,
+    "unsqueeze": _unsqueeze,
     "unsqueeze2": _unsqueeze,
+    "flatten": _flatten,
     "flatten2": _flatten,
     "concat": _concat,
     "split": _split,

@@ -33,9 +33,7 @@ def spatial(o: OpLowering, x: Value) -> Pair:
 def _pads(o: OpLowering, x: Value, kernel: Pair, strides: Pair) -> Sides:
     """(top, left, bottom, right) from fluid's paddings and padding algorithm."""
     algorithm = o.attr("padding_algorithm", "EXPLICIT")
-    (top, bottom), (left, right) = spatial_pads(
-        o.attr("paddings", [0, 0]), algorithm, spatial(o, x), kernel, strides
-    )
+    (top, bottom), (left, right) = spatial_pads(o.attr("paddings", [0, 0]), algorithm, spatial(o, x), kernel, strides)
     return top, left, bottom, right
 
 
@@ -62,7 +60,10 @@ def _conv2d(o: OpLowering) -> None:
         dilations=_dilations(o),
         groups=o.attr("groups", 1),
     )
-    o.set(formatted(o.b(out)), "Output")
+    y = o.b(out)
+    if o.has("Bias"):
+        y = o.b.add(y, o.b.reshape(o.x("Bias"), (w.tensor.shape[0], 1, 1)))
+    o.set(formatted(y), "Output")
 
 
 def _conv2d_transpose(o: OpLowering) -> None:
@@ -98,18 +99,33 @@ def _conv2d_transpose(o: OpLowering) -> None:
 
 def _pool2d(o: OpLowering) -> None:
     x, formatted = channels_first(o)
-    if o.attr("global_pooling", False):
+    adaptive = bool(o.attr("adaptive", False))
+    if o.attr("global_pooling", False) or (adaptive and list(o.attr("ksize")) == [1, 1]):
         reduce = o.b.reduce_max if o.attr("pooling_type") == "max" else o.b.reduce_mean
         o.set(formatted(reduce(x, (2, 3), keepdims=True)))
         return
     kernel, strides = pair(o.attr("ksize")), pair(o.attr("strides", [1, 1]))
-    pads, ceil_mode = _pads(o, x, kernel, strides), bool(o.attr("ceil_mode", False))
+    if adaptive:
+        kernel = strides = _equal_windows(o, x, kernel)
+    pads = (0, 0, 0, 0) if adaptive else _pads(o, x, kernel, strides)
+    ceil_mode = bool(o.attr("ceil_mode", False))
     if o.attr("pooling_type") == "max":
         o.set(formatted(o.b(pool.MaxPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode))))
         return
     exclusive = bool(o.attr("exclusive", True))
     mean = pool.AvgPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode, exclusive=exclusive)
     o.set(formatted(o.b(mean)))
+
+
+def _equal_windows(o: OpLowering, x: Value, wanted: Pair) -> Pair:
+    """The window, and the stride, that divides an image into ``wanted`` parts."""
+    (height, width), (rows, columns) = spatial(o, x), wanted
+    if height % rows or width % columns:
+        raise o.error(
+            f"adaptive pooling of {height} x {width} to {rows} x {columns} has windows of different sizes",
+            "choose sizes that divide the image, or [1, 1]",
+        )
+    return height // rows, width // columns
 
 
 RULES: Rules = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,23 +11,36 @@ import numpy as np
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import DType, Shape, TensorType
 from ...compiler.ops import random
+from ..vartype import VarType
 from .context import OpLowering, Rule, Rules, dtype_of
+from .numbers import dims, numbers
 
 
 def _extents(o: OpLowering) -> Shape:
     """The record's shape, one extent of it taken from the input of a ``*_batch_size_like`` op."""
+    if o.has("ShapeTensor") or o.has("ShapeTensorList"):
+        return tuple(dims(o, ("ShapeTensor", "ShapeTensorList"), "shape"))
     shape = [int(d) for d in o.attr("shape")]
     if not o.has("Input"):
         return o.shape(shape)
     like = o.any("Input")
-    dims = like.ragged.data.shape if not hasattr(like.type, "shape") else like.tensor.shape
+    extents = like.ragged.data.shape if not hasattr(like.type, "shape") else like.tensor.shape
     at = o.attr("output_dim_idx", 0)
-    return (*shape[:at], dims[o.attr("input_dim_idx", 0)], *shape[at + 1 :])
+    return (*shape[:at], extents[o.attr("input_dim_idx", 0)], *shape[at + 1 :])
 
 
 def _fill(o: OpLowering) -> None:
-    dtype = dtype_of(o.attr("dtype"))
-    value = o.attr("value")
+    dtype = dtype_of(o.attr("dtype", VarType.FP32))
+    # Paddle's files hold a number as text where a float32 could not hold it.
+    text, value = o.attr("str_value", ""), o.attr("value", 0.0)
+    if text:
+        try:
+            value = float(text) if dtype.is_float else int(float(text)) if "." in text or "e" in text else int(text)
+        except (ValueError, OverflowError):
+            raise o.error(f"the value is {text!r}", "give a number") from None
+    if o.has("ValueTensor"):
+        o.set(o.b.broadcast(o.b.cast(o.number(o.x("ValueTensor")), dtype), _extents(o)))
+        return
     o.set(o.b.fill(_extents(o), dtype, value if dtype.is_float else int(value)))
 
 
@@ -44,7 +58,27 @@ def _assign(o: OpLowering) -> None:
 
 
 def _assign_value(o: OpLowering) -> None:
-    o.set(array(o, np.asarray(o.attr("values"))))
+    if o.op.has_attr("values"):
+        o.set(array(o, np.asarray(o.attr("values"))))
+        return
+    # As Paddle's files have it: numbers, their shape and their type.
+    dtype = o.attr("dtype", VarType.FP32)
+    field = _VALUES.get(dtype)
+    if field is None:
+        raise o.error(f"an array of {dtype}", "give float32, int32, int64 or bool")
+    found = np.asarray(o.attr(field, []))
+    shape = o.attr("shape", [])
+    if any(d < 0 for d in shape) or math.prod(shape) != found.size:
+        raise o.error(f"{found.size} numbers for the shape {shape}", "both must agree")
+    o.set(array(o, found.astype(dtype.numpy).reshape(shape)))
+
+
+_VALUES = {
+    VarType.FP32: "fp32_values",
+    VarType.INT32: "int32_values",
+    VarType.INT64: "int64_values",
+    VarType.BOOL: "bool_values",
+}
 
 
 def array(o: OpLowering, values: np.ndarray[Any, Any]) -> Value:
@@ -54,10 +88,36 @@ def array(o: OpLowering, values: np.ndarray[Any, Any]) -> Value:
     return o.function.constant(o.op.output_arg_names[0], values)
 
 
-def _stated(o: OpLowering) -> None:
-    if not o.op.has_attr("values"):
-        raise o.error("the bounds are Variables", "give numbers known when the program is built")
-    o.set(array(o, o.attr("values")))
+def _range(o: OpLowering) -> None:
+    if o.op.has_attr("values"):
+        o.set(array(o, o.attr("values")))
+        return
+    start, end, step = (_bound(o, slot) for slot in ("Start", "End", "Step"))
+    dtype = o.x("Start").tensor.dtype.numpy
+    count = math.ceil((end - start) / step) if step else 0
+    if not 0 < count <= _MOST_STATED:
+        raise o.error(f"from {start} to {end} by {step} are {count} numbers", "give bounds with numbers between them")
+    o.set(array(o, (start + step * np.arange(count)).astype(dtype)))
+
+
+def _linspace(o: OpLowering) -> None:
+    if o.op.has_attr("values"):
+        o.set(array(o, o.attr("values")))
+        return
+    start, stop, num = _bound(o, "Start"), _bound(o, "Stop"), _bound(o, "Num")
+    if not 0 < num <= _MOST_STATED or num != int(num):
+        raise o.error(f"{num} numbers", "give a positive whole number")
+    o.set(array(o, np.linspace(start, stop, int(num)).astype(o.x("Start").tensor.dtype.numpy)))
+
+
+_MOST_STATED = 1 << 24
+
+
+def _bound(o: OpLowering, slot: str) -> float:
+    found = numbers(o, slot)
+    if len(found) != 1 or not isinstance(found[0], int | float):
+        raise o.error(f"{slot} is {found[0] if found else 'empty'}", "give a number known when the program is built")
+    return found[0]
 
 
 def _eye(o: OpLowering) -> None:
@@ -76,7 +136,7 @@ def _diag(o: OpLowering) -> None:
 
 def _drawn(make: Callable[[OpLowering, TensorType, dict[str, Any]], random.Generated]) -> Rule:
     def rule(o: OpLowering) -> None:
-        dtype = dtype_of(o.attr("dtype"))
+        dtype = dtype_of(o.attr("dtype", VarType.FP32))
         drawn = o.b(make(o, TensorType(DType.F32, _extents(o)), source(o, o.attr("seed", 0))))
         o.set(o.b.cast(drawn, dtype))
 
@@ -100,19 +160,19 @@ def source(o: OpLowering, seed: int) -> dict[str, Any]:
 
 
 def _uniform(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
-    return random.Uniform(type=kind, low=o.attr("min"), high=o.attr("max"), **where)
+    return random.Uniform(type=kind, low=o.attr("min", -1.0), high=o.attr("max", 1.0), **where)
 
 
 def _normal(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
-    return random.Normal(type=kind, mean=o.attr("mean"), std=o.attr("std"), **where)
+    return random.Normal(type=kind, mean=o.attr("mean", 0.0), std=o.attr("std", 1.0), **where)
 
 
 def _truncated(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
-    return random.TruncatedNormal(type=kind, mean=o.attr("mean"), std=o.attr("std"), **where)
+    return random.TruncatedNormal(type=kind, mean=o.attr("mean", 0.0), std=o.attr("std", 1.0), **where)
 
 
 def _dropout(o: OpLowering) -> None:
-    x, p = o.tokens(), o.attr("dropout_prob")
+    x, p = o.tokens(), o.attr("dropout_prob", 0.5)
     how = o.attr("dropout_implementation", "downgrade_in_infer")
     if o.attr("is_test", False):
         o.set(o.b.scale(x, 1.0 - p) if how == "downgrade_in_infer" else x)
@@ -137,8 +197,8 @@ RULES: Rules = {
     "assign": _assign,
     "rnn_memory_helper": _assign,
     "assign_value": _assign_value,
-    "range": _stated,
-    "linspace": _stated,
+    "range": _range,
+    "linspace": _linspace,
     "eye": _eye,
     "diag": _diag,
     "uniform_random": _drawn(_uniform),

@@ -150,6 +150,20 @@ def _mul(o: OpLowering) -> None:
     o.set(o.b.reshape(o.b.matmul(left, right), out))
 
 
+def _fc(o: OpLowering) -> None:
+    """What Paddle's inference passes make of a mul, an elementwise_add and a relu."""
+    x, w = o.tokens("Input"), o.x("W")
+    rows = o.attr("in_num_col_dims", 1)
+    out = o.b.matmul(flattened(o, x, rows), w)
+    if o.has("Bias"):
+        bias = o.x("Bias")
+        out = o.b.add(out, o.b.reshape(bias, (w.tensor.shape[1],)))
+    act = o.attr("activation_type", "")
+    if act not in ("", "relu"):
+        raise o.error(f"the activation {act!r} is part of the op", "save the model without inference passes")
+    o.set(o.b.relu(out) if act else out)
+
+
 def flattened(o: OpLowering, x: Value, axis: int) -> Value:
     """``x`` with the axes from ``axis`` on in one."""
     size = 1
@@ -244,6 +258,7 @@ RULES: Rules = {
     "reduce_any": _reduction(reduce.Any_),
     "isfinite": _isfinite,
     "mul": _mul,
+    "fc": _fc,
     "matmul": _matmul,
     "bilinear_tensor_product": _bilinear,
     "prelu": _prelu,

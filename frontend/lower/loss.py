@@ -6,6 +6,7 @@ from ...compiler.errors import PrivacyError
 from ...compiler.ops import indexing, loss, loss_layers, metric
 from ...compiler.ops.kinds import OWN_COUNT
 from .context import OpLowering, Rules
+from .numbers import integer
 
 
 def check_range(o: OpLowering, slot: str, classes: object) -> None:
@@ -96,7 +97,7 @@ def _cos_sim(o: OpLowering) -> None:
 
 
 def _top_k(o: OpLowering) -> None:
-    values, indices = o.b.emit(indexing.TopK(o.tokens(), o.attr("k")))
+    values, indices = o.b.emit(indexing.TopK(o.tokens(), integer(o, "K", "k", 1)))
     o.set(values)
     o.set(indices, "Indices")
 

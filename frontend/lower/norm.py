@@ -30,7 +30,7 @@ def _batch_norm(o: OpLowering) -> None:
         axis=x.tensor.rank - 1 if o.attr("data_layout", "NCHW") == "NHWC" else 1,
     )
     y, mean, variance, _, _ = o.b.emit(layer)
-    o.set(y, "Y")
+    o.set(o.b.relu(y) if o.attr("fuse_with_relu", False) else y, "Y")
     if not stored:
         o.set(mean, "MeanOut")
         o.set(variance, "VarianceOut")
