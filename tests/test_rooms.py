@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are.
     "frontend": (
-        "frontend.io", "frontend.dygraph", "frontend.compat.program_desc", "compiler.errors", 
+        "frontend.io", "frontend.dygraph", "frontend.compat.program_desc", "compiler.errors",
         "runtime.errors", "runtime.limits", "runtime.buffers",
     ),
     # Models of other formats become Programs; types of their Variables come from lowering them.

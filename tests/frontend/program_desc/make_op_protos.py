@@ -38,9 +38,7 @@ def described():
         op = framework_pb2.OpProto.FromString(bytes(data))
         if LEFT_OUT.match(op.type):
             continue
-        attrs = [
-            f"{a.name}={kinds[a.type]}" for a in op.attrs if a.name not in NOT_KEPT and "@" not in a.name
-        ]
+        attrs = [f"{a.name}={kinds[a.type]}" for a in op.attrs if a.name not in NOT_KEPT and "@" not in a.name]
         words = [op.type + ":"] + [v.name for v in op.inputs] + [">"] + [v.name for v in op.outputs] + [";"] + attrs
         lines.append(" ".join(words).rstrip(" ;").rstrip())
     return sorted(lines)
