@@ -1,8 +1,8 @@
 """Programs that show a layer's output and its gradients, each built alike by Paddle 1.8.5 and by fluidc.
 
-Operands are parameters, and a step of SGD with learning rate 1 moves each of them by its gradient: comparing state after
-Operands are parameters, and a step of SGD with learning rate 1 moves each of them by its gradient: state after the step
-then shows gradients. ``CASES`` and the goldens are as in ``fluid_programs``; the file runs under Python 3.7, too.
+Operands are parameters, and a step of SGD with learning rate 1 moves each of them by its gradient: the state after the
+step shows gradients. ``CASES`` and the goldens are as in ``fluid_programs``; the file runs under Python 3.7, too.
+"""
 
 import numpy as np
 
