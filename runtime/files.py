@@ -24,7 +24,7 @@ def make_directory(path: Path) -> None:
     fsync_directory(path.parent)
 
 
-def write_all(handle: int, data: bytes) -> None:
+def write_all(handle: int, data: bytes | memoryview) -> None:
     """Write every byte of ``data``; ``os.write`` may take fewer. Raises OSError."""
     view = memoryview(data)
     while view:

@@ -39,16 +39,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are.
     "frontend": (
-        "frontend.io", "frontend.dygraph", "frontend.compat.program_desc", "compiler.errors",
+        "frontend.io", "frontend.dygraph", "frontend.formats", "frontend.compat.program_desc", "compiler.errors",
         "runtime.errors", "runtime.limits", "runtime.buffers",
     ),
     # Models of other formats become Programs; types of their Variables come from lowering them.
-    "frontend.compat": ("frontend", "frontend.lower", "compiler.errors", "compiler.ir", "compiler.ops"),
+    "frontend.compat": (
+        "frontend", "frontend.formats", "frontend.lower", "compiler.errors", "compiler.ir", "compiler.ops",
+    ),
     # Programs are parsed from and serialised to ProgramDescs.
     "frontend.compat.program_desc": (
         "frontend", "frontend.lower", "frontend.formats", "compiler.errors", "runtime.errors",
     ),
     "frontend.io": ("frontend", "frontend.compat", "frontend.compat.program_desc"),
+    # Bytes of saved state: no Program, scope or layer is known there.
+    "frontend.formats": ("runtime.errors", "runtime.files"),
     # The bridges to the compiler and the runtime.
     "frontend.lower": (
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
