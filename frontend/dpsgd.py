@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..runtime.errors import PrivacyWarning
 from .backward import NameOrVariable
 from .framework import Operator
+from .optimizer_base import Rate
 from .privacy_spec import Phase
 from .private_arguments import Arguments, Clip
 from .private_optimizer import PrivateOptimizer
@@ -59,7 +60,7 @@ class DpsgdOptimizer(PrivateOptimizer):
 
     def __init__(
         self,
-        learning_rate: float | Variable = 0.001,
+        learning_rate: Rate = 0.001,
         clip: Clip = _CLIP,
         batch_size: float = _BATCH_SIZE,
         sigma: float | None = _SIGMA,
@@ -114,9 +115,6 @@ class DpsgdOptimizer(PrivateOptimizer):
                 PrivacyWarning,
                 stacklevel=2,
             )
-
-    def _create_accumulators(self, param: Parameter) -> None:
-        pass
 
     def _append_update(self, param: Parameter, grad: Variable, rate: Variable) -> Operator:
         inputs = {"Param": [param], "Grad": [grad], "LearningRate": [rate]}

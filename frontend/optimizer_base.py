@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
-from ..compiler.errors import FluidcError
 from . import trained, unique_name
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
-from .dygraph import BY_HAND, ReduceLROnPlateau
 from .errors import invalid, unsupported, wrong_type
-from .framework import Operator, OpRole, Program, default_startup_program, program_guard
+from .framework import AttrValue, Operator, OpRole, Program, default_startup_program, in_dygraph_mode, program_guard
 from .initializer import ConstantInitializer
 from .layer_helper import LayerHelper, check_variable
 from .layers.tensor import create_global_var
 from .regularizer import WeightDecayRegularizer, append_regularization_ops
+from .schedules import LearningRateDecay
 from .variable import Parameter, Variable
 from .vartype import VarType
 
+Rate: TypeAlias = float | Variable | LearningRateDecay
+"""A learning rate: a number; a Variable of shape [1]; in dygraph, what changes it from step to step."""
 
-class Optimizer(ABC):
+
+def decaying(owner: str, argument: str, value: float) -> float:
+    """A share that a mean keeps of its past; ProgramError unless it is from 0 to 1, 1 excluded."""
+    if not 0.0 <= value < 1.0:
+        raise invalid(f"{owner}: {argument} is {value}", "give a number from 0 to 1, 1 excluded")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """State that a rule keeps for each parameter.
+
+    Attributes:
+        name: As in the variable's name, ``PARAMETER_NAME_0``.
+        slot: The op's input.
+        result: The op's output, None if the op does not write it.
+        fill: What every element starts with.
+        single: One number, of shape [1], instead of one for each element of the parameter.
+    """
+
+    name: str
+    slot: str
+    result: str | None
+    fill: float = 0.0
+    single: bool = False
+
+
+class Optimizer:
     """Base of all update rules.
+
+    A rule names its op (``op_type``), what it keeps (``_state``) and its constants (``_attrs``).
 
     Args:
         learning_rate: A number, or a Variable of shape [1].
@@ -32,18 +63,22 @@ class Optimizer(ABC):
         name: Prefix of the accumulators' names.
     """
 
+    op_type: ClassVar[str]
+    reads_rate: ClassVar[bool] = True
+    """Whether the op has a learning rate."""
+
     def __init__(
         self,
-        learning_rate: float | Variable | ReduceLROnPlateau,
+        learning_rate: Rate,
         parameter_list: Sequence[NameOrVariable] | None = None,
         regularization: WeightDecayRegularizer | None = None,
         grad_clip: GradientClipBase | None = None,
         name: str | None = None,
     ) -> None:
         self.type = type(self).__name__.removesuffix("Optimizer")
-        if isinstance(learning_rate, ReduceLROnPlateau):
-            raise self._no_plateau()
-        if isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float | Variable):
+        if isinstance(learning_rate, LearningRateDecay):
+            self._check_decay(learning_rate)
+        elif isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float | Variable):
             raise wrong_type(
                 f"{self.type}: learning_rate is {type(learning_rate).__name__}", "give a number or a Variable"
             )
@@ -63,20 +98,48 @@ class Optimizer(ABC):
         self._rates: dict[int, Variable] = {}
         self._accumulators: defaultdict[str, dict[str, Variable]] = defaultdict(dict)
 
-    def _no_plateau(self) -> FluidcError:
-        """Why a learning rate that follows a loss cannot be used."""
-        return unsupported(f"{self.type}: ReduceLROnPlateau needs imperative mode, which is not implemented", BY_HAND)
+    def _check_decay(self, decay: LearningRateDecay) -> None:
+        """Refuse a learning rate that cannot be followed here."""
+        if in_dygraph_mode():
+            return
+        kind = type(decay).__name__
+        raise unsupported(
+            f"{self.type}: {kind} is a learning rate of dygraph, and this is a Program",
+            "use fluid.layers.*_decay, or write a learning rate of your own between steps: tensor.set on its variable; "
+            f"{kind} works inside fluid.dygraph.guard()",
+        )
 
-    @abstractmethod
+    def _state(self) -> tuple[Accumulator, ...]:
+        """What the rule keeps for each parameter, in fluid's order."""
+        return ()
+
+    def _attrs(self, param: Parameter) -> dict[str, AttrValue]:
+        """Constants of the rule for one parameter."""
+        del param
+        return {}
+
     def _create_accumulators(self, param: Parameter) -> None:
-        """Create the state that the rule keeps for one parameter."""
+        for kept in self._state():
+            self._add_accumulator(kept, param)
 
-    @abstractmethod
     def _append_update(self, param: Parameter, grad: Variable, rate: Variable) -> Operator:
         """Record the update of one parameter."""
+        inputs: dict[str, list[Variable]] = {"Param": [param], "Grad": [grad]}
+        outputs: dict[str, list[Variable]] = {"ParamOut": [param]}
+        for kept in self._state():
+            accumulator = self._accumulators[kept.name][param.name]
+            inputs[kept.slot] = [accumulator]
+            if kept.result is not None:
+                outputs[kept.result] = [accumulator]
+        if self.reads_rate:
+            inputs["LearningRate"] = [rate]
+        return param.block.append_op(self.op_type, inputs, outputs, self._attrs(param))
+
+    def _finish(self, params: Sequence[Parameter]) -> None:
+        """Record what follows the updates of all parameters."""
 
     @property
-    def learning_rate(self) -> float | Variable:
+    def learning_rate(self) -> Rate:
         """As the constructor was given it."""
         return self._learning_rate
 
@@ -141,6 +204,7 @@ class Optimizer(ABC):
                 self._create_accumulators(param)
             rate = self._global_rate(program)
             updates = [self._append_update(p, g, self._rate_of(p, rate)) for p, g in decayed]
+            self._finish([p for p, _ in decayed])
         trained.note(program, default_startup_program())
         return updates
 
@@ -190,21 +254,16 @@ class Optimizer(ABC):
     def _rate_of(self, param: Parameter, rate: Variable) -> Variable:
         return rate if param.learning_rate == 1.0 else rate * param.learning_rate
 
-    def _accumulator(self, name: str, param: Parameter) -> Variable:
-        return self._accumulators[name][param.name]
-
-    def _add_accumulator(
-        self, name: str, param: Parameter, fill: float = 0.0, shape: Sequence[int] | None = None
-    ) -> None:
-        if param.name in self._accumulators[name]:
+    def _add_accumulator(self, kept: Accumulator, param: Parameter) -> None:
+        if param.name in self._accumulators[kept.name]:
             raise invalid(
-                f"{self.type}: {param.name} already has a {name}",
+                f"{self.type}: {param.name} already has a {kept.name}",
                 "use one optimizer per minimize",
             )
-        full = f"{self._name}_{name}" if self._name is not None else name
-        self._accumulators[name][param.name] = LayerHelper(self.type.lower()).initialised_variable(
+        full = f"{self._name}_{kept.name}" if self._name is not None else kept.name
+        self._accumulators[kept.name][param.name] = LayerHelper(self.type.lower()).initialised_variable(
             unique_name.generate(f"{param.name}_{full}"),
-            list(param.shape) if shape is None else shape,
+            [1] if kept.single else list(param.shape),
             VarType.FP32 if param.dtype is VarType.FP16 else param.dtype,
-            ConstantInitializer(fill),
+            ConstantInitializer(kept.fill),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..compiler.errors import PrivacyError
 from . import unique_name
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads
@@ -15,6 +14,7 @@ from .optimizer_base import Optimizer
 from .privacy_spec import Phase, PrivacySpec
 from .private_arguments import Arguments, Clip
 from .reach import producers
+from .schedules import LearningRateDecay
 from .variable import Parameter, Variable
 from .vartype import VarType
 
@@ -24,12 +24,14 @@ class PrivateOptimizer(Optimizer):
 
     privacy: PrivacySpec
 
-    def _no_plateau(self) -> PrivacyError:
-        return Arguments(self.type).refusal(
-            "ReduceLROnPlateau chooses the learning rate by losses, which are not private",
-            "schedules by step are public: use fluid.layers.*_decay, or set a value between steps by hand from public "
-            "information",
-        )
+    def _check_decay(self, decay: LearningRateDecay) -> None:
+        if decay.follows_loss:
+            Arguments(self.type).refuse(
+                "ReduceLROnPlateau chooses the learning rate by losses, which are not private",
+                "schedules by step are public: use fluid.layers.*_decay, or set a value between steps by hand from "
+                "public information",
+            )
+        super()._check_decay(decay)
 
     def _gradients(
         self,
@@ -160,9 +162,3 @@ class DpOptimizer(PrivateOptimizer):
     def get_opti_var_name_list(self) -> list[str]:
         """Names of the accumulators that ``inner`` created so far."""
         return self.inner.get_opti_var_name_list()
-
-    def _create_accumulators(self, param: Parameter) -> None:
-        raise NotImplementedError("inner creates its own accumulators")
-
-    def _append_update(self, param: Parameter, grad: Variable, rate: Variable) -> Operator:
-        raise NotImplementedError("inner appends its own updates")

@@ -146,6 +146,120 @@ def _adam(o: OpLowering) -> None:
     _results(o, update, "ParamOut", "Moment1Out", "Moment2Out", "Beta1PowOut", "Beta2PowOut")
 
 
+def _decayed_adagrad(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Moment")
+    update = optim.DecayedAdagrad(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("Moment"),
+        o.x("LearningRate"),
+        o.attr("decay", 0.95),
+        o.attr("epsilon", 1e-6),
+    )
+    _results(o, update, "ParamOut", "MomentOut")
+
+
+def _adadelta(o: OpLowering) -> None:
+    _declare(o, "optimizer", "AvgSquaredGrad", "AvgSquaredUpdate")
+    update = optim.Adadelta(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("AvgSquaredGrad"),
+        o.x("AvgSquaredUpdate"),
+        o.attr("rho", 0.95),
+        o.attr("epsilon", 1e-6),
+    )
+    _results(o, update, "ParamOut", "AvgSquaredGradOut", "AvgSquaredUpdateOut")
+
+
+def _adamax(o: OpLowering) -> None:
+    """The power of beta1 is advanced by a record of its own, which follows."""
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Moment", "InfNorm", "Beta1Pow")
+    update = optim.Adamax(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("Moment"),
+        o.x("InfNorm"),
+        o.x("Beta1Pow"),
+        o.x("LearningRate"),
+        o.attr("beta1", 0.9),
+        o.attr("beta2", 0.999),
+        o.attr("epsilon", 1e-8),
+    )
+    *results, _ = o.b.emit(update)
+    for slot, value in zip(("ParamOut", "MomentOut", "InfNormOut"), results, strict=True):
+        o.set(value, slot)
+
+
+def _rmsprop(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Moment", "MeanSquare", "MeanGrad")
+    numbers = (o.attr("decay", 0.9), o.attr("epsilon", 1e-10), o.attr("momentum", 0.0))
+    param, grad, square, moment, rate = (o.x(s) for s in ("Param", "Grad", "MeanSquare", "Moment", "LearningRate"))
+    if o.attr("centered", False):
+        update = optim.CenteredRmsProp(param, grad, square, o.x("MeanGrad"), moment, rate, *numbers)
+        _results(o, update, "ParamOut", "MeanSquareOut", "MeanGradOut", "MomentOut")
+    else:
+        # The mean of gradients exists and stays what it is.
+        _results(
+            o,
+            optim.RmsProp(param, grad, square, moment, rate, *numbers),
+            "ParamOut",
+            "MeanSquareOut",
+            "MomentOut",
+        )
+
+
+def _ftrl(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "SquaredAccumulator", "LinearAccumulator")
+    update = optim.Ftrl(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("SquaredAccumulator"),
+        o.x("LinearAccumulator"),
+        o.x("LearningRate"),
+        o.attr("l1", 0.0),
+        o.attr("l2", 0.0),
+        o.attr("lr_power", -0.5),
+    )
+    _results(o, update, "ParamOut", "SquaredAccumOut", "LinearAccumOut")
+
+
+def _lars_momentum(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Velocity")
+    update = optim.LarsMomentum(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("Velocity"),
+        o.x("LearningRate"),
+        o.attr("mu"),
+        o.attr("lars_coeff", 0.001),
+        o.attr("lars_weight_decay", 0.0005),
+    )
+    _results(o, update, "ParamOut", "VelocityOut")
+
+
+def _lamb(o: OpLowering) -> None:
+    _declare(o, "learning_rate", "LearningRate")
+    _declare(o, "optimizer", "Moment1", "Moment2", "Beta1Pow", "Beta2Pow")
+    update = optim.Lamb(
+        o.x("Param"),
+        o.x("Grad"),
+        o.x("Moment1"),
+        o.x("Moment2"),
+        o.x("LearningRate"),
+        o.attr("beta1", 0.9),
+        o.attr("beta2", 0.999),
+        o.attr("epsilon", 1e-6),
+        o.attr("weight_decay", 0.01),
+    )
+    _results(o, update, "ParamOut", "Moment1Out", "Moment2Out")
+
+
 def _results(o: OpLowering, op: OpBase, *slots: str) -> None:
     for slot, value in zip(slots, o.b.emit(op), strict=True):
         o.set(value, slot)
@@ -157,5 +271,12 @@ RULES: Rules = {
     "dpsgd": _dpsgd,
     "momentum": _momentum,
     "adagrad": _adagrad,
+    "decayed_adagrad": _decayed_adagrad,
     "adam": _adam,
+    "adamax": _adamax,
+    "adadelta": _adadelta,
+    "rmsprop": _rmsprop,
+    "ftrl": _ftrl,
+    "lars_momentum": _lars_momentum,
+    "lamb": _lamb,
 }

@@ -200,9 +200,9 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
     ),
     (
         "missing optimizer",
-        lambda: fluid.optimizer.RMSPropOptimizer,
-        "fluid.optimizer.RMSPropOptimizer is not implemented",
-        "use SGD, Momentum, Adagrad, Adam, Dpsgd or DpOptimizer",
+        lambda: fluid.optimizer.LookaheadOptimizer,
+        "fluid.optimizer.LookaheadOptimizer is not implemented",
+        "use SGD, Momentum, Adam or another rule of fluid.optimizer",
     ),
     (
         "missing layer",

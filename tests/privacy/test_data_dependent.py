@@ -150,11 +150,16 @@ def test_plateau_is_refused_for_good_under_dpsgd() -> None:
 
 
 @pytest.mark.parametrize("optimizer", [fluid.optimizer.SGD, fluid.optimizer.Adam])
-def test_plateau_elsewhere_says_what_is_missing(optimizer: Callable[..., Any]) -> None:
-    with pytest.raises(UnsupportedError, match="needs imperative mode, which is not implemented"):
+def test_plateau_in_a_program_says_where_it_works(optimizer: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedError, match="ReduceLROnPlateau is a learning rate of dygraph") as caught:
         optimizer(plateau())
-    with pytest.raises(UnsupportedError, match="no optimizer follows this learning rate"):
-        plateau().step(0.5)
+    assert "works inside fluid.dygraph.guard()" in (caught.value.hint or "")
+
+
+def test_plateau_inside_a_warm_up_is_refused_under_dpsgd() -> None:
+    for rate in (plateau(), fluid.dygraph.LinearLrWarmup(plateau(), 5, 0.0, 0.1)):
+        with pytest.raises(PrivacyError, match="ReduceLROnPlateau chooses the learning rate by losses"):
+            fluid.optimizer.Dpsgd(rate, **STATED)
 
 
 def test_dynamic_loss_scaling() -> None:

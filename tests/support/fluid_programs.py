@@ -568,6 +568,13 @@ def minimize_dpsgd(fluid):
     fluid.optimizer.Dpsgd(learning_rate=0.01, clip=10.0, batch_size=16.0, sigma=1.0).minimize(loss)
 
 
+def _rule(make):
+    def case(fluid):
+        make(fluid.optimizer).minimize(_mlp(fluid))
+
+    return case
+
+
 def _decay(schedule):
     def case(fluid):
         lr = schedule(fluid.layers)
@@ -625,6 +632,13 @@ CASES = {
         minimize_dpsgd,
     )
 }
+CASES["minimize_adadelta"] = _rule(lambda rules: rules.Adadelta(0.1))
+CASES["minimize_adamax"] = _rule(lambda rules: rules.Adamax(0.01))
+CASES["minimize_decayed_adagrad"] = _rule(lambda rules: rules.DecayedAdagrad(0.1))
+CASES["minimize_ftrl"] = _rule(lambda rules: rules.Ftrl(0.1, l1=0.01))
+CASES["minimize_lamb"] = _rule(lambda rules: rules.LambOptimizer(0.01))
+CASES["minimize_lars"] = _rule(lambda rules: rules.LarsMomentum(0.1, 0.9))
+CASES["minimize_rmsprop"] = _rule(lambda rules: rules.RMSPropOptimizer(0.01, momentum=0.5, centered=True))
 CASES["decay_noam"] = _decay(lambda L: L.noam_decay(64, 4))
 CASES["decay_exponential"] = _decay(lambda L: L.exponential_decay(0.1, 2, 0.5, staircase=True))
 CASES["decay_natural_exp"] = _decay(lambda L: L.natural_exp_decay(0.1, 2, 0.5))
