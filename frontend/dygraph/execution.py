@@ -15,15 +15,17 @@ from ...compiler.codegen.target import BuildOptions
 from ...compiler.driver import Compiled, compile_source
 from ...compiler.ir.types import DType, TensorType
 from ...runtime.engine import Buffer, Engine, aligned_zeros
-from ...runtime.errors import DataError
+from ...runtime.errors import DataError, FluidcError
 from ...runtime.keystream import seeded_key
 from ...runtime.stepper import Stepper
 from ..framework import Operator, Program
-from ..lower import lower
+from ..lower import BATCH, lower
 from ..vartype import convert_dtype
-from .graph import Cell, Node, Record
+from .graph import Array, Cell, Node, Record
 
 CACHED_PLANS = 256
+EXACT_SIZES = 2
+"""Batch sizes of a structure that get code of their own; after that one build serves all sizes."""
 CACHED_STEPPERS = 8
 SMALL = 1 << 20
 """Elements of all values of a structure that numpy handles faster than a compiler starts."""
@@ -32,11 +34,12 @@ SMALL = 1 << 20
 class _Encoding(NamedTuple):
     """Records as numbers.
 
-    Values are numbered as they occur; ``key`` is the same for records that do the same on values of the same types.
+    Values are numbered as they occur; ``structure`` is the same for records that do the same on state of the same
+    types, and ``key`` if what is fed has the same types, too.
 
     Attributes:
         names: The number of every value.
-        feeds: Values that are read and known, with their numbers.
+        feeds: Values that are read and known; ``arrays``: what they are.
         cells: State that is read or written.
         wanted: Results that the user holds.
         written: State that is written.
@@ -44,8 +47,10 @@ class _Encoding(NamedTuple):
     """
 
     key: Hashable
+    structure: Hashable
     names: dict[Node, int]
     feeds: list[Node]
+    arrays: list[Array]
     cells: dict[Cell, int]
     wanted: list[Node]
     written: list[Cell]
@@ -89,6 +94,8 @@ class Execution:
         self.compiled = 0
         self._fresh = os.urandom(32)
         self._plans: OrderedDict[Hashable, _Plan] = OrderedDict()
+        self._sizes: dict[Hashable, set[int]] = {}
+        self._fixed: set[Hashable] = set()
 
     def run(self, records: list[Record], target: str, seed: int) -> None:
         """Run ``records``, which is emptied, and give their results values.
@@ -99,15 +106,8 @@ class Execution:
             FluidcError: Something cannot be compiled or does not fit; state is as it was.
         """
         encoding = _encode(records)
-        question = (target, encoding.key)
-        plan = self._plans.get(question)
-        if plan is None or not plan.is_final:
-            plan = self._compiled(plan, records, encoding, target)
-            self._plans[question] = plan
-            if len(self._plans) > CACHED_PLANS:
-                self._plans.popitem(last=False)
-        self._plans.move_to_end(question)
-        feeds = {name: node.value for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
+        plan = self._plan(records, encoding, target)
+        feeds = dict(zip(plan.feeds, encoding.arrays, strict=True))
         cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
         _leave(records)
         # Whatever of the graph nobody needs is gone with these; older versions of state that live on are needed.
@@ -126,16 +126,55 @@ class Execution:
         for name, node in zip(plan.fetches, wanted, strict=True):
             node.value = values[name]
 
-    def _compiled(self, plan: _Plan | None, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan:
-        first = plan is None and encoding.size < SMALL
-        program, made = _program(records, encoding)
-        types = {
-            name: TensorType(DType.of(node.value.dtype), node.value.shape)
-            for name, node in zip(made.feeds, encoding.feeds, strict=True)
-            if node.value is not None
-        }
+    def _plan(self, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan:
+        """The plan for these records: of their very sizes, or of any batch where those keep changing."""
+        exact = (target, encoding.key)
+        plan = self._plans.get(exact)
+        if plan is None:
+            plan = self._of_any_batch(records, encoding, target)
+        if plan is None or not plan.is_final:
+            plan = self._plans[exact] = self._compiled(records, encoding, target, plan is None)
+        if exact in self._plans:
+            self._plans.move_to_end(exact)
+        while len(self._plans) > CACHED_PLANS:
+            self._plans.popitem(last=False)
+        return plan
+
+    def _of_any_batch(self, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan | None:
+        """A plan that takes any number of rows, once a structure has met `EXACT_SIZES` numbers and meets another."""
+        rows = _rows(encoding.arrays)
+        if rows is None:
+            return None
+        types = tuple([(array.dtype.char, _opened(array.shape, rows)) for array in encoding.arrays])
+        question = (target, encoding.structure, types)
+        plan = self._plans.get(question)
+        if plan is not None:
+            self._plans.move_to_end(question)
+            return plan
+        seen = self._sizes.setdefault(question, set())
+        if rows not in seen and len(seen) < EXACT_SIZES:
+            seen.add(rows)
+        if rows in seen or question in self._fixed:
+            return None
+        try:
+            plan = self._compiled(records, encoding, target, False, rows)
+        except FluidcError:  # something in it depends on the number of rows; the sizes at hand always work
+            self._fixed.add(question)
+            return None
+        self._plans[question] = plan
+        return plan
+
+    def _compiled(
+        self, records: Sequence[Record], encoding: _Encoding, target: str, is_first: bool, rows: int | None = None
+    ) -> _Plan:
+        """Compile records; ``rows`` is the batch that becomes symbolic, None keeps all sizes as they are."""
+        program, made = _program(records, encoding, rows)
+        types: dict[str, TensorType] = {}
+        for name, array in zip(made.feeds, encoding.arrays, strict=True):
+            extents = _opened(array.shape, rows)
+            types[name] = TensorType(DType.of(array.dtype), tuple(BATCH if d < 0 else d for d in extents))
         source = lower(program, fetches=made.fetches, feed_types=types)
-        made.is_final = not first or target == "reference"
+        made.is_final = not (is_first and encoding.size < SMALL) or target == "reference"
         compiled = compile_source(source, target=target if made.is_final else "reference", options=BuildOptions())
         made.code = compiled, compiled.built.engine()
         self.compiled += made.is_final
@@ -145,7 +184,9 @@ class Execution:
 def _encode(records: Sequence[Record]) -> _Encoding:
     names: dict[Node, int] = {}
     key: list[Hashable] = []
+    types: list[Hashable] = []
     feeds: list[Node] = []
+    arrays: list[Array] = []
     cells: dict[Cell, int] = {}
     made: list[Node] = []
     written: dict[Cell, None] = {}
@@ -160,7 +201,8 @@ def _encode(records: Sequence[Record]) -> _Encoding:
                     array = node.value
                     if array is not None:
                         feeds.append(node)
-                        key.append((array.dtype.char, array.shape))
+                        arrays.append(array)
+                        types.append((array.dtype.char, array.shape))
                     else:
                         assert node.cell is not None
                         key.append(_number(node.cell, cells, key))
@@ -184,7 +226,8 @@ def _encode(records: Sequence[Record]) -> _Encoding:
             key.append(("stops", *sorted(names[node] for node in record.stops if node in names)))
     wanted = [node for node in made if node.is_held]
     key.append(tuple([names[node] for node in wanted]))
-    return _Encoding(tuple(key), names, feeds, cells, wanted, list(written), size)
+    structure = tuple(key)
+    return _Encoding((structure, tuple(types)), structure, names, feeds, arrays, cells, wanted, list(written), size)
 
 
 def _number(cell: Cell, cells: dict[Cell, int], key: list[Hashable]) -> Hashable:
@@ -208,8 +251,19 @@ def _leave(records: Sequence[Record]) -> None:
                     node.producer = None
 
 
-def _program(records: Sequence[Record], encoding: _Encoding) -> tuple[Program, _Plan]:
-    """The records as a static program."""
+def _rows(arrays: Sequence[Array]) -> int | None:
+    """The batch: the one first extent of all arrays that have more than one row; None without such."""
+    found = {array.shape[0] for array in arrays if array.ndim and array.shape[0] > 1}
+    return found.pop() if len(found) == 1 else None
+
+
+def _opened(shape: Sequence[int], rows: int | None) -> tuple[int, ...]:
+    """``shape`` with -1 in front where that is the batch."""
+    return (-1, *shape[1:]) if rows is not None and shape and shape[0] == rows else tuple(shape)
+
+
+def _program(records: Sequence[Record], encoding: _Encoding, rows: int | None) -> tuple[Program, _Plan]:
+    """The records as a static program; the first extents that are ``rows`` are open in it."""
     program = Program()
     block = program.global_block()
     names = encoding.names
@@ -235,7 +289,7 @@ def _program(records: Sequence[Record], encoding: _Encoding) -> tuple[Program, _
     for node in names:
         if node.cell is None or node.value is not None:
             kind = node.dtype if node.value is None else convert_dtype(node.value.dtype)
-            shape = node.shape if node.value is None else node.value.shape
+            shape = _opened(node.shape if node.value is None else node.value.shape, rows)
             block.create_var(name=name_of(node), shape=shape, dtype=kind, is_data=node.value is not None)
     places: dict[str, str] = {}
     for number, record in enumerate(records):

@@ -28,6 +28,7 @@ from .graph import Array, Cell, Node, Record, aligned_copy_of
 from .signatures import COUNTER, RANDOM, Signatures, draws
 from .tape import Request, Walk, replayed
 from .variable import EagerParameter, EagerVariable
+from .varying import NUMBERS, Varying
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -53,6 +54,7 @@ class Recorder:
         self.grad_enabled = True
         self._pending: list[Record] = []
         self._signatures = Signatures()
+        self._varying = Varying()
         self._execution: Execution | None = None
         self._initialising = False
         self._has_fresh = False
@@ -78,6 +80,8 @@ class Recorder:
             self._give(out, _stated(attrs))
             return
         read = [(slot, tuple([self._node(type, slot, arg) for arg in _listed(args)])) for slot, args in inputs.items()]
+        if type in NUMBERS:
+            read += self._varying.fed(type, loc, attrs, read)
         if type in RANDOM and draws(type, attrs):
             read.append((COUNTER, (self._next_draw(),)))
         needs_grad = (

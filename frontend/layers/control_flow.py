@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import unique_name
 from ..errors import invalid, wrong_type
-from ..framework import AttrValue, Block
+from ..framework import AttrValue, Block, in_dygraph_mode
 from ..layer_helper import LayerHelper, check_variable
 from ..variable import Variable
 from ..vartype import VarType
@@ -104,19 +104,30 @@ def while_loop(
         raise invalid("while_loop: loop_vars is empty", "give the Variables that change")
     test = cond(*variables)
     _check_condition("while_loop", test)
+    if in_dygraph_mode():
+        while bool(test):
+            new = body(*variables)
+            variables = _loop_results(new, len(variables))
+            test = cond(*variables)
+        return variables
     with While(test, is_test, name).block():
         new = body(*variables)
-        results = [new] if isinstance(new, Variable) else list(new)
-        if len(results) != len(variables):
-            raise invalid(
-                f"while_loop: body returns {len(results)} Variables for {len(variables)} loop variables",
-                "return one new value per loop variable",
-            )
+        results = _loop_results(new, len(variables))
         again = cond(*results)
         for value, var in zip(results, variables):
             assign(value, var)
         assign(again, test)
     return loop_vars
+
+
+def _loop_results(new: Any, wanted: int) -> list[Variable]:
+    results = [new] if isinstance(new, Variable) else list(new)
+    if len(results) != wanted:
+        raise invalid(
+            f"while_loop: body returns {len(results)} Variables for {wanted} loop variables",
+            "return one new value per loop variable",
+        )
+    return results
 
 
 class ConditionalBlock:
@@ -174,6 +185,9 @@ def cond(
     helper = LayerHelper("cond", name)
     parent = helper.main_program.current_block()
     _check_condition("cond", pred)
+    if in_dygraph_mode():
+        chosen = true_fn if bool(pred) else false_fn
+        return None if chosen is None else chosen()
 
     def branch(condition: Variable, fn: Callable[[], Any] | None) -> tuple[Any, list[Variable]]:
         if fn is None:

@@ -67,6 +67,10 @@ def _sum(o: OpLowering) -> None:
 def _scale(o: OpLowering) -> None:
     x = o.tokens()
     bias, after = o.attr("bias", 0.0), o.attr("bias_after_scale", True)
+    if o.has("BiasTensor"):  # of eager mode: numbers that change from call to call
+        by, more = o.number(o.x("ScaleTensor")), o.number(o.x("BiasTensor"))
+        o.set(o.b.add(o.b.mul(x, by), more) if after else o.b.mul(o.b.add(x, more), by))
+        return
     if o.has("ScaleTensor"):
         factor = o.number(o.x("ScaleTensor"))
         shifted = x if after else o.b.scale(x, 1.0, bias)
