@@ -208,9 +208,10 @@ def grad(
     return [by_node.get(v.node) for v in wanted]
 
 
-def _variables(argument: str, values: object) -> list[EagerVariable]:
-    listed = [values] if isinstance(values, Variable) else list(values)  # type: ignore[call-overload]
-    for value in listed:
+def _variables(argument: str, values: Variable | Sequence[Variable]) -> list[EagerVariable]:
+    found: list[EagerVariable] = []
+    for value in [values] if isinstance(values, Variable) else values:
         if not isinstance(value, EagerVariable):
             raise wrong_type(f"grad: {argument} holds {type(value).__name__}", "give Variables of eager mode")
-    return listed
+        found.append(value)
+    return found

@@ -122,7 +122,9 @@ class Execution:
         except DataError as error:
             name = next((name for name in plan.feeds if f"'{name}'" in f"{error.where} {error.what}"), None)
             place = plan.places.get(name or "", "")
-            raise DataError(error.what, f"{place}, {error.where}" if place else error.where, error.hint or "") from None
+            raise DataError(
+                error.what, f"{place}, {error.where}" if place else error.where or "", error.hint or ""
+            ) from None
         for name, node in zip(plan.fetches, wanted, strict=True):
             node.value = values[name]
 

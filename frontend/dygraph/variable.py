@@ -92,10 +92,6 @@ class EagerVariable(Variable):
             node.cell.trainable = node.needs_grad
 
     @property
-    def lod_level(self) -> int:
-        return 0
-
-    @property
     def persistable(self) -> bool:
         return self._persistable
 

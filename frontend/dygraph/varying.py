@@ -33,8 +33,12 @@ class Varying:
     def fed(self, type: str, loc: SourceLocation, attrs: dict[str, AttrValue], read: Slots) -> Slots:
         """The inputs that take the place of ``attrs``' numbers, which are then removed; none where they stay."""
         slots = NUMBERS[type]
-        dtype = attrs["dtype"] if type == "fill_constant" else read[0][1][0].dtype
-        if not dtype.is_float or any(slot == taken for _, slot, _ in slots for taken, nodes in read if nodes):
+        dtype: VarType | None = attrs["dtype"] if type == "fill_constant" else read[0][1][0].dtype
+        if (
+            dtype is None
+            or not dtype.is_float
+            or any(slot == taken for _, slot, _ in slots for taken, nodes in read if nodes)
+        ):
             return ()
         numbers = tuple([float(attrs.get(name, default)) for name, _, default in slots])
         seen = self._seen.setdefault((type, loc.file, loc.line, loc.layer), set())
