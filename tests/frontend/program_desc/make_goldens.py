@@ -1,7 +1,7 @@
 """Write the ProgramDescs that Paddle 1.8.5 makes of programs, and what some of them compute.
 
-``programs.npz`` has ``CASE/main`` and ``CASE/startup`` of ``fluid_programs.CASES``: their bytes, without the texts of call
-stacks, which would be most of the file. What they compute is in ``../golden/values.npz``.
+``programs.npz`` has ``CASE/main`` and ``CASE/startup`` of ``fluid_programs.CASES``: their bytes, without the texts of
+call stacks, which would be most of the file. What they compute is in ``../golden/values.npz``.
 
 ``paddle_programs.npz`` has the same of ``paddle_programs``, ``CASE/init/NAME`` and ``CASE/end/NAME`` of persistable
 variables before and after training, and ``CASE/STEP/NUMBER`` of what the programs give.

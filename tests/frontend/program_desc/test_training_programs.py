@@ -41,9 +41,7 @@ def run(case: str, model: LoadedProgram, steps: int, fetches: list[str]) -> tupl
         scope.var(name).get_tensor().set(value)
     results = []
     for step in range(steps):
-        feed = {
-            var.name: feed_value(var.name, var.shape, var.dtype.numpy.name, 0, case, step) for var in model.feeds
-        }
+        feed = {var.name: feed_value(var.name, var.shape, var.dtype.numpy.name, 0, case, step) for var in model.feeds}
         results.append(executor.run(model.program, feed=feed, fetch_list=fetches, scope=scope))
     state = {name: np.asarray(scope.var(name).get_tensor()) for name in golden(case, "end")}
     return results, state
