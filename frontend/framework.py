@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..compiler.errors import PrivacyError
+from . import unique_name
 from .errors import invalid, wrong_type
 from .lineage import Lineage
 from .op_role import OpRole
@@ -308,6 +309,7 @@ class Program:
         version: Grows with every edit; a compiled step is valid for one (uid, version).
         blocks: ``blocks[0]`` is the global block; the others belong to control-flow ops.
         lineage: Shared with the training clones of this program, where it is private.
+        foreign_names: Names that come from a file; layers that are appended to the program get others.
     """
 
     is_eager = False
@@ -317,6 +319,7 @@ class Program:
         self.uid = next(_uids)
         self.version = 0
         self.lineage = Lineage()
+        self.foreign_names: frozenset[str] = frozenset()
         self.blocks = [Block(self, 0)]
         self.op_role = OpRole.FORWARD
         self._current = 0
@@ -438,6 +441,7 @@ class Program:
                     twin.vars[name] = copied
         if new.global_block().private_backward() is not None:
             new.lineage = self.lineage
+        new.foreign_names = self.foreign_names
         return new
 
     @property
@@ -499,6 +503,9 @@ def program_guard(main_program: Program, startup_program: Program | None = None)
     for name, program in (("main_program", main_program), ("startup_program", startup_program)):
         if not isinstance(program, Program) and not (program is None and name == "startup_program"):
             raise wrong_type(f"program_guard: {name} is {type(program).__name__}", "give a fluid.Program()")
+    for name in main_program.foreign_names:
+        unique_name.reserve(name)  # fc_0.w_0: neither a second fc_0 nor a second fc_0.w_0
+        unique_name.reserve(name.partition(".")[0])
     before = _main, _startup
     _main = main_program
     _startup = startup_program or _startup

@@ -130,8 +130,8 @@ def load_inference_model(
         program, feed_names, fetch_targets = fluid.io.load_inference_model("model", exe)
         (prediction,) = exe.run(program, feed={feed_names[0]: images}, fetch_list=fetch_targets)
 
-    The program trains on like any other: parameters are its persistable tensors of floating point that its ops use as
-    weights; running statistics are not. Either the whole model is loaded, or nothing.
+    The program trains on like any other: parameters are its persistable tensors of floating point that its ops read,
+    those with running statistics frozen. Either the whole model is loaded, or nothing.
 
     Args:
         dirname: The folder.

@@ -32,6 +32,19 @@ def ancestors(program: Program, ops: list[Operator], targets: set[str]) -> set[s
     return needed
 
 
+def pruned(
+    program: Program, ops: list[Operator], targets: set[str], given: set[str]
+) -> tuple[list[Operator], set[str]]:
+    """The ops that ``targets`` are computed by from ``given``, which nothing need compute; and the names they read."""
+    needed = targets - given
+    kept: list[Operator] = []
+    for op in reversed(ops):
+        if needed.intersection(op.output_arg_names):
+            kept.append(op)
+            needed |= _reads(program, op) - given
+    return kept[::-1], needed
+
+
 def descendants(program: Program, ops: list[Operator], sources: set[str], blocked: set[str]) -> set[str]:
     """``sources`` and everything computed from them without passing through ``blocked``."""
     reached = set(sources)

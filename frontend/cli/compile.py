@@ -29,7 +29,7 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
     name="compile",
     epilog="Example: fluidc compile examples/digits.py:plain -o plain.fluidc --batch 64 -- --seed 3",
 )
-@click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx")
+@click.argument("script", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx|MODEL_DIR")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True,
     help="The artifact, NAME.fluidc; or NAME.onnx: the training step alone, self-contained, for any ONNX Runtime.",
@@ -77,9 +77,10 @@ def command(
     loss: CallSpec | None,
     optimizer: CallSpec | None,
     trainable: tuple[str, ...],
+    params: str | None,
     **privacy: Any,
 ) -> None:
-    """Compile the training step of a fluid script, or of a model in ONNX.
+    """Compile the training step of a fluid script, or of a model.
 
     The script runs up to the first Executor.run of a program with a backward pass; startup programs are executed,
     nothing is trained. Compiled is the program that an optimizer minimised last, or the one in the script's
@@ -87,6 +88,8 @@ def command(
 
     A forward MODEL.onnx is fine-tuned: its initialisers become parameters, and --loss and --optimizer say how it is
     trained; what is said of scripts' privacy holds for --optimizer dpsgd:... too. Without them it is compiled as it is.
+    So is a folder that fluid.io.save_inference_model wrote, here or in Paddle 1.x; a .pdmodel of a training program is
+    compiled with the optimizer that it has, and private SGD takes the place of Paddle's dpsgd.
     """
     from ...compiler.codegen.built import BuildOptions
     from ...compiler.codegen.target import check_target
@@ -106,11 +109,11 @@ def command(
     if target == "cpu" or cpu != "native":
         named_cpu(cpu)
     path, name = script
-    training = training_of(path, loss, optimizer, trainable)
+    training = training_of(path, loss, optimizer, trainable, params)
     watch = Observing(dump_ir, print_ir_after_all, print_ir_after)
     overrides = Overrides(**privacy)
     earlier = tuple(run for ledger in prior for run in runs_in(ledger))
-    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides, earlier, training)
+    request = Request(path, name, script_args, dict(feeds), fetches, seed, overrides, earlier, training, params)
     _tell(f"importing {path}" if request.is_model else f"running {path} up to its first training step")
     made = lowered(request)
     if request.is_model and (fixed := [f for f in feed_specs(made.source) if f.shape and isinstance(f.shape[0], int)]):

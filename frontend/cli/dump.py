@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .model_kind import is_model
 from .script_options import ScriptName, script_options, training_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ STAGES = ("captured", "core", "grad", "private", "update", "target")
 
 
 @click.command(name="dump", epilog="Example: fluidc dump examples/digits.py --stage private --function step")
-@click.argument("source", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx|OUT.fluidc")
+@click.argument("source", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx|MODEL_DIR|OUT.fluidc")
 @click.option("--stage", type=click.Choice(STAGES), default="captured", show_default=True, help="How far compiled.")
 @click.option("--function", "function", metavar="NAME", help="Only this function: step, startup, infer, ...")
 @click.option(
@@ -46,9 +47,10 @@ def command(
     loss: CallSpec | None,
     optimizer: CallSpec | None,
     trainable: tuple[str, ...],
+    params: str | None,
     **privacy: Any,
 ) -> None:
-    """Print the IR of a script, a model in ONNX or an artifact.
+    """Print the IR of a script, a model (in ONNX, or as Paddle saves it) or an artifact.
 
     A script is run up to its first training step and compiled up to the stage, with a symbolic batch. The html page
     shows all stages side by side, with the graph of the one asked for. Arguments after -- are the script's own.
@@ -73,6 +75,7 @@ def command(
             "--batch": batch,
             "--feed": feeds,
             "--loss": loss,
+            "--params": params,
         }
         stated |= {"--optimizer": optimizer, "--trainable": trainable, "arguments of a script": script_args}
         stated |= {f"--{option.replace('_', '-')}": value is not None for option, value in privacy.items()}
@@ -80,10 +83,17 @@ def command(
             raise click.BadParameter("it says how to compile, and an artifact is compiled already", param_hint=unfit[0])
         _write_onnx(path, function or "step", fetches, self_contained, output)
         return
-    training = training_of(path, loss, optimizer, trainable)
-    if path.suffix in (".py", ".onnx"):
+    training = training_of(path, loss, optimizer, trainable, params)
+    if path.suffix == ".py" or is_model(path, params):
         request = Request(
-            path, name, script_args, dict(feeds), fetches, overrides=Overrides(**privacy), training=training
+            path,
+            name,
+            script_args,
+            dict(feeds),
+            fetches,
+            overrides=Overrides(**privacy),
+            training=training,
+            params=params,
         )
         modules = _of_script(request, batch or 0)
         kernels = _kernels_of(modules[Stage.TARGET]) if stage == "target" and form != "dot" else None

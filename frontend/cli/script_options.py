@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .call_spec import CallSpec, CallSpecType
+from .model_kind import MODEL, is_model
 
 if TYPE_CHECKING:
     from .training import Training
@@ -20,19 +21,21 @@ _FEED = re.compile(r"([^=]+)=([^=]+)")
 
 
 class ScriptName(click.ParamType):
-    """``SCRIPT.py``, ``SCRIPT.py:NAME`` or ``MODEL.onnx``; gives (path, name or None)."""
+    """``SCRIPT.py``, ``SCRIPT.py:NAME``, ``MODEL.onnx`` or a model of Paddle's; gives (path, name or None)."""
 
     name = "script"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, str | None]:
-        """The path of a file that exists, and the name."""
+        """The path of a file, or of a model's folder, that exists, and the name."""
         if isinstance(value, tuple):
             return value
         text, colon, name = str(value).rpartition(":")
         if not colon or not name.isidentifier():
             text, name = str(value), ""
         path = Path(text)
-        if not path.is_file():
+        if path.is_dir() and not (path / MODEL).is_file():
+            self.fail(f"the folder {text!r} has no {MODEL}", param, ctx)
+        if not path.is_file() and not path.is_dir():
             self.fail(f"there is no file {text!r}", param, ctx)
         return path, name or None
 
@@ -78,19 +81,22 @@ def script_options(command: F) -> F:
             "--loss",
             type=CallSpecType(),
             metavar="NAME[:ARG=VALUE,...]",
-            help="Of MODEL.onnx: a loss layer on its first output and a feed named label.",
+            help="Of a model: a loss layer on its first output and a feed named label.",
         ),
         click.option(
             "--optimizer",
             type=CallSpecType(),
             metavar="NAME[:ARG=VALUE,...]",
-            help="Of MODEL.onnx: adam:learning_rate=1e-3, dpsgd:learning_rate=0.1,clip=1,batch_size=64,sigma=1.1, ...",
+            help="Of a model: adam:learning_rate=1e-3, dpsgd:learning_rate=0.1,clip=1,batch_size=64,sigma=1.1, ...",
         ),
         click.option(
             "--trainable",
             multiple=True,
             metavar="GLOB",
-            help="Of MODEL.onnx: train only these initialisers; may be repeated.",
+            help="Of a model: train only these parameters; may be repeated.",
+        ),
+        click.option(
+            "--params", metavar="FILE", help="Of a model of Paddle's: the file in its folder that holds all values."
         ),
         click.argument("script_args", nargs=-1, type=click.UNPROCESSED),
     )
@@ -99,7 +105,13 @@ def script_options(command: F) -> F:
     return command
 
 
-def training_of(path: Path, loss: CallSpec | None, optimizer: CallSpec | None, trainable: tuple[str, ...]) -> Training:
+def training_of(
+    path: Path,
+    loss: CallSpec | None,
+    optimizer: CallSpec | None,
+    trainable: tuple[str, ...],
+    params: str | None,
+) -> Training:
     """How a model is trained, checked.
 
     Raises:
@@ -107,8 +119,10 @@ def training_of(path: Path, loss: CallSpec | None, optimizer: CallSpec | None, t
     """
     from .training import Training, check_training
 
+    if params is not None and path.suffix in (".py", ".onnx", ".pdmodel", ".fluidc"):
+        raise click.BadParameter("it is for a folder that Paddle wrote", param_hint="--params")
     training = Training(loss, optimizer, trainable)
-    if path.suffix != ".onnx" and training.stated is not None:
-        raise click.BadParameter("it is for a MODEL.onnx; a script states it itself", param_hint=training.stated)
+    if not is_model(path, params) and training.stated is not None:
+        raise click.BadParameter("it is for a model; a script states it itself", param_hint=training.stated)
     check_training(training)
     return training

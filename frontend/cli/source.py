@@ -14,6 +14,7 @@ from ..framework import Operator
 from ..lower import lower
 from ..lower.module import privacy_config
 from .capture import CaptureError, Chosen, choose, feed_types, fetches, infer_fetches, run_script
+from .model_kind import is_model, is_paddle
 from .training import Training
 
 _PRIVATE = (
@@ -53,7 +54,8 @@ class Request:
         seed: Of initialisers and dropout that the script leaves unseeded.
         overrides: Privacy arguments.
         prior: Earlier runs on the same data, which the program's epsilon covers too.
-        training: Loss and optimizer of a model that is imported; ``path`` then is an ``.onnx`` file.
+        training: Loss and optimizer of a model that is imported; ``path`` then is an ``.onnx`` file, or Paddle's.
+        params: The file that holds all values of a model of Paddle's; None: one for each variable.
     """
 
     path: Path
@@ -65,11 +67,12 @@ class Request:
     overrides: Overrides = field(default_factory=Overrides)
     prior: tuple[Run, ...] = ()
     training: Training = field(default_factory=Training)
+    params: str | None = None
 
     @property
     def is_model(self) -> bool:
         """Whether a model is imported instead of a script being run."""
-        return self.path.suffix == ".onnx"
+        return is_model(self.path, self.params)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,11 @@ def lowered(request: Request) -> Lowered:
     if request.is_model and request.name is not None:
         what = f"a model holds no program called {request.name}"
         raise CaptureError(what, str(request.path), f"leave :{request.name} out")
-    if request.is_model:
+    if is_paddle(request.path, request.params):
+        from .paddle_model import paddle_program  # loads protobuf
+
+        chosen = paddle_program(request.path, request.training, request.params)
+    elif request.is_model:
         from .onnx_model import onnx_program  # loads onnx
 
         stated = {name: shape for name, shape in request.feeds.items() if name != "label"}

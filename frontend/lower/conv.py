@@ -99,9 +99,9 @@ def _conv2d_transpose(o: OpLowering) -> None:
 
 def _pool2d(o: OpLowering) -> None:
     x, formatted = channels_first(o)
-    adaptive = bool(o.attr("adaptive", False))
+    adaptive, how = bool(o.attr("adaptive", False)), o.attr("pooling_type", "max")
     if o.attr("global_pooling", False) or (adaptive and list(o.attr("ksize")) == [1, 1]):
-        reduce = o.b.reduce_max if o.attr("pooling_type") == "max" else o.b.reduce_mean
+        reduce = o.b.reduce_max if how == "max" else o.b.reduce_mean
         o.set(formatted(reduce(x, (2, 3), keepdims=True)))
         return
     kernel, strides = pair(o.attr("ksize")), pair(o.attr("strides", [1, 1]))
@@ -109,7 +109,7 @@ def _pool2d(o: OpLowering) -> None:
         kernel = strides = _equal_windows(o, x, kernel)
     pads = (0, 0, 0, 0) if adaptive else _pads(o, x, kernel, strides)
     ceil_mode = bool(o.attr("ceil_mode", False))
-    if o.attr("pooling_type") == "max":
+    if how == "max":
         o.set(formatted(o.b(pool.MaxPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode))))
         return
     exclusive = bool(o.attr("exclusive", True))
@@ -133,5 +133,6 @@ RULES: Rules = {
     "depthwise_conv2d": _conv2d,
     "conv2d_transpose": _conv2d_transpose,
     "depthwise_conv2d_transpose": _conv2d_transpose,
+    "max_pool2d_with_index": _pool2d,  # of the indices nothing is computed
     "pool2d": _pool2d,
 }

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import Dim, RaggedType
-from ...compiler.ops.elementwise import Cast, Fill
+from ...compiler.ir.types import Dim, RaggedType, numel
+from ...compiler.ops.elementwise import Add, Cast, Fill, Mul, Sub
 from ...compiler.ops.shape import Concat, Extent, Reshape, Slice
 from ...compiler.ops.state import Read
 from .context import OpLowering
@@ -40,6 +40,8 @@ def elements(o: OpLowering, value: Value) -> list[Number] | None:
         found = elements(o, op.x)
         integer = kind.dtype.is_integer
         return None if found is None else [int(n) if integer and isinstance(n, float) else n for n in found]
+    if isinstance(op, Add | Sub | Mul):
+        return _combined(op, elements(o, op.x), elements(o, op.y))
     if isinstance(op, Concat) and kind.rank == 1:
         parts = [elements(o, x) for x in op.xs]
         return [n for part in parts if part is not None for n in part] if None not in parts else None
@@ -50,6 +52,22 @@ def elements(o: OpLowering, value: Value) -> list[Number] | None:
         array = o.function.shared.initial[str(op.state)]
         return array.reshape(-1).tolist() if array.size <= _MOST else None
     return None
+
+
+def _combined(op: Add | Sub | Mul, x: list[Number] | None, y: list[Number] | None) -> list[Number] | None:
+    """The sum, difference or product of known elements; extents that are open can only be multiplied."""
+    if not x or not y or not (len(x) == len(y) or len(y) == 1 or len(x) == 1):
+        return None
+    count = max(len(x), len(y))
+    found: list[Number] = []
+    for p, q in zip(x * (count // len(x)), y * (count // len(y)), strict=True):
+        if isinstance(p, int | float) and isinstance(q, int | float):
+            found.append(p + q if isinstance(op, Add) else p - q if isinstance(op, Sub) else p * q)
+        elif isinstance(op, Mul) and not isinstance(p, float) and not isinstance(q, float):
+            found.append(numel((p, q)))
+        else:
+            return None
+    return found
 
 
 def numbers(o: OpLowering, slot: str) -> list[Number]:

@@ -157,6 +157,7 @@ def build(
             # A file has ops in place of lines.
             where = SourceLocation(source, record.position + 1, record.type)
             block.restore_op(record.type, record.inputs, record.outputs, attrs, where, record.role, record.namescope)
+    program.foreign_names = frozenset(name for number in kept for name in draft.variables[number])
     for record, op in zip(draft.blocks[0], program.global_block().ops, strict=True):
         if op.type == "backward":
             op.set_attr("no_grad_set", stopped(program, op, graded[record.position]))
@@ -236,7 +237,7 @@ def _make_variables(
     for name in order:
         var = declared[name]
         if old == 0 and name in weights and var.dtype is not None:
-            block.create_parameter(var.shape, var.dtype, name, trainable=weights[name])
+            block.create_parameter(var.shape, var.dtype, name, trainable=weights[name], stop_gradient=not weights[name])
             continue
         is_data = old == 0 and name in data
         block.create_var(

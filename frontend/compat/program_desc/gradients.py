@@ -21,8 +21,14 @@ from .records import Record
 if TYPE_CHECKING:
     from ...framework import Operator, Program
 
-_HELPERS = ("sum", "fill_zeros_like", "fill_zeros_like2", "fill_any_like", "fill_constant", "shape", "assign")
+_HELPERS = ("fill_zeros_like", "fill_zeros_like2", "fill_any_like", "fill_constant", "shape")
 """Ops that Paddle puts between gradient ops."""
+
+_OWN_GRADIENTS = (
+    "assign", "cast", "concat", "cumsum", "increment", "reverse", "scale", "select_output", "split", "stack", "sum",
+    "transpose", "unstack",
+)  # fmt: skip
+"""Ops that are themselves the gradients of others: of scale, cast, split, sum; or add up the parts of a gradient."""
 
 _GRADIENT_OP = re.compile(r".*_grad2?(_grad)?$")
 _NAME = re.compile(r"^((?:grad/)*)(.*)@GRAD(@RENAME@.*)?$", re.DOTALL)
@@ -55,7 +61,7 @@ def backward_records(
     for op in ops:
         if op.role is not OpRole.BACKWARD:
             continue
-        if not (_GRADIENT_OP.match(op.type) or op.type in _HELPERS or _is_error_clip(op)):
+        if not (_GRADIENT_OP.match(op.type) or op.type in _HELPERS or _passes_on(op) or _is_error_clip(op)):
             strange[op.type] += 1
         begins = _begins(op)
         if begins and (op.is_loss or not sections or not _only_begins(sections[-1])):
@@ -113,6 +119,12 @@ def _begins(op: Record) -> bool:
 
 def _only_begins(section: Sequence[Record]) -> bool:
     return all(_begins(op) or op.type == "shape" for op in section)
+
+
+def _passes_on(op: Record) -> bool:
+    """Whether the op makes a gradient of gradients, rather than changing one in place."""
+    makes = all("@GRAD" in name for name in op.writes) and op.writes != op.reads
+    return op.type in _OWN_GRADIENTS and makes
 
 
 def _is_error_clip(op: Record) -> bool:

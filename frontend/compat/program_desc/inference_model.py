@@ -117,7 +117,7 @@ def read_inference_model(
     else:
         values = {name: _decoded(folder, name) for name in wanted}
     for name, record in values.items():
-        _check_value(wanted[name], record.array, folder)
+        check_value(wanted[name], record.array, str(folder))
     return model, values
 
 
@@ -199,11 +199,12 @@ def _file(folder: Path, name: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _check_value(var: Variable, array: Array, folder: Path) -> None:
+def check_value(var: Variable, array: Array, source: str) -> None:
+    """Refuse a value that is not of its variable's shape and element type.  Raises ProgramDescError."""
     if array.dtype != var.dtype.numpy or array.shape != var.shape:
         raise ProgramDescError(
             f"the value of {var.name} is {array.dtype.name}{list(array.shape)}, the program declares "
             f"{var.dtype.numpy.name}{list(var.shape)}",
-            str(folder),
+            source,
             "the program and the values are of different models, or damaged: copy them anew",
         )

@@ -74,8 +74,9 @@ def load_program(
     if losses:
         trained.note(program, first)
     outputs = [_output(program, name, draft.source) for name in draft.fetches]
+    trained_ones = [parameter for parameter in block.all_parameters() if parameter.trainable]
     return LoadedProgram(
-        program, first, [block.vars[n] for n in feeds], outputs, [block.vars[n] for n in losses], block.all_parameters()
+        program, first, [block.vars[n] for n in feeds], outputs, [block.vars[n] for n in losses], trained_ones
     )
 
 

@@ -23,7 +23,7 @@ _DTYPES = ("dtype", "in_dtype", "out_dtype")
 _KERNELS = (
     "workspace_size_MB", "exhaustive_search", "skip_eager_deletion_vars", "remote_prefetch", "trainer_id", "epmap",
     "height_sections", "table_names", "pserver_num", "mkldnn_data_type", "@ALL_KERNELS_MUST_COMPUTE_RUNTIME_SHAPE@",
-    "is_sparse_grad", "with_quant_attr",
+    "is_sparse_grad", "with_quant_attr", "is_test",
 )  # fmt: skip
 """Attributes that choose a kernel or a machine, and remarks of tools; what an op computes is the same."""
 
@@ -94,7 +94,7 @@ def _record(message: Any, position: int, source: str) -> Record:
             expected = None if proto is None else proto.attrs.get(name)
             if expected is not None:
                 values[name] = _as(expected, AttrType(attr.type), values[name], name, where)
-        elif name not in _KERNELS and not name.startswith("use_") and not _is_neutral(attr):
+        elif not (name in _KERNELS or name.startswith(("use_", "Scale_")) or "threshold" in name or _is_neutral(attr)):
             unknown.append(name)
     role = values.get("op_role", 0)
     if not isinstance(role, int) or role & ~_ROLES:

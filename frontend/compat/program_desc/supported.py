@@ -23,19 +23,15 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
 }
 """Inputs that a rule does not take: what Paddle lets be a Variable, and here is a number."""
 
-_NCHW = {"data_format": ("NCHW", "AnyLayout", ""), "data_layout": ("NCHW", "AnyLayout", "")}
-_CONV = {**_NCHW, "fuse_relu": (False,), "fuse_brelu": (False,), "fuse_activation": ("",),
-         "fuse_residual_connection": (False,)}  # fmt: skip
+_CONV = {"fuse_relu": (False,), "fuse_brelu": (False,), "fuse_activation": ("",), "fuse_residual_connection": (False,)}
 _ATTRS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "batch_norm": _NCHW,
     "conv2d": _CONV,
     "depthwise_conv2d": _CONV,
-    "group_norm": _NCHW,
     "gru_unit": {"activation": (2,), "gate_activation": (1,)},  # tanh and sigmoid
     "lookup_table": {"is_distributed": (False,)},
     "lookup_table_v2": {"is_distributed": (False,)},
     "matmul": {"head_number": (1,), "fused_reshape_Out": ([],), "fused_transpose_Out": ([],)},
-    "pool2d": {**_NCHW, "pooling_type": ("max", "avg")},
+    "pool2d": {"pooling_type": ("max", "avg")},
 }
 """Values of attributes that a rule takes."""
 

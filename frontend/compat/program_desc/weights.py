@@ -12,7 +12,7 @@ from .records import Record
 if TYPE_CHECKING:
     from .building import Draft
 
-_NO_WEIGHT: Mapping[str, tuple[str, ...]] = {
+_STATISTICS: Mapping[str, tuple[str, ...]] = {
     "auc": ("StatPos", "StatNeg"),
     "batch_norm": ("Mean", "Variance"),
     "center_loss": ("Centers", "CenterUpdateRate"),
@@ -20,14 +20,15 @@ _NO_WEIGHT: Mapping[str, tuple[str, ...]] = {
     "label_smooth": ("PriorDist",),
     "spectral_norm": ("U", "V"),
 }
-"""Slots of running statistics, and of what else no optimizer updates."""
+"""Slots of running statistics, and of what else no optimizer updates: parameters that are frozen."""
 
 
 def parameters_of(draft: Draft, kept: Sequence[int], trainable: Callable[[str], bool] | None = None) -> dict[str, bool]:
     """Names of the parameters, and whether they are trained.
 
-    A parameter is a persistable tensor of floating point that the forward part reads in a slot of weights, and that
-    nothing but an optimizer writes. In a program with optimizers those are trained that they update, in any other all.
+    A parameter is a persistable tensor of floating point that the forward part reads, and that nothing but an optimizer
+    writes; or running statistics, which are never trained. Of the others those are trained that the program's
+    optimizers update, or all where it has none.
 
     Args:
         draft: A program whose gradient ops are backward records.
@@ -38,14 +39,9 @@ def parameters_of(draft: Draft, kept: Sequence[int], trainable: Callable[[str], 
     updated = {name for op in ops if op.role is OpRole.OPTIMIZE for name in op.inputs.get("Param", ())}
     updated |= {name for op in ops if op.type == "backward" for name in op.attrs["parameters"]}
     written = {name for op in ops if not _is_update(op) for name in op.writes}
-    read: dict[str, None] = dict.fromkeys(
-        name
-        for op in ops
-        if op.role is OpRole.FORWARD
-        for slot, names in op.inputs.items()
-        if slot not in _NO_WEIGHT.get(op.type, ())
-        for name in names
-    )
+    forward = [op for op in ops if op.role is OpRole.FORWARD]
+    read: dict[str, None] = dict.fromkeys(name for op in forward for name in op.reads)
+    statistics = {name for op in forward for slot in _STATISTICS.get(op.type, ()) for name in op.inputs.get(slot, ())}
     found: dict[str, bool] = {}
     for name in [*read, *sorted(updated - read.keys())]:
         var = draft.variables[0].get(name)
@@ -53,7 +49,9 @@ def parameters_of(draft: Draft, kept: Sequence[int], trainable: Callable[[str], 
             continue
         if var.dtype is None or not var.dtype.is_float or any(d < 0 for d in var.shape):
             continue
-        if name in updated or name not in written:
+        if name in statistics:
+            found[name] = False
+        elif name in updated or name not in written:
             learns = name in updated if updated else True
             found[name] = learns if trainable is None else trainable(name)
     return found

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import invalid
 from ...op_role import OpRole
-from ...reach import ancestors
+from ...reach import pruned
 from ...source import user_location
 from ...variable import GRAD_SUFFIX, Variable
 from ...vartype import VarType, convert_dtype
@@ -91,17 +91,11 @@ def inference_program(program: Program, feeds: Sequence[str], targets: Sequence[
                     "give names of data variables and of layers' results; list_vars() gives all names",
                 )
     given = set(feeds)
-    open_ops = [op for op in block.ops if not (op.outputs and given.issuperset(op.output_arg_names))]
-    needed = ancestors(test, open_ops, set(targets) - given)
-    block.ops[:] = [op for op in open_ops if needed.intersection(op.output_arg_names)]
+    block.ops[:], needed = pruned(test, block.ops, set(targets), given)
     used = {name for b in test.blocks for op in b.ops for name in (*op.input_arg_names, *op.output_arg_names)}
     used |= {*feeds, *targets}
     made = {name for op in block.ops for name in op.output_arg_names}
-    missing = [
-        name
-        for name, var in block.vars.items()
-        if name in needed and name not in given and name not in made and not var.persistable
-    ]
+    missing = [name for name, var in block.vars.items() if name in needed and name not in made and not var.persistable]
     if missing:
         raise invalid(
             f"save_inference_model: the targets depend on {', '.join(missing)}, which is not fed",
