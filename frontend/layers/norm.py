@@ -65,9 +65,7 @@ def batch_norm(
         _frozen(moving_variance_name, average), shape, dtype, default=one, stop_gradient=True
     )
     attrs = {"is_test": is_test, "data_layout": data_layout, "use_global_stats": use_global_stats}
-    out = batch_norm_op(
-        helper, input, scale, bias, mean, variance, {"momentum": momentum, "epsilon": epsilon, **attrs}
-    )
+    out = batch_norm_op(helper, input, scale, bias, mean, variance, {"momentum": momentum, "epsilon": epsilon, **attrs})
     return helper.activate(out, act)
 
 

@@ -33,9 +33,7 @@ def spatial(o: OpLowering, x: Value) -> Pair:
 def _pads(o: OpLowering, x: Value, kernel: Pair, strides: Pair) -> Sides:
     """(top, left, bottom, right) from fluid's paddings and padding algorithm."""
     algorithm = o.attr("padding_algorithm", "EXPLICIT")
-    (top, bottom), (left, right) = spatial_pads(
-        o.attr("paddings", [0, 0]), algorithm, spatial(o, x), kernel, strides
-    )
+    (top, bottom), (left, right) = spatial_pads(o.attr("paddings", [0, 0]), algorithm, spatial(o, x), kernel, strides)
     return top, left, bottom, right
 
 

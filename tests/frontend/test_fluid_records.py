@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import fluid_programs
 import layer_programs
+import numpy as np
 import pytest
 
 import fluidc.frontend as fluid
