@@ -222,6 +222,64 @@ def smooth_l1(
     return out
 
 
+def bce_loss_op(helper: LayerHelper, input: Variable, label: Variable) -> Variable:
+    """``-label * log(input) - (1 - label) * log(1 - input)`` of probabilities, element by element.
+
+    Logarithms are at least -100. It is the op of dygraph's BCELoss, before its weight and reduction.
+    """
+    for argument, v in (("input", input), ("label", label)):
+        helper.check_dtype(argument, v, (VarType.FP32, VarType.FP64))
+    _same_shape(helper, input, label)
+    out = helper.temporary(input.dtype, input.shape)
+    helper.op("bce_loss", {"X": [input], "Label": [label]}, {"Out": [out]})
+    return out
+
+
+def nll_loss_op(
+    helper: LayerHelper,
+    input: Variable,
+    label: Variable,
+    weight: Variable | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+) -> Variable:
+    """``-weight[label] * input[label]`` of log-probabilities ``[N, C]`` or ``[N, C, H, W]``: the op of NLLLoss.
+
+    Args:
+        helper: Of the layer.
+        input: Log-probabilities.
+        label: int64 ``[N]`` or ``[N, H, W]``.
+        weight: [C], 1 for every class if None.
+        reduction: ``'none'`` keeps the labels' shape, ``'sum'`` and ``'mean'`` (over the labels' weights) give [1].
+        ignore_index: A label that costs 0 and counts for nothing.
+    """
+    layer = helper.layer_type
+    helper.check_dtype("input", input, (VarType.FP32, VarType.FP64))
+    helper.check_dtype("label", label, (VarType.INT64,))
+    if reduction not in ("mean", "sum", "none"):
+        raise invalid(f"{layer}: unknown reduction {reduction!r}", "use 'mean', 'sum' or 'none'")
+    x, y = input.shape, label.shape
+    wanted = [x[0], *x[2:]]
+    if len(x) not in (2, 4) or len(y) != len(wanted) or any(p != q and p >= 0 and q >= 0 for p, q in zip(y, wanted)):
+        raise invalid(
+            f"{layer}: input {input.name} has shape {list(x)} and label {label.name} has {list(y)}",
+            "give log-probabilities [N, C] and labels [N], or [N, C, H, W] and [N, H, W]",
+        )
+    inputs = {"X": [input], "Label": [label]}
+    if weight is not None:
+        helper.check_dtype("weight", weight, (input.dtype,))
+        if len(weight.shape) != 1 or (weight.shape[0] != x[1] and min(weight.shape[0], x[1]) >= 0):
+            raise invalid(
+                f"{layer}: weight {weight.name} has shape {list(weight.shape)}", f"give one number per class: [{x[1]}]"
+            )
+        inputs["Weight"] = [weight]
+    out = helper.temporary(input.dtype, y if reduction == "none" else [1])
+    total = helper.temporary(input.dtype, [1])
+    attrs = {"reduction": reduction, "ignore_index": ignore_index}
+    helper.op("nll_loss", inputs, {"Out": [out], "Total_weight": [total]}, attrs)
+    return out
+
+
 def kldiv_loss(x: Variable, target: Variable, reduction: str = "mean", name: str | None = None) -> Variable:
     """``target * (log(target) - x)`` with x a log-probability; reduced to [1] unless ``reduction='none'``."""
     helper = LayerHelper("kldiv_loss", name)

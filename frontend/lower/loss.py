@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.errors import PrivacyError
-from ...compiler.ops import indexing, loss, loss_layers, metric
+from ...compiler.ops import indexing, loss, loss_binary, loss_layers, metric
 from ...compiler.ops.kinds import OWN_COUNT
 from .context import OpLowering, Rules
 from .numbers import integer
@@ -74,6 +74,52 @@ def _log_loss(o: OpLowering) -> None:
     o.set(o.b(cost), "Loss")
 
 
+def _bce(o: OpLowering) -> None:
+    o.set(o.b(loss_binary.BinaryCrossEntropy(o.tokens("X"), o.tokens("Label"))))
+
+
+def _nll(o: OpLowering) -> None:
+    """Costs where the class is the label, times the label's weight; their mean is over the weights of the labels."""
+    x, label = o.x("X"), o.x("Label")
+    reduction, ignore = o.attr("reduction", "mean"), o.attr("ignore_index", -100)
+    dtype, (rows, classes, *places) = x.tensor.dtype, x.tensor.shape
+    if ignore == -100:
+        check_range(o, "Label", classes)
+    weighted = o.has("Weight") or ignore != -100
+    if reduction == "mean" and weighted and o.function.private:
+        raise PrivacyError(
+            f"{o.layer}: reduction='mean' divides every loss by the weight of all labels in the batch",
+            where=o.op.loc.place,
+            hint=f"leave weight and ignore_index out, or use reduction='none' and mean; {OWN_COUNT}",
+        )
+    at = o.b.reshape(label, (rows, 1, *places))
+    chosen = loss.class_mask(o.b, at, x.tensor.shape, 1)
+    zero, one = o.b.fill((), dtype, 0.0), o.b.fill((), dtype, 1.0)
+    ignored = o.b.equal(at, o.b.fill((), label.tensor.dtype, ignore))
+    taken = o.b.logical_and(chosen, o.b.logical_not(ignored))
+    cost = o.b.neg(x)
+    counted = one
+    if o.has("Weight"):
+        counted = o.b.reshape(o.x("Weight"), (classes, *(1,) * len(places)))
+        cost = o.b.mul(cost, counted)
+    cost = o.b.reduce_sum(o.b.where(taken, cost, zero), (1,))
+    if reduction == "none":
+        o.set(cost)
+        o.set(o.b.fill((1,), dtype, 0.0), "Total_weight")
+        return
+    total = o.b.reduce_sum(o.b.where(taken, counted, zero), range(x.tensor.rank))
+    o.set(o.one(total), "Total_weight")
+    everything = range(cost.tensor.rank)
+    if reduction == "sum":
+        o.set(o.one(o.b.reduce_sum(cost, everything)))
+    elif not o.function.private:
+        summed = o.b.reduce_sum(cost, everything)
+        none = o.b.equal(total, zero)
+        o.set(o.one(o.b.where(none, zero, o.b.div(summed, o.b.where(none, one, total)))))
+    else:
+        o.set(o.one(o.b.reduce_mean(cost, everything)))
+
+
 def _kldiv(o: OpLowering) -> None:
     cost = o.b(loss_layers.KlDiv(o.x("X"), o.x("Target"), o.attr("reduction", "mean")))
     o.set(cost if cost.tensor.rank else o.one(cost), "Loss")
@@ -115,6 +161,8 @@ RULES: Rules = {
     "cross_entropy": _cross_entropy,
     "cross_entropy2": _cross_entropy,
     "sigmoid_cross_entropy_with_logits": _sigmoid_cross_entropy,
+    "bce_loss": _bce,
+    "nll_loss": _nll,
     "huber_loss": _huber,
     "log_loss": _log_loss,
     "kldiv_loss": _kldiv,

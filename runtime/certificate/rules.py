@@ -318,6 +318,7 @@ PLAIN: Mapping[str, Rule] = {
     "loss.softmax_cross_entropy": _along("axis", -1),
     "loss.cross_entropy": _last,
     "loss.sigmoid_cross_entropy": _aligned,
+    "loss.binary_cross_entropy": _aligned,
     "conv.conv2d": _filtered,
     "conv.conv2d_input_grad": _filtered,
     "conv.conv2d_filter_grad": _total_only,

@@ -21,7 +21,7 @@ from fluidc.compiler.ir.location import Loc
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType
 from fluidc.compiler.ops import elementwise as ew
-from fluidc.compiler.ops import linear, loss, optim, reduce, shape, unary
+from fluidc.compiler.ops import linear, loss, loss_binary, optim, reduce, shape, unary
 from fluidc.compiler.ops.base import Op
 from fluidc.compiler.ops.optim_base import Update
 from fluidc.compiler.ops.region import evaluate_op
@@ -186,6 +186,13 @@ def test_labels_and_logits_of_every_kind(dtype: DType, labels: DType) -> None:
 def test_sigmoid_cross_entropy(dtype: DType) -> None:
     x = np.array([0, 1, -1, 30, -30, 800, -800, INF, -INF, NAN, 2], dtype.numpy)
     check((loss.SigmoidCrossEntropy,), x, np.array([1, 0, 1, 1, 0, 0, 1, 1, 0, 1, -100], dtype.numpy))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F64])
+def test_binary_cross_entropy(dtype: DType) -> None:
+    x = np.array([0, 1, 0, 1, 0.25, 1e-30, -1, 2, NAN], dtype.numpy)
+    check((loss_binary.BinaryCrossEntropy,), x, np.array([1, 0, 0, 1, 0.75, 1, 1, 0, 1], dtype.numpy))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)

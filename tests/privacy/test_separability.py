@@ -18,6 +18,8 @@ from separable import ROWS, Array, Build, Fed, Feeds, Plain, Separated, batch_ax
 import fluidc.frontend as fluid
 from fluidc.compiler.driver import compile_source
 from fluidc.compiler.errors import FluidcError
+from fluidc.frontend.layer_helper import LayerHelper
+from fluidc.frontend.layers.loss import bce_loss_op, nll_loss_op
 from fluidc.frontend.lower import lower
 from fluidc.runtime.certificate import verify
 from fluidc.runtime.keystream import key_words, step_model_key
@@ -93,6 +95,11 @@ def counted(p: Fed, limit: fluid.Variable) -> fluid.Variable:
     """h doubled until a counter passes ``limit``."""
     i, h = L.fill_constant([1], "float32", 0.0), L.fc(p.x, 4)
     return L.while_loop(lambda i, h: L.less_than(i, limit), lambda i, h: [i + 1.0, h * 2.0], [i, h])[1]
+
+
+def nll(p: Fed, weight: fluid.Variable | None = None, reduction: str = "mean") -> fluid.Variable:
+    """The cost of five classes by their log-probabilities."""
+    return nll_loss_op(LayerHelper("nll"), L.log_softmax(L.fc(p.x, 5)), L.reshape(p.y, [-1]), weight, reduction)
 
 
 def product(parts: list[fluid.Variable]) -> fluid.Variable:
@@ -189,6 +196,15 @@ ACCEPTED: dict[str, Build] = {
     "embedding": lambda p: L.mean(L.square(L.fc(L.reduce_mean(words(p), dim=1), 2))),
     "convolution": lambda p: L.mean(L.square(L.pool2d(L.conv2d(p.image, 3, 3, act="tanh"), 2, pool_stride=2))),
     "layer_norm": lambda p: L.mean(L.square(L.fc(L.layer_norm(L.fc(p.x, 6)), 2))),
+    "transposed convolution": lambda p: L.mean(
+        L.square(L.conv2d_transpose(L.conv2d(p.image, 3, 3, act="tanh"), 2, filter_size=2, stride=2))
+    ),
+    "instance_norm": lambda p: L.mean(L.square(L.instance_norm(L.conv2d(p.image, 4, 3)) + 1.0)),
+    "bilinear_tensor_product": lambda p: L.mean(L.square(L.bilinear_tensor_product(L.fc(p.x, 3), p.x, 2))),
+    "spectral_norm": lambda p: L.mean(L.square(L.matmul(p.x, L.spectral_norm(weight(shape=(4, 3)))))),
+    "bce_loss": lambda p: L.mean(bce_loss_op(LayerHelper("bce"), L.fc(p.x, 1, act="sigmoid"), L.sigmoid(p.u))),
+    "nll_loss": lambda p: nll(p),
+    "weighted nll_loss": lambda p: L.mean(nll(p, ones(5) * 0.5, "none")),
     "group_norm": lambda p: L.mean(L.square(L.group_norm(L.conv2d(p.image, 4, 3), 2))),
     "batch_norm by given statistics": lambda p: L.mean(
         L.square(L.batch_norm(L.conv2d(p.image, 3, 3), use_global_stats=True))
@@ -264,6 +280,10 @@ REFUSED: dict[str, Refused] = {
     ),
     "weights that sum to one": Refused(
         lambda p: L.reduce_sum(err(p) * p.u / L.reduce_sum(p.u)), ("the example's own count, or by a public constant",)
+    ),
+    "weighted mean of nll_loss": Refused(
+        lambda p: nll(p, L.assign(np.arange(1, 6, dtype=np.float32))),
+        ("the weight of all labels", "the example's own count, or by a public constant"),
     ),
     "normalize=True": Refused(
         lambda p: L.reduce_sum(

@@ -1,7 +1,8 @@
 """Programs that show a layer's output and its gradients, each built alike by Paddle 1.8.5 and by fluidc.
 
-Operands are parameters, and a step of SGD with learning rate 1 moves each of them by its gradient: the state after the
-step shows gradients. ``CASES`` and the goldens are as in ``fluid_programs``; the file runs under Python 3.7, too.
+Operands are parameters, and a step of SGD with learning rate 1 moves each of them by its gradient: comparing state
+after the step compares gradients. ``CASES`` and the goldens are as in ``fluid_programs``; the file runs under Python
+3.7, too.
 """
 
 import numpy as np
@@ -116,3 +117,50 @@ def bilinear(fluid):
     x, y = operand(fluid, "x", (3, 4)), operand(fluid, "y", (3, 2))
     f = fluid.layers.bilinear_tensor_product
     learn(fluid, f(x, y, 5), f(x, y, 3, act="tanh", bias_attr=False, param_attr="shared"))
+
+
+def record(fluid, type, inputs, shapes, attrs=None):
+    """An op that no function of ``fluid.layers`` records; its results by the slots of ``shapes``."""
+    block = fluid.default_main_program().current_block()
+    outs = {}
+    for slot, shape in shapes.items():
+        name = fluid.unique_name.generate(type + "_out")
+        outs[slot] = block.create_var(name=name, dtype="float32", shape=shape)
+    block.append_op(type=type, inputs=inputs, outputs={n: [v] for n, v in outs.items()}, attrs=attrs or {})
+    return outs
+
+
+def nll(fluid, x, label, shape, reduction, weight=None, ignore_index=-100):
+    inputs = {"X": [x], "Label": [label]}
+    if weight is not None:
+        inputs["Weight"] = [weight]
+    attrs = {"reduction": reduction, "ignore_index": ignore_index}
+    return record(fluid, "nll_loss", inputs, {"Out": shape, "Total_weight": [1]}, attrs)["Out"]
+
+
+@case
+def dygraph_losses(fluid):
+    # The ops of dygraph's BCELoss and NLLLoss.
+    p = operand(fluid, "p", (4, 3), 0.05, 0.95)
+    target = fluid.layers.assign(numbers("target", (4, 3), 0.0, 1.0))
+    certain = fluid.layers.assign(np.array([0, 1, 0, 1, 1e-20, 1e-13], "float32"))
+    truth = fluid.layers.assign(np.array([1, 0, 0, 1, 1, 1], "float32"))
+    x, image = operand(fluid, "x", (5, 3), -3.0, -0.1), operand(fluid, "image", (2, 3, 2, 2), -3.0, -0.1)
+    label, pixels = integers(fluid, [0, 2, 1, 1, 0]), integers(fluid, [[[0, 2], [1, 1]], [[2, 2], [0, 1]]])
+    weight = fluid.layers.assign(np.array([0.2, 0.5, 2.0], "float32"))
+    ignored = integers(fluid, [0, 2, -100, 1, 0])
+    outs = [
+        record(fluid, "bce_loss", {"X": [p], "Label": [target]}, {"Out": [4, 3]})["Out"],
+        record(fluid, "bce_loss", {"X": [certain], "Label": [truth]}, {"Out": [6]})["Out"],
+        nll(fluid, x, ignored, [5], "none"),
+        nll(fluid, x, ignored, [1], "mean"),
+        nll(fluid, x, label, [1], "mean", weight, ignore_index=0),
+        nll(fluid, image, pixels, [2, 2, 2], "none", weight),
+    ]
+    for reduction in ("mean", "sum"):
+        outs += [
+            nll(fluid, x, label, [1], reduction),
+            nll(fluid, x, label, [1], reduction, weight),
+            nll(fluid, image, pixels, [1], reduction, ignore_index=2),
+        ]
+    learn(fluid, *outs)

@@ -213,7 +213,7 @@ class Plain:
             if gradients:
                 fluid.optimizer.SGD(0.1).minimize(loss)
         self.loss = loss.name
-        self.parameters = [p.name for p in main.global_block().all_parameters() if p.trainable]
+        self.parameters = [p.name for p in main.global_block().all_parameters() if p.trainable and not p.stop_gradient]
         fetches = [self.loss, *(f"{name}@GRAD" for name in self.parameters if gradients)]
         source = lower(main, startup=startup, fetches=fetches)
         self.reference = Reference(run_passes(source.module, pipeline(source.module)))

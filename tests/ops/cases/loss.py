@@ -12,6 +12,7 @@ from fluidc.compiler.ops.loss import (
     Softmax,
     SoftmaxCrossEntropy,
 )
+from fluidc.compiler.ops.loss_binary import BinaryCrossEntropy
 
 ROWS, MEAN = ExampleKind(0), TotalKind("mean")
 
@@ -60,6 +61,7 @@ def logistic(x: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 FAR = np.array([[0, -200, 50], [1000, 0, -1000]], np.float32)
+CERTAIN = np.array([0, 1, 0, 1, 2, -1], np.float32)
 ZERO_AT = np.array([[0.0, 1.0, 0.0], [0.25, 0.75, 0.0]], np.float32)
 
 CASES = [
@@ -113,6 +115,15 @@ CASES = [
     Case("loss.sigmoid_cross_entropy-ignored", lambda x, y: SigmoidCrossEntropy(x, y, ignore_index=-1),
          (floats(4), np.array([-1, 0, 1, -1], np.float32)),
          lambda x, y: np.where(y == -1, 0, logistic(x, y)), (0,)),
+    Case("loss.binary_cross_entropy", BinaryCrossEntropy,
+         (floats(4, 3, low=0.1, high=0.9), floats(4, 3, seed=1, low=0, high=1)),
+         lambda x, y: -sp.xlogy(y, x.astype(np.float64)) - sp.xlog1py(1 - y, -x.astype(np.float64)), (0, 1),
+         kinds=(ROWS, ROWS), kind=ROWS),
+    Case("loss.binary_cross_entropy-certain", BinaryCrossEntropy, (CERTAIN, np.array([1, 0, 0, 1, 1, 0.5], np.float32)),
+         lambda x, y: np.array([100.0, 100.0, 0, 0, np.nan, np.nan])),
+    Case("loss.binary_cross_entropy-total", BinaryCrossEntropy, (floats(4, 3, low=0.1, high=0.9), floats(4, 3, low=0)),
+         lambda x, y: -sp.xlogy(y, x.astype(np.float64)) - sp.xlog1py(1 - y, -x.astype(np.float64)),
+         kinds=(MEAN, PUBLIC), kind="mixed"),
 ]  # fmt: skip
 
 ERRORS = [
@@ -123,6 +134,10 @@ ERRORS = [
               "integers of shape [N, 1], not i64[N]"),
     ErrorCase("loss.cross_entropy-soft", CrossEntropy, (tensor("f32[N,3]"), tensor("f32[N,3]")),
               "soft labels need soft_label=True"),
+    ErrorCase("loss.binary_cross_entropy-shapes", BinaryCrossEntropy, (tensor("f32[N,3]"), tensor("f32[N,1]")),
+              "one shape, not f32[N,3] and f32[N,1]"),
+    ErrorCase("loss.binary_cross_entropy-integers", BinaryCrossEntropy, (tensor("i64[N]"), tensor("i64[N]")),
+              "floating-point values, not i64[N]"),
     ErrorCase("loss.sigmoid_cross_entropy-shapes", SigmoidCrossEntropy, (tensor("f32[N,3]"), tensor("f32[N,1]")),
               "one shape, not f32[N,3] and f32[N,1]"),
 ]  # fmt: skip
