@@ -67,6 +67,7 @@ disable_imperative = disable_dygraph
 enable_imperative = enable_dygraph
 
 __all__ = [
+    "FC",
     "BCELoss",
     "BatchNorm",
     "BilinearTensorProduct",
@@ -77,7 +78,6 @@ __all__ = [
     "Dropout",
     "Embedding",
     "ExponentialDecay",
-    "FC",
     "GRUUnit",
     "GroupNorm",
     "InstanceNorm",
