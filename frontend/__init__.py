@@ -28,6 +28,32 @@ from . import (
 )
 from .backward import append_backward, gradients
 from .data_feeder import DataFeeder
+from .dygraph import (
+    FC,
+    BatchNorm,
+    BCELoss,
+    BilinearTensorProduct,
+    Conv2D,
+    Conv2DTranspose,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    GRUUnit,
+    InstanceNorm,
+    L1Loss,
+    Layer,
+    LayerNorm,
+    Linear,
+    MSELoss,
+    NLLLoss,
+    Pool2D,
+    PRelu,
+    SpectralNorm,
+    disable_dygraph,
+    disable_imperative,
+    enable_dygraph,
+    enable_imperative,
+)
 from .framework import (
     Program,
     default_main_program,
@@ -66,6 +92,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in dygraph.nn.MISSING:
+        return getattr(dygraph.nn, name)
     if name not in _LAZY:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     module = importlib.import_module(_LAZY[name], __name__)
@@ -73,19 +101,39 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "FC",
+    "BCELoss",
+    "BatchNorm",
+    "BilinearTensorProduct",
     "CPUPlace",
     "CUDAPinnedPlace",
     "CUDAPlace",
     "CompiledProgram",
+    "Conv2D",
+    "Conv2DTranspose",
     "DataFeeder",
+    "Dropout",
+    "Embedding",
     "Executor",
+    "GRUUnit",
+    "GroupNorm",
+    "InstanceNorm",
+    "L1Loss",
+    "Layer",
+    "LayerNorm",
+    "Linear",
     "LoDTensor",
     "LoDTensorArray",
+    "MSELoss",
+    "NLLLoss",
+    "PRelu",
     "ParamAttr",
     "Parameter",
+    "Pool2D",
     "PrivacyWarning",
     "Program",
     "Scope",
+    "SpectralNorm",
     "Tensor",
     "VarType",
     "Variable",
@@ -104,8 +152,12 @@ __all__ = [
     "default_main_program",
     "default_startup_program",
     "device_guard",
+    "disable_dygraph",
+    "disable_imperative",
     "dygraph",
     "embedding",
+    "enable_dygraph",
+    "enable_imperative",
     "executor",
     "framework",
     "global_scope",

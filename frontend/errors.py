@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from ..compiler.errors import FluidcError
 from .source import user_location
 
@@ -31,3 +33,9 @@ def wrong_type(what: str, hint: str) -> ArgumentTypeError:
 def unsupported(what: str, hint: str) -> UnsupportedError:
     """An `UnsupportedError` at the user's current line."""
     return UnsupportedError(what, where=user_location().place, hint=hint)
+
+
+def warn(what: str) -> None:
+    """A UserWarning at the user's current line."""
+    where = user_location()
+    warnings.warn_explicit(what, UserWarning, where.file, where.line)

@@ -314,6 +314,8 @@ class Program:
 
     is_eager = False
     """Whether ops run at once instead of being kept."""
+    grad_enabled = True
+    """Whether what is recorded now can get gradients; False in eager evaluation."""
 
     def __init__(self) -> None:
         self.uid = next(_uids)

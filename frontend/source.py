@@ -38,6 +38,10 @@ _SUGAR = {
 }
 
 
+# Methods of a layer of dygraph that say nothing to a user; the layer's class does.
+_OF_LAYERS = ("forward", "_build_once")
+
+
 @dataclass(frozen=True)
 class SourceLocation:
     """The user's file and line, and the layer he called there (``fc``, ``+``, ``Adam.minimize``)."""
@@ -72,13 +76,17 @@ def located(option: str) -> Iterator[None]:
 def user_location() -> SourceLocation:
     """The innermost frame outside this package, and the public function that it called; or what `located` states."""
     frame = sys._getframe(1)
-    called = ""
+    called = layer = ""
     while frame is not None:
         code = frame.f_code
         if _stated is not None and code.co_filename.startswith(_COMMANDS):
             return SourceLocation(_stated, 0, _SUGAR.get(called, called))
         if code.co_filename.startswith(_HERE):
-            called = code.co_name
+            if code.co_name in _OF_LAYERS:
+                # The innermost layer: a container only passes on.
+                called = layer = layer or code.co_qualname.partition(".")[0]
+            elif not (layer and code.co_name == "__call__"):
+                called = code.co_name
         elif code.co_filename != _BETWEEN:
             return SourceLocation(code.co_filename, frame.f_lineno, _SUGAR.get(called, called))
         frame = frame.f_back

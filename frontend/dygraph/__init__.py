@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any
 
 from ..errors import unsupported
-from . import learning_rate_scheduler
+from . import learning_rate_scheduler, nn
 from .base import disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
+from .container import LayerList, ParameterList, Sequential
+from .layers import Layer
 from .learning_rate_scheduler import (
     CosineDecay,
     ExponentialDecay,
@@ -21,18 +23,38 @@ from .learning_rate_scheduler import (
     ReduceLROnPlateau,
     StepDecay,
 )
+from .nn import (
+    FC,
+    BatchNorm,
+    BCELoss,
+    BilinearTensorProduct,
+    Conv2D,
+    Conv2DTranspose,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    GRUUnit,
+    InstanceNorm,
+    L1Loss,
+    LayerNorm,
+    Linear,
+    MSELoss,
+    NLLLoss,
+    Pool2D,
+    PRelu,
+    SpectralNorm,
+)
+from .parallel import DataParallel, ParallelEnv, prepare_context
 
 _NAMES = """
-BCELoss BackwardStrategy BatchNorm BilinearTensorProduct Conv2D Conv2DTranspose Conv3D Conv3DTranspose
-DataParallel Dropout Embedding GRUUnit GroupNorm InstanceNorm L1Loss
-Layer LayerList LayerNorm Linear MSELoss NCE NLLLoss PRelu
-ParallelEnv ParameterList Pool2D ProgramTranslator Sequential SpectralNorm
-TracedLayer TreeConv declarative dygraph_to_static_func load_dygraph prepare_context save_dygraph
+BackwardStrategy ProgramTranslator TracedLayer declarative dygraph_to_static_func load_dygraph save_dygraph
 """
 _MISSING = frozenset(_NAMES.split())
 
 
-def __getattr__(name: str) -> NoReturn:
+def __getattr__(name: str) -> Any:
+    if name in nn.MISSING:
+        return getattr(nn, name)
     if name not in _MISSING:
         raise AttributeError(f"module fluid.dygraph has no attribute {name!r}")
     raise unsupported(
@@ -45,17 +67,42 @@ disable_imperative = disable_dygraph
 enable_imperative = enable_dygraph
 
 __all__ = [
+    "FC",
+    "BCELoss",
+    "BatchNorm",
+    "BilinearTensorProduct",
+    "Conv2D",
+    "Conv2DTranspose",
     "CosineDecay",
+    "DataParallel",
+    "Dropout",
+    "Embedding",
     "ExponentialDecay",
+    "GRUUnit",
+    "GroupNorm",
+    "InstanceNorm",
     "InverseTimeDecay",
+    "L1Loss",
     "LambdaDecay",
+    "Layer",
+    "LayerList",
+    "LayerNorm",
+    "Linear",
     "LinearLrWarmup",
+    "MSELoss",
     "MultiStepDecay",
+    "NLLLoss",
     "NaturalExpDecay",
     "NoamDecay",
+    "PRelu",
+    "ParallelEnv",
+    "ParameterList",
     "PiecewiseDecay",
     "PolynomialDecay",
+    "Pool2D",
     "ReduceLROnPlateau",
+    "Sequential",
+    "SpectralNorm",
     "StepDecay",
     "disable_dygraph",
     "disable_imperative",
@@ -65,6 +112,8 @@ __all__ = [
     "grad",
     "guard",
     "learning_rate_scheduler",
+    "nn",
     "no_grad",
+    "prepare_context",
     "to_variable",
 ]

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _program: EagerProgram | None = None
-_left: list[tuple[Any, Any, unique_name.UniqueNameGenerator]] = []
+_left: list[tuple[Any, Any, unique_name.UniqueNameGenerator, bool]] = []
 
 
 def eager_program() -> EagerProgram:
@@ -69,7 +69,8 @@ def enable_dygraph(place: Place | None = None, target: str | None = None) -> Non
     program.recorder.flush()
     program.recorder.target = target or "cpu"
     main, startup = swap_default_programs(program, program)
-    _left.append((main, startup, unique_name.switch()))
+    _left.append((main, startup, unique_name.switch(), program.recorder.grad_enabled))
+    program.recorder.grad_enabled = True
     program.global_block().forget_names()
 
 
@@ -80,7 +81,7 @@ def disable_dygraph() -> None:
 
 
 def _leave(*, run: bool) -> None:
-    main, startup, names = _left.pop()
+    main, startup, names, eager_program().recorder.grad_enabled = _left.pop()
     swap_default_programs(main, startup)
     unique_name.switch(names)
     if run:

@@ -162,6 +162,10 @@ class EagerProgram(Program):
         self.recorder = Recorder(self, target)
         self.blocks = [EagerBlock(self)]
 
+    @property
+    def grad_enabled(self) -> bool:  # type: ignore[override]
+        return self.recorder.grad_enabled
+
     def global_block(self) -> EagerBlock:
         return self.blocks[0]
 

@@ -45,7 +45,7 @@ class Recorder:
         target: What compiles the records.
 
     Attributes:
-        grad_enabled: False inside `no_grad`.
+        grad_enabled: False inside `no_grad`, and after `Layer.eval`.
     """
 
     def __init__(self, program: EagerProgram, target: str) -> None:

@@ -214,6 +214,20 @@ def dropout(
             f"dropout: unknown dropout_implementation {dropout_implementation!r}",
             "use 'downgrade_in_infer' or 'upscale_in_train'",
         )
+    # In dygraph, evaluation of any layer and no_grad turn this function to evaluation, as in Paddle.
+    is_test = is_test or not helper.main_program.grad_enabled
+    return dropout_op(helper, x, dropout_prob, is_test, seed, dropout_implementation)
+
+
+def dropout_op(
+    helper: LayerHelper,
+    x: Variable,
+    dropout_prob: float,
+    is_test: bool,
+    seed: int | None,
+    dropout_implementation: str,
+) -> Variable:
+    """The op of `dropout` with arguments that fit."""
     if not seed:
         seed = helper.main_program.random_seed
     out = helper.temporary(x.dtype, x.shape, lod_level=x.lod_level)

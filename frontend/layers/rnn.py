@@ -11,7 +11,8 @@ from .nn import fc
 from .tensor import concat
 
 _FLOATS = (VarType.FP32, VarType.FP64)
-_SIGMOID, _TANH = 1, 2  # how fluid numbers the activations of gru_unit
+# How fluid numbers the activations of gru_unit.
+GRU_ACTIVATIONS = {"identity": 0, "sigmoid": 1, "tanh": 2, "relu": 3}
 
 
 def _check_rows(layer: str, given: dict[str, Variable]) -> None:
@@ -108,7 +109,7 @@ def gru_unit(
     if weight is None:
         raise wrong_type("gru_unit: param_attr is False", "the layer needs its weight")
     bias = helper.parameter(bias_attr, [1, size], input.dtype, is_bias=True)
-    return gru_unit_op(helper, input, hidden, weight, bias, origin_mode)
+    return gru_unit_op(helper, input, hidden, weight, bias, origin_mode=origin_mode)
 
 
 def check_gru_unit(helper: LayerHelper, input: Variable, hidden: Variable, size: int) -> None:
@@ -131,6 +132,8 @@ def gru_unit_op(
     hidden: Variable,
     weight: Variable,
     bias: Variable | None,
+    activation: str = "tanh",
+    gate_activation: str = "sigmoid",
     origin_mode: bool = False,
 ) -> tuple[Variable, Variable, Variable]:
     """The op of `gru_unit` on parameters that exist and inputs that fit."""
@@ -141,6 +144,10 @@ def gru_unit_op(
     if bias is not None:
         inputs["Bias"] = [bias]
     outputs = {"Gate": [gate], "ResetHiddenPrev": [reset], "Hidden": [updated]}
-    attrs = {"activation": _TANH, "gate_activation": _SIGMOID, "origin_mode": bool(origin_mode)}
+    attrs = {
+        "activation": GRU_ACTIVATIONS[activation],
+        "gate_activation": GRU_ACTIVATIONS[gate_activation],
+        "origin_mode": bool(origin_mode),
+    }
     helper.op("gru_unit", inputs, outputs, attrs)
     return updated, reset, gate

@@ -151,6 +151,11 @@ def _lstm_unit(o: OpLowering) -> None:
     o.set(b.mul(b.sigmoid(out), b.tanh(cell)), "H")
 
 
+def _activated(b: OpBuilder, which: int, x: Value) -> Value:
+    """The activation that fluid numbers so."""
+    return (lambda x: x, b.sigmoid, b.tanh, b.relu)[which](x)
+
+
 def _gru_unit(o: OpLowering) -> None:
     b, x, before, weight = o.b, o.x("Input"), o.x("HiddenPrev"), o.x("Weight")
     d = weight.tensor.shape[0]
@@ -160,10 +165,11 @@ def _gru_unit(o: OpLowering) -> None:
     for_candidate = b.reshape(b.slice(flat, 0, 2 * d * d, 3 * d * d), (d, d))
     if o.has("Bias"):
         x = b.add(x, o.x("Bias"))
-    gates = b.sigmoid(b.add(b.slice(x, 1, 0, 2 * d), b.matmul(before, for_gates)))
+    gates = _activated(b, o.attr("gate_activation", 1), b.add(b.slice(x, 1, 0, 2 * d), b.matmul(before, for_gates)))
     update, reset = b.split(gates, 1, [d, d])
     kept = b.mul(reset, before)
-    candidate = b.tanh(b.add(b.slice(x, 1, 2 * d, 3 * d), b.matmul(kept, for_candidate)))
+    proposed = b.add(b.slice(x, 1, 2 * d, 3 * d), b.matmul(kept, for_candidate))
+    candidate = _activated(b, o.attr("activation", 2), proposed)
     old, new = (before, candidate) if not o.attr("origin_mode", False) else (candidate, before)
     o.set(b.concat((gates, candidate), 1), "Gate")
     o.set(kept, "ResetHiddenPrev")

@@ -1,0 +1,54 @@
+"""``fluid.dygraph.nn``: the layers with a state, one file per family."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from ...errors import unsupported
+from .activation import PRelu
+from .conv import Conv2D, Conv2DTranspose
+from .dropout import Dropout
+from .embedding import Embedding
+from .linear import FC, BilinearTensorProduct, Linear
+from .loss import BCELoss, L1Loss, MSELoss, NLLLoss
+from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from .pool import Pool2D
+from .recurrent import GRUUnit
+from .spectral import SpectralNorm
+
+# The layers of fluid 1.8.5 that fluidc does not have, with what comes nearest.
+MISSING = {
+    "Conv3D": "there are no 3-D convolutions: fold the depth into the batch or the channels for Conv2D",
+    "Conv3DTranspose": "there are no 3-D convolutions: fold the depth into the batch or the channels",
+    "NCE": "use Linear and fluid.layers.softmax_with_cross_entropy over all classes",
+    "TreeConv": "gather the nodes along the tree's edges with fluid.layers.gather, and use Linear",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name not in MISSING:
+        raise AttributeError(f"module fluid.dygraph.nn has no attribute {name!r}")
+    raise unsupported(f"fluid.dygraph.{name} is not implemented", MISSING[name])
+
+
+__all__ = [
+    "FC",
+    "BCELoss",
+    "BatchNorm",
+    "BilinearTensorProduct",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Dropout",
+    "Embedding",
+    "GRUUnit",
+    "GroupNorm",
+    "InstanceNorm",
+    "L1Loss",
+    "LayerNorm",
+    "Linear",
+    "MSELoss",
+    "NLLLoss",
+    "PRelu",
+    "Pool2D",
+    "SpectralNorm",
+]
