@@ -71,6 +71,7 @@ def enable_dygraph(place: Place | None = None, target: str | None = None) -> Non
     main, startup = swap_default_programs(program, program)
     _left.append((main, startup, unique_name.switch()))
     program.global_block().forget_names()
+    program.recorder.forget_gradients()
 
 
 def disable_dygraph() -> None:
