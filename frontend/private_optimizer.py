@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from . import unique_name
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads
+from .errors import unsupported
 from .framework import Operator
 from .initializer import ConstantInitializer
 from .layer_helper import LayerHelper
@@ -32,6 +34,16 @@ class PrivateOptimizer(Optimizer):
                 "public information",
             )
         super()._check_decay(decay)
+
+    def _gradients_left(
+        self,
+        parameter_list: Sequence[NameOrVariable] | None,
+        no_grad_set: Iterable[NameOrVariable] | None,
+    ) -> ParamsGrads:
+        raise unsupported(
+            f"{self.type} does not train in dygraph: the gradients that backward() leaves are not private",
+            "build the model as a Program",
+        )
 
     def _gradients(
         self,
@@ -162,3 +174,15 @@ class DpOptimizer(PrivateOptimizer):
     def get_opti_var_name_list(self) -> list[str]:
         """Names of the accumulators that ``inner`` created so far."""
         return self.inner.get_opti_var_name_list()
+
+    def current_step_lr(self) -> float:
+        """``inner``'s."""
+        return self.inner.current_step_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """``inner``'s."""
+        return self.inner.state_dict()
+
+    def set_dict(self, state_dict: Mapping[str, Any] | None) -> None:
+        """``inner``'s."""
+        self.inner.set_dict(state_dict)

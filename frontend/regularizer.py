@@ -57,12 +57,19 @@ L2Decay = L2DecayRegularizer
 def append_regularization_ops(
     params_grads: Sequence[tuple[Parameter, Variable]], regularization: WeightDecayRegularizer | None = None
 ) -> list[tuple[Parameter, Variable]]:
-    """Add each parameter's decay to its gradient, in place; a parameter's own regularizer comes first."""
+    """Add each parameter's decay to its gradient; a parameter's own regularizer comes first.
+
+    In a Program the sum takes the gradient's place; in dygraph `gradient()` stays what `backward` left.
+    """
+    decayed: list[tuple[Parameter, Variable]] = []
     for param, grad in params_grads:
         regularizer = param.regularizer or regularization
-        if regularizer is None:
-            continue
-        block = grad.block
-        decay = regularizer.decay(param, block)
-        block.append_op("sum", {"X": [grad, decay]}, {"Out": [grad]})
-    return list(params_grads)
+        out = grad
+        if regularizer is not None:
+            block = grad.block
+            decay = regularizer.decay(param, block)
+            if block.program.is_eager:
+                out = block.create_var(dtype=grad.dtype, shape=grad.shape)
+            block.append_op("sum", {"X": [grad, decay]}, {"Out": [out]})
+        decayed.append((param, out))
+    return decayed

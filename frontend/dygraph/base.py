@@ -72,6 +72,7 @@ def enable_dygraph(place: Place | None = None, target: str | None = None) -> Non
     _left.append((main, startup, unique_name.switch(), program.recorder.grad_enabled))
     program.recorder.grad_enabled = True
     program.global_block().forget_names()
+    program.recorder.forget_gradients()
 
 
 def disable_dygraph() -> None:

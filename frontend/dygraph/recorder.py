@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -61,6 +61,7 @@ class Recorder:
         self._updating = False
         self._draws = 0
         self._seed = 0
+        self._graded: weakref.WeakValueDictionary[int, EagerParameter] = weakref.WeakValueDictionary()
 
     # -- recording ----------------------------------------------------------------------------------------------
 
@@ -268,8 +269,19 @@ class Recorder:
             handle = node.handle() if node.handle is not None else None
             assert handle is not None
             handle.set_gradient(grad)
+            if isinstance(handle, EagerParameter):
+                self._graded[id(handle)] = handle
         if loss.node.producer is not None:
             loss.set_gradient(self.constant(loss.grad_name, np.ones(loss.shape, loss.dtype.numpy)))
+
+    def parameters_with_gradients(self) -> list[EagerParameter]:
+        """Parameters that `backward` left a gradient at since the guard was entered, in the order of their names."""
+        found = [p for p in self._graded.values() if p.grad is not None]
+        return sorted(found, key=lambda p: p.name)
+
+    def forget_gradients(self) -> None:
+        """Begin a guard: gradients from before it belong to another training."""
+        self._graded.clear()
 
     def request(self, request: Request, walk: Walk, *, keep: bool, differentiable: bool = False) -> list[EagerVariable]:
         """Record gradients; the graph they went through is given up unless ``keep``.
@@ -339,8 +351,3 @@ def _leads_somewhere(node: Node) -> bool:
     if node.value is not None:
         node.producer = None
     return False
-
-
-def parameters_with_gradients(block: Any) -> list[EagerParameter]:
-    """Trainable parameters that have a gradient, in the order of their creation."""
-    return [p for p in block.all_parameters() if isinstance(p, EagerParameter) and p.grad is not None]

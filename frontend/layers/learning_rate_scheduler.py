@@ -1,6 +1,7 @@
 """Learning rates that follow the step: each schedule is a handful of ops on one shared counter.
 
-The counter is incremented before anything reads it, so a schedule sees 0 in the first step (`noam_decay`: 1).
+The counter is incremented before anything reads it, so a schedule sees 0 in the first step (`noam_decay`: 1).  In
+dygraph each function gives the object of `fluid.dygraph` that is the same schedule.
 """
 
 from __future__ import annotations
@@ -8,17 +9,32 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from ..errors import invalid
-from ..framework import OpRole, default_main_program
+from ..framework import OpRole, default_main_program, in_dygraph_mode
 from ..initializer import ConstantInitializer
 from ..layer_helper import LayerHelper
+from ..schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    InverseTimeDecay,
+    LearningRateDecay,
+    LinearLrWarmup,
+    NaturalExpDecay,
+    NoamDecay,
+    PiecewiseDecay,
+    PolynomialDecay,
+)
 from ..variable import Variable
 from ..vartype import VarType
 from . import ops
 from .control_flow import Switch
 from .math import elementwise_min
 from .tensor import assign, autoincreased_step_counter, cast, fill_constant
+
+Schedule: TypeAlias = Variable | LearningRateDecay
+"""The rate of a step in a Program; in dygraph what has the rate of each step."""
 
 _COUNTER = "@LR_DECAY_COUNTER@"
 
@@ -41,8 +57,10 @@ def _assigned(name: str, value: float) -> Variable:
     )
 
 
-def noam_decay(d_model: float, warmup_steps: float, learning_rate: float = 1.0) -> Variable:
+def noam_decay(d_model: float, warmup_steps: float, learning_rate: float = 1.0) -> Schedule:
     """``lr * d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)`` (Vaswani et al., 2017)."""
+    if in_dygraph_mode():
+        return NoamDecay(d_model, warmup_steps, learning_rate=learning_rate)
     with _schedule():
         step = _step(1)
         falling = step**-0.5
@@ -56,22 +74,28 @@ def _decayed(decay_steps: float, staircase: bool) -> Variable:
     return ops.floor(passed) if staircase else passed
 
 
-def exponential_decay(learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False) -> Variable:
+def exponential_decay(learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False) -> Schedule:
     """``lr * decay_rate ** (step / decay_steps)``."""
+    if in_dygraph_mode():
+        return ExponentialDecay(learning_rate, decay_steps, decay_rate, staircase)
     with _schedule():
         return learning_rate * (decay_rate ** _decayed(decay_steps, staircase))
 
 
-def natural_exp_decay(learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False) -> Variable:
+def natural_exp_decay(learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False) -> Schedule:
     """``lr * e ** (-decay_rate * step / decay_steps)``."""
+    if in_dygraph_mode():
+        return NaturalExpDecay(learning_rate, decay_steps, decay_rate, staircase)
     with _schedule():
         return learning_rate * ops.exp(-1.0 * decay_rate * _decayed(decay_steps, staircase))
 
 
 def inverse_time_decay(
     learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False
-) -> Variable:
+) -> Schedule:
     """``lr / (1 + decay_rate * step / decay_steps)``."""
+    if in_dygraph_mode():
+        return InverseTimeDecay(learning_rate, decay_steps, decay_rate, staircase)
     with _schedule():
         return learning_rate / (1 + decay_rate * _decayed(decay_steps, staircase))
 
@@ -82,8 +106,10 @@ def polynomial_decay(
     end_learning_rate: float = 0.0001,
     power: float = 1.0,
     cycle: bool = False,
-) -> Variable:
+) -> Schedule:
     """``(lr - end) * (1 - step / decay_steps) ** power + end``; with ``cycle`` the period grows instead of ending."""
+    if in_dygraph_mode():
+        return PolynomialDecay(learning_rate, decay_steps, end_learning_rate, power, cycle)
     with _schedule():
         step = _step()
         if cycle:
@@ -99,8 +125,10 @@ def polynomial_decay(
         return (learning_rate - end_learning_rate) * ((1 - fraction) ** power) + end_learning_rate
 
 
-def piecewise_decay(boundaries: Sequence[float], values: Sequence[float]) -> Variable:
+def piecewise_decay(boundaries: Sequence[float], values: Sequence[float]) -> Schedule:
     """``values[i]`` up to (not including) step ``boundaries[i]``, the last value after that."""
+    if in_dygraph_mode():
+        return PiecewiseDecay(boundaries, values, 0)
     if len(values) - len(boundaries) != 1:
         raise invalid(
             f"piecewise_decay: {len(boundaries)} boundaries and {len(values)} values",
@@ -121,15 +149,24 @@ def piecewise_decay(boundaries: Sequence[float], values: Sequence[float]) -> Var
         return rate
 
 
-def cosine_decay(learning_rate: float, step_each_epoch: float, epochs: float) -> Variable:
+def cosine_decay(learning_rate: float, step_each_epoch: float, epochs: float) -> Schedule:
     """``lr / 2 * (cos(pi * epoch / epochs) + 1)`` for ``epoch = floor(step / step_each_epoch)``."""
+    if in_dygraph_mode():
+        return CosineDecay(learning_rate, step_each_epoch, epochs)
     with _schedule():
         epoch = ops.floor(_step() / float(step_each_epoch))
         return (learning_rate * 0.5) * (ops.cos(epoch * math.pi / float(epochs)) + 1)
 
 
-def linear_lr_warmup(learning_rate: float | Variable, warmup_steps: float, start_lr: float, end_lr: float) -> Variable:
+def linear_lr_warmup(learning_rate: float | Schedule, warmup_steps: float, start_lr: float, end_lr: float) -> Schedule:
     """From ``start_lr`` to ``end_lr`` in ``warmup_steps`` steps, ``learning_rate`` after that."""
+    if in_dygraph_mode():
+        return LinearLrWarmup(learning_rate, warmup_steps, start_lr, end_lr)
+    if isinstance(learning_rate, LearningRateDecay):
+        raise invalid(
+            f"linear_lr_warmup: {type(learning_rate).__name__} is a learning rate of dygraph, and this is a Program",
+            "use fluid.layers.*_decay inside the Program, or build the schedule inside fluid.dygraph.guard()",
+        )
     if not end_lr > start_lr:
         raise invalid(f"linear_lr_warmup: end_lr {end_lr} is not above start_lr {start_lr}", "warm up upwards")
     with _schedule():

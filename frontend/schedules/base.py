@@ -6,7 +6,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
+from .. import unique_name
 from ..errors import invalid, wrong_type
+from ..framework import default_main_program, in_dygraph_mode
 from ..variable import Variable
 from .numbers import count_of, float_type
 
@@ -57,8 +61,19 @@ class LearningRateDecay:
         return rate if isinstance(rate, Variable) else self.create_lr_var(rate)
 
     def create_lr_var(self, lr: float) -> Variable:
-        """A number as a Variable of shape [1]."""
-        raise NotImplementedError
+        """A number as a Variable of shape [1]; ProgramError outside dygraph."""
+        if not in_dygraph_mode():
+            raise invalid(
+                f"{type(self).__name__} is called outside dygraph", "write: with fluid.dygraph.guard(): around the call"
+            )
+        block = default_main_program().current_block()
+        rate = block.create_var(
+            name=unique_name.generate("learning_rate"), shape=[1], dtype=self.dtype, stop_gradient=True
+        )
+        # A constant that is given, not computed: other numbers are the same code.
+        attrs = {"dtype": rate.dtype, "shape": [1], "values": np.array([lr], self.dtype)}
+        block.append_op("assign_value", {}, {"Out": [rate]}, attrs)
+        return rate
 
     def state_dict(self) -> dict[str, Any]:
         """What `set_dict` needs to go on from here."""

@@ -22,7 +22,7 @@ class PiecewiseDecay(LearningRateDecay):
     """``values[i]`` up to (not including) step ``boundaries[i]``, the last value after that."""
 
     def __init__(
-        self, boundaries: Sequence[int], values: Sequence[float], begin: int, step: int = 1, dtype: str = "float32"
+        self, boundaries: Sequence[float], values: Sequence[float], begin: int, step: int = 1, dtype: str = "float32"
     ) -> None:
         super().__init__(begin, step, dtype)
         if len(values) - len(boundaries) != 1:
@@ -62,7 +62,7 @@ class _ByPeriods(_Scheduled):
     def __init__(
         self,
         learning_rate: float | Variable,
-        decay_steps: int,
+        decay_steps: float,
         decay_rate: float,
         staircase: bool = False,
         begin: int = 0,
@@ -112,7 +112,7 @@ class PolynomialDecay(_Scheduled):
     def __init__(
         self,
         learning_rate: float | Variable,
-        decay_steps: int,
+        decay_steps: float,
         end_learning_rate: float = 0.0001,
         power: float = 1.0,
         cycle: bool = False,
@@ -143,8 +143,8 @@ class CosineDecay(_Scheduled):
     def __init__(
         self,
         learning_rate: float | Variable,
-        step_each_epoch: int,
-        epochs: int,
+        step_each_epoch: float,
+        epochs: float,
         begin: int = 0,
         step: int = 1,
         dtype: str = "float32",
@@ -196,8 +196,8 @@ class LinearLrWarmup(LearningRateDecay):
 
     def __init__(
         self,
-        learning_rate: float | LearningRateDecay,
-        warmup_steps: int,
+        learning_rate: float | Variable | LearningRateDecay,
+        warmup_steps: float,
         start_lr: float,
         end_lr: float,
         begin: int = 1,
@@ -223,7 +223,9 @@ class LinearLrWarmup(LearningRateDecay):
         if self.step_num < self.warmup_steps:
             return self.lr_ratio_before_warmup * self.step_num
         inside = self.learning_rate
-        return inside.rate() if isinstance(inside, LearningRateDecay) else float(inside)
+        if isinstance(inside, LearningRateDecay):
+            return inside.rate()
+        return number_of("LinearLrWarmup", "learning_rate", inside)
 
     def advance(self) -> None:
         """Move on to the next step; the schedule inside moves on as well."""

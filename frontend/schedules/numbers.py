@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, SupportsFloat, TypeAlias
 
 import numpy as np
 
@@ -23,9 +23,13 @@ def number_of(owner: str, argument: str, value: object) -> float:
 
     Raises:
         ArgumentTypeError: It is neither.
+        ProgramError: A Variable of a Program.
     """
-    if isinstance(value, Variable) and hasattr(value, "numpy"):
-        value = value.numpy()
+    if isinstance(value, Variable):
+        # A Variable of a Program has no value yet.
+        if not isinstance(value, SupportsFloat):
+            raise invalid(f"{owner}: {argument} is {value.name} of a Program", "it has no value there; give a number")
+        return float(value)
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, _NUMBERS):
