@@ -24,8 +24,9 @@ What was found:
 
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import values, write_tree
+from common import values
 from paddle.fluid import dygraph  # pyright: ignore[reportMissingImports]
+from trees import GOLDENS, write_tree
 
 STEPS = 12
 LOSSES = [1.0, 0.9, 0.9, 0.95, 0.91, 0.8, 0.85, 0.81, 0.83, 0.82, 0.84, 0.9]
@@ -147,4 +148,7 @@ def functions():
 
 
 def write():
-    write_tree("decays", {"cases": {name: measured(spec) for name, spec in cases().items()}, "functions": functions()})
+    write_tree(
+        GOLDENS / "decays",
+        {"cases": {name: measured(spec) for name, spec in cases().items()}, "functions": functions()},
+    )

@@ -24,7 +24,7 @@ What was found:
 
 import dygraph_gradients
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import write_tree
+from trees import GOLDENS, write_tree
 
 
 def refusal(case):
@@ -44,4 +44,4 @@ def result(case):
 def write():
     cases = {case.__name__: result(case) for case in dygraph_gradients.CASES}
     refused = {case.__name__: refusal(case) for case in dygraph_gradients.REFUSED}
-    write_tree("gradients", {"cases": cases, "refused": refused})
+    write_tree(GOLDENS / "gradients", {"cases": cases, "refused": refused})

@@ -29,8 +29,10 @@ What was found:
 
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import uniform, values, write_tree
+from common import values
 from paddle.fluid.dygraph import to_variable  # pyright: ignore[reportMissingImports]
+from paddle_models import uniform
+from trees import GOLDENS, write_tree
 
 X4 = uniform(1, 2, 4, 7, 6)
 X3 = uniform(2, 2, 3, 4)
@@ -285,4 +287,4 @@ def structure():
 def write():
     tree = {"cases": {name: measured(spec) for name, spec in cases().items()}, "structure": structure()}
     tree["dropout"] = {kind: dropout_evaluated(kind) for kind in ("downgrade_in_infer", "upscale_in_train")}
-    write_tree("layers", tree)
+    write_tree(GOLDENS / "layers", tree)
