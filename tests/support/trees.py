@@ -6,11 +6,12 @@ its elements are those of the one flat array of that dtype in NAME.npz from `sta
 
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "golden" / "paddle185"
-_read = {}
+_read: dict = {}
 
 
 def write_tree(path, tree):
@@ -33,14 +34,15 @@ def write_tree(path, tree):
 
     text = json.dumps(encode(tree), separators=(",", ":"))
     pathlib.Path(str(path) + ".json").write_text(text.replace("},", "},\n") + "\n")
-    np.savez_compressed(str(path) + ".npz", **{dtype: np.concatenate(parts) for dtype, parts in flat.items()})
+    together: Any = {dtype: np.concatenate(parts) for dtype, parts in flat.items()}
+    np.savez_compressed(str(path) + ".npz", **together)
 
 
-def read_tree(path):
+def read_tree(path) -> Any:
     with np.load(str(path) + ".npz") as file:
         flat = {dtype: file[dtype] for dtype in file.files}
 
-    def decode(node):
+    def decode(node) -> Any:
         if isinstance(node, list):
             return [decode(value) for value in node]
         if not isinstance(node, dict):
@@ -53,7 +55,7 @@ def read_tree(path):
     return decode(json.loads(pathlib.Path(str(path) + ".json").read_text()))
 
 
-def golden(name):
+def golden(name) -> Any:
     """The tree of one group of Paddle's goldens.  Not to be changed: readers share it."""
     if name not in _read:
         _read[name] = read_tree(GOLDENS / name)

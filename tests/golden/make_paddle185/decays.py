@@ -22,6 +22,8 @@ What was found:
   fails; `resumed` was measured with the variables of state_dict(), which work.
 """
 
+from typing import Any
+
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 from common import values
@@ -108,10 +110,11 @@ class Run:
 
 def measured(spec):
     with dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        tree = dict(spec, before=None, rates=[], parameter=[])
+        tree: Any = dict(spec, before=None, rates=[], parameter=[])
         if "losses" not in spec:
             tree["before"] = float(Run(spec).sgd.current_step_lr())
         run = Run(spec)
+        saved = None
         tree["states"] = [run.state()]
         for i in range(1, STEPS + 1):
             tree["rates"].append(run.step(i))

@@ -27,6 +27,8 @@ What was found:
   and warns of keys that it does not use.  With use_structured_name=False the keys are the parameters' names.
 """
 
+from typing import Any
+
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 from common import values
@@ -184,7 +186,7 @@ def measured(spec):
             inputs.append(to_variable(array))
             inputs[-1].stop_gradient = array.dtype.kind != "f"
         outputs = tuple_of(layer(*inputs))
-        loss = None
+        loss: Any = None
         tree["outputs"], tree["weights"] = [], []
         for i, out in enumerate(outputs):
             weights = uniform(300 + i, *out.shape)
@@ -261,7 +263,7 @@ def described(layer):
 
 def structure():
     with fluid.dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        tree = {"everything": described(Everything("mine")), "again": described(Everything("yours"))}
+        tree: Any = {"everything": described(Everything("mine")), "again": described(Everything("yours"))}
         tree["camel"] = [described(ABTestNet()), described(ABTestNet()), described(ABTestNet("my_scope"))]
         calls = []
         layer = fluid.dygraph.Linear(2, 2)

@@ -15,6 +15,8 @@ What was found:
 - state_dict() of the optimizer has no learning rate when the rate is a number.
 """
 
+from typing import Any
+
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 from common import values
@@ -87,7 +89,7 @@ def run(spec):
     with dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
         model = initialised(spec["model"])
         optimizer = optimizer_of(fluid, spec, model.parameters())
-        tree = dict(spec, state_before=list(optimizer.state_dict()), losses=[])
+        tree: Any = dict(spec, state_before=list(optimizer.state_dict()), losses=[])
         for i in range(STEPS):
             loss = model(*map(to_variable, batch(i % 4)))
             loss.backward()
