@@ -60,3 +60,24 @@ def golden(name) -> Any:
     if name not in _read:
         _read[name] = read_tree(GOLDENS / name)
     return _read[name]
+
+
+def assert_same(got, want, rtol=1e-5, atol=1e-6, where="") -> None:
+    """The same tree: keys in the same order, arrays of the same type and shape, numbers that are close."""
+    if isinstance(want, dict):
+        assert list(got) == list(want), f"{where}: keys {list(got)}, wanted {list(want)}"
+        for key, value in want.items():
+            assert_same(got[key], value, rtol, atol, f"{where}/{key}")
+    elif isinstance(want, list):
+        assert len(got) == len(want), f"{where}: {len(got)} entries, wanted {len(want)}"
+        for i, (have, value) in enumerate(zip(got, want)):
+            assert_same(have, value, rtol, atol, f"{where}/{i}")
+    elif isinstance(want, np.ndarray):
+        assert isinstance(got, np.ndarray), f"{where}: {got!r} is no array"
+        assert (got.dtype, got.shape) == (want.dtype, want.shape), f"{where}: {got.dtype}{got.shape}"
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=atol, err_msg=where)
+    elif isinstance(want, float):
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=atol, err_msg=where)
+    else:
+        assert type(got) is type(want), f"{where}: {got!r}, wanted {want!r}"
+        assert got == want, f"{where}: {got!r}, wanted {want!r}"
