@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -351,7 +351,7 @@ def _binary(op: str, x: Variable, other: object, *, reverse: bool = False, dtype
     if reverse:
         x, y = y, x
     axis = 0 if y.shape and y.shape[0] == -1 else -1
-    if len(x.shape) < len(y.shape):
+    if axis == 0 and len(x.shape) < len(y.shape):
         raise invalid(
             f"{op}: {x.name} has shape {list(x.shape)} and {y.name} shape {list(y.shape)}; "
             "the left operand must have at least as many dimensions",
@@ -379,6 +379,7 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
     ends: list[int] = []
     dropped: list[int] = []
     reversed_axes: list[int] = []
+    stepped: dict[int, slice] = {}
     for axis, item in enumerate(items):
         if isinstance(item, int | np.integer):
             start = int(item)
@@ -390,16 +391,13 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
             if item.step == -1:
                 if item.start is not None or item.stop is not None:
                     raise invalid(f"{x.name}[...] reverses a part of axis {axis}", "slice first, then reverse")
-                reversed_axes.append(axis)
+                reversed_axes.append(axis - len(dropped))
             elif item.start is not None or item.stop is not None:
                 axes.append(axis)
                 starts.append(int(item.start or 0))
                 ends.append(_SLICE_END if item.stop is None else int(item.stop))
         elif isinstance(item, slice):
-            raise invalid(
-                f"{x.name}[...] has a step of {item.step}; fluid knows 1 and -1",
-                "use fluid.layers.strided_slice",
-            )
+            stepped[axis - len(dropped)] = item
         else:
             raise wrong_type(
                 f"{x.name} is indexed by {type(item).__name__}",
@@ -407,7 +405,7 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
             )
     block = x.block.program.current_block()
     out = x
-    if axes or not reversed_axes:
+    if axes or not (reversed_axes or stepped):
         shape = list(x.shape)
         for axis, start, end in zip(axes, starts, ends):
             shape[axis] = slice_extent(shape[axis], start, end)
@@ -430,4 +428,24 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
             stop_gradient=False,
         )
         block.append_op("reverse", {"X": [source]}, {"Out": [out]}, {"axis": reversed_axes})
+    return _get_steps(out, stepped) if stepped else out
+
+
+def _get_steps(x: Variable, steps: Mapping[int, slice]) -> Variable:
+    """Every n-th element along some axes; each of the slices has a step."""
+    axes, starts, ends, strides = list(steps), [], [], []
+    shape = list(x.shape)
+    for axis, item in steps.items():
+        step = int(item.step)
+        if step < 1:
+            raise invalid(f"{x.name}[...] has a step of {step}", "reverse it with a step of -1, then take every n-th")
+        starts.append(int(item.start or 0))
+        ends.append(_SLICE_END if item.stop is None else int(item.stop))
+        strides.append(step)
+        shape[axis] = slice_extent(shape[axis], starts[-1], ends[-1], step)
+    block = x.block.program.current_block()
+    name = unique_name.generate(x.name + "_strided_slice")
+    out = block.create_var(name=name, dtype=x.dtype, shape=shape, stop_gradient=False)
+    attrs = {"axes": axes, "starts": starts, "ends": ends, "strides": strides}
+    block.append_op("strided_slice", {"Input": [x]}, {"Out": [out]}, attrs)
     return out

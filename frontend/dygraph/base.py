@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -147,7 +147,7 @@ def grad(
     create_graph: bool = False,
     only_inputs: bool = True,
     allow_unused: bool = False,
-    no_grad_vars: EagerVariable | Sequence[EagerVariable] | None = None,
+    no_grad_vars: EagerVariable | Iterable[EagerVariable] | None = None,
     backward_strategy: object = None,
 ) -> list[EagerVariable | None]:
     """Gradients of the sum of ``outputs`` with respect to ``inputs``; the gradients of parameters are left alone.
@@ -174,7 +174,9 @@ def grad(
         raise unsupported("grad: only_inputs=False is not available", "call loss.backward() for all gradients")
     goals = _variables("outputs", outputs)
     wanted = _variables("inputs", inputs)
-    barred = _variables("no_grad_vars", no_grad_vars or [])
+    barred = [] if no_grad_vars is None else _variables("no_grad_vars", no_grad_vars)
+    if not goals or not wanted:
+        raise invalid(f"grad: there are {len(goals)} outputs and {len(wanted)} inputs", "give at least one of each")
     given = [] if grad_outputs is None else [grad_outputs] if isinstance(grad_outputs, Variable) else list(grad_outputs)
     if given and len(given) != len(goals):
         raise invalid(f"grad: {len(goals)} outputs and {len(given)} grad_outputs", "give one per output, or none")

@@ -4,6 +4,8 @@ Each function of CASES gets a `fluid` within a dygraph guard and gives a tree of
 Python 3.7 too.
 """
 
+from typing import Any
+
 import numpy as np
 
 A = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
@@ -140,7 +142,7 @@ def minimize_without_backward(fluid):
 def gradients_accumulate_by_hand(fluid):
     """The sum of losses of several batches is the way to accumulate."""
     x = variable(fluid)
-    loss = None
+    loss: Any = None
     for i in range(3):
         term = total(fluid, x * x * float(i + 1))
         loss = term if loss is None else loss + term
@@ -246,7 +248,7 @@ def numpy_is_a_copy(fluid):
 
 def indexing(fluid):
     x = variable(fluid, np.arange(24).reshape(2, 3, 4).astype("float32"))
-    parts = [x[0], x[0, 1], x[:, 1], x[0:1], x[:, 0:2, 1:], x[-1], x[:, -2:], x[0, 1, 2], x[::2], x[::-1], x[0, ::2]]
+    parts = [x[0], x[0, 1], x[:, 1], x[0:1], x[:, 0:2, 1:], x[-1], x[:, -2:], x[0, 1, 2], x[::2], x[::-1]]
     return arrays(parts)
 
 

@@ -6,7 +6,12 @@ Paddle 1.8.5 runs under Python 3.7 only.  To make its environment (about 600 MB)
     v37/bin/pip install paddlepaddle==1.8.5 'protobuf<3.21' 'urllib3<2'
     v37/bin/python -W ignore tests/golden/make_paddle185            # or only some: ... make_paddle185 files layers
 
-Nothing else uses these scripts: the tests read the committed goldens.  Each module writes one group and says at its
+With --check DIR it instead reads files that fluidc wrote and compares what is in them (module check):
+
+    .venv/bin/python tests/golden/write_for_paddle.py DIR
+    v37/bin/python -W ignore tests/golden/make_paddle185 --check DIR
+
+The tests need nothing of this: they read the committed goldens.  Each module writes one group and says at its
 top what is in it and what was found surprising.
 """
 
@@ -15,6 +20,7 @@ import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  # the models, which the tests build too
 
+import check
 import decays
 import files
 import gradients
@@ -29,5 +35,7 @@ GROUPS = {
     "gradients": gradients.write,
 }
 
+if sys.argv[1:2] == ["--check"]:
+    sys.exit(0 if check.check(*sys.argv[2:]) else 1)
 for group in sys.argv[1:] or GROUPS:
     GROUPS[group]()

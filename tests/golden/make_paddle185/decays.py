@@ -22,10 +22,13 @@ What was found:
   fails; `resumed` was measured with the variables of state_dict(), which work.
 """
 
+from typing import Any
+
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import values, write_tree
+from common import values
 from paddle.fluid import dygraph  # pyright: ignore[reportMissingImports]
+from trees import GOLDENS, write_tree
 
 STEPS = 12
 LOSSES = [1.0, 0.9, 0.9, 0.95, 0.91, 0.8, 0.85, 0.81, 0.83, 0.82, 0.84, 0.9]
@@ -107,10 +110,11 @@ class Run:
 
 def measured(spec):
     with dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        tree = dict(spec, before=None, rates=[], parameter=[])
+        tree: Any = dict(spec, before=None, rates=[], parameter=[])
         if "losses" not in spec:
             tree["before"] = float(Run(spec).sgd.current_step_lr())
         run = Run(spec)
+        saved = None
         tree["states"] = [run.state()]
         for i in range(1, STEPS + 1):
             tree["rates"].append(run.step(i))
@@ -147,4 +151,7 @@ def functions():
 
 
 def write():
-    write_tree("decays", {"cases": {name: measured(spec) for name, spec in cases().items()}, "functions": functions()})
+    write_tree(
+        GOLDENS / "decays",
+        {"cases": {name: measured(spec) for name, spec in cases().items()}, "functions": functions()},
+    )

@@ -22,34 +22,21 @@ What was found:
 import os
 import shutil
 
-import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import GOLDENS, neutral, neutral_file, set_parameters, uniform, values, write_tree
+from common import neutral, neutral_file, values
+from paddle_models import INFERRED, Static, labels, set_parameters, trained, trained_with_momentum, two_layers, uniform
+from trees import GOLDENS, write_tree
 
 FILES = GOLDENS / "files"
-
-
-def labels(seed, rows, classes):
-    return np.random.RandomState(seed).randint(0, classes, (rows, 1)).astype("int64")
 
 
 def files_of(folder):
     return sorted(os.listdir(str(FILES / folder)))
 
 
-class Net(fluid.dygraph.Layer):
-    def __init__(self):
-        super().__init__()
-        self.hidden = fluid.dygraph.Linear(4, 5, act="relu")
-        self.out = fluid.dygraph.Linear(5, 3, bias_attr=False)
-
-    def forward(self, x):
-        return self.out(self.hidden(x))
-
-
 def dygraph_files(prefix, rate):
     with fluid.dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        net = Net()
+        net = two_layers(fluid)
         set_parameters(net)
         adam = fluid.optimizer.Adam(rate(), parameter_list=net.parameters())
         x = uniform(1, 6, 4)
@@ -75,45 +62,12 @@ def dygraph_files(prefix, rate):
         }
 
 
-class Static:
-    """A static program under construction, in a scope and with names of its own."""
-
-    def __init__(self):
-        self.main, self.startup, self.scope = fluid.Program(), fluid.Program(), fluid.Scope()
-        self.main.random_seed = self.startup.random_seed = 7
-        self.exe = fluid.Executor(fluid.CPUPlace())
-        self.guards = (
-            fluid.scope_guard(self.scope),
-            fluid.program_guard(self.main, self.startup),
-            fluid.unique_name.guard(),
-        )
-
-    def __enter__(self):
-        for guard in self.guards:
-            guard.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        for guard in reversed(self.guards):
-            guard.__exit__(*error)
-
-    def persistables(self):
-        names = [v.name for v in self.main.list_vars() if v.persistable and v.name not in ("feed", "fetch")]
-        return {n: np.array(self.scope.find_var(n).get_tensor()) for n in sorted(names)}
-
-
 def static_files():
-    with Static() as s:
-        x = fluid.data("x", [None, 4], "float32")
-        label = fluid.data("label", [None, 1], "int64")
-        hidden = fluid.layers.batch_norm(fluid.layers.fc(x, 5), act="relu")
-        logits = fluid.layers.fc(hidden, 3)
-        loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(logits, label))
-        rate = fluid.layers.exponential_decay(0.1, 2, 0.5)
-        fluid.optimizer.Momentum(rate, 0.9, regularization=fluid.regularizer.L2Decay(0.01)).minimize(loss)
+    with Static(fluid) as s:
+        loss, logits = trained_with_momentum(fluid)
         s.exe.run(s.startup)
         initial = s.persistables()
-        feed = {"x": uniform(2, 6, 4), "label": labels(3, 6, 3)}
+        feed = {"x": uniform(2, 6, 4), "label": labels(3, 6, 1)}
         losses = [s.exe.run(s.main, feed=feed, fetch_list=[loss])[0] for _ in range(2)]
         fluid.save(s.main, str(FILES / "static"))
         neutral_file(FILES / "static.pdmodel")
@@ -136,39 +90,12 @@ def static_files():
         return tree
 
 
-def mlp():
-    x = fluid.data("x", [None, 4], "float32")
-    hidden = fluid.layers.fc(x, 5, act="tanh")
-    return ["x"], [fluid.layers.fc(hidden, 3, act="softmax")], {"x": uniform(4, 6, 4)}
-
-
-def cnn():
-    image = fluid.data("image", [None, 2, 8, 8], "float32")
-    hidden = fluid.layers.conv2d(image, 3, 3, stride=2, padding=1, bias_attr=False)
-    hidden = fluid.layers.batch_norm(hidden, act="relu")
-    hidden = fluid.layers.pool2d(hidden, 2, "avg", 2)
-    hidden = fluid.layers.dropout(hidden, 0.3)
-    out = fluid.layers.fc(hidden, 3)
-    return ["image"], [out, hidden], {"image": uniform(5, 2, 2, 8, 8)}
-
-
-def embedding():
-    ids = fluid.data("ids", [None, 5], "int64")
-    rows = fluid.embedding(ids, [11, 4], padding_idx=0)
-    mean = fluid.layers.reduce_mean(rows, dim=1)
-    return ["ids"], [fluid.layers.fc(mean, 2, act="sigmoid")], {"ids": labels(6, 15, 11).reshape(3, 5)}
-
-
-def inference_files(build):
-    folder = "infer_" + build.__name__
-    with Static() as s:
-        feeds, targets, feed = build()
+def inference_files(name, build):
+    folder = "infer_" + name
+    with Static(fluid) as s:
+        feeds, targets, feed = build(fluid)
         s.exe.run(s.startup)
-        for i, p in enumerate(s.main.all_parameters()):
-            value = uniform(50 + i, *p.shape)
-            if ".w_2" in p.name:  # a running variance
-                value = np.abs(value) + np.float32(0.5)
-            s.scope.find_var(p.name).get_tensor().set(value, fluid.CPUPlace())
+        s.give_values(fluid)
         tree = {"feed": feed, "parameters": s.persistables()}
         plain, combined = str(FILES / folder), str(FILES / (folder + "_combined"))
         before = s.main.global_block().desc.op_size()
@@ -193,19 +120,14 @@ def inference_files(build):
 
 
 def training_program(name, optimizer):
-    with Static() as s:
-        x = fluid.data("x", [None, 4], "float32")
-        label = fluid.data("label", [None, 1], "int64")
-        hidden = fluid.layers.fc(x, 5, act="relu")
-        logits = fluid.layers.fc(hidden, 3)
-        loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(logits, label))
-        optimizer().minimize(loss)
+    with Static(fluid) as s:
+        loss, logits = trained(fluid, optimizer())
         files = {}
         for kind, program in (("main", s.main), ("startup", s.startup)):
             files[kind] = f"files/{name}_{kind}.pb"
             (GOLDENS / files[kind]).write_bytes(neutral(program.desc.serialize_to_string()))
         s.exe.run(s.startup)
-        feed = {"x": uniform(7, 8, 4), "label": labels(8, 8, 3)}
+        feed = {"x": uniform(7, 8, 4), "label": labels(8, 8, 1)}
         tree = {"files": files, "feed": feed, "initial": s.persistables(), "loss": loss.name, "logits": logits.name}
         tree["losses"], tree["after"] = [], []
         for _ in range(3):
@@ -236,6 +158,6 @@ def write():
         "train_adam": training_program("train_adam", adam),
         "train_dpsgd": training_program("train_dpsgd", dpsgd),
     }
-    for build in (mlp, cnn, embedding):
-        tree["infer_" + build.__name__] = inference_files(build)
-    write_tree("files", tree)
+    for name, build in INFERRED.items():
+        tree["infer_" + name] = inference_files(name, build)
+    write_tree(GOLDENS / "files", tree)

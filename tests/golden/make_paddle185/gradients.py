@@ -19,12 +19,13 @@ What was found:
   four elementwise operators, reduce_sum and reduce_mean, instance_norm; not for matmul (so not for the layer Linear),
   tanh, sigmoid, exp, log, softmax, mean, concat, transpose.  Third gradients of a product do not exist.
 - Integer / integer is an integer; x // y and x % y only exist for integers; there is no @, &, abs, item or T; float +
-  double fails; an index may be integers and slices only (no Ellipsis, None, list or variable).
+  double fails; an index may be integers and slices only (no Ellipsis, None, list or variable).  A step other than 1 makes the axes
+  of integers stay: x[0, ::2] has shape [1, ...], while x[0, 1:] drops the axis (fluidc drops it always).
 """
 
 import dygraph_gradients
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import write_tree
+from trees import GOLDENS, write_tree
 
 
 def refusal(case):
@@ -44,4 +45,4 @@ def result(case):
 def write():
     cases = {case.__name__: result(case) for case in dygraph_gradients.CASES}
     refused = {case.__name__: refusal(case) for case in dygraph_gradients.REFUSED}
-    write_tree("gradients", {"cases": cases, "refused": refused})
+    write_tree(GOLDENS / "gradients", {"cases": cases, "refused": refused})

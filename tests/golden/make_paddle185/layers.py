@@ -27,10 +27,14 @@ What was found:
   and warns of keys that it does not use.  With use_structured_name=False the keys are the parameters' names.
 """
 
+from typing import Any
+
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import uniform, values, write_tree
+from common import values
 from paddle.fluid.dygraph import to_variable  # pyright: ignore[reportMissingImports]
+from paddle_models import uniform
+from trees import GOLDENS, write_tree
 
 X4 = uniform(1, 2, 4, 7, 6)
 X3 = uniform(2, 2, 3, 4)
@@ -182,7 +186,7 @@ def measured(spec):
             inputs.append(to_variable(array))
             inputs[-1].stop_gradient = array.dtype.kind != "f"
         outputs = tuple_of(layer(*inputs))
-        loss = None
+        loss: Any = None
         tree["outputs"], tree["weights"] = [], []
         for i, out in enumerate(outputs):
             weights = uniform(300 + i, *out.shape)
@@ -259,7 +263,7 @@ def described(layer):
 
 def structure():
     with fluid.dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        tree = {"everything": described(Everything("mine")), "again": described(Everything("yours"))}
+        tree: Any = {"everything": described(Everything("mine")), "again": described(Everything("yours"))}
         tree["camel"] = [described(ABTestNet()), described(ABTestNet()), described(ABTestNet("my_scope"))]
         calls = []
         layer = fluid.dygraph.Linear(2, 2)
@@ -285,4 +289,4 @@ def structure():
 def write():
     tree = {"cases": {name: measured(spec) for name, spec in cases().items()}, "structure": structure()}
     tree["dropout"] = {kind: dropout_evaluated(kind) for kind in ("downgrade_in_infer", "upscale_in_train")}
-    write_tree("layers", tree)
+    write_tree(GOLDENS / "layers", tree)

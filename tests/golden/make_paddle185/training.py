@@ -6,13 +6,7 @@
 the model and of the optimizer (keys in Paddle's order) at the end, and `state_before`, the optimizer's keys before the
 first minimize.
 
-The models, which the tests build anew:
-  linear   Linear(6, 8, relu), Linear(8, 1); mean of square_error_cost
-  attrs    linear, the first weight at twice the rate, the second with L1Decay(0.02) of its own, the last bias frozen
-  cnn      Conv2D(1, 4, 3, no bias), BatchNorm(4, relu), Pool2D(2, max, 2), reshape, Linear(36, 3);
-           mean of softmax_with_cross_entropy
-  lstm     Embedding([12, 4]), an LSTM cell of one Linear(9, 20) whose columns are input gate, forget gate, output gate
-           and candidate, over 5 steps from zeros, Linear(5, 3); mean of softmax_with_cross_entropy
+The models are those of tests/support/paddle_models.py.
 
 What was found:
 - The optimizer's state lists one accumulator of all parameters after the other, in the order in which parameters were
@@ -21,75 +15,22 @@ What was found:
 - state_dict() of the optimizer has no learning rate when the rate is a number.
 """
 
+from typing import Any
+
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
-from common import set_parameters, uniform, values, write_tree
+from common import values
 from paddle.fluid import dygraph  # pyright: ignore[reportMissingImports]
 from paddle.fluid.dygraph import to_variable  # pyright: ignore[reportMissingImports]
+from paddle_models import TRAINED, labels, optimizer_of, set_parameters, uniform
+from trees import GOLDENS, write_tree
 
 STEPS = 20
-layers = fluid.layers
-
-
-class LinearNet(dygraph.Layer):
-    def __init__(self, first=None, second=None, bias=None):
-        super().__init__()
-        self.hidden = dygraph.Linear(6, 8, act="relu", param_attr=first)
-        self.out = dygraph.Linear(8, 1, param_attr=second, bias_attr=bias)
-
-    def forward(self, x, y):
-        return layers.mean(layers.square_error_cost(self.out(self.hidden(x)), y))
-
-
-def attrs_net():
-    return LinearNet(
-        fluid.ParamAttr(learning_rate=2.0),
-        fluid.ParamAttr(regularizer=fluid.regularizer.L1Decay(0.02)),
-        fluid.ParamAttr(trainable=False),
-    )
-
-
-class ConvNet(dygraph.Layer):
-    def __init__(self):
-        super().__init__()
-        self.conv = dygraph.Conv2D(1, 4, 3, bias_attr=False)
-        self.norm = dygraph.BatchNorm(4, act="relu")
-        self.pool = dygraph.Pool2D(2, "max", 2)
-        self.out = dygraph.Linear(36, 3)
-
-    def forward(self, image, label):
-        hidden = self.pool(self.norm(self.conv(image)))
-        logits = self.out(layers.reshape(hidden, [hidden.shape[0], -1]))
-        return layers.mean(layers.softmax_with_cross_entropy(logits, label))
-
-
-class LstmNet(dygraph.Layer):
-    def __init__(self):
-        super().__init__()
-        self.table = dygraph.Embedding([12, 4])
-        self.cell = dygraph.Linear(9, 20)
-        self.out = dygraph.Linear(5, 3)
-
-    def forward(self, ids, label):
-        rows = self.table(ids)
-        h = c = layers.fill_constant([ids.shape[0], 5], "float32", 0.0)
-        for t in range(ids.shape[1]):
-            gates = self.cell(layers.concat([rows[:, t], h], axis=1))
-            i, f, o, candidate = layers.split(gates, 4, dim=1)
-            c = layers.sigmoid(f) * c + layers.sigmoid(i) * layers.tanh(candidate)
-            h = layers.sigmoid(o) * layers.tanh(c)
-        return layers.mean(layers.softmax_with_cross_entropy(self.out(h), label))
-
-
-def labels(seed, *shape):
-    return np.random.RandomState(seed).randint(0, 3, shape).astype("int64")
-
-
-MODELS = {
-    "linear": (LinearNet, lambda i: [uniform(10 + i, 8, 6), uniform(20 + i, 8, 1)]),
-    "attrs": (attrs_net, lambda i: [uniform(10 + i, 8, 6), uniform(20 + i, 8, 1)]),
-    "cnn": (ConvNet, lambda i: [uniform(30 + i, 6, 1, 8, 8), labels(40 + i, 6, 1)]),
-    "lstm": (LstmNet, lambda i: [4 * labels(50 + i, 6, 5) + labels(60 + i, 6, 5), labels(70 + i, 6, 1)]),
+BATCHES = {
+    "linear": lambda i: [uniform(10 + i, 8, 6), uniform(20 + i, 8, 1)],
+    "attrs": lambda i: [uniform(10 + i, 8, 6), uniform(20 + i, 8, 1)],
+    "cnn": lambda i: [uniform(30 + i, 6, 1, 8, 8), labels(40 + i, 6, 1)],
+    "lstm": lambda i: [4 * labels(50 + i, 6, 5) + labels(60 + i, 6, 5), labels(70 + i, 6, 1)],
 }
 
 
@@ -134,26 +75,21 @@ def cases():
     return tree
 
 
-def value(node):
-    if not isinstance(node, dict):
-        return node
-    ((kind, (name, *args)),) = node.items()
-    home = {"decay": dygraph, "regularizer": fluid.regularizer, "clip": fluid.clip}[kind]
-    return getattr(home, name)(*args)
+def initialised(name):
+    model = TRAINED[name](fluid)
+    set_parameters(model)
+    if name == "cnn":
+        model.norm._mean.set_value(np.zeros(4, "float32"))
+        model.norm._variance.set_value(np.ones(4, "float32"))
+    return model
 
 
 def run(spec):
-    make, batch = MODELS[spec["model"]]
+    batch = BATCHES[spec["model"]]
     with dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        model = make()
-        set_parameters(model)
-        reset_statistics(model)
-        optimizer = getattr(fluid.optimizer, spec["optimizer"])(
-            *map(value, spec["args"]),
-            parameter_list=model.parameters(),
-            **{k: value(v) for k, v in spec["kwargs"].items()},
-        )
-        tree = dict(spec, state_before=list(optimizer.state_dict()), losses=[])
+        model = initialised(spec["model"])
+        optimizer = optimizer_of(fluid, spec, model.parameters())
+        tree: Any = dict(spec, state_before=list(optimizer.state_dict()), losses=[])
         for i in range(STEPS):
             loss = model(*map(to_variable, batch(i % 4)))
             loss.backward()
@@ -165,21 +101,11 @@ def run(spec):
         return tree
 
 
-def reset_statistics(model):
-    if isinstance(model, ConvNet):
-        model.norm._mean.set_value(np.zeros(4, "float32"))
-        model.norm._variance.set_value(np.ones(4, "float32"))
-
-
 def model_of(name):
-    make, batch = MODELS[name]
     with dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
-        model = make()
-        set_parameters(model)
-        reset_statistics(model)
-        state = model.state_dict()
+        state = initialised(name).state_dict()
         return {
-            "batches": [batch(i) for i in range(4)],
+            "batches": [BATCHES[name](i) for i in range(4)],
             "initial": values(state),
             "names": {key: p.name for key, p in state.items()},
         }
@@ -187,7 +113,7 @@ def model_of(name):
 
 def write():
     tree = {
-        "models": {name: model_of(name) for name in MODELS},
+        "models": {name: model_of(name) for name in TRAINED},
         "cases": {name: run(spec) for name, spec in cases().items()},
     }
-    write_tree("training", tree)
+    write_tree(GOLDENS / "training", tree)

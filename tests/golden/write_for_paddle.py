@@ -1,0 +1,12 @@
+"""Writes with fluidc what make_paddle185 --check reads with Paddle: python tests/golden/write_for_paddle.py DIR."""
+
+import pathlib
+import sys
+
+import fluidc.frontend as fluid
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
+from saved_files import write_files
+
+write_files(fluid, sys.argv[1])
