@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from ..errors import unsupported
+from ..state_dicts import load_dygraph, save_dygraph
 from . import learning_rate_scheduler
 from .base import disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
 from .learning_rate_scheduler import (
@@ -27,7 +28,7 @@ BCELoss BackwardStrategy BatchNorm BilinearTensorProduct Conv2D Conv2DTranspose 
 DataParallel Dropout Embedding GRUUnit GroupNorm InstanceNorm L1Loss
 Layer LayerList LayerNorm Linear MSELoss NCE NLLLoss PRelu
 ParallelEnv ParameterList Pool2D ProgramTranslator Sequential SpectralNorm
-TracedLayer TreeConv declarative dygraph_to_static_func load_dygraph prepare_context save_dygraph
+TracedLayer TreeConv declarative dygraph_to_static_func prepare_context
 """
 _MISSING = frozenset(_NAMES.split())
 
@@ -65,6 +66,8 @@ __all__ = [
     "grad",
     "guard",
     "learning_rate_scheduler",
+    "load_dygraph",
     "no_grad",
+    "save_dygraph",
     "to_variable",
 ]
