@@ -71,7 +71,9 @@ from .layers.nn import one_hot_v2 as one_hot
 from .lod import LoDTensor, LoDTensorArray, create_lod_tensor, create_random_int_lodtensor
 from .param_attr import ParamAttr, WeightNormParamAttr
 from .places import CPUPlace, CUDAPinnedPlace, CUDAPlace, cpu_places, cuda_pinned_places, cuda_places
+from .program_state import load, load_program_state, save, set_program_state
 from .scope import Scope, global_scope, scope_guard
+from .state_dicts import load_dygraph, save_dygraph
 from .variable import Parameter, Variable
 from .vartype import VarType
 
@@ -167,6 +169,9 @@ __all__ = [
     "io",
     "is_compiled_with_cuda",
     "layers",
+    "load",
+    "load_dygraph",
+    "load_program_state",
     "metrics",
     "name_scope",
     "nets",
@@ -177,6 +182,9 @@ __all__ = [
     "reader",
     "regularizer",
     "require_version",
+    "save",
+    "save_dygraph",
     "scope_guard",
+    "set_program_state",
     "unique_name",
 ]

@@ -1,4 +1,4 @@
-"""fluid.io: readers, and models of other formats."""
+"""fluid.io: readers, saved state, and models of other formats."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .formats.errors import StateFileError
+from .program_state import load, load_program_state, save, set_program_state
 from .reader import (
     ComposeNotAligned,
     batch,
@@ -19,6 +21,8 @@ from .reader import (
     map_readers,
     shuffle,
 )
+from .saved_variables import get_program_parameter, get_program_persistable_vars, is_parameter, is_persistable
+from .saving import load_params, load_persistables, load_vars, save_params, save_persistables, save_vars
 from .variable import Variable
 
 if TYPE_CHECKING:
@@ -221,16 +225,31 @@ def load_program(
 
 __all__ = [
     "ComposeNotAligned",
+    "StateFileError",
     "batch",
     "buffered",
     "cache",
     "chain",
     "compose",
     "firstn",
+    "get_program_parameter",
+    "get_program_persistable_vars",
+    "is_parameter",
+    "is_persistable",
+    "load",
     "load_inference_model",
     "load_onnx",
+    "load_params",
+    "load_persistables",
     "load_program",
+    "load_program_state",
+    "load_vars",
     "map_readers",
+    "save",
     "save_inference_model",
+    "save_params",
+    "save_persistables",
+    "save_vars",
+    "set_program_state",
     "shuffle",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import unsupported
+from ..state_dicts import load_dygraph, save_dygraph
 from . import learning_rate_scheduler, nn
 from .base import disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
 from .container import LayerList, ParameterList, Sequential
@@ -47,7 +48,7 @@ from .nn import (
 from .parallel import DataParallel, ParallelEnv, prepare_context
 
 _NAMES = """
-BackwardStrategy ProgramTranslator TracedLayer declarative dygraph_to_static_func load_dygraph save_dygraph
+BackwardStrategy ProgramTranslator TracedLayer declarative dygraph_to_static_func
 """
 _MISSING = frozenset(_NAMES.split())
 
@@ -112,8 +113,10 @@ __all__ = [
     "grad",
     "guard",
     "learning_rate_scheduler",
+    "load_dygraph",
     "nn",
     "no_grad",
     "prepare_context",
+    "save_dygraph",
     "to_variable",
 ]
