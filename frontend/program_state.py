@@ -38,9 +38,11 @@ _PROGRAM_FILE = "__model__"  # lies beside the values of an inference model
 
 
 def save(program: Program, model_path: str) -> None:
-    """Write ``PREFIX.pdparams`` and ``PREFIX.pdopt``: the values that the program's variables have in the global scope.
+    """Write the values that the program's variables have in the global scope, and its forward part.
 
-    All files are written, or none; those of an earlier call stay where writing fails. Paddle 1.8 loads them.
+    ``PREFIX.pdparams`` holds the parameters, ``PREFIX.pdopt`` what else lives between runs, ``PREFIX.pdmodel`` the ops.
+    All files are written, or none; those of an earlier call stay where writing fails. Paddle 1.8 loads them. A program
+    with ops that Paddle does not have is saved without ``.pdmodel``, and a warning; `load` needs none.
 
     Args:
         program: A program after its startup program was run.
@@ -57,7 +59,13 @@ def save(program: Program, model_path: str) -> None:
     for suffix, variables in ((PARAMETERS, parameters), (OPTIMIZER, others)):
         values = {var.name: held("save", var, global_scope()).array for var in variables}
         files[Path(prefix + suffix)] = encode_state(values, "the program's state")
+    model = Path(prefix + MODEL)
+    description = _described(program, model)
+    if description is not None:
+        files[model] = [description]
     write_files(files)
+    if description is None:
+        model.unlink(missing_ok=True)  # of an earlier program
 
 
 def load(
@@ -173,6 +181,18 @@ def set_program_state(program: Program, state_dict: Mapping[str, object]) -> Non
         warnings.warn(
             f"set_program_state: the program has no variables for {', '.join(unused)}; they are not set", stacklevel=2
         )
+
+
+def _described(program: Program, path: Path) -> bytes | None:
+    """The program as Paddle writes it, or None, with a warning, where it cannot."""
+    from .compat.program_desc.errors import ProgramDescError  # loads protobuf
+    from .compat.program_desc.writing import program_to_bytes
+
+    try:
+        return program_to_bytes(program)
+    except ProgramDescError as error:
+        warnings.warn(f"save: {path} is not written: {error.what}", stacklevel=3)
+        return None
 
 
 def _checked(name: str, value: object, old: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def test_importing_the_frontend_loads_no_compiler_and_no_engine() -> None:
     names = loaded("import fluidc.frontend")
     assert names.isdisjoint(HEAVY)
     rooms = {name for name in names if name.startswith(("fluidc.compiler.", "fluidc.runtime."))}
-    light = ("compiler.errors", "runtime.buffers", "runtime.errors", "runtime.limits")
+    light = ("compiler.errors", "runtime.buffers", "runtime.errors", "runtime.files", "runtime.limits")
     assert rooms == {f"fluidc.{name}" for name in light}
 
 

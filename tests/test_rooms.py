@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.compat.program_desc": (
         "frontend", "frontend.lower", "frontend.formats", "compiler.errors", "runtime.errors",
     ),
-    "frontend.io": ("frontend", "frontend.compat", "frontend.compat.program_desc"),
+    "frontend.io": ("frontend", "frontend.formats", "frontend.compat", "frontend.compat.program_desc"),
     # Bytes of saved state: no Program, scope or layer is known there.
     "frontend.formats": ("runtime.errors", "runtime.files"),
     # The bridges to the compiler and the runtime.
