@@ -100,6 +100,9 @@ def _pool2d(o: OpLowering) -> None:
         reduce = o.b.reduce_max if o.attr("pooling_type") == "max" else o.b.reduce_mean
         o.set(formatted(reduce(x, (2, 3), keepdims=True)))
         return
+    if o.attr("adaptive", False):
+        o.set(formatted(_adaptive(o, x)))
+        return
     kernel, strides = pair(o.attr("ksize")), pair(o.attr("strides", [1, 1]))
     pads, ceil_mode = _pads(o, x, kernel, strides), bool(o.attr("ceil_mode", False))
     if o.attr("pooling_type") == "max":
@@ -110,10 +113,37 @@ def _pool2d(o: OpLowering) -> None:
     o.set(formatted(o.b(mean)))
 
 
+def _max_pool2d(o: OpLowering) -> None:
+    x = o.x()
+    if o.attr("adaptive", False):
+        o.set(_adaptive(o, x))
+        return
+    if o.attr("global_pooling", False):
+        o.set(o.b.reduce_max(x, (2, 3), keepdims=True))
+        return
+    kernel, strides = pair(o.attr("ksize")), pair(o.attr("strides", [1, 1]))
+    o.set(o.b(pool.MaxPool2d(x=x, kernel=kernel, strides=strides, pads=_pads(o, x, kernel, strides))))
+
+
+def _adaptive(o: OpLowering, x: Value) -> Value:
+    """Windows of unequal size, as many as wanted: first along the rows, then along the columns."""
+    size, wanted = spatial(o, x), pair(o.attr("ksize"))
+    largest = o.attr("pooling_type", "max") == "max"
+    if all(extent % out == 0 for extent, out in zip(size, wanted)):
+        kernel = (size[0] // wanted[0], size[1] // wanted[1])
+        return o.b((pool.MaxPool2d if largest else pool.AvgPool2d)(x=x, kernel=kernel, strides=kernel))
+    reduce = o.b.reduce_max if largest else o.b.reduce_mean
+    for axis, extent, out in zip((2, 3), size, wanted):
+        windows = [(i * extent // out, -(-(i + 1) * extent // out)) for i in range(out)]
+        x = o.b.concat([reduce(o.b.slice(x, axis, *window), (axis,), keepdims=True) for window in windows], axis)
+    return x
+
+
 RULES: Rules = {
     "conv2d": _conv2d,
     "depthwise_conv2d": _conv2d,
     "conv2d_transpose": _conv2d_transpose,
     "depthwise_conv2d_transpose": _conv2d_transpose,
     "pool2d": _pool2d,
+    "max_pool2d_with_index": _max_pool2d,
 }

@@ -649,6 +649,7 @@ SCRATCH_SLOTS = frozenset(
         "Residual",
         "Diff",
         "MatchX",
+        "MidOut",
         "XNorm",
         "YNorm",
         "Norm",
