@@ -148,13 +148,14 @@ from .ops import (
     tanh_shrink,
     thresholded_relu,
 )
-from .pool import pool2d
+from .pool import adaptive_pool2d, pool2d
 from .random import (
     gaussian_random,
     gaussian_random_batch_size_like,
     uniform_random,
     uniform_random_batch_size_like,
 )
+from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
 from .rnn import gru_unit, lstm_unit
 from .sequence import sequence_first_step, sequence_last_step, sequence_mask, sequence_pool, sequence_softmax
 from .tensor import (
@@ -180,6 +181,17 @@ from .tensor import (
     zeros,
     zeros_like,
 )
+from .vision import (
+    affine_channel,
+    lrn,
+    maxout,
+    pad2d,
+    pixel_shuffle,
+    shuffle_channel,
+    space_to_depth,
+    temporal_shift,
+    unfold,
+)
 
 
 def __getattr__(name: str) -> NoReturn:
@@ -193,6 +205,8 @@ __all__ = [
     "abs",
     "accuracy",
     "acos",
+    "adaptive_pool2d",
+    "affine_channel",
     "argmax",
     "argmin",
     "argsort",
@@ -258,8 +272,11 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
+    "image_resize",
+    "image_resize_short",
     "increment",
     "instance_norm",
+    "interpolate",
     "inverse_time_decay",
     "isfinite",
     "kldiv_loss",
@@ -281,8 +298,10 @@ __all__ = [
     "logical_xor",
     "logsigmoid",
     "logsumexp",
+    "lrn",
     "lstm_unit",
     "matmul",
+    "maxout",
     "mean",
     "mse_loss",
     "mul",
@@ -293,7 +312,9 @@ __all__ = [
     "ones",
     "ones_like",
     "pad",
+    "pad2d",
     "piecewise_decay",
+    "pixel_shuffle",
     "polynomial_decay",
     "pool2d",
     "pow",
@@ -310,6 +331,8 @@ __all__ = [
     "relu",
     "relu6",
     "reshape",
+    "resize_bilinear",
+    "resize_nearest",
     "reverse",
     "round",
     "rsqrt",
@@ -322,6 +345,7 @@ __all__ = [
     "sequence_pool",
     "sequence_softmax",
     "shape",
+    "shuffle_channel",
     "sigmoid",
     "sigmoid_cross_entropy_with_logits",
     "sign",
@@ -335,6 +359,7 @@ __all__ = [
     "softplus",
     "softshrink",
     "softsign",
+    "space_to_depth",
     "spectral_norm",
     "split",
     "sqrt",
@@ -349,9 +374,11 @@ __all__ = [
     "swish",
     "tanh",
     "tanh_shrink",
+    "temporal_shift",
     "thresholded_relu",
     "topk",
     "transpose",
+    "unfold",
     "uniform_random",
     "uniform_random_batch_size_like",
     "unsqueeze",

@@ -12,7 +12,6 @@ _INSTEAD = {
     "IfElse": "cond",
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",
-    "adaptive_pool2d": "pool2d",
     "addmm": "matmul and elementwise_add",
     "arange": "range",
     "bmm": "matmul",
@@ -29,9 +28,7 @@ _INSTEAD = {
     "index_select": "gather",
     "lstm": "StaticRNN",
     "nonzero": "where",
-    "pad2d": "pad",
     "randn": "gaussian_random",
-    "resize_nearest": "expand",
     "rnn": "StaticRNN",
     "scatter_nd_add": "scatter",
     "sequence_conv": "conv2d over padded sequences",
@@ -40,28 +37,25 @@ _INSTEAD = {
 }
 _NAMES = """
 BasicDecoder BeamSearchDecoder Categorical DecodeHelper Decoder DynamicRNN GRUCell GreedyEmbeddingHelper IfElse
-LSTMCell MultivariateNormalDiag Normal Print RNNCell SampleEmbeddingHelper TrainingHelper Uniform adaptive_pool2d
-adaptive_pool3d add_position_encoding addcmul addmm affine_channel affine_grid allclose anchor_generator arange
-array_length array_read array_write auc beam_search beam_search_decode bipartite_match bmm
-box_clip box_coder box_decoder_and_assign bpr_loss case center_loss chunk_eval clamp collect_fpn_proposals
-continuous_value_model conv3d conv3d_transpose create_array create_py_reader_by_data crf_decoding
-crop crop_tensor cross ctc_greedy_decoder data_norm deformable_conv deformable_roi_pooling density_prior_box
-detection_output diag_embed dice_loss dist distribute_fpn_proposals dot double_buffer dynamic_decode dynamic_gru
-dynamic_lstm dynamic_lstmp edit_distance elementwise_equal filter_by_instag flip fsp_matrix full full_like
-gather_tree generate_mask_labels generate_proposal_labels generate_proposals get_tensor_from_selected_rows
-grid_sampler has_inf has_nan hash hsigmoid im2sequence image_resize image_resize_short index_sample
-index_select inplace_abn interpolate iou_similarity is_empty kron linear_chain_crf load
-locality_aware_nms lod_append lod_reset lrn lstm margin_rank_loss matrix_nms maxout mean_iou
-merge_selected_rows meshgrid mish multi_box_head multiclass_nms multiplex nce nonzero npair_loss pad2d
-pad_constant_like pixel_shuffle polygon_box_transform pool3d prior_box prroi_pool psroi_pool py_func py_reader
-randint randn random_crop randperm rank rank_loss read_file reorder_lod_tensor_by_rank resize_bilinear
-resize_nearest resize_trilinear retinanet_detection_output retinanet_target_assign rnn roi_align
-roi_perspective_transform roi_pool roll row_conv rpn_target_assign sampled_softmax_with_cross_entropy sampling_id
-scatter_nd scatter_nd_add sequence_concat sequence_conv sequence_enumerate sequence_expand sequence_expand_as
-sequence_pad sequence_reshape sequence_reverse sequence_scatter sequence_slice sequence_unpad
-shard_index shuffle_channel sigmoid_focal_loss similarity_focus space_to_depth ssd_loss switch_case t
-target_assign teacher_student_sigmoid_loss temporal_shift tensor_array_to_tensor trace tril triu unfold unique
-unique_with_counts warpctc yolo_box yolov3_loss
+LSTMCell MultivariateNormalDiag Normal Print RNNCell SampleEmbeddingHelper TrainingHelper Uniform adaptive_pool3d
+add_position_encoding addcmul addmm affine_grid allclose anchor_generator arange array_length array_read array_write
+auc beam_search beam_search_decode bipartite_match bmm box_clip box_coder box_decoder_and_assign bpr_loss case
+center_loss chunk_eval clamp collect_fpn_proposals continuous_value_model conv3d conv3d_transpose create_array
+create_py_reader_by_data crf_decoding crop crop_tensor cross ctc_greedy_decoder data_norm deformable_conv
+deformable_roi_pooling density_prior_box detection_output diag_embed dice_loss dist distribute_fpn_proposals dot
+double_buffer dynamic_decode dynamic_gru dynamic_lstm dynamic_lstmp edit_distance elementwise_equal filter_by_instag
+flip fsp_matrix full full_like gather_tree generate_mask_labels generate_proposal_labels generate_proposals
+get_tensor_from_selected_rows grid_sampler has_inf has_nan hash hsigmoid im2sequence index_sample index_select
+inplace_abn iou_similarity is_empty kron linear_chain_crf load locality_aware_nms lod_append lod_reset lstm
+margin_rank_loss matrix_nms mean_iou merge_selected_rows meshgrid mish multi_box_head multiclass_nms multiplex nce
+nonzero npair_loss pad_constant_like polygon_box_transform pool3d prior_box prroi_pool psroi_pool py_func py_reader
+randint randn random_crop randperm rank rank_loss read_file reorder_lod_tensor_by_rank resize_trilinear
+retinanet_detection_output retinanet_target_assign rnn roi_align roi_perspective_transform roi_pool roll row_conv
+rpn_target_assign sampled_softmax_with_cross_entropy sampling_id scatter_nd scatter_nd_add sequence_concat
+sequence_conv sequence_enumerate sequence_expand sequence_expand_as sequence_pad sequence_reshape sequence_reverse
+sequence_scatter sequence_slice sequence_unpad shard_index sigmoid_focal_loss similarity_focus ssd_loss switch_case t
+target_assign teacher_student_sigmoid_loss tensor_array_to_tensor trace tril triu unique unique_with_counts warpctc
+yolo_box yolov3_loss
 """
 MISSING = frozenset(_NAMES.split())
 

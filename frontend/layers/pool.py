@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import invalid
+from ..errors import invalid, unsupported
 from ..layer_helper import LayerHelper
 from ..shapes import pool_extent, spatial_pads
 from ..variable import Variable
@@ -61,4 +61,45 @@ def pool2d(
         "data_format": data_format,
     }
     helper.op("pool2d", {"X": [input]}, {"Out": [out]}, attrs)
+    return out
+
+
+def adaptive_pool2d(
+    input: Variable,
+    pool_size: Pair,
+    pool_type: str = "max",
+    require_index: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """Maximum or mean of ``[N, C, H, W]`` over windows that make ``pool_size`` = (H', W') results.
+
+    Window i spans rows ``floor(i H / H')`` to ``ceil((i + 1) H / H')``; columns alike.
+    """
+    layer = "adaptive_pool2d"
+    op = "max_pool2d_with_index" if pool_type == "max" else "pool2d"
+    helper = LayerHelper(op, name)
+    channels, *extents = image_extents(helper, input, "NCHW")
+    if pool_type not in ("max", "avg"):
+        raise invalid(f"{layer}: unknown pool_type {pool_type!r}", "use 'max' or 'avg'")
+    if require_index:
+        if pool_type == "avg":
+            raise invalid(f"{layer}: require_index=True with pool_type 'avg'", "only a maximum has a place")
+        raise unsupported(
+            f"{layer}: require_index=True is not implemented", "leave it out, and find the place by argmax"
+        )
+    size = pair(layer, "pool_size", pool_size)
+    if min(size) < 1 or any(0 <= extent < out for extent, out in zip(extents, size)):
+        raise invalid(
+            f"{layer}: pool_size is {size}, input {input.name} has shape {list(input.shape)}",
+            "give at least 1, and not more than there are rows and columns",
+        )
+    out = helper.temporary(input.dtype, [input.shape[0], channels, *size])
+    attrs = {"ksize": size, "adaptive": True, "global_pooling": False, "strides": [1, 1], "paddings": [0, 0]}
+    outputs = {"Out": [out]}
+    if pool_type == "max":
+        outputs["Mask"] = [helper.temporary(input.dtype, out.shape)]
+    else:
+        attrs |= {"pooling_type": pool_type, "ceil_mode": False, "exclusive": True}
+        attrs |= {"padding_algorithm": "EXPLICIT", "data_format": "NCHW"}
+    helper.op(op, {"X": [input]}, outputs, attrs)
     return out

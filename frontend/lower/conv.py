@@ -104,11 +104,11 @@ def _pool2d(o: OpLowering) -> None:
         reduce = o.b.reduce_max if how == "max" else o.b.reduce_mean
         o.set(formatted(reduce(x, (2, 3), keepdims=True)))
         return
-    kernel, strides = pair(o.attr("ksize")), pair(o.attr("strides", [1, 1]))
     if adaptive:
-        kernel = strides = _equal_windows(o, x, kernel)
-    pads = (0, 0, 0, 0) if adaptive else _pads(o, x, kernel, strides)
-    ceil_mode = bool(o.attr("ceil_mode", False))
+        o.set(formatted(_adaptive(o, x)))
+        return
+    kernel, strides = pair(o.attr("ksize")), pair(o.attr("strides", [1, 1]))
+    pads, ceil_mode = _pads(o, x, kernel, strides), bool(o.attr("ceil_mode", False))
     if how == "max":
         o.set(formatted(o.b(pool.MaxPool2d(x=x, kernel=kernel, strides=strides, pads=pads, ceil_mode=ceil_mode))))
         return
@@ -117,15 +117,18 @@ def _pool2d(o: OpLowering) -> None:
     o.set(formatted(o.b(mean)))
 
 
-def _equal_windows(o: OpLowering, x: Value, wanted: Pair) -> Pair:
-    """The window, and the stride, that divides an image into ``wanted`` parts."""
-    (height, width), (rows, columns) = spatial(o, x), wanted
-    if height % rows or width % columns:
-        raise o.error(
-            f"adaptive pooling of {height} x {width} to {rows} x {columns} has windows of different sizes",
-            "choose sizes that divide the image, or [1, 1]",
-        )
-    return height // rows, width // columns
+def _adaptive(o: OpLowering, x: Value) -> Value:
+    """Windows of unequal size, as many as wanted: first along the rows, then along the columns."""
+    size, wanted = spatial(o, x), pair(o.attr("ksize"))
+    largest = o.attr("pooling_type", "max") == "max"
+    if all(extent % out == 0 for extent, out in zip(size, wanted)):
+        kernel = (size[0] // wanted[0], size[1] // wanted[1])
+        return o.b((pool.MaxPool2d if largest else pool.AvgPool2d)(x=x, kernel=kernel, strides=kernel))
+    reduce = o.b.reduce_max if largest else o.b.reduce_mean
+    for axis, extent, out in zip((2, 3), size, wanted):
+        windows = [(i * extent // out, -(-(i + 1) * extent // out)) for i in range(out)]
+        x = o.b.concat([reduce(o.b.slice(x, axis, *window), (axis,), keepdims=True) for window in windows], axis)
+    return x
 
 
 RULES: Rules = {

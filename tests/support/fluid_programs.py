@@ -663,6 +663,7 @@ SCRATCH_SLOTS = frozenset(
         "Residual",
         "Diff",
         "MatchX",
+        "MidOut",
         "XNorm",
         "YNorm",
         "Norm",

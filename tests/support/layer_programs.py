@@ -31,6 +31,17 @@ def operand(fluid, name, shape, low=-0.9, high=0.9):
     return fluid.layers.create_parameter(list(shape), "float32", name=name, default_initializer=value)
 
 
+def fresh(fluid, name, shape):
+    """Makes one operand after the other, so that every layer has a gradient of its own."""
+    made = []
+
+    def make():
+        made.append(name)
+        return operand(fluid, name + str(len(made)), shape)
+
+    return make
+
+
 def integers(fluid, values, dtype="int64"):
     """A constant."""
     return fluid.layers.assign(np.array(values, dtype))
@@ -163,4 +174,66 @@ def dygraph_losses(fluid):
             nll(fluid, x, label, [1], reduction, weight),
             nll(fluid, image, pixels, [1], reduction, ignore_index=2),
         ]
+    learn(fluid, *outs)
+
+
+@case
+def image_layers(fluid):
+    L = fluid.layers
+    x, wide = fresh(fluid, "x", (2, 8, 4, 5)), fresh(fluid, "wide", (2, 4, 4, 6))
+
+    def last():
+        return L.transpose(x(), [0, 2, 3, 1])
+
+    scale, bias = operand(fluid, "scale", (8,)), operand(fluid, "bias", (8,))
+    learn(
+        fluid,
+        L.adaptive_pool2d(x(), [3, 2], "avg"),
+        L.adaptive_pool2d(x(), [3, 2], "max"),
+        L.adaptive_pool2d(wide(), 2),
+        L.adaptive_pool2d(wide(), [4, 3], "avg"),
+        L.adaptive_pool2d(x(), 1, "avg"),
+        L.pad2d(x(), [1, 2, 0, 1], pad_value=0.5),
+        L.pad2d(x(), [1, 2, 0, 1], "reflect"),
+        L.pad2d(x(), [0, 3, 4, 0], "reflect", name="mirrored"),
+        L.pad2d(last(), [2, 0, 3, 1], "edge", data_format="NHWC"),
+        L.lrn(x()),
+        L.lrn(last(), n=3, k=2.0, alpha=0.5, beta=0.6, data_format="NHWC"),
+        L.maxout(x(), 4),
+        L.maxout(last(), 2, axis=-1),
+        L.pixel_shuffle(x(), 2),
+        L.shuffle_channel(wide(), 2),
+        L.space_to_depth(wide(), 2),
+        L.unfold(x(), [3, 2], 1, [1, 0], [1, 2]),
+        L.unfold(wide(), 2, [1, 2], [1, 0, 0, 2]),
+        L.affine_channel(x(), scale, bias),
+        L.affine_channel(last(), scale, bias, data_layout="NHWC", act="relu"),
+        L.temporal_shift(operand(fluid, "clips", (6, 8, 2, 2)), 3),
+    )
+    # Paddle 1.8.5 permutes the gradient like the output: right only where doing so twice changes nothing.
+    L.shuffle_channel(x(), 4)
+
+
+@case
+def resizes(fluid):
+    L = fluid.layers
+    x = operand(fluid, "x", (2, 2, 4, 6))
+    outs = []
+    for size in ([3, 9], [8, 12], [1, 5], [4, 6]):
+        outs += [
+            L.resize_bilinear(x, size),
+            L.resize_bilinear(x, size, align_corners=False),
+            L.resize_bilinear(x, size, align_corners=False, align_mode=0),
+            L.resize_nearest(x, size),
+            L.resize_nearest(x, size, align_corners=False),
+        ]
+    last = L.transpose(x, [0, 2, 3, 1])
+    outs += [
+        L.resize_nearest(x, scale=2.5, align_corners=False),
+        L.image_resize(x, scale=1.5),
+        L.image_resize(last, [5, 7], resample="NEAREST", data_format="NHWC"),
+        L.image_resize(last, [5, 7], data_format="NHWC"),
+        L.image_resize_short(x, 7),
+        L.interpolate(x, [3, 3], name="named"),
+    ]
     learn(fluid, *outs)
