@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import golden
+from trees import golden
 
 import fluidc.frontend as fluid
 from fluidc.frontend.dygraph import guard, to_variable
