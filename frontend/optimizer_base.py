@@ -23,6 +23,7 @@ from .initializer import ConstantInitializer, NumpyArrayInitializer
 from .layer_helper import LayerHelper, check_variable
 from .layers.tensor import create_global_var
 from .optimizer_state import check_complete, check_fit, fitting, state_of
+from .parameter_list import UnsizedParameters
 from .regularizer import WeightDecayRegularizer, append_regularization_ops
 from .schedules import LearningRateDecay
 from .schedules.numbers import number_of
@@ -101,6 +102,8 @@ class Optimizer:
             raise wrong_type(
                 f"{self.type}: learning_rate is {type(learning_rate).__name__}", "give a number or a Variable"
             )
+        if isinstance(parameter_list, UnsizedParameters):
+            parameter_list.refuse(self.type)
         if grad_clip is not None and not isinstance(grad_clip, GradientClipBase):
             raise wrong_type(
                 f"{self.type}: grad_clip is {type(grad_clip).__name__}", "give a fluid.clip.GradientClipBy..."

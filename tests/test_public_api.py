@@ -25,6 +25,8 @@ PUBLIC = (
     "frontend",
     "frontend.backward",
     "frontend.clip",
+    "frontend.dygraph",
+    "frontend.dygraph.nn",
     "frontend.initializer",
     "frontend.io",
     "frontend.layers",

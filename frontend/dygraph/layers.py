@@ -13,6 +13,7 @@ from ..framework import default_main_program
 from ..initializer import Initializer
 from ..layer_helper import LayerHelper
 from ..param_attr import ParamAttrLike
+from ..parameter_list import UnsizedParameters
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
 from .program import EagerProgram
@@ -34,27 +35,6 @@ class HookRemoveHelper:
 
     def remove(self) -> None:
         self._hooks.pop(self._id, None)
-
-
-class Unsized(list[Parameter]):
-    """`Layer.parameters` of a model of which some layers have none yet: they are sized by their first input.
-
-    An optimizer that was given this list would never train them.
-
-    Attributes:
-        layers: Full names of these layers.
-    """
-
-    def __init__(self, parameters: Iterable[Parameter], layers: Sequence[str]) -> None:
-        super().__init__(parameters)
-        self.layers = tuple(layers)
-
-    def refuse(self, caller: str) -> NoReturn:
-        """Raises ProgramError: ``caller`` needs all parameters."""
-        raise invalid(
-            f"{caller}: {', '.join(self.layers)} has no parameters yet; its first input gives them their sizes",
-            "call the model once on data of the right shape before, or build it with its sizes",
-        )
 
 
 class Layer:
@@ -80,8 +60,8 @@ class Layer:
         self._forward_pre_hooks: dict[int, PreHook] = {}
         self._forward_post_hooks: dict[int, PostHook] = {}
         self.training = True
-        kind = name_scope or _WORD_STARTS.sub("_", type(self).__name__).lower()
-        self._full_name = unique_name.generate(kind)
+        kind = _WORD_STARTS.sub("_", type(self).__name__).lower()
+        self._full_name = unique_name.generate(name_scope or kind)
         self._helper = LayerHelper(kind, self._full_name)
         self._dtype = convert_dtype(dtype)
         self._built = False
@@ -218,7 +198,7 @@ class Layer:
         """The parameters of `named_parameters`; without those of layers that are sized by an input still to come."""
         parameters = [parameter for _, parameter in self.named_parameters(include_sublayers=include_sublayers)]
         unsized = self._unsized(include_sublayers)
-        return Unsized(parameters, unsized) if unsized else parameters
+        return UnsizedParameters(parameters, unsized) if unsized else parameters
 
     def _unsized(self, include_sublayers: bool) -> list[str]:
         """Full names of the layers that create parameters when they are first called, and were not."""
@@ -297,7 +277,7 @@ class Layer:
             ProgramError: A layer has no parameters yet.
         """
         if unsized := self._unsized(include_sublayers):
-            Unsized([], unsized).refuse("set_dict")
+            UnsizedParameters([], unsized).refuse("set_dict")
         everything = self.state_dict()
         wanted = everything if include_sublayers else self.state_dict(include_sublayers=False)
         if not use_structured_name:

@@ -6,6 +6,7 @@ import math
 
 from ...errors import invalid
 from ...initializer import Initializer, NormalInitializer
+from ...layer_helper import LayerHelper
 from ...layers.conv import conv2d_op, conv2d_transpose_op, transposed_kernel
 from ...layers.spatial import FLOATS, Padding, Pair, pair
 from ...param_attr import ParamAttrLike
@@ -29,6 +30,7 @@ class _Convolution(Layer):
         groups: int | None,
         param_attr: ParamAttrLike,
         bias_attr: ParamAttrLike,
+        use_cudnn: bool,
         act: str | None,
         dtype: DTypeLike,
     ) -> None:
@@ -37,15 +39,18 @@ class _Convolution(Layer):
         self._stride, self._padding, self._dilation = stride, padding, dilation
         self._groups = 1 if groups is None else count(self, "groups", groups)
         self._param_attr, self._bias_attr, self._act = param_attr, bias_attr, act
+        self._use_cudnn = use_cudnn
 
-    def _create(self, channels: int, first: int, second: int, kernel: list[int], default: Initializer | None) -> None:
-        """Create ``weight`` [first, second / groups, kh, kw] and ``bias``."""
+    def _create(
+        self, op: str, channels: int, shape: list[int], default: Initializer | None, *, depthwise: bool
+    ) -> None:
+        """Create ``weight`` of ``shape`` and ``bias``; without cudnn ``depthwise`` ones have an op of their own."""
         if channels % self._groups or self._num_filters % self._groups:
             raise invalid(
                 f"{type(self).__name__}: {channels} channels and {self._num_filters} filters in {self._groups} groups",
                 "channels and filters must be divisible by groups",
             )
-        shape = [first, second // self._groups, *kernel]
+        self._op = LayerHelper(f"depthwise_{op}" if depthwise and not self._use_cudnn else op, self._full_name)
         self.weight = needed(self, "param_attr", self._param_attr, shape, default=default)
         self.bias = self.create_parameter([self._num_filters], self._bias_attr, self._dtype, is_bias=True)
         self._built = True
@@ -76,7 +81,7 @@ class Conv2D(_Convolution):
         groups: Number of groups of channels that are convolved apart.
         param_attr: Attributes of ``weight`` [num_filters, C / groups, kh, kw], normal with variance 2 / (kh kw C).
         bias_attr: Attributes of ``bias`` [num_filters]; False for none.
-        use_cudnn: Has no effect.
+        use_cudnn: Paddle's choice of kernels, without effect on values.
         act: Name of an activation layer.
         dtype: Element type of the parameters.
     """
@@ -96,9 +101,9 @@ class Conv2D(_Convolution):
         act: str | None = None,
         dtype: DTypeLike = "float32",
     ) -> None:
-        del use_cudnn
         self._kernel = pair("Conv2D", "filter_size", filter_size)
-        self._start(name_scope, num_filters, stride, padding, dilation, groups, param_attr, bias_attr, act, dtype)
+        window = stride, padding, dilation, groups
+        self._start(name_scope, num_filters, *window, param_attr, bias_attr, use_cudnn, act, dtype)
 
     @two_forms(_older)
     def __init__(
@@ -122,14 +127,16 @@ class Conv2D(_Convolution):
 
     def _size(self, channels: int) -> None:
         default = NormalInitializer(0.0, math.sqrt(2.0 / (self._kernel[0] * self._kernel[1] * channels)))
-        self._create(channels, self._num_filters, channels, self._kernel, default)
+        shape = [self._num_filters, channels // self._groups, *self._kernel]
+        depthwise = channels == self._groups and self._num_filters % channels == 0
+        self._create("conv2d", channels, shape, default, depthwise=depthwise)
 
     def _build_once(self, input: Variable) -> None:
         self._size(self._channels(input))
 
     def forward(self, input: Variable) -> Variable:
         self._helper.check_dtype("input", input, FLOATS)
-        out = conv2d_op(self._helper, input, self.weight, self._stride, self._padding, self._dilation, self._groups)
+        out = conv2d_op(self._op, input, self.weight, self._stride, self._padding, self._dilation, self._groups)
         return with_bias(self, out, self.bias, 1, self._act)
 
 
@@ -150,7 +157,7 @@ class Conv2DTranspose(_Convolution):
         groups: Number of groups of channels that are convolved apart.
         param_attr: Attributes of ``weight`` [C, num_filters / groups, kh, kw].
         bias_attr: Attributes of ``bias`` [num_filters]; False for none.
-        use_cudnn: Has no effect.
+        use_cudnn: Paddle's choice of kernels, without effect on values.
         act: Name of an activation layer.
         dtype: Element type of the parameters.
     """
@@ -171,9 +178,9 @@ class Conv2DTranspose(_Convolution):
         act: str | None = None,
         dtype: DTypeLike = "float32",
     ) -> None:
-        del use_cudnn
         self._filter_size, self._output_size = filter_size, output_size
-        self._start(name_scope, num_filters, stride, padding, dilation, groups, param_attr, bias_attr, act, dtype)
+        window = stride, padding, dilation, groups
+        self._start(name_scope, num_filters, *window, param_attr, bias_attr, use_cudnn, act, dtype)
 
     @two_forms(_older)
     def __init__(
@@ -197,7 +204,9 @@ class Conv2DTranspose(_Convolution):
         self._size(count(self, "num_channels", num_channels), pair("Conv2DTranspose", "filter_size", filter_size))
 
     def _size(self, channels: int, kernel: list[int]) -> None:
-        self._create(channels, channels, self._num_filters, kernel, None)
+        shape = [channels, self._num_filters // self._groups, *kernel]
+        depthwise = channels == self._groups == self._num_filters
+        self._create("conv2d_transpose", channels, shape, None, depthwise=depthwise)
 
     def _build_once(self, input: Variable) -> None:
         channels = self._channels(input)
@@ -209,7 +218,7 @@ class Conv2DTranspose(_Convolution):
     def forward(self, input: Variable) -> Variable:
         self._helper.check_dtype("input", input, FLOATS)
         out = conv2d_transpose_op(
-            self._helper,
+            self._op,
             input,
             self.weight,
             self._output_size,
