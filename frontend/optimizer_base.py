@@ -15,7 +15,6 @@ from . import trained, unique_name
 from .backward import NameOrVariable, append_backward, names_of
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
 from .dygraph.base import eager_program
-from .dygraph.missing_state import missing_optimizer_state
 from .dygraph.variable import EagerParameter, EagerVariable
 from .errors import invalid, unsupported, wrong_type
 from .framework import AttrValue, Operator, OpRole, Program, default_startup_program, in_dygraph_mode, program_guard
@@ -27,6 +26,7 @@ from .regularizer import WeightDecayRegularizer, append_regularization_ops
 from .schedules import LearningRateDecay
 from .schedules.numbers import number_of
 from .scope import global_scope
+from .state_dicts import missing_optimizer_state
 from .variable import Parameter, Variable
 from .vartype import VarType
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import golden
+from trees import golden
 
 import fluidc.frontend as fluid
 from fluidc.frontend.dygraph.learning_rate_scheduler import LearningRateDecay

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import golden
+from paddle_models import TRAINED, optimizer_of
+from trees import golden
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError
@@ -260,14 +262,72 @@ def test_going_on_from_a_state_is_going_on(rule: str) -> None:
             assert_equal(again.values(), end)
 
 
-def test_states_of_paddle_fit() -> None:
-    """Accumulators of Paddle's own training, by the names that Paddle gives them."""
-    cases: dict[str, Any] = golden("training")["cases"]
-    case = cases["linear_adam_noam"]
+def test_a_state_of_paddle_goes_on() -> None:
+    """From the parameters and accumulators of Paddle's twenty steps, the next is that which follows our own twenty."""
+    case = golden("training")["cases"]["linear_adam_noam"]
+    given = golden("training")["models"]["linear"]
+    after = []
+    for steps in (20, 0):
+        with D.guard(target="reference"):
+            model = TRAINED["linear"](fluid)
+            model.set_dict(given["initial"] if steps else case["after"])
+            optimizer = optimizer_of(fluid, case, model.parameters())
+            if not steps:
+                optimizer.set_dict(case["state"])
+            for i in range(20 - steps, 21):
+                loss = model(*map(D.to_variable, given["batches"][i % 4]))
+                loss.backward()
+                optimizer.minimize(loss)
+                model.clear_gradients()
+            assert optimizer.state_dict()["LR_Scheduler"] == {"step_num": 22}
+            after.append([p.numpy() for p in model.parameters()])
+    for one, other in zip(*after, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_documented_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with D.guard():
+        emb = D.Embedding("emb", [10, 10])
+        state_dict = emb.state_dict()
+        fluid.save_dygraph(state_dict, "paddle_dy")
+        adam = fluid.optimizer.Adam(learning_rate=L.noam_decay(100, 10000))
+        state_dict = adam.state_dict()
+        fluid.save_dygraph(state_dict, "padle_dy")
+        para_state_dict, opti_state_dict = fluid.load_dygraph("paddle_dy")
+        with pytest.warns(UserWarning, match="no optimizer state") as told:
+            adam.set_dict(opti_state_dict)
+    assert [str(each.message) for each in told] == ["no optimizer state in paddle_dy; found padle_dy.pdopt"]
+    assert told[0].filename == __file__
+    assert para_state_dict is not None
+    np.testing.assert_array_equal(para_state_dict["weight"], emb.weight.numpy())
+    assert fluid.optimizer.Adam(0.001).state_dict() == {}
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam", "adam_noam"])
+def test_the_round_trip_through_files(rule: str, tmp_path: Path) -> None:
+    """Parameters and optimizer state under one prefix: the same values, and the same training from there."""
+    path = str(tmp_path / "model")
     with D.guard(target="reference"):
-        optimizer = noam()
-        optimizer.set_dict(case["state"])
-        assert optimizer.state_dict()["LR_Scheduler"] == case["state"]["LR_Scheduler"]
+        model, optimizer = Model(), RULES[rule]()
+        for _ in range(3):
+            model.step(optimizer)
+        fluid.save_dygraph(dict(zip("wv", model.parameters)), path)
+        fluid.save_dygraph(optimizer.state_dict(), path)
+        state = arrays(optimizer.state_dict())
+        for _ in range(3):
+            model.step(optimizer)
+    with D.guard(target="reference"):
+        again, optimizer = Model(), RULES[rule]()
+        params, kept = fluid.load_dygraph(path)
+        assert params is not None
+        np.testing.assert_equal(kept, state)
+        for param, name in zip(again.parameters, "wv", strict=True):
+            param.set_value(params[name])
+        optimizer.set_dict(kept)
+        for _ in range(3):
+            again.step(optimizer)
+        assert_equal(again.values(), model.values())
 
 
 def test_a_state_is_the_variables_themselves() -> None:
