@@ -6,6 +6,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -15,7 +16,6 @@ from . import trained, unique_name
 from .backward import NameOrVariable, append_backward, names_of
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
 from .dygraph.base import eager_program
-from .dygraph.missing_state import missing_optimizer_state
 from .dygraph.variable import EagerParameter, EagerVariable
 from .errors import invalid, unsupported, wrong_type
 from .framework import AttrValue, Operator, OpRole, Program, default_startup_program, in_dygraph_mode, program_guard
@@ -28,6 +28,7 @@ from .regularizer import WeightDecayRegularizer, append_regularization_ops
 from .schedules import LearningRateDecay
 from .schedules.numbers import number_of
 from .scope import global_scope
+from .state_dicts import missing_optimizer_state
 from .variable import Parameter, Variable
 from .vartype import VarType
 
@@ -140,6 +141,10 @@ class Optimizer:
         """What the rule keeps for each parameter, in fluid's order."""
         return ()
 
+    @cached_property
+    def _kept(self) -> tuple[Accumulator, ...]:
+        return self._state()
+
     def _attrs(self, param: Parameter) -> dict[str, AttrValue]:
         """Constants of the rule for one parameter."""
         del param
@@ -149,7 +154,7 @@ class Optimizer:
         """Record the update of one parameter."""
         inputs: dict[str, list[Variable]] = {"Param": [param], "Grad": [grad]}
         outputs: dict[str, list[Variable]] = {"ParamOut": [param]}
-        for kept in self._state():
+        for kept in self._kept:
             accumulator = self._accumulators[kept.name][param.name]
             inputs[kept.slot] = [accumulator]
             if kept.result is not None:
@@ -374,7 +379,7 @@ class Optimizer:
             warnings.warn(missing_optimizer_state(), stacklevel=2)
             return
         decay = self._learning_rate if isinstance(self._learning_rate, LearningRateDecay) else None
-        kinds = [self._full(kept.name) for kept in self._state()]
+        kinds = [self._full(kept.name) for kept in self._kept]
         restored = fitting(self.type, state_dict, accumulators, kinds, decay)
         for name, var in accumulators.items():
             var.set_value(restored.values[name])
@@ -424,7 +429,7 @@ class Optimizer:
         """Create what the rule keeps; in dygraph what is there already, and what `set_dict` brought, is used."""
         new: list[tuple[Accumulator, Parameter, str]] = []
         for param in params:
-            for kept in self._state():
+            for kept in self._kept:
                 if param.name not in self._accumulators[kept.name]:
                     key = kept.name, param.name
                     if key not in self._names:
