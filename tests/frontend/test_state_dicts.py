@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import FOLDER, golden
 from pickles import attacks, flipped, is_state
+from trees import GOLDENS, golden
 
 import fluidc.frontend as fluid
 from fluidc.frontend.errors import ArgumentTypeError, ProgramError
 from fluidc.frontend.io import StateFileError
 from fluidc.frontend.state_dicts import missing_optimizer_state
 
-FILES = FOLDER / "files"
+FILES = GOLDENS / "files"
 TABLE = "StructuredToParameterName@@"
 
 

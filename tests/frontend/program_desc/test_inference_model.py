@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import FOLDER, golden
+from trees import GOLDENS, golden
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError
@@ -22,7 +22,7 @@ from fluidc.frontend.errors import ProgramError
 from fluidc.frontend.formats.errors import StateFileError
 
 MODELS = ("infer_mlp", "infer_cnn", "infer_embedding")
-FILES = FOLDER / "files"
+FILES = GOLDENS / "files"
 
 
 @pytest.fixture(autouse=True)
@@ -121,8 +121,8 @@ def test_the_file_is_what_paddle_writes(exe: fluid.Executor, tmp_path: Path) -> 
     (block,) = desc.blocks
     types = [op.type for op in block.ops]
     assert types == [
-        "feed", "mul", "elementwise_add", "batch_norm", "dropout", "mul", "elementwise_add", "softmax", "scale", "scale",
-        "fetch", "fetch",
+        "feed", "mul", "elementwise_add", "batch_norm", "dropout", "mul", "elementwise_add", "softmax",
+        "scale", "scale", "fetch", "fetch",
     ]  # fmt: skip
     attrs = {op.type: {attr.name: attr for attr in op.attrs} for op in block.ops}
     assert attrs["dropout"]["is_test"].b

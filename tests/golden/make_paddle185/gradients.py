@@ -19,8 +19,8 @@ What was found:
   four elementwise operators, reduce_sum and reduce_mean, instance_norm; not for matmul (so not for the layer Linear),
   tanh, sigmoid, exp, log, softmax, mean, concat, transpose.  Third gradients of a product do not exist.
 - Integer / integer is an integer; x // y and x % y only exist for integers; there is no @, &, abs, item or T; float +
-  double fails; an index may be integers and slices only (no Ellipsis, None, list or variable).  A step other than 1 makes the axes
-  of integers stay: x[0, ::2] has shape [1, ...], while x[0, 1:] drops the axis (fluidc drops it always).
+  double fails; an index may be integers and slices only (no Ellipsis, None, list or variable).  A step other than 1
+  makes the axes of integers stay: x[0, ::2] has shape [1, ...], while x[0, 1:] drops the axis (fluidc drops it always).
 """
 
 import dygraph_gradients
