@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import FOLDER, golden
 from pickles import flipped
+from trees import GOLDENS, golden
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError
@@ -21,7 +21,7 @@ from fluidc.frontend.io import StateFileError
 from fluidc.frontend.lod import LoDTensor
 from fluidc.frontend.saved_variables import belongs_to_optimizer
 
-FILES = FOLDER / "files"
+FILES = GOLDENS / "files"
 EXE = fluid.Executor(target="reference")
 
 
