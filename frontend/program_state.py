@@ -25,6 +25,7 @@ from .saved_variables import (
     get_program_persistable_vars,
     held,
     is_persistable,
+    listed,
     program_of,
     put,
 )
@@ -179,7 +180,7 @@ def set_program_state(program: Program, state_dict: Mapping[str, object]) -> Non
     unused = [name for name in state_dict if name not in persistables]
     if unused:
         warnings.warn(
-            f"set_program_state: the program has no variables for {', '.join(unused)}; they are not set", stacklevel=2
+            f"set_program_state: the program has no variables for {listed(unused)}; they are not set", stacklevel=2
         )
 
 
@@ -248,10 +249,10 @@ def _load_folder(program: Program, folder: Path) -> None:
     assign_records(wanted, _read(files, [var.name for var in wanted]), str(folder))
     unused = sorted(files.keys() - {var.name for var in wanted})
     if unused:
-        warnings.warn(f"load: {folder} has files for no variable of the program: {', '.join(unused)}", stacklevel=3)
+        warnings.warn(f"load: {folder} has files for no variable of the program: {listed(unused)}", stacklevel=3)
     left = [var.name for var in get_program_parameter(program) if var.name not in files]
     if left:
-        warnings.warn(f"load: {folder} has no files for {', '.join(left)}, which stay as they are", stacklevel=3)
+        warnings.warn(f"load: {folder} has no files for {listed(left)}, which stay as they are", stacklevel=3)
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

@@ -84,6 +84,12 @@ def chosen(
     return list({var.name: var for var in variables if var.type is not VarType.RAW}.values())
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as messages give them: some of them, each in short; those from files are not to drive a terminal."""
+    shown = [name if name.isprintable() and len(name) <= 80 else ascii(name[:80]) for name in names[:10]]
+    return ", ".join(shown) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
 def held(what: str, var: Variable, scope: Scope) -> LoDTensor:
     """What a variable holds.  Raises ProgramError for one without a value."""
     slot = scope.find_var(var.name)

@@ -11,7 +11,7 @@ from .formats.errors import StateFileError
 from .formats.files import Chunks, read_file, write_files
 from .formats.lod_tensor import Record, decode, decode_all, encode
 from .framework import Program
-from .saved_variables import NewValue, Predicate, assign, chosen, held, is_parameter, is_persistable, program_of
+from .saved_variables import NewValue, Predicate, assign, chosen, held, is_parameter, is_persistable, listed, program_of
 from .scope import global_scope
 from .variable import Variable
 
@@ -122,7 +122,7 @@ def read_separate(folder: Path, names: Sequence[str]) -> dict[str, Record]:
     missing = [name for name, path in paths.items() if not path.exists()]
     if missing:
         raise StateFileError(
-            f"the folder has no file for {_listed(missing)}",
+            f"the folder has no file for {listed(missing)}",
             str(folder),
             "give the folder that was saved to; if all were saved in one file, give its filename",
         )
@@ -201,8 +201,3 @@ def _check_places(what: str, executor: object, dirname: object) -> None:
         raise wrong_type(f"{what}: the executor is {executor!r}", f"write fluid.io.{what}(exe, dirname, ...)")
     if dirname is not None and not isinstance(dirname, str | os.PathLike):
         raise wrong_type(f"{what}: dirname is {type(dirname).__name__}", "give the path of a folder")
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more variables"

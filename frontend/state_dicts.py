@@ -85,10 +85,10 @@ def load_dygraph(
     for state in (parameters, optimizer):
         if state is not None and not keep_name_table:
             state.pop(NAME_TABLE, None)
-    near = near_spellings(prefix, OPTIMIZER)
-    _missing = (
-        "" if optimizer is not None else f"no optimizer state in {prefix}" + "".join(f"; found {n}" for n in near)
-    )
+    _missing = ""
+    if optimizer is None:
+        near = near_spellings(prefix, OPTIMIZER)
+        _missing = f"no optimizer state in {prefix}" + "".join(f"; found {name}" for name in near)
     return parameters, optimizer
 
 

@@ -41,8 +41,7 @@ def write_files(contents: Mapping[Path, Chunks]) -> None:
     path = Path()
     try:
         for path, chunks in contents.items():
-            if path.is_dir():
-                raise IsADirectoryError(0, "there is a folder of that name")
+            _check_place(path)
             make_directory(path.parent)
             temporary = temporary_name(path)
             new.append((temporary, path))
@@ -57,6 +56,15 @@ def write_files(contents: Mapping[Path, Chunks]) -> None:
     finally:
         for temporary, _ in new:
             temporary.unlink(missing_ok=True)
+
+
+def _check_place(path: Path) -> None:
+    """Raises OSError where a folder is in the place of the file, or a file in that of one of its folders."""
+    if path.is_dir():
+        raise IsADirectoryError(0, "there is a folder of that name")
+    file = next((parent for parent in path.parents if parent.is_file()), None)
+    if file is not None:
+        raise NotADirectoryError(0, f"{file} is a file, not a folder")
 
 
 def _write(path: Path, chunks: Chunks) -> None:

@@ -19,7 +19,7 @@ from fluidc.compiler.errors import FluidcError
 from fluidc.frontend.errors import ArgumentTypeError, ProgramError
 from fluidc.frontend.io import StateFileError
 from fluidc.frontend.lod import LoDTensor
-from fluidc.frontend.saved_variables import belongs_to_optimizer
+from fluidc.frontend.saved_variables import belongs_to_optimizer, listed
 
 FILES = GOLDENS / "files"
 EXE = fluid.Executor(target="reference")
@@ -365,7 +365,7 @@ def wrong(model: Trained, folder: Path) -> Iterator[tuple[Callable[[], object], 
     yield (
         lambda: io.load_params(EXE, path, main),
         StateFileError,
-        "no file for fc_0.w_0, fc_0.b_0, .* and 3 more variables",
+        "no file for fc_0.w_0, fc_0.b_0, .*, fc_1.w_0, fc_1.b_0",
     )
     yield lambda: io.load_params(EXE, path, main, "all"), StateFileError, "cannot be read: No such file"
     yield lambda: fluid.save(main, path + "/"), ProgramError, "names a folder"
@@ -401,6 +401,12 @@ def test_what_goes_wrong_is_said_and_changes_nothing(model: Trained, tmp_path: P
     assert_same({name: value for name, value in model.values().items() if name != "more"}, before)
     assert not list(tmp_path.parent.glob("outside"))
     assert not list(tmp_path.iterdir())
+
+
+def test_names_in_messages_are_few_and_printable() -> None:
+    names = [f"w_{i}" for i in range(12)]
+    assert listed(["\x1b[31m", "x" * 200, *names]).startswith(r"'\x1b[31m', '" + "x" * 80 + "', w_0, ")
+    assert listed(names).endswith("w_9 and 2 more")
 
 
 def test_eager_mode_has_no_programs_to_save(tmp_path: Path) -> None:

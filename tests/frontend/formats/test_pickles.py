@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pickles import STATE, array, attacks, encoded, flipped, held, is_state, text
+from trees import GOLDENS
 
 from fluidc.frontend.formats.errors import StateFileError
 from fluidc.frontend.formats.pickle_reader import MAX_DEPTH, MAX_STEPS, read
@@ -83,6 +84,22 @@ def test_what_paddle_2_writes_besides_is_read() -> None:
         b"c__builtin__\ntuple\n" + text("linear_0.w_0") + array(b"K\x01\x85", b"C\x04" + bytes(4)) + b"\x86\x85R"
     )
     assert same(read(called, "file"), {"w": ("linear_0.w_0", np.zeros(1, np.float32))})
+
+
+def plain(value: Any) -> Any:
+    """What Python unpickled, with dicts for ordered ones and Python's numbers for numpy's."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@pytest.mark.parametrize("path", sorted((GOLDENS.parent / "paddle262").iterdir()), ids=lambda path: path.name)
+def test_files_of_paddle_2_are_read(path: Path) -> None:
+    found = read_state(path)
+    assert same(found, plain(pickle.loads(path.read_bytes())))
+    assert found.keys() & {"0.weight", "LR_Scheduler", "best"}
 
 
 def test_arrays_in_parts_are_joined(tmp_path: Path) -> None:
