@@ -219,7 +219,8 @@ class Optimizer:
             )
         barred = set(names_of(f"{self.type}.minimize", "no_grad_set", no_grad_set))
         params = self._eager_parameters(parameter_list)
-        return [(p, p.grad) for p in params if p.grad is not None and p.trainable and p.name not in barred]
+        pairs = [(p, p.grad) for p in params if p.trainable and p.name not in barred]
+        return [(p, grad) for p, grad in pairs if grad is not None]
 
     def _eager_parameters(self, listed: Sequence[NameOrVariable] | None) -> list[EagerParameter]:
         """Those of a list, in its order; those that have a gradient if there is none."""

@@ -212,7 +212,7 @@ def grad(
     return [by_node.get(v.node) for v in wanted]
 
 
-def _variables(argument: str, values: Variable | Sequence[Variable]) -> list[EagerVariable]:
+def _variables(argument: str, values: Variable | Iterable[Variable]) -> list[EagerVariable]:
     found: list[EagerVariable] = []
     for value in [values] if isinstance(values, Variable) else values:
         if not isinstance(value, EagerVariable):

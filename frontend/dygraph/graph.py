@@ -73,10 +73,11 @@ class Node:
         value: Its array, once there is one.
         cell: The state that it is a version of.
         needs_grad: A gradient with respect to it, or through it, can be asked for.
+        is_source: The user wants one of it though a record makes it: gradients may end here, as at a leaf.
         handle: The Variable by which the user holds it.
     """
 
-    __slots__ = ("__weakref__", "cell", "dtype", "handle", "needs_grad", "producer", "shape", "value")
+    __slots__ = ("__weakref__", "cell", "dtype", "handle", "is_source", "needs_grad", "producer", "shape", "value")
 
     def __init__(
         self,
@@ -93,12 +94,21 @@ class Node:
         self.value = value
         self.cell = cell
         self.needs_grad = needs_grad
+        self.is_source = False
         self.handle: weakref.ref[EagerVariable] | None = None
 
     @property
     def is_held(self) -> bool:
         """Whether the user has a Variable of it."""
         return self.handle is not None and self.handle() is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no gradient goes on behind it."""
+        record = self.producer
+        if record is None or not self.is_source:
+            return record is None
+        return record.is_released or not any(n.needs_grad for _, nodes in record.inputs for n in nodes)
 
     @property
     def is_known(self) -> bool:

@@ -276,7 +276,7 @@ class Recorder:
 
     def parameters_with_gradients(self) -> list[EagerParameter]:
         """Parameters that `backward` left a gradient at since the guard was entered, in the order of their names."""
-        found = [p for p in self._graded.values() if p.grad is not None]
+        found = [p for p in self._graded.values() if p.has_gradient]
         return sorted(found, key=lambda p: p.name)
 
     def forget_gradients(self) -> None:
@@ -343,7 +343,7 @@ def _stated(attrs: Mapping[str, AttrValue]) -> Array:
 def _leads_somewhere(node: Node) -> bool:
     """Whether a gradient through a result can still arrive: not where the graph behind it was given up."""
     producer = node.producer
-    if producer is None:
+    if producer is None or node.is_leaf:
         return True  # a leaf that wants a gradient
     if not producer.is_released and any(i.needs_grad for _, nodes in producer.inputs for i in nodes):
         return True

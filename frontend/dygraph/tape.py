@@ -65,7 +65,7 @@ class Walk:
             if not node.needs_grad or node in stops:
                 continue
             record = node.producer
-            if record is None:
+            if record is None or node.is_leaf:
                 leaves[node] = None
                 continue
             if record.is_released:

@@ -26,6 +26,8 @@ class EagerVariable(Variable):
     recorded so far computed.
     """
 
+    _had_gradient = False
+
     def __init__(
         self,
         program: EagerProgram,
@@ -84,10 +86,8 @@ class EagerVariable(Variable):
     def stop_gradient(self, value: bool) -> None:
         self._stop_gradient = bool(value)
         node = self.node
-        if value:
-            node.needs_grad = False
-        elif node.producer is None:
-            node.needs_grad = self.has_dtype and self.dtype.is_float
+        node.needs_grad = not value and self.has_dtype and self.dtype.is_float
+        node.is_source = node.needs_grad and node.producer is not None
         if node.cell is not None:
             node.cell.trainable = node.needs_grad
 
@@ -149,20 +149,29 @@ class EagerVariable(Variable):
         self._program.recorder.backward(self)
 
     def gradient(self) -> Array | None:
-        """The gradient that the last `backward` left here, or None."""
-        return None if self._gradient is None else self._gradient.numpy()
+        """The gradient that the last `backward` left, zeros after `clear_gradient`; None if there never was one."""
+        gradient = self.grad
+        return None if gradient is None else gradient.numpy()
 
     @property
     def grad(self) -> EagerVariable | None:
-        """The gradient as a Variable, or None."""
+        """The gradient as a Variable, zeros after `clear_gradient`; None if there never was one."""
+        if self._gradient is None and self._had_gradient:
+            return self._program.recorder.constant(self.grad_name, np.zeros(self.shape, self.dtype.numpy))
         return self._gradient
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether a `backward` reached it since the last `clear_gradient`."""
+        return self._gradient is not None
 
     def set_gradient(self, gradient: EagerVariable | None) -> None:
         """Leave a gradient here; what `backward` does."""
         self._gradient = gradient
 
     def clear_gradient(self) -> None:
-        """Forget the gradient."""
+        """Forget the gradient. Where there was one it reads as zeros, with which an optimizer's momentum goes on."""
+        self._had_gradient |= self._gradient is not None
         self._gradient = None
 
     # -- Python's protocols -------------------------------------------------------------------------------------

@@ -180,13 +180,16 @@ class Static:
         self.main, self.startup, self.scope = fluid.Program(), fluid.Program(), fluid.Scope()
         self.main.random_seed = self.startup.random_seed = 7
         self.exe = fluid.Executor(fluid.CPUPlace())
+        self.fluid = fluid
+        self.guards = ()
+
+    def __enter__(self):
+        fluid = self.fluid
         self.guards = (
             fluid.scope_guard(self.scope),
             fluid.program_guard(self.main, self.startup),
             fluid.unique_name.guard(),
         )
-
-    def __enter__(self):
         for guard in self.guards:
             guard.__enter__()
         return self
@@ -199,10 +202,10 @@ class Static:
         names = [v.name for v in self.main.list_vars() if v.persistable and v.name not in ("feed", "fetch")]
         return {n: np.array(self.scope.find_var(n).get_tensor()) for n in sorted(names)}
 
-    def give_values(self, fluid):
+    def give_values(self):
         """Values that depend on the parameter's place; running variances stay positive."""
         for i, p in enumerate(self.main.all_parameters()):
             value = uniform(50 + i, *p.shape)
             if ".w_2" in p.name:
                 value = np.abs(value) + np.float32(0.5)
-            self.scope.find_var(p.name).get_tensor().set(value, fluid.CPUPlace())
+            self.scope.find_var(p.name).get_tensor().set(value, self.fluid.CPUPlace())

@@ -100,7 +100,7 @@ def write_inference(fluid, folder, name, build):
     with Static(fluid) as s:
         feeds, targets, feed = build(fluid)
         s.exe.run(s.startup)
-        s.give_values(fluid)
+        s.give_values()
         tree = {"feed": feed, "parameters": s.persistables()}
         fluid.io.save_inference_model(str(folder / name), feeds, targets, s.exe, s.main)
         together = str(folder / (name + "_combined"))

@@ -109,6 +109,12 @@ def check_static(differences, folder, name, tree):
         known = {v.name: tuple(v.shape) for v in s.main.list_vars() if v.persistable}
         got = {v.name: tuple(v.shape) for v in program.list_vars() if v.persistable}
         differences.same_keys("pdmodel persistables", got.items(), known.items())
+    scope = fluid.Scope()
+    with fluid.scope_guard(scope):
+        for key, value in tree["persistables"].items():
+            scope.var(key).get_tensor().set(value, fluid.CPUPlace())
+        (got,) = fluid.Executor(fluid.CPUPlace()).run(program, feed=tree["feed"], fetch_list=[loss.name])
+        differences.same("pdmodel loss", got, tree["next_losses"][0])
     for kind in ("params", "persistables"):
         load = getattr(fluid.io, "load_" + kind)
         for where, filename in (("save_" + kind, None), ("save_" + kind + "_combined", "all")):

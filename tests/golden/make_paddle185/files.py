@@ -95,7 +95,7 @@ def inference_files(name, build):
     with Static(fluid) as s:
         feeds, targets, feed = build(fluid)
         s.exe.run(s.startup)
-        s.give_values(fluid)
+        s.give_values()
         tree = {"feed": feed, "parameters": s.persistables()}
         plain, combined = str(FILES / folder), str(FILES / (folder + "_combined"))
         before = s.main.global_block().desc.op_size()
