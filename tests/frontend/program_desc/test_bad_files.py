@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import FOLDER
+from trees import GOLDENS
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError, LoweringError
@@ -19,7 +19,7 @@ from fluidc.frontend.compat.program_desc.schema import program_desc_class
 from fluidc.frontend.lower import lower
 
 GOLDEN = dict(np.load(Path(__file__).parent / "paddle_programs.npz"))
-CNN = (FOLDER / "files" / "infer_cnn" / "__model__").read_bytes()
+CNN = (GOLDENS / "files" / "infer_cnn" / "__model__").read_bytes()
 SMALL = GOLDEN["private_defaults/main"].tobytes()
 
 

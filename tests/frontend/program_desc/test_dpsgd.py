@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import FOLDER, golden
+from trees import GOLDENS, golden
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import PrivacyError
@@ -114,7 +114,7 @@ def test_documented_defaults_are_told(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_paddles_op_is_kept_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """With Paddle's own seed of the clock nothing can be compared but what it does not touch: the first loss."""
-    files, wanted = FOLDER / "files", golden("files")["train_dpsgd"]
+    files, wanted = GOLDENS / "files", golden("files")["train_dpsgd"]
     with pytest.warns(fluid.PrivacyWarning, match="4 dpsgd ops of Paddle's are kept") as warned:
         model = fluid.io.load_program(
             files / "train_dpsgd_main.pb", files / "train_dpsgd_startup.pb", mechanism="paddle"

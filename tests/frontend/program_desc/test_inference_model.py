@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_goldens import FOLDER, golden
+from trees import GOLDENS, golden
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError
@@ -22,7 +22,7 @@ from fluidc.frontend.errors import ProgramError
 from fluidc.frontend.formats.errors import StateFileError
 
 MODELS = ("infer_mlp", "infer_cnn", "infer_embedding")
-FILES = FOLDER / "files"
+FILES = GOLDENS / "files"
 
 
 @pytest.fixture(autouse=True)
