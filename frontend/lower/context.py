@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...compiler.errors import LoweringError, VerifyError
+from ...compiler.errors import FluidcError, LoweringError, VerifyError
 from ...compiler.ir.core import Param, Role, StateDecl, StateName, StateRole, Value
 from ...compiler.ir.location import Loc
 from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
@@ -159,6 +159,16 @@ class FunctionLowering:
             except VerifyError as error:  # the op was not yet told its line
                 error.where = error.where or op.loc.place
                 raise
+            except FluidcError:
+                raise
+            except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError) as error:
+                if not self.program.foreign_names:
+                    raise
+                raise LoweringError(
+                    f"{op.type} has inputs or attributes that it does not take: {error}",
+                    where=op.loc.place,
+                    hint="the file of the program is damaged, or of a version with another form of this op",
+                ) from error
 
     def read(self, name: str) -> Value | None:
         """The value of a name at this point: computed, fed, or read from state; None if there is none."""

@@ -18,6 +18,8 @@ def aligned(o: OpLowering, x: Value, y: Value, axis: int) -> tuple[Value, Value]
         return x, y
     shape = y.tensor.shape
     at = x.tensor.rank - len(shape) if axis == -1 else axis
+    if not 0 <= at <= x.tensor.rank:
+        raise o.error(f"axis {axis} of {x.type} and {y.type}", "the shorter operand begins at an axis of the other")
     while at + len(shape) > x.tensor.rank and shape and shape[-1] == 1:
         shape = shape[:-1]
     trailing = x.tensor.rank - at - len(shape)

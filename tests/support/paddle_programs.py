@@ -129,13 +129,6 @@ def private_defaults(fluid):
     return [loss]
 
 
-def other_optimizer(fluid):
-    """An update that fluidc has no rule for."""
-    loss = fluid.layers.mean(fluid.layers.fc(data(fluid), 1))
-    fluid.optimizer.Ftrl(0.1).minimize(loss)
-    return [loss]
-
-
 def shapes(fluid):
     """Shapes, bounds and counts that are Variables."""
     layers = fluid.layers
@@ -175,5 +168,5 @@ TRAINING = {
 }  # fmt: skip
 STEPS = 4
 OTHERS = {
-    f.__name__: f for f in (clipped_error, private, private_defaults, other_optimizer, shapes)
+    f.__name__: f for f in (clipped_error, private, private_defaults, shapes)
 }  # fmt: skip

@@ -58,6 +58,11 @@ def backward_records(
     """
     sections: list[list[Record]] = []
     strange: Counter[str] = Counter()
+    for op in _changed_on_the_way(ops):
+        if _is_error_clip(op):
+            op.role = OpRole.BACKWARD  # Paddle gives it none
+        else:
+            strange[op.type] += 1
     for op in ops:
         if op.role is not OpRole.BACKWARD:
             continue
@@ -110,6 +115,19 @@ def stopped(program: Program, record: Operator, graded: set[str]) -> list[str]:
         for name in way - targets - sources - graded
         if name in variables and variables[name].has_dtype and variables[name].dtype.is_float
     )
+
+
+def _changed_on_the_way(ops: Sequence[Record]) -> list[Record]:
+    """Ops that are not marked as gradient ops, and write a gradient anew that gradient ops read afterwards."""
+    found: list[Record] = []
+    read_later: set[str] = set()
+    for op in reversed(ops):
+        if op.role is OpRole.BACKWARD:
+            read_later.update(op.reads)
+        elif read_later.intersection(op.writes):
+            found.append(op)
+    made: set[str] = {name for op in ops if op.role is OpRole.BACKWARD for name in op.writes}
+    return [op for op in found if made.intersection(op.writes)]
 
 
 def _begins(op: Record) -> bool:

@@ -70,11 +70,8 @@ def parse_desc(data: bytes, source: str) -> Any:
             "save the model with Paddle 1.8",
         )
     _check_sizes(desc, source)
-    try:
-        for number, block in enumerate(desc.blocks):
-            _check_block(block, number, source)
-    except UnicodeDecodeError:
-        raise ProgramDescError("a name in the program is no text", source, _DAMAGED) from None
+    for number, block in enumerate(desc.blocks):
+        _check_block(block, number, source)
     return desc
 
 
@@ -96,22 +93,17 @@ def _check_block(block: Any, number: int, source: str) -> None:
     if not fits:
         raise ProgramDescError(f"block {number} lies in block {block.parent_idx}", source, _DAMAGED)
     for var in block.vars:
-        if not var.name:
-            raise ProgramDescError(f"a variable of block {number} has no name", source, _DAMAGED)
+        _check_name(var.name, "a variable", number, source)
     for position, op in enumerate(block.ops):
-        if not op.type:
-            raise ProgramDescError(f"op {position} of block {number} has no type", source, _DAMAGED)
+        _check_name(op.type, f"the type of op {position}", number, source)
         for slot in (*op.inputs, *op.outputs):
-            if not slot.parameter or not all(slot.arguments):
-                raise ProgramDescError(
-                    f"{shown(op.type)}, op {position} of block {number}, has a slot or an argument without a name",
-                    source,
-                    _DAMAGED,
-                )
+            for name in (slot.parameter, *slot.arguments):
+                _check_name(name, f"{shown(op.type)}, op {position}: a slot or an argument", number, source)
         for attr in op.attrs:
-            if not attr.name:
-                raise ProgramDescError(
-                    f"{shown(op.type)}, op {position} of block {number}, has an attribute without a name",
-                    source,
-                    _DAMAGED,
-                )
+            _check_name(attr.name, f"{shown(op.type)}, op {position}: an attribute", number, source)
+
+
+def _check_name(name: str | bytes, what: str, number: int, source: str) -> None:
+    """Refuse a name that is empty, or no UTF-8: the protobuf library gives bytes for such."""
+    if not name or isinstance(name, bytes):
+        raise ProgramDescError(f"{what} has no name", f"{source}, block {number}", _DAMAGED)

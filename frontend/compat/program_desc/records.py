@@ -27,7 +27,8 @@ _KERNELS = (
 )  # fmt: skip
 """Attributes that choose a kernel or a machine, and remarks of tools; what an op computes is the same."""
 
-_BOOKKEEPING = ("op_role", "op_role_var", "op_namescope", "op_callstack", "op_device")
+_BOOKKEEPING = ("op_role", "op_role_var", "op_namescope")
+_REMARKS = ("op_callstack", "op_device")
 
 
 @dataclass
@@ -89,6 +90,8 @@ def _record(message: Any, position: int, source: str) -> Record:
     proto = op_protos().get(message.type)
     for attr in message.attrs:
         name = attr.name
+        if name in _REMARKS:
+            continue
         if name in _BOOKKEEPING or proto is None or name in proto.attrs:
             values[name] = read_attr(attr, where)
             expected = None if proto is None else proto.attrs.get(name)

@@ -92,7 +92,8 @@ def inference_program(program: Program, feeds: Sequence[str], targets: Sequence[
                 )
     given = set(feeds)
     block.ops[:], needed = pruned(test, block.ops, set(targets), given)
-    used = {name for b in test.blocks for op in b.ops for name in (*op.input_arg_names, *op.output_arg_names)}
+    inner = [op for number in _blocks(test, block.ops) if number for op in test.blocks[number].ops]
+    used = {name for op in (*block.ops, *inner) for name in (*op.input_arg_names, *op.output_arg_names)}
     used |= {*feeds, *targets}
     made = {name for op in block.ops for name in op.output_arg_names}
     missing = [name for name, var in block.vars.items() if name in needed and name not in made and not var.persistable]

@@ -2,7 +2,7 @@
 
 ``write_for_paddle.py`` writes the folder; then, with a Python 3.7 that has ``paddlepaddle==1.8.5``::
 
-    v37/bin/python tests/frontend/program_desc/run_in_paddle.py FOLDER
+    v37/bin/python tests/frontend/program_desc/run_in_paddle.py GOLDENS
 """
 
 import os

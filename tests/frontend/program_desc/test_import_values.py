@@ -26,7 +26,9 @@ HERE = Path(__file__).parent
 PROGRAMS = dict(np.load(HERE / "programs.npz"))
 GOLDEN = dict(np.load(HERE.parent / "golden" / "values.npz"))
 SEEDED = "initializers_seeded"
-CASES = sorted({key.split("/")[0] for key in GOLDEN} - {SEEDED, "minimize_dpsgd"})
+CASES = sorted(
+    {key.split("/")[0] for key in GOLDEN if key.split("/")[0] + "/main" in PROGRAMS} - {SEEDED, "minimize_dpsgd"}
+)
 DRAWN = ("uniform_random", "gaussian_random")
 
 
