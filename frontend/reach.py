@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .framework import Operator, Program
+
+
+NO_GRADIENT: Mapping[str, frozenset[str]] = {
+    op: frozenset(slots.split())
+    for op, slots in {
+        "bce_loss": "Label",
+        "bpr_loss": "Label",
+        "cross_entropy": "Label",
+        "expand_as": "target_tensor",
+        "kldiv_loss": "Target",
+        "log_loss": "Labels",
+        "margin_rank_loss": "Label",
+        "nll_loss": "Label Weight",
+        "pad_constant_like": "X",
+        "rank_loss": "Label",
+        "sigmoid_cross_entropy_with_logits": "Label",
+        "softmax_with_cross_entropy": "Label",
+        "spectral_norm": "U V",
+    }.items()
+}
+"""Slots of floating-point values through which fluid passes no gradient, by op: what they hold is taken as given."""
 
 
 def before(program: Program, record: Operator) -> list[Operator]:
@@ -21,6 +43,14 @@ def _reads(program: Program, op: Operator) -> set[str]:
         for inner in program.blocks[op.attr("sub_block")].ops:
             names |= _reads(program, inner)
     return names
+
+
+def _differentiated(program: Program, op: Operator) -> set[str]:
+    """Names an op reads and may pass a gradient to."""
+    given = NO_GRADIENT.get(op.type)
+    if given is None:
+        return _reads(program, op)
+    return {name for slot, names in op.inputs.items() if slot not in given for name in names}
 
 
 def ancestors(program: Program, ops: list[Operator], targets: set[str]) -> set[str]:
@@ -46,10 +76,10 @@ def pruned(
 
 
 def descendants(program: Program, ops: list[Operator], sources: set[str], blocked: set[str]) -> set[str]:
-    """``sources`` and everything computed from them without passing through ``blocked``."""
+    """``sources`` and what is computed from them so that it has a gradient, without passing through ``blocked``."""
     reached = set(sources)
     for op in ops:
-        if reached.intersection(_reads(program, op)):
+        if reached.intersection(_differentiated(program, op)):
             reached.update(name for name in op.output_arg_names if name not in blocked)
     return reached
 

@@ -96,3 +96,62 @@ def increment(x: Variable, value: float = 1.0, in_place: bool = True) -> Variabl
     out = x if in_place else helper.temporary(x.dtype, x.shape)
     helper.op("increment", {"X": [x]}, {"Out": [out]}, {"step": float(value)})
     return out
+
+
+def elementwise_equal(x: Variable, y: Variable, name: str | None = None) -> Variable:
+    """``x == y`` of two shapes that agree."""
+    helper = LayerHelper("elementwise_equal", name)
+    check_variable("elementwise_equal", "x", x)
+    helper.check_dtype("y", y, (x.dtype,))
+    broadcast_shape("elementwise_equal", x, y)
+    out = helper.temporary(VarType.BOOL, x.shape, stop_gradient=True)
+    helper.op("equal", {"X": [x], "Y": [y]}, {"Out": [out]})
+    return out
+
+
+def has_inf(x: Variable) -> Variable:
+    """Whether an element is infinite: a boolean of shape [1]."""
+    return _found("isinf", "has_inf", x)
+
+
+def has_nan(x: Variable) -> Variable:
+    """Whether an element is NaN: a boolean of shape [1]."""
+    return _found("isnan", "has_nan", x)
+
+
+def _found(op: str, layer: str, x: Variable) -> Variable:
+    # Paddle 1.8.5 declares these with x's type, and computes booleans.
+    helper = LayerHelper(op)
+    check_variable(layer, "x", x)
+    out = helper.temporary(VarType.BOOL, [1])
+    helper.op(op, {"X": [x]}, {"Out": [out]})
+    return out
+
+
+def is_empty(x: Variable, cond: Variable | None = None) -> Variable:
+    """Whether x has no elements: a boolean of shape [1], written into ``cond`` if given."""
+    helper = LayerHelper("is_empty")
+    check_variable("is_empty", "x", x)
+    out = helper.temporary(VarType.BOOL, [1]) if cond is None else cond
+    out.stop_gradient = True
+    helper.op("is_empty", {"X": [x]}, {"Out": [out]})
+    return out
+
+
+def allclose(
+    input: Variable,
+    other: Variable,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """Whether ``|input - other| <= atol + rtol * |other|`` everywhere: a boolean of shape [1]."""
+    helper = LayerHelper("allclose", name)
+    helper.check_dtype("input", input, (VarType.FP32, VarType.FP64))
+    helper.check_dtype("other", other, (input.dtype,))
+    broadcast_shape("allclose", input, other)
+    out = helper.temporary(VarType.BOOL, [1])
+    attrs: dict[str, AttrValue] = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
+    helper.op("allclose", {"Input": [input], "Other": [other]}, {"Out": [out]}, attrs)
+    return out

@@ -10,7 +10,11 @@ from ..shapes import axis_of, broadcast_shape
 from ..source import user_location
 from ..variable import Variable
 from ..vartype import VarType
-from .math import reduce_mean
+from .arrange import expand, reshape, transpose
+from .compare import equal
+from .math import matmul, reduce_mean, reduce_sum
+from .nn import one_hot
+from .ops import square
 
 _FLOATS = (VarType.FP32, VarType.FP64, VarType.FP16)
 
@@ -289,3 +293,69 @@ def kldiv_loss(x: Variable, target: Variable, reduction: str = "mean", name: str
     out = helper.temporary(x.dtype, x.shape if reduction == "none" else [1])
     helper.op("kldiv_loss", {"X": [x], "Target": [target]}, {"Loss": [out]}, {"reduction": reduction})
     return out
+
+
+def rank_loss(label: Variable, left: Variable, right: Variable, name: str | None = None) -> Variable:
+    """``log(1 + e ** d) - label * d`` for ``d = left - right`` (RankNet), all of shape [N, 1]."""
+    helper = LayerHelper("rank_loss", name)
+    _same_shape(helper, left, right)
+    _same_shape(helper, left, label)
+    out = helper.temporary(label.dtype, label.shape)
+    helper.op("rank_loss", {"Label": [label], "Left": [left], "Right": [right]}, {"Out": [out]})
+    return out
+
+
+def margin_rank_loss(
+    label: Variable, left: Variable, right: Variable, margin: float = 0.1, name: str | None = None
+) -> Variable:
+    """``max(0, margin - label * (left - right))``, all of shape [N, 1]; labels are 1 or -1."""
+    helper = LayerHelper("margin_rank_loss", name)
+    _same_shape(helper, left, right)
+    _same_shape(helper, left, label)
+    out, active = (helper.temporary(left.dtype, label.shape) for _ in range(2))
+    inputs = {"Label": [label], "X1": [left], "X2": [right]}
+    helper.op("margin_rank_loss", inputs, {"Out": [out], "Activated": [active]}, {"margin": float(margin)})
+    return out
+
+
+def bpr_loss(input: Variable, label: Variable, name: str | None = None) -> Variable:
+    """Bayesian personalised ranking of scores ``[N, K]`` (Rendle et al., UAI'09), shape [N, 1].
+
+    The mean over the classes j but the label y of ``-log(sigmoid(input[y] - input[j]))``.
+    """
+    helper = LayerHelper("bpr_loss", name)
+    helper.check_dtype("input", input, _FLOATS)
+    _check_label(helper, input, label, soft=False)
+    out = helper.temporary(input.dtype, [input.shape[0], 1])
+    helper.op("bpr_loss", {"X": [input], "Label": [label]}, {"Y": [out]})
+    return out
+
+
+def dice_loss(input: Variable, label: Variable, epsilon: float = 1e-05, name: str | None = None) -> Variable:
+    """1 minus the mean over examples of ``2 |input * label| / (|input| + |label|)``, labels int64 ``[N, ..., 1]``.
+
+    ``input`` holds probabilities, the classes last; sums are over all axes but the first.
+    """
+    del name
+    label = one_hot(label, input.shape[-1])
+    dims = list(range(1, len(input.shape)))
+    common = reduce_sum(input * label, dim=dims)
+    both = reduce_sum(input, dim=dims) + reduce_sum(label, dim=dims)
+    return reduce_mean(1 - common * 2 / (both + epsilon))
+
+
+def npair_loss(anchor: Variable, positive: Variable, labels: Variable, l2_reg: float = 0.002) -> Variable:
+    """The N-pair loss of embeddings ``[N, D]`` (Sohn, NIPS'16): each anchor against all positives, plus decay.
+
+    ``labels`` is [N]: positives of one label are right for each other.
+    """
+    batch = labels.shape[0]
+    if batch < 1:
+        raise invalid(f"npair_loss: labels {labels.name} has shape {list(labels.shape)}", "fix the batch size")
+    same = expand(reshape(labels, [batch, 1], inplace=True), [1, batch])
+    same = equal(same, transpose(same, [1, 0])).astype("float32")
+    same = same / reduce_sum(same, dim=1, keep_dim=True)
+    squares = reduce_mean(reduce_sum(square(anchor), 1)) + reduce_mean(reduce_sum(square(positive), 1))
+    decay = squares * 0.25 * l2_reg
+    entropy = softmax_with_cross_entropy(matmul(anchor, positive, transpose_y=True), same, soft_label=True)
+    return decay + reduce_mean(reduce_sum(same * entropy, 0))

@@ -303,3 +303,19 @@ def isfinite(x: Variable) -> Variable:
     out = helper.temporary(VarType.BOOL, [1])
     helper.op("isfinite", {"X": [x]}, {"Out": [out]})
     return out
+
+
+def addcmul(
+    input: Variable,
+    tensor1: Variable,
+    tensor2: Variable,
+    value: float = 1.0,
+    out: Variable | None = None,
+    name: str | None = None,
+) -> Variable:
+    """``input + value * tensor1 * tensor2``; written into ``out`` if given."""
+    added = elementwise_add(input, elementwise_mul(tensor1, tensor2) * value, name=name)
+    if out is None:
+        return added
+    LayerHelper("assign").op("assign", {"X": [added]}, {"Out": [out]})
+    return out

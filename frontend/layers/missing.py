@@ -12,49 +12,33 @@ _INSTEAD = {
     "IfElse": "cond",
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",
-    "addmm": "matmul and elementwise_add",
-    "arange": "range",
-    "bmm": "matmul",
     "case": "Switch",
-    "clamp": "clip",
     "data_norm": "layer_norm, or scale the feeds by ranges known in advance",
-    "dot": "elementwise_mul and reduce_sum",
     "dynamic_gru": "StaticRNN over padded sequences",
     "dynamic_lstm": "StaticRNN over padded sequences",
-    "elementwise_equal": "equal",
-    "flip": "reverse",
-    "full": "fill_constant",
-    "full_like": "fill_constant_batch_size_like",
-    "index_select": "gather",
     "lstm": "StaticRNN",
     "nonzero": "where",
-    "randn": "gaussian_random",
     "rnn": "StaticRNN",
-    "scatter_nd_add": "scatter",
     "sequence_conv": "conv2d over padded sequences",
     "switch_case": "Switch",
-    "t": "transpose",
 }
 _NAMES = """
 BasicDecoder BeamSearchDecoder Categorical DecodeHelper Decoder DynamicRNN GRUCell GreedyEmbeddingHelper IfElse
 LSTMCell MultivariateNormalDiag Normal Print RNNCell SampleEmbeddingHelper TrainingHelper Uniform adaptive_pool3d
-add_position_encoding addcmul addmm affine_grid allclose anchor_generator arange array_length array_read array_write
-auc beam_search beam_search_decode bipartite_match bmm box_clip box_coder box_decoder_and_assign bpr_loss case
-center_loss chunk_eval clamp collect_fpn_proposals continuous_value_model conv3d conv3d_transpose create_array
-create_py_reader_by_data crf_decoding crop crop_tensor cross ctc_greedy_decoder data_norm deformable_conv
-deformable_roi_pooling density_prior_box detection_output diag_embed dice_loss dist distribute_fpn_proposals dot
-double_buffer dynamic_decode dynamic_gru dynamic_lstm dynamic_lstmp edit_distance elementwise_equal filter_by_instag
-flip fsp_matrix full full_like gather_tree generate_mask_labels generate_proposal_labels generate_proposals
-get_tensor_from_selected_rows grid_sampler has_inf has_nan hash hsigmoid im2sequence index_sample index_select
-inplace_abn iou_similarity is_empty kron linear_chain_crf load locality_aware_nms lod_append lod_reset lstm
-margin_rank_loss matrix_nms mean_iou merge_selected_rows meshgrid mish multi_box_head multiclass_nms multiplex nce
-nonzero npair_loss pad_constant_like polygon_box_transform pool3d prior_box prroi_pool psroi_pool py_func py_reader
-randint randn random_crop randperm rank rank_loss read_file reorder_lod_tensor_by_rank resize_trilinear
-retinanet_detection_output retinanet_target_assign rnn roi_align roi_perspective_transform roi_pool roll row_conv
-rpn_target_assign sampled_softmax_with_cross_entropy sampling_id scatter_nd scatter_nd_add sequence_concat
-sequence_conv sequence_enumerate sequence_expand sequence_expand_as sequence_pad sequence_reshape sequence_reverse
-sequence_scatter sequence_slice sequence_unpad shard_index sigmoid_focal_loss similarity_focus ssd_loss switch_case t
-target_assign teacher_student_sigmoid_loss tensor_array_to_tensor trace tril triu unique unique_with_counts warpctc
+add_position_encoding affine_grid anchor_generator array_length array_read array_write auc beam_search
+beam_search_decode bipartite_match box_clip box_coder box_decoder_and_assign case center_loss chunk_eval
+collect_fpn_proposals continuous_value_model conv3d conv3d_transpose create_array create_py_reader_by_data
+crf_decoding ctc_greedy_decoder data_norm deformable_conv deformable_roi_pooling density_prior_box detection_output
+diag_embed distribute_fpn_proposals double_buffer dynamic_decode dynamic_gru dynamic_lstm dynamic_lstmp edit_distance
+filter_by_instag fsp_matrix gather_tree generate_mask_labels generate_proposal_labels generate_proposals
+get_tensor_from_selected_rows grid_sampler hash hsigmoid im2sequence inplace_abn iou_similarity linear_chain_crf load
+locality_aware_nms lod_append lod_reset lstm matrix_nms mean_iou merge_selected_rows multi_box_head multiclass_nms nce
+nonzero polygon_box_transform pool3d prior_box prroi_pool psroi_pool py_func py_reader randint random_crop randperm
+read_file reorder_lod_tensor_by_rank resize_trilinear retinanet_detection_output retinanet_target_assign rnn roi_align
+roi_perspective_transform roi_pool row_conv rpn_target_assign sampled_softmax_with_cross_entropy sampling_id
+sequence_concat sequence_conv sequence_enumerate sequence_expand sequence_expand_as sequence_pad sequence_reshape
+sequence_reverse sequence_scatter sequence_slice sequence_unpad sigmoid_focal_loss similarity_focus ssd_loss
+switch_case target_assign teacher_student_sigmoid_loss tensor_array_to_tensor unique unique_with_counts warpctc
 yolo_box yolov3_loss
 """
 MISSING = frozenset(_NAMES.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import invalid
 from ..framework import AttrValue
 from ..layer_helper import LayerHelper, check_variable
 from ..variable import Variable
@@ -9,6 +10,8 @@ from ..vartype import VarType
 
 _FLOATS = (VarType.FP32, VarType.FP64, VarType.FP16)
 _NUMBERS = (*_FLOATS, VarType.INT32, VarType.INT64)
+_LARGEST = 3.4028234663852886e38
+"""Of float32."""
 
 
 def unary(
@@ -297,3 +300,26 @@ def scale(
         bias=float(bias),
         bias_after_scale=bias_after_scale,
     )
+
+
+def clamp(
+    input: Variable,
+    min: float | None = None,
+    max: float | None = None,
+    output: Variable | None = None,
+    name: str | None = None,
+) -> Variable:
+    """``input`` limited to [min, max]; a limit that is None does not limit. (Paddle 1.8.5 takes 0 for it.)"""
+    helper = LayerHelper("clamp", name)
+    helper.check_dtype("input", input, _FLOATS)
+    if min is None and max is None:
+        raise invalid("clamp: min and max are None", "give one of them")
+    out = helper.temporary(input.dtype, input.shape) if output is None else output
+    attrs = {"min": -_LARGEST if min is None else float(min), "max": _LARGEST if max is None else float(max)}
+    helper.op("clip", {"X": [input]}, {"Out": [out]}, attrs)
+    return out
+
+
+def mish(x: Variable, threshold: float = 20, name: str | None = None) -> Variable:
+    """``x * tanh(softplus(x))`` (Misra, 2019); softplus is x above the threshold and ``e ** x`` below its negative."""
+    return unary("mish", x, name, dtypes=(VarType.FP32, VarType.FP64), threshold=float(threshold))

@@ -15,6 +15,7 @@ from ..param_attr import ParamAttrLike
 from ..shapes import axis_of
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
+from .arrange import stack
 
 Number = int | float
 ShapeLike = Sequence["int | Variable"]
@@ -298,16 +299,16 @@ def eye(
     batch_shape: Sequence[int] | None = None,
     dtype: DTypeLike = "float32",
 ) -> Variable:
-    """Ones on the main diagonal of a [num_rows, num_columns] matrix of zeros."""
+    """Ones on the main diagonal of a [num_rows, num_columns] matrix of zeros; ``batch_shape`` of them if given."""
     helper = LayerHelper("eye")
-    if batch_shape is not None:
-        raise unsupported("eye: batch_shape is not implemented", "expand the matrix with fluid.layers.expand")
     columns = num_rows if num_columns is None else num_columns
     if num_rows < 1 or columns < 1:
         raise invalid(f"eye: a matrix of {num_rows} rows and {columns} columns", "both must be positive")
     kind = convert_dtype(dtype)
     out = helper.temporary(kind, [num_rows, columns], stop_gradient=True)
     helper.op("eye", {}, {"Out": [out]}, {"num_rows": num_rows, "num_columns": columns, "dtype": kind})
+    for extent in reversed(batch_shape or []):
+        out = stack([out] * extent)
     return out
 
 

@@ -81,7 +81,7 @@ def lrn(
     name: str | None = None,
     data_format: str = "NCHW",
 ) -> Variable:
-    """``x / (k + alpha * s) ** beta``: s sums the squares of ``n`` neighbouring channels (Krizhevsky et al., 2012)."""
+    """``x / (k + alpha * s) ** beta``, s the sum of squares over ``n`` near channels (Krizhevsky et al., 2012)."""
     helper = LayerHelper("lrn", name)
     image_extents(helper, input, data_format)
     helper.check_dtype("input", input, (VarType.FP32,))

@@ -15,8 +15,10 @@ from ...compiler.ir.location import Loc
 from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
 from ...compiler.ops import ragged
 from ...compiler.ops.construct import OpBuilder
+from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.state import Read, Write
 from ..framework import AttrValue, Block, Operator, Program
+from ..reach import NO_GRADIENT
 from ..variable import Parameter, Variable
 from ..vartype import VarType
 from .known import Known
@@ -342,11 +344,16 @@ class OpLowering:
         return [self.value(name) for name in self.op.input(slot)]
 
     def any(self, slot: str) -> Value:
-        """The only value in a slot, dense or ragged."""
+        """The only value in a slot, dense or ragged; no gradient flows through what fluid takes as given there."""
         names = self.op.input(slot)
         if len(names) != 1:
             raise self.error(f"slot {slot} holds {len(names)} variables", "it takes exactly one")
-        return self.value(names[0])
+        found = self.value(names[0])
+        if slot in NO_GRADIENT.get(self.op.type, ()) and not isinstance(found.type, RaggedType):
+            var = self.frame.block.find_var_recursive(names[0])
+            if found.type.dtype.is_float and not (var is not None and var.stop_gradient):
+                return self.b(StopGradient(found))
+        return found
 
     def x(self, slot: str = "X") -> Value:
         """The only value in a slot, dense."""

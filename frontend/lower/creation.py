@@ -47,8 +47,9 @@ def _fill(o: OpLowering) -> None:
 def _fill_like(value: float) -> Rule:
     def rule(o: OpLowering) -> None:
         x = o.tokens()
-        number = o.attr("value", value)
-        o.set(o.b.fill(x.tensor.shape, x.tensor.dtype, number if x.tensor.dtype.is_float else int(number)))
+        number, stated = o.attr("value", value), o.attr("dtype", None)
+        dtype = x.tensor.dtype if stated is None or stated == -1 else dtype_of(VarType(stated))
+        o.set(o.b.fill(x.tensor.shape, dtype, number if dtype.is_float else int(number)))
 
     return rule
 

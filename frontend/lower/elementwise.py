@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from ...compiler.ir.core import Value
@@ -147,6 +148,41 @@ def _isfinite(o: OpLowering) -> None:
     o.set(o.one(o.b(reduce.All(finite, tuple(range(x.tensor.rank))))))
 
 
+def _somewhere(make: Callable[[OpLowering, Value], Value]) -> Rule:
+    """Whether a condition holds for an element, shape [1]."""
+
+    def rule(o: OpLowering) -> None:
+        found = make(o, o.x())
+        o.set(o.one(o.b(reduce.Any_(found, tuple(range(found.tensor.rank))))))
+
+    return rule
+
+
+def _infinite(o: OpLowering, x: Value) -> Value:
+    return o.b.equal(o.b.abs(x), o.b.fill((), x.tensor.dtype, math.inf))
+
+
+def _allclose(o: OpLowering) -> None:
+    x, y = o.x("Input"), o.x("Other")
+    most = o.b.scale(o.b.abs(y), o.attr("rtol", 1e-5), o.attr("atol", 1e-8))
+    # Equal infinities are close, though their difference is no number.
+    close = o.b.logical_or(o.b.equal(x, y), o.b.less_equal(o.b.abs(o.b.sub(x, y)), most))
+    if o.attr("equal_nan", False):
+        close = o.b.logical_or(close, o.b.logical_and(o.b(unary.IsNan(x)), o.b(unary.IsNan(y))))
+    o.set(o.one(o.b(reduce.All(close, tuple(range(close.tensor.rank))))))
+
+
+def _mish(o: OpLowering) -> None:
+    x = o.tokens()
+    limit = o.attr("threshold", 20.0)
+    # Where x is far from 0, softplus is x or e ** x: to within rounding what it is anyway for limits of 20 and more.
+    soft = o.b.softplus(x)
+    if limit < 20:
+        far, near = o.b.fill((), x.tensor.dtype, limit), o.b.fill((), x.tensor.dtype, -limit)
+        soft = o.b.where(o.b.less(far, x), x, o.b.where(o.b.less(x, near), o.b.exp(o.b.minimum(x, near)), soft))
+    o.set(o.b.mul(x, o.b.tanh(soft)))
+
+
 def _mul(o: OpLowering) -> None:
     x, y = o.tokens("X"), o.x("Y")
     rows, cols = o.attr("x_num_col_dims", 1), o.attr("y_num_col_dims", 1)
@@ -190,20 +226,24 @@ def _matrix(o: OpLowering, y: Value, cols: int) -> tuple[int, int]:
 
 
 def _matmul(o: OpLowering) -> None:
+    out = matrix_product(o, bool(o.attr("transpose_X", False)), bool(o.attr("transpose_Y", False)))
+    alpha = o.attr("alpha", 1.0)
+    o.set(out if alpha == 1.0 else o.b.scale(out, alpha))
+
+
+def matrix_product(o: OpLowering, transpose_x: bool, transpose_y: bool) -> Value:
+    """X times Y over their last two axes; a vector is a row of X, a column of Y."""
     x, y = o.tokens("X"), o.x("Y")
     row, column = x.tensor.rank == 1, y.tensor.rank == 1
     left = o.b.reshape(x, (1, *x.tensor.shape)) if row else x
     right = o.b.reshape(y, (*y.tensor.shape, 1)) if column else y
-    ta, tb = bool(o.attr("transpose_X", False)) and not row, bool(o.attr("transpose_Y", False)) and not column
-    out = o.b(linear.MatMul(left, right, ta, tb))
+    out = o.b(linear.MatMul(left, right, transpose_x and not row, transpose_y and not column))
     shape = list(out.tensor.shape)
     if column:
         shape.pop()
     if row:
         shape.pop(-1 if column else -2)
-    out = o.b.reshape(out, tuple(shape) or (1,))
-    alpha = o.attr("alpha", 1.0)
-    o.set(out if alpha == 1.0 else o.b.scale(out, alpha))
+    return o.b.reshape(out, tuple(shape) or (1,))
 
 
 def _prelu(o: OpLowering) -> None:
@@ -263,6 +303,9 @@ RULES: Rules = {
     "reduce_all": _reduction(reduce.All),
     "reduce_any": _reduction(reduce.Any_),
     "isfinite": _isfinite,
+    "isinf": _somewhere(_infinite),
+    "isnan": _somewhere(lambda o, x: o.b(unary.IsNan(x))),
+    "allclose": _allclose,
     "mul": _mul,
     "fc": _fc,
     "matmul": _matmul,
@@ -302,6 +345,7 @@ RULES: Rules = {
     "hard_swish": _configured(
         lambda o, x: activation.HardSwish(x, o.attr("threshold", 6.0), o.attr("scale", 6.0), o.attr("offset", 3.0))
     ),
+    "mish": _mish,
     "leaky_relu": _configured(lambda o, x: unary.LeakyRelu(x, o.attr("alpha", 0.02))),
     "relu6": _configured(lambda o, x: activation.Relu6(x, o.attr("threshold", 6.0))),
     "selu": _configured(

@@ -120,6 +120,27 @@ def _nll(o: OpLowering) -> None:
         o.set(o.one(o.b.reduce_mean(cost, everything)))
 
 
+def _rank_loss(o: OpLowering) -> None:
+    o.set(o.b(loss_layers.RankLoss(o.x("Label"), o.x("Left"), o.x("Right"))))
+
+
+def _margin_rank_loss(o: OpLowering) -> None:
+    o.set(o.b(loss_layers.MarginRankLoss(o.x("Label"), o.x("X1"), o.x("X2"), o.attr("margin", 0.1))))
+
+
+def _bpr_loss(o: OpLowering) -> None:
+    x, label = o.x("X"), o.x("Label")
+    classes = x.tensor.shape[-1]
+    if not isinstance(classes, int) or classes < 2:
+        raise o.error(f"{x.type} are scores of {classes} classes", "give at least two")
+    check_range(o, "Label", classes)
+    at = o.b.reshape(label, (*x.tensor.shape[:-1], 1))
+    behind = o.b.softplus(o.b.sub(x, o.b.take_along(x, at, -1)))
+    others = o.b.logical_not(loss.class_mask(o.b, at, x.tensor.shape, x.tensor.rank - 1))
+    cost = o.b.where(others, behind, o.b.fill((), x.tensor.dtype, 0.0))
+    o.set(o.b.scale(o.b.reduce_sum(cost, (-1,), keepdims=True), 1.0 / (classes - 1)), "Y")
+
+
 def _kldiv(o: OpLowering) -> None:
     cost = o.b(loss_layers.KlDiv(o.x("X"), o.x("Target"), o.attr("reduction", "mean")))
     o.set(cost if cost.tensor.rank else o.one(cost), "Loss")
@@ -163,6 +184,9 @@ RULES: Rules = {
     "sigmoid_cross_entropy_with_logits": _sigmoid_cross_entropy,
     "bce_loss": _bce,
     "nll_loss": _nll,
+    "rank_loss": _rank_loss,
+    "margin_rank_loss": _margin_rank_loss,
+    "bpr_loss": _bpr_loss,
     "huber_loss": _huber,
     "log_loss": _log_loss,
     "kldiv_loss": _kldiv,

@@ -664,6 +664,7 @@ SCRATCH_SLOTS = frozenset(
         "Diff",
         "MatchX",
         "MidOut",
+        "Activated",
         "XNorm",
         "YNorm",
         "Norm",

@@ -237,3 +237,126 @@ def resizes(fluid):
         L.interpolate(x, [3, 3], name="named"),
     ]
     learn(fluid, *outs)
+
+
+@case
+def matrices(fluid):
+    L = fluid.layers
+    m, v = fresh(fluid, "m", (4, 3)), fresh(fluid, "v", (3,))
+    stack, wide = fresh(fluid, "stack", (2, 4, 3)), fresh(fluid, "wide", (2, 3, 5))
+    learn(
+        fluid,
+        L.bmm(stack(), wide()),
+        L.addmm(m(), stack()[0], operand(fluid, "square", (3, 3)), alpha=2.0, beta=0.5),
+        L.addmm(operand(fluid, "row", (1, 2)), m(), operand(fluid, "tall", (3, 2))),
+        L.dot(m(), m()),
+        L.dot(v(), v()),
+        L.cross(m(), m()),
+        L.cross(m(), m(), dim=1),
+        L.cross(wide(), wide(), dim=-2),
+        L.dist(m(), m(), 2),
+        L.dist(m(), m(), 1),
+        L.dist(m(), m(), 2.5),
+        L.dist(m(), m(), float("inf")),
+        L.dist(m(), m(), float("-inf")),
+        L.kron(m(), operand(fluid, "small", (2, 2))),
+        L.tril(m()),
+        L.tril(stack(), 1),
+        L.triu(stack(), -1),
+        L.triu(m(), diagonal=1, name="upper"),
+        L.t(m()),
+        L.eye(2, 3, batch_shape=[2]),
+        L.trace(m()),
+        L.trace(stack(), offset=-1, dim1=1, dim2=2),
+    )
+    L.dist(m(), m(), 0)
+
+
+@case
+def selections(fluid):
+    L = fluid.layers
+    m, cube = fresh(fluid, "m", (4, 3)), fresh(fluid, "cube", (3, 4, 2))
+    rows = integers(fluid, [2, 0, 2])
+    learn(
+        fluid,
+        L.index_select(m(), rows),
+        L.index_select(cube(), integers(fluid, [1, 0], "int32"), dim=2),
+        L.index_sample(m(), integers(fluid, [[0, 0], [1, 2], [2, 1], [0, 1]])),
+        L.gather_nd(cube(), integers(fluid, [[0, 1], [2, 3], [0, 1]])),
+        L.scatter_nd_add(m(), integers(fluid, [[1], [3], [1]]), operand(fluid, "rows", (3, 3))),
+        L.scatter_nd(integers(fluid, [[1, 2], [0, 0], [1, 2]]), operand(fluid, "values", (3,)), [2, 3]),
+        L.crop(m(), shape=[2, 2], offsets=[1, 1]),
+        L.crop(cube(), shape=[1, 4, 1]),
+        L.crop_tensor(cube(), shape=[2, -1, 1], offsets=[1, 1, 0]),
+        L.roll(m(), 2),
+        L.roll(cube(), [1, -1], [0, 2]),
+        L.roll(cube(), -3, 1),
+        L.flip(cube(), [0, -1]),
+        L.flip(m(), [1]),
+        L.multiplex([m(), m(), m()], integers(fluid, [[2], [0], [1], [2]], "int32")),
+        L.pad_constant_like(m(), operand(fluid, "part", (2, 3)), 0.5),
+    )
+    L.meshgrid([operand(fluid, "a", (2,)), operand(fluid, "b", (3,))])
+    L.shard_index(integers(fluid, [[1], [6], [12], [19]]), 20, 2, 0)
+    L.shard_index(integers(fluid, [[1], [6], [12], [19]]), 20, 3, 1, ignore_value=-7)
+
+
+@case
+def small_functions(fluid):
+    L = fluid.layers
+    x, z = fresh(fluid, "x", (4, 3)), operand(fluid, "z", (4, 3))
+    far = fluid.layers.assign(np.array([[-30.0, -10.0, 0.0], [1.0, 15.0, 40.0]], "float32"))
+    learn(
+        fluid,
+        L.clamp(x(), -0.5, 0.4),
+        L.clamp(x(), min=-0.2, max=0.9, name="named"),
+        L.mish(x()),
+        L.mish(far),
+        L.addcmul(z, x(), x(), 0.5),
+        L.full([2, 3], 1.5),
+        L.full_like(z, 2.0),
+        L.logsumexp(x(), dim=[1]),
+    )
+    L.mish(z, threshold=0.5)  # whose gradient in Paddle is that of another limit
+    L.full_like(z, 2.0, dtype="int64")
+    L.arange(1, 6, 2, "int64")
+    L.is_empty(z)
+    L.allclose(z, z)
+    L.allclose(z, L.scale(z, 1.01), rtol=1e-3)
+    L.allclose(z, L.scale(z, 1.01), rtol=0.02)
+    L.elementwise_equal(z, z)
+
+
+@case
+def more_losses(fluid):
+    L = fluid.layers
+    x, column = fresh(fluid, "x", (4, 3)), fresh(fluid, "c", (4, 1))
+    label = integers(fluid, [[0], [2], [1], [2]])
+    target = L.assign(numbers("target", (4, 1), 0.0, 1.0))
+    sides = L.assign(np.array([[1.0], [-1.0], [1.0], [-1.0]], "float32"))
+    p = operand(fluid, "p", (4, 3), 0.1, 0.9)
+    image = operand(fluid, "image", (2, 3, 2, 2))
+    weights = L.softmax(operand(fluid, "weights", (4, 3)))
+    places = integers(fluid, [[[[0, 2], [1, 1]]], [[[2, 2], [0, 1]]]])
+    learn(
+        fluid,
+        L.log_loss(L.sigmoid(column()), L.sigmoid(column())),
+        L.sigmoid_cross_entropy_with_logits(x(), L.sigmoid(x())),
+        L.kldiv_loss(L.log_softmax(x()), L.softmax(x())),
+        L.cross_entropy(L.softmax(x()), L.softmax(x()), soft_label=True),
+        L.rank_loss(L.sigmoid(column()), column(), column()),
+        L.huber_loss(column(), column(), 0.4),
+        L.smooth_l1(x(), x()),
+        L.square_error_cost(x(), x()),
+        L.cos_sim(x(), x()),
+        L.rank_loss(target, column(), column()),
+        L.margin_rank_loss(sides, column(), column(), margin=0.3),
+        L.bpr_loss(x(), label),
+        L.dice_loss(p, label),
+        L.npair_loss(x(), x(), L.assign(np.array([0, 1, 0, 2], "float32"))),
+        L.softmax_with_cross_entropy(image, places, axis=1),
+        L.softmax_with_cross_entropy(x(), weights, soft_label=True),
+        L.cross_entropy(p, label, ignore_index=1),
+    )
+    # Paddle 1.8.5 says that ignored labels add nothing to the gradient, and lets them.
+    L.softmax_with_cross_entropy(x(), label, ignore_index=2)
