@@ -161,7 +161,7 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.filterwarnings("default")
 def test_the_readme_example_runs(tmp_path: Path) -> None:
     """On the reference target: it is the program that is shown here, not the speed."""
-    ((_, source),) = blocks(ROOT / "README.md", "python")
+    (_, source), _ = blocks(ROOT / "README.md", "python")
     lines = [line for line in source.splitlines() if line and not line.startswith("import")]
     assert len(lines) <= 13, "the README promises twelve lines"
     script = tmp_path / "example.py"
@@ -172,6 +172,20 @@ def test_the_readme_example_runs(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "ε = 3.00 (δ = 1e-5) after 50 of 50 steps"
     assert run.stdout.strip() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_readme_layers_train(tmp_path: Path) -> None:
+    _, (_, source) = blocks(ROOT / "README.md", "python")
+    script = tmp_path / "layers.py"
+    changed = source.replace("with guard():", 'with guard(target="reference"):')
+    assert changed != source
+    script.write_text("import numpy\nnumpy.random.seed(0)\n" + changed)
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    loss, _, state = run.stdout.replace("[", "]").split("]")
+    assert float(loss) < 0.3
+    assert state.split()[:3] == ["conv.weight", "conv.bias", "norm.weight"]
 
 
 # The IR -----------------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.steps": ("frontend", "compiler", "runtime"),
     # Eager mode records what layers do, and gives it to the compiler when a value is looked at.
     "frontend.dygraph": (
-        "frontend", "frontend.dygraph.execution", "runtime.buffers", "runtime.errors", "runtime.keystream",
+        "frontend", "frontend.formats", "frontend.dygraph.execution", "runtime.buffers", "runtime.errors",
+        "runtime.keystream",
     ),
     "frontend.dygraph.execution": (
         "frontend", "frontend.dygraph", "frontend.lower", "compiler", "runtime",

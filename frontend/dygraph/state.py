@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ProgramError, wrong_type
+from ..formats.state import NAME_TABLE
 from ..source import user_location
 from ..variable import Variable
 from .variable import EagerVariable
 
-# save_dygraph adds this entry: which structured name is which parameter.
-NAME_TABLE = "StructuredToParameterName@@"
 # A message names so many keys and counts the others.
 _SHOWN = 6
 

@@ -11,8 +11,9 @@ import pytest
 
 import fluidc.frontend as fluid
 from fluidc.frontend.dygraph import guard, no_grad, to_variable
-from fluidc.frontend.dygraph.state import NAME_TABLE, StateDictError
+from fluidc.frontend.dygraph.state import StateDictError
 from fluidc.frontend.errors import ArgumentTypeError, ProgramError, UnsupportedError
+from fluidc.frontend.formats.state import NAME_TABLE
 
 D = fluid.dygraph
 ONES = np.ones((2, 3), np.float32)
