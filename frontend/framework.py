@@ -23,6 +23,7 @@ from .vartype import DTypeLike
 
 if TYPE_CHECKING:
     from .compat.program_desc.view import ProgramView
+    from .dygraph.captures import Captures
 
 AttrValue: TypeAlias = Any
 """A scalar, string, `VarType`, numpy array, a (nested) sequence of these, or a `PrivacySpec`."""
@@ -246,17 +247,16 @@ class Block:
                             f"{type}: {role} {slot} is {arg.__class__.__name__} {arg!r}, not a Variable",
                             "pass what a layer returned; turn an array into a Variable with layers.assign",
                         )
-                    if role == "input" and arg.block.program is not self.program:
-                        raise invalid(
-                            f"{type}: {arg.name} belongs to another Program",
-                            "build the layers of one model inside one program_guard",
-                        )
+        read = {slot: [v.within(self.program, type).name for v in _listed(args)] for slot, args in inputs.items()}
+        made = {slot: [v.within(self.program, type) for v in _listed(args)] for slot, args in outputs.items()}
         self.program.edited()
+        if self.program.captures is not None:
+            self.program.captures.recorded(made)
         return Operator(
             self,
             type,
-            {slot: [v.name for v in _listed(args)] for slot, args in inputs.items()},
-            {slot: [v.name for v in _listed(args)] for slot, args in outputs.items()},
+            read,
+            {slot: [v.name for v in variables] for slot, variables in made.items()},
             dict(attrs),
             user_location(),
             self.program.op_role,
@@ -309,19 +309,19 @@ class Program:
         version: Grows with every edit; a compiled step is valid for one (uid, version).
         blocks: ``blocks[0]`` is the global block; the others belong to control-flow ops.
         lineage: Shared with the training clones of this program, where it is private.
-        foreign_names: Names that come from a file; layers that are appended to the program get others.
+        foreign_names: Names that come from elsewhere; layers that are appended to the program get others.
+        captures: Takes in variables of dygraph while the program is being traced; None at other times.
     """
 
     is_eager = False
     """Whether ops run at once instead of being kept."""
-    grad_enabled = True
-    """Whether what is recorded now can get gradients; False in eager evaluation."""
 
     def __init__(self) -> None:
         self.uid = next(_uids)
         self.version = 0
         self.lineage = Lineage()
         self.foreign_names: frozenset[str] = frozenset()
+        self.captures: Captures | None = None
         self.blocks = [Block(self, 0)]
         self.op_role = OpRole.FORWARD
         self._current = 0
@@ -330,6 +330,11 @@ class Program:
     def edited(self) -> None:
         """Count an edit: whatever was compiled from the program no longer describes it."""
         self.version += 1
+
+    @property
+    def grad_enabled(self) -> bool:
+        """Whether what is recorded now can get gradients; False in evaluation of dygraph."""
+        return self.captures is None or self.captures.grad_enabled
 
     @property
     def random_seed(self) -> int:
