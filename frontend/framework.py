@@ -510,14 +510,12 @@ def program_guard(main_program: Program, startup_program: Program | None = None)
     for name, program in (("main_program", main_program), ("startup_program", startup_program)):
         if not isinstance(program, Program) and not (program is None and name == "startup_program"):
             raise wrong_type(f"program_guard: {name} is {type(program).__name__}", "give a fluid.Program()")
-    for name in main_program.foreign_names:
-        unique_name.reserve(name)  # fc_0.w_0: neither a second fc_0 nor a second fc_0.w_0
-        unique_name.reserve(name.partition(".")[0])
     before = _main, _startup
     _main = main_program
     _startup = startup_program or _startup
     try:
-        yield
+        with unique_name.never(main_program.foreign_names):
+            yield
     finally:
         _main, _startup = before
 

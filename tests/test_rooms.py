@@ -87,7 +87,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.bench": ("frontend", "frontend.lower", "compiler", "runtime"),
     "frontend.cli": (
         "frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "frontend.audit", "frontend.bench",
-        "frontend.compat",
+        "frontend.compat", "frontend.dygraph.traced_layer",
         "compiler", "runtime",
     ),
 }  # fmt: skip
