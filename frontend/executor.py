@@ -30,6 +30,7 @@ from .feed_types import LENGTHS, feed_type
 from .framework import Program, default_main_program
 from .lod import LoDTensor
 from .lower import lower
+from .memory import Memory
 from .places import CPUPlace, CUDAPlace, Place
 from .scope import Scope, global_scope
 from .source import user_location
@@ -66,6 +67,7 @@ class _Step:
         pending: Those that the program sets before anybody reads them: the scope gets them after the first run
             that succeeds.
         stated: Those that every run sets to an array of the program, and that array.
+        shared: Memory of dygraph among the buffers; ``overwritten`` is what of it the program writes.
     """
 
     code: _Code
@@ -74,6 +76,8 @@ class _Step:
     buffers: dict[str, Buffer]
     pending: dict[str, Buffer]
     stated: dict[str, Array]
+    shared: list[Memory]
+    overwritten: list[Memory]
 
 
 class Executor:
@@ -174,6 +178,10 @@ class Executor:
         # Steps for other feeds or fetches draw from the same stream: no two runs may share a dropout mask.
         counters = self._counters.setdefault(scope, {})
         step.stepper.seed(step.key, counters.get(program.uid, 0))
+        for memory in step.shared:
+            memory.settle()
+        for memory in step.overwritten:
+            memory.overwrite()
         before = {name: step.buffers[name].array.copy() for name in step.stated}
         for name, array in step.stated.items():
             step.buffers[name].put(array)
@@ -247,8 +255,13 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
     written = _written(code.compiled)
     stated = {name: initial[name] for name in initial if name in written}
     needs_no_value = written - _read(code.compiled) | stated.keys()
+    shared: dict[str, Memory] = {}
+    variables = program.global_block().vars
     for spec in code.compiled.manifest.state:
         dtype = DType(spec.dtype).numpy
+        declared = variables.get(spec.name)
+        if declared is not None and declared.memory is not None:
+            scope.lend(spec.name, declared.memory)
         variable = scope.find_var(spec.name)
         if spec.kind == "lot":
             own[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
@@ -258,6 +271,9 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
             own[spec.name].put(initial[spec.name])
         elif variable is not None and variable.get_tensor().is_initialized:
             buffers[spec.name] = variable.get_tensor().buffer
+            memory = variable.get_tensor().memory
+            if memory is not None:
+                shared[spec.name] = memory
         elif spec.name in needs_no_value:
             buffers[spec.name] = pending[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
         else:
@@ -268,7 +284,8 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
     stepper = Stepper(code.compiled.manifest, code.engine, buffers | own)
     seed = program.random_seed
     key = seeded_key(seed, "model") if seed else os.urandom(32)
-    return _Step(code, stepper, key, buffers, pending, stated)
+    overwritten = [memory for name, memory in shared.items() if name in written]
+    return _Step(code, stepper, key, buffers, pending, stated, list(shared.values()), overwritten)
 
 
 def _buffers_hold(step: _Step, scope: Scope) -> bool:

@@ -23,6 +23,7 @@ from .vartype import DTypeLike
 
 if TYPE_CHECKING:
     from .compat.program_desc.view import ProgramView
+    from .dygraph.captures import Captures
 
 AttrValue: TypeAlias = Any
 """A scalar, string, `VarType`, numpy array, a (nested) sequence of these, or a `PrivacySpec`."""
@@ -246,17 +247,16 @@ class Block:
                             f"{type}: {role} {slot} is {arg.__class__.__name__} {arg!r}, not a Variable",
                             "pass what a layer returned; turn an array into a Variable with layers.assign",
                         )
-                    if role == "input" and arg.block.program is not self.program:
-                        raise invalid(
-                            f"{type}: {arg.name} belongs to another Program",
-                            "build the layers of one model inside one program_guard",
-                        )
+        read = {slot: [v.within(self.program, type).name for v in _listed(args)] for slot, args in inputs.items()}
+        made = {slot: [v.within(self.program, type) for v in _listed(args)] for slot, args in outputs.items()}
         self.program.edited()
+        if self.program.captures is not None:
+            self.program.captures.recorded(made)
         return Operator(
             self,
             type,
-            {slot: [v.name for v in _listed(args)] for slot, args in inputs.items()},
-            {slot: [v.name for v in _listed(args)] for slot, args in outputs.items()},
+            read,
+            {slot: [v.name for v in variables] for slot, variables in made.items()},
             dict(attrs),
             user_location(),
             self.program.op_role,
@@ -309,19 +309,19 @@ class Program:
         version: Grows with every edit; a compiled step is valid for one (uid, version).
         blocks: ``blocks[0]`` is the global block; the others belong to control-flow ops.
         lineage: Shared with the training clones of this program, where it is private.
-        foreign_names: Names that come from a file; layers that are appended to the program get others.
+        foreign_names: Names that come from elsewhere; layers that are appended to the program get others.
+        captures: Takes in variables of dygraph while the program is being traced; None at other times.
     """
 
     is_eager = False
     """Whether ops run at once instead of being kept."""
-    grad_enabled = True
-    """Whether what is recorded now can get gradients; False in eager evaluation."""
 
     def __init__(self) -> None:
         self.uid = next(_uids)
         self.version = 0
         self.lineage = Lineage()
         self.foreign_names: frozenset[str] = frozenset()
+        self.captures: Captures | None = None
         self.blocks = [Block(self, 0)]
         self.op_role = OpRole.FORWARD
         self._current = 0
@@ -330,6 +330,11 @@ class Program:
     def edited(self) -> None:
         """Count an edit: whatever was compiled from the program no longer describes it."""
         self.version += 1
+
+    @property
+    def grad_enabled(self) -> bool:
+        """Whether what is recorded now can get gradients; False in evaluation of dygraph."""
+        return self.captures is None or self.captures.grad_enabled
 
     @property
     def random_seed(self) -> int:
@@ -505,14 +510,12 @@ def program_guard(main_program: Program, startup_program: Program | None = None)
     for name, program in (("main_program", main_program), ("startup_program", startup_program)):
         if not isinstance(program, Program) and not (program is None and name == "startup_program"):
             raise wrong_type(f"program_guard: {name} is {type(program).__name__}", "give a fluid.Program()")
-    for name in main_program.foreign_names:
-        unique_name.reserve(name)  # fc_0.w_0: neither a second fc_0 nor a second fc_0.w_0
-        unique_name.reserve(name.partition(".")[0])
     before = _main, _startup
     _main = main_program
     _startup = startup_program or _startup
     try:
-        yield
+        with unique_name.never(main_program.foreign_names):
+            yield
     finally:
         _main, _startup = before
 

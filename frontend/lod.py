@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..runtime.buffers import Buffer, aligned
 from .errors import invalid, wrong_type
+from .memory import Memory
 from .places import Place
 
 
@@ -22,6 +23,7 @@ class LoDTensor:
 
     def __init__(self) -> None:
         self._buffer: Buffer | None = None
+        self._memory: Memory | None = None
         self._lod: list[list[int]] = []
         self.version = 0
 
@@ -37,8 +39,15 @@ class LoDTensor:
         return self._buffer
 
     @property
+    def memory(self) -> Memory | None:
+        """Who shares the buffer with this tensor; None where it is the tensor's own."""
+        return self._memory
+
+    @property
     def array(self) -> NDArray[np.generic]:
         """The memory itself, 64-byte aligned; not a copy. Ask again after a step (`runtime.buffers.Buffer`)."""
+        if self._memory is not None:
+            self._memory.settle()
         return self.buffer.array
 
     def set(self, array: object, place: Place | None = None) -> None:
@@ -48,6 +57,15 @@ class LoDTensor:
         if values.dtype == object:
             raise wrong_type("set: the array holds Python objects", "give a numeric array of one shape")
         kept = self._buffer
+        if self._memory is not None:
+            home = self._memory.buffer.home
+            if home.shape != values.shape or home.dtype != values.dtype:
+                raise invalid(
+                    f"set: a parameter of dygraph is {home.dtype.name}{list(home.shape)}, the array "
+                    f"{values.dtype.name}{list(values.shape)}",
+                    "give an array of its shape and element type",
+                )
+            self._memory.overwrite()
         if kept is None or kept.home.shape != values.shape or kept.home.dtype != values.dtype:
             kept = self._buffer = Buffer(aligned(values.shape, values.dtype))
         kept.put(values)
@@ -55,7 +73,12 @@ class LoDTensor:
 
     def adopt(self, buffer: Buffer) -> None:
         """Use ``buffer`` itself from now on (a compiled step hands over its result)."""
-        self._buffer = buffer
+        self._buffer, self._memory = buffer, None
+        self.version += 1
+
+    def share(self, memory: Memory) -> None:
+        """Use somebody's memory from now on; he sees what is written there."""
+        self._buffer, self._memory = memory.buffer, memory
         self.version += 1
 
     def shape(self) -> list[int]:
@@ -95,7 +118,7 @@ class LoDTensor:
         return len(self.buffer.home)
 
     def __repr__(self) -> str:
-        values = None if self._buffer is None else self._buffer.array
+        values = self.array if self.is_initialized else None
         return f"LoDTensor(lod={self._lod}, {values!r})"
 
 

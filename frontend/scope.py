@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from .errors import invalid
 from .lod import LoDTensor
+from .memory import Memory
 
 
 class ScopeVariable:
@@ -38,6 +40,21 @@ class Scope:
         """Forget variables."""
         for name in names:
             self._vars.pop(name, None)
+
+    def lend(self, name: str, memory: Memory) -> None:
+        """Let a variable be somebody's memory, in the place of memory that it was lent before.
+
+        Raises:
+            ProgramError: It has a value of its own.
+        """
+        tensor = self.var(name).get_tensor()
+        if tensor.is_initialized and tensor.memory is None:
+            raise invalid(
+                f"{name} is a variable of dygraph, and the scope holds another value under this name",
+                "run the traced program in a scope of its own: with fluid.scope_guard(fluid.Scope())",
+            )
+        if tensor.memory is None or tensor.buffer is not memory.buffer:
+            tensor.share(memory)
 
     def local_var_names(self) -> list[str]:
         return list(self._vars)

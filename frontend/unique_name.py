@@ -27,6 +27,7 @@ class UniqueNameGenerator:
 
 
 _current = UniqueNameGenerator()
+_foreign: list[frozenset[str]] = []
 
 
 def generate(key: str) -> str:
@@ -50,6 +51,28 @@ def reserve(name: str) -> None:
     _current.reserve(name)
 
 
+@contextlib.contextmanager
+def never(names: frozenset[str]) -> Iterator[None]:
+    """Give none of these names inside the ``with`` block, nor a layer the name that a variable's begins with.
+
+    >>> with guard(), never(frozenset({"fc_0.w_0"})), guard():
+    ...     generate("fc")
+    'fc_1'
+    """
+    _foreign.append(names)
+    _reserve_all(names)
+    try:
+        yield
+    finally:
+        _foreign.remove(names)
+
+
+def _reserve_all(names: frozenset[str]) -> None:
+    for name in names:
+        reserve(name)  # fc_0.w_0: neither a second fc_0 nor a second fc_0.w_0
+        reserve(name.partition(".")[0])
+
+
 def switch(
     new_generator: UniqueNameGenerator | None = None, new_para_name_checker: object = None
 ) -> UniqueNameGenerator:
@@ -57,6 +80,9 @@ def switch(
     global _current
     del new_para_name_checker  # belongs to dygraph, where names are checked by the layers themselves
     old, _current = _current, new_generator or UniqueNameGenerator()
+    if new_generator is None:
+        for names in _foreign:
+            _reserve_all(names)
     return old
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from .vartype import DTypeLike, VarType, convert_dtype
 
 if TYPE_CHECKING:
     from .clip import ErrorClipByValue, GradientClipBase
-    from .framework import Block
+    from .framework import Block, Program
+    from .memory import Memory
     from .regularizer import WeightDecayRegularizer
 
 GRAD_SUFFIX = "@GRAD"
 Scalar = int | float
 # fluid's slice op takes this as "to the end".
-_SLICE_END = 10_000_000
+SLICE_END = 10_000_000
+_FETCH = "fetch it: exe.run(program, feed=..., fetch_list=[x])"
 
 
 class Variable:
@@ -30,6 +32,9 @@ class Variable:
     marks a feed that is no secret (`fluid.privacy.public`). Created by layers and by `Block.create_var`, never
     directly.
     """
+
+    memory: Memory | None = None
+    """Where a variable of dygraph that a traced program took in keeps its value."""
 
     def __init__(
         self,
@@ -61,6 +66,15 @@ class Variable:
     @property
     def name(self) -> str:
         return self._name
+
+    def within(self, program: Program, op: str) -> Variable:
+        """This variable as an op of ``program`` names it.  Raises ProgramError for a variable of another program."""
+        if self.block.program is not program:
+            raise invalid(
+                f"{op}: {self.name} belongs to another Program",
+                "build the layers of one model inside one program_guard",
+            )
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -134,7 +148,10 @@ class Variable:
         return _cast(self, convert_dtype(dtype))
 
     def detach(self) -> Variable:
-        """Refused: in a Program, ``stop_gradient`` or ``layers.assign`` says the same."""
+        """In a traced function: the same value, through which no gradient passes. In other Programs it is refused."""
+        captures = self.block.program.captures
+        if captures is not None:
+            return captures.detached(self)
         raise invalid(
             f"{self.name}.detach() belongs to dygraph", "in a Program use assign() and set stop_gradient = True"
         )
@@ -164,16 +181,55 @@ class Variable:
     __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
-        raise wrong_type(
-            f"the value of {self.name} is not known while the program is being built",
-            "use fluid.layers.cond, While or where to choose by value",
-        )
+        raise self._unknown("", "use fluid.layers.cond, While or where to choose by value")
 
     def __iter__(self) -> Any:
         raise wrong_type(
             f"{self.name} cannot be iterated while the program is being built",
             "use fluid.layers.unstack, split or StaticRNN",
         )
+
+    def _unknown(self, method: str, hint: str) -> Exception:
+        """Why there is no value to look at; ``method`` is what was called."""
+        if self.block.program.captures is not None:
+            hint = (
+                "functions under @declarative and Layers that are traced are not translated: choose by value with "
+                "fluid.layers.cond, loop with fluid.layers.while_loop, compute with layers"
+            )
+        called = f"{method}: " if method else ""
+        return wrong_type(f"{called}the value of {self.name} is not known while the program is being built", hint)
+
+    # What variables of dygraph have, for those who call it here.
+    def numpy(self) -> Any:
+        """The value of a variable of dygraph; in a Program it is refused, as all that follow."""
+        raise self._unknown("numpy", _FETCH)
+
+    def set_value(self, value: object) -> None:
+        del value
+        raise self._unknown("set_value", "use fluid.layers.assign(value, output)")
+
+    def backward(self, backward_strategy: object = None) -> None:
+        del backward_strategy
+        raise self._unknown("backward", "append it: fluid.optimizer.SGD(0.1).minimize(loss), or fluid.gradients")
+
+    def gradient(self) -> Any:
+        raise self._unknown("gradient", f"{self.grad_name} is its gradient: fetch it")
+
+    def clear_gradient(self) -> None:
+        raise self._unknown("clear_gradient", "leave it out: a Program computes gradients anew in every run")
+
+    def __float__(self) -> float:
+        raise self._unknown("float", _FETCH)
+
+    def __int__(self) -> int:
+        raise self._unknown("int", _FETCH)
+
+    def __index__(self) -> int:
+        raise self._unknown("a number of times, or an index", _FETCH)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        del dtype, copy
+        raise self._unknown("as an array", _FETCH)
 
     # Operators, one record each, exactly as fluid writes them.
     def __add__(self, other: Variable | Scalar) -> Variable:
@@ -385,7 +441,7 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
             start = int(item)
             axes.append(axis)
             starts.append(start)
-            ends.append(_SLICE_END if start == -1 else start + 1)
+            ends.append(SLICE_END if start == -1 else start + 1)
             dropped.append(axis)
         elif isinstance(item, slice) and item.step in (None, 1, -1):
             if item.step == -1:
@@ -395,7 +451,7 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
             elif item.start is not None or item.stop is not None:
                 axes.append(axis)
                 starts.append(int(item.start or 0))
-                ends.append(_SLICE_END if item.stop is None else int(item.stop))
+                ends.append(SLICE_END if item.stop is None else int(item.stop))
         elif isinstance(item, slice):
             stepped[axis - len(dropped)] = item
         else:
@@ -440,7 +496,7 @@ def _get_steps(x: Variable, steps: Mapping[int, slice]) -> Variable:
         if step < 1:
             raise invalid(f"{x.name}[...] has a step of {step}", "reverse it with a step of -1, then take every n-th")
         starts.append(int(item.start or 0))
-        ends.append(_SLICE_END if item.stop is None else int(item.stop))
+        ends.append(SLICE_END if item.stop is None else int(item.stop))
         strides.append(step)
         shape[axis] = slice_extent(shape[axis], starts[-1], ends[-1], step)
     block = x.block.program.current_block()

@@ -171,7 +171,7 @@ import fluidc.frontend as fluid
 points = np.ones((8, 4), np.float32)
 """
     script = tmp_path / "example.py"
-    script.write_text(head + readme_example("fluid.dygraph.guard"))
+    script.write_text(head + readme_example("saved/net"))
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert {file.name for file in (tmp_path / "saved").iterdir()} == {"net.pdparams", "net.pdopt"}
@@ -195,7 +195,7 @@ def test_the_readme_example_runs(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_the_readme_layers_train(tmp_path: Path) -> None:
-    _, (_, source) = blocks(ROOT / "README.md", "python")
+    source = readme_example("class Net(fluid.Layer)")
     script = tmp_path / "layers.py"
     changed = source.replace("with guard():", 'with guard(target="reference"):')
     assert changed != source

@@ -62,8 +62,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.steps": ("frontend", "compiler", "runtime"),
     # Eager mode records what layers do, and gives it to the compiler when a value is looked at.
     "frontend.dygraph": (
-        "frontend", "frontend.formats", "frontend.dygraph.execution", "runtime.buffers", "runtime.errors",
-        "runtime.keystream",
+        "frontend", "frontend.formats", "frontend.dygraph.execution", "frontend.dygraph.traced_layer",
+        "frontend.dygraph.program_translator", "runtime.buffers", "runtime.errors", "runtime.keystream",
+    ),
+    # What was traced is run by an Executor, and saved as other programs are.
+    "frontend.dygraph.traced_layer": ("frontend", "frontend.dygraph", "frontend.io", "frontend.executor"),
+    "frontend.dygraph.program_translator": (
+        "frontend", "frontend.dygraph", "frontend.dygraph.traced_layer", "frontend.io",
     ),
     "frontend.dygraph.execution": (
         "frontend", "frontend.dygraph", "frontend.lower", "compiler", "runtime",
@@ -82,7 +87,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.bench": ("frontend", "frontend.lower", "compiler", "runtime"),
     "frontend.cli": (
         "frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "frontend.audit", "frontend.bench",
-        "frontend.compat", "frontend.compat.program_desc", "frontend.formats",
+        "frontend.compat", "frontend.compat.program_desc", "frontend.formats", "frontend.dygraph.traced_layer",
         "compiler", "runtime",
     ),
 }  # fmt: skip

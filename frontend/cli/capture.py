@@ -14,11 +14,13 @@ from pathlib import Path
 from ...compiler.errors import FluidcError
 from ...compiler.ir.types import TensorType
 from .. import trained, unique_name
+from ..dygraph.traced_layer import TracedLayer
 from ..framework import Operator, OpRole, Program, default_main_program, default_startup_program, program_guard
+from ..initializer import NumpyArrayInitializer
 from ..lower import feed_types_of
 from ..reach import producers
 from ..scope import Scope, scope_guard
-from ..variable import GRAD_SUFFIX, Variable
+from ..variable import GRAD_SUFFIX, Parameter, Variable
 from ..watch import Call, watching
 
 
@@ -36,11 +38,12 @@ class Script:
 
     Attributes:
         path: As it was given.
-        programs: Its global variables that hold programs.
+        programs: Its global variables that hold programs, or Layers that were traced.
         main: Its default main program.
         startup: Its default startup program.
         last: The program that an optimizer was put into last, or None.
         call: The ``Executor.run`` of a program with a backward at which it was stopped; None where it ended first.
+        outputs: What the Layers return that were traced, by program.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Script:
     startup: Program
     last: Program | None
     call: Call | None
+    outputs: Mapping[Program, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Chosen:
         program: The training program, or one without a backward.
         startup: The program that initialises its variables, or None where it has none.
         call: The call that the script was about to make of this very program, or None.
-        outputs: The outputs of a model that was imported, which its test form returns too.
+        outputs: The outputs of a model that was imported or traced, which its test form returns too.
     """
 
     path: Path
@@ -102,8 +106,11 @@ def run_script(path: Path, arguments: Sequence[str]) -> Script:
         # A script may switch its default programs for good.
         main, startup = default_main_program(), default_startup_program()
     programs = {name: value for name, value in vars(module).items() if isinstance(value, Program)}
+    layers = {name: value for name, value in vars(module).items() if isinstance(value, TracedLayer)}
+    programs |= {name: layer.program for name, layer in layers.items()}
+    outputs = {layer.program: tuple(layer.fetch_names) for layer in layers.values()}
     last = trained.last(since=first)
-    return Script(path, programs, main, startup, last, found[0] if found else None)
+    return Script(path, programs, main, startup, last, found[0] if found else None, outputs)
 
 
 def choose(script: Script, name: str | None = None) -> Chosen:
@@ -124,7 +131,8 @@ def choose(script: Script, name: str | None = None) -> Chosen:
             hint="build layers and call optimizer.minimize(loss), or name a program: SCRIPT.py:NAME",
         )
     call = script.call if script.call is not None and script.call.program is program else None
-    return Chosen(script.path, program, _startup_of(script, program), call)
+    startup = _with_values(program, _startup_of(script, program))
+    return Chosen(script.path, program, startup, call, script.outputs.get(program, ()))
 
 
 def feed_types(chosen: Chosen, stated: Mapping[str, Sequence[int]]) -> dict[str, TensorType]:
@@ -237,7 +245,7 @@ def _startup_of(script: Script, program: Program) -> Program | None:
     noted = trained.startup_of(program)
     if noted is not None:
         return noted
-    needed = {param.name for param in program.all_parameters()}
+    needed = {param.name for param in program.all_parameters() if param.memory is None}
     candidates = [script.startup, *script.programs.values()]
     candidates += [s for p in script.programs.values() if (s := trained.startup_of(p)) is not None]
     for candidate in candidates:
@@ -248,6 +256,23 @@ def _startup_of(script: Script, program: Program) -> Program | None:
         where=str(script.path),
         hint="build it inside program_guard(main, startup) and keep startup in a global variable",
     )
+
+
+def _with_values(program: Program, startup: Program | None) -> Program | None:
+    """A startup program that also gives variables of dygraph the values that they have now."""
+    lent = [(var, var.memory) for var in program.global_block().vars.values() if var.memory is not None]
+    if not lent:
+        return startup
+    made = Program() if startup is None else startup.clone()
+    block = made.global_block()
+    for var, memory in lent:
+        if isinstance(var, Parameter):
+            twin: Variable = block.create_parameter(var.shape, var.dtype, var.name, trainable=var.trainable)
+        else:
+            twin = block.create_var(name=var.name, shape=var.shape, dtype=var.dtype, persistable=True)
+        memory.settle()
+        NumpyArrayInitializer(memory.buffer.array.copy())(twin, block)
+    return made
 
 
 def _compiled(path: Path) -> types.CodeType:

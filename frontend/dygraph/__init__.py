@@ -6,9 +6,10 @@ from typing import Any
 
 from ..errors import unsupported
 from ..state_dicts import load_dygraph, save_dygraph
-from . import learning_rate_scheduler, nn
+from . import jit, learning_rate_scheduler, nn
 from .base import disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
 from .container import LayerList, ParameterList, Sequential
+from .jit import ProgramTranslator, TracedLayer, declarative, dygraph_to_static_func, to_static
 from .layers import Layer
 from .learning_rate_scheduler import (
     CosineDecay,
@@ -47,10 +48,7 @@ from .nn import (
 )
 from .parallel import DataParallel, ParallelEnv, prepare_context
 
-_NAMES = """
-BackwardStrategy ProgramTranslator TracedLayer declarative dygraph_to_static_func
-"""
-_MISSING = frozenset(_NAMES.split())
+_MISSING = ("BackwardStrategy",)
 
 
 def __getattr__(name: str) -> Any:
@@ -101,22 +99,28 @@ __all__ = [
     "PiecewiseDecay",
     "PolynomialDecay",
     "Pool2D",
+    "ProgramTranslator",
     "ReduceLROnPlateau",
     "Sequential",
     "SpectralNorm",
     "StepDecay",
+    "TracedLayer",
+    "declarative",
     "disable_dygraph",
     "disable_imperative",
+    "dygraph_to_static_func",
     "enable_dygraph",
     "enable_imperative",
     "enabled",
     "grad",
     "guard",
+    "jit",
     "learning_rate_scheduler",
     "load_dygraph",
     "nn",
     "no_grad",
     "prepare_context",
     "save_dygraph",
+    "to_static",
     "to_variable",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import unique_name
 from ..errors import invalid, unsupported, wrong_type
-from ..framework import in_dygraph_mode, swap_default_programs
+from ..framework import default_main_program, in_dygraph_mode, swap_default_programs
 from ..lod import LoDTensor
 from ..places import CPUPlace, CUDAPlace, Place
 from ..variable import Variable
@@ -89,8 +89,22 @@ def _leave(*, run: bool) -> None:
         eager_program().recorder.flush()
 
 
-def to_variable(value: object, name: str | None = None, zero_copy: bool | None = None) -> EagerVariable:
-    """An array as a Variable.
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """Eager mode for a moment, where code that is being traced creates parameters of its own; else nothing."""
+    if default_main_program().captures is None:
+        yield
+        return
+    program = eager_program()
+    main, startup = swap_default_programs(program, program)
+    try:
+        yield
+    finally:
+        swap_default_programs(main, startup)
+
+
+def to_variable(value: object, name: str | None = None, zero_copy: bool | None = None) -> Variable:
+    """An array as a Variable; in code that is being traced a constant.
 
     Args:
         value: An array, a number, a nested list, a LoDTensor without levels, or a Variable, which is returned as it is.
@@ -101,15 +115,18 @@ def to_variable(value: object, name: str | None = None, zero_copy: bool | None =
         ProgramError: Outside eager mode.
     """
     del zero_copy
-    if isinstance(value, EagerVariable):
+    captures = default_main_program().captures
+    if isinstance(value, EagerVariable) or (isinstance(value, Variable) and captures is not None):
         return value
     if isinstance(value, Variable):
         raise invalid(f"to_variable: {value.name} belongs to a static Program", "fetch its value with an Executor")
-    if not in_dygraph_mode():
+    if captures is None and not in_dygraph_mode():
         raise invalid("to_variable is called outside eager mode", "write: with fluid.dygraph.guard():")
     array = np.asarray(value.array if isinstance(value, LoDTensor) else value)
     if name is not None and not isinstance(name, str):
         raise wrong_type(f"to_variable: name is {name!r}", "give a string or None")
+    if captures is not None:
+        return captures.constant(array)
     return eager_program().recorder.constant(name or unique_name.generate("generated_var"), array)
 
 
@@ -216,6 +233,9 @@ def _variables(argument: str, values: Variable | Iterable[Variable]) -> list[Eag
     found: list[EagerVariable] = []
     for value in [values] if isinstance(values, Variable) else values:
         if not isinstance(value, EagerVariable):
-            raise wrong_type(f"grad: {argument} holds {type(value).__name__}", "give Variables of eager mode")
+            raise wrong_type(
+                f"grad: {argument} holds {type(value).__name__}",
+                "give Variables of eager mode; in a Program, and in code that is being traced, use fluid.gradients",
+            )
         found.append(value)
     return found

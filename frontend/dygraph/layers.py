@@ -16,6 +16,7 @@ from ..param_attr import ParamAttrLike
 from ..parameter_list import UnsizedParameters
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
+from .base import eagerly
 from .program import EagerProgram
 from .state import load_state
 from .variable import EagerParameter
@@ -128,7 +129,8 @@ class Layer:
         if isinstance(shape, str) or not isinstance(shape, Sequence):
             raise wrong_type(f"create_parameter: shape is {shape!r}", "give the shape first, a list of integers")
         attr = None if attr == "" else attr
-        return self._helper.parameter(attr, list(shape), dtype, is_bias=is_bias, default=default_initializer)
+        with eagerly():
+            return self._helper.parameter(attr, list(shape), dtype, is_bias=is_bias, default=default_initializer)
 
     def create_variable(
         self,

@@ -128,6 +128,10 @@ class EagerBlock(Block):
     def has_var(self, name: str) -> bool:
         return name in self._persistable
 
+    def names(self) -> list[str]:
+        """Names of the persistable variables that are still in use."""
+        return list(self._persistable)
+
     def forget_names(self) -> None:
         """New parameters may have the names of those that exist."""
         self._persistable = WeakValueDictionary()
@@ -163,7 +167,7 @@ class EagerProgram(Program):
         self.blocks = [EagerBlock(self)]
 
     @property
-    def grad_enabled(self) -> bool:  # type: ignore[override]
+    def grad_enabled(self) -> bool:
         return self.recorder.grad_enabled
 
     def global_block(self) -> EagerBlock:

@@ -219,13 +219,16 @@ class Recorder:
         cell.keep_older()
         cell.buffer.put(array)
 
-    def hold_buffer(self, variable: EagerVariable) -> Cell:
-        """The memory of a persistable variable, up to date, for those who share it."""
-        cell = variable.node.cell
-        assert cell is not None
+    def overwrite(self, cell: Cell) -> None:
+        """Somebody else is about to write the memory of state: whoever holds an older value keeps it."""
         if self._pending:
             self.flush()
-        return cell
+        handle = cell.current.handle
+        variable = None if handle is None else handle()
+        node = cell.next_version()
+        if variable is not None:
+            _hold(variable, node)
+        cell.keep_older()
 
     def flush(self) -> None:
         """Run what is pending.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import invalid, wrong_type
-from ..framework import Block, default_main_program
+from ..framework import Block, Program, default_main_program
 from ..regularizer import WeightDecayRegularizer
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
@@ -61,6 +61,16 @@ class EagerVariable(Variable):
     def block(self) -> Block:  # type: ignore[override]
         """Where ops on it are recorded: the current block of the default program."""
         return default_main_program().current_block()
+
+    def within(self, program: Program, op: str) -> Variable:
+        """Its stand-in in a program that is being traced.  Raises ProgramError for any other program."""
+        if program.captures is None:
+            raise invalid(
+                f"{op}: {self.name} is a value of dygraph, and the op is recorded into a static Program",
+                "trace the code: fluid.dygraph.TracedLayer.trace(layer, inputs), or @fluid.dygraph.declarative; "
+                "values are fed to a Program: exe.run(program, feed={...: x.numpy()})",
+            )
+        return program.captures.variable(self)
 
     @property
     def program(self) -> EagerProgram:
