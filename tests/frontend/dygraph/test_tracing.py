@@ -426,14 +426,15 @@ def test_gradients_in_traced_code_are_those_of_programs(guarded: None) -> None:
 
 
 BY_ROWS: dict[str, Callable[..., Any]] = {
-    "records 16 ops for 4 rows and 32 for 8": lambda self, x: sum((self.linear(x)[i : i + 1] for i in range(x.shape[0])), 0.0),
-    "scale has scale 0.25 for 4 and 0.125 for 8": lambda self, x: L.scale(x, 1 / x.shape[0]),
-    "reshape has shape [4, 2, -1]": lambda self, x: L.reshape(
-        L.transpose(self.linear(x), [1, 0]), [x.shape[0], 2, -1]
+    "records 16 ops for 4 rows and 32 for 8": lambda self, x: sum(
+        (self.linear(x)[i : i + 1] for i in range(x.shape[0])), 0.0
     ),
+    "scale has scale 0.25 for 4 and 0.125 for 8": lambda self, x: L.scale(x, 1 / x.shape[0]),
+    "reshape has shape [4, 2, -1]": lambda self, x: L.reshape(L.transpose(self.linear(x), [1, 0]), [x.shape[0], 2, -1]),
     "expand has expand_times": lambda self, x: L.expand(self.linear.weight[0:1], [x.shape[0], 1]),
-    "an array [4, 2] for 4 and [8, 2]": lambda self, x: self.linear(x)
-    + to_variable(np.arange(2 * x.shape[0]).reshape(-1, 2).astype("f4")),
+    "an array [4, 2] for 4 and [8, 2]": lambda self, x: (
+        self.linear(x) + to_variable(np.arange(2 * x.shape[0]).reshape(-1, 2).astype("f4"))
+    ),
     "fill_constant has shape [5]": lambda self, x: L.fill_constant([x.shape[0] + 1], "float32", 0.0),
     "has ends [3]": lambda self, x: x[0 : x.shape[0] - 1],
     "records other ops for 4 rows than for 8": lambda self, x: L.relu(x) if x.shape[0] == 4 else L.tanh(x),
