@@ -101,6 +101,25 @@ def lstm_net(fluid):
     return LstmNet()
 
 
+def image_classes(fluid):
+    """Classes of 2x8x8 images: convolution, batch norm, pooling, dropout, linear."""
+
+    class ImageClasses(fluid.dygraph.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv = fluid.dygraph.Conv2D(2, 3, 3, stride=2, padding=1, act="relu")
+            self.norm = fluid.dygraph.BatchNorm(3)
+            self.pool = fluid.dygraph.Pool2D(2, "avg", 2)
+            self.dropout = fluid.dygraph.Dropout(0.3)
+            self.out = fluid.dygraph.Linear(12, 3, act="softmax")
+
+        def forward(self, image):
+            hidden = self.dropout(self.pool(self.norm(self.conv(image))))
+            return self.out(fluid.layers.reshape(hidden, [-1, 12]))
+
+    return ImageClasses()
+
+
 TRAINED = {"linear": linear_net, "attrs": attrs_net, "cnn": conv_net, "lstm": lstm_net}
 
 

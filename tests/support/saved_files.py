@@ -5,10 +5,12 @@ Runs under Python 3.7 too.
 
 import pathlib
 
+import numpy as np
 from paddle_models import (
     INFERRED,
     TRAINED,
     Static,
+    image_classes,
     labels,
     optimizer_of,
     set_parameters,
@@ -109,6 +111,24 @@ def write_inference(fluid, folder, name, build):
         return tree
 
 
+def write_traced(fluid, folder):
+    with fluid.dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
+        net = image_classes(fluid)
+        set_parameters(net, 6)
+        net.norm._variance.set_value(np.abs(uniform(85, 3)) + np.float32(0.5))
+        net.eval()
+        image = uniform(86, 2, 2, 8, 8)
+        out, traced = fluid.dygraph.TracedLayer.trace(net, [fluid.dygraph.to_variable(image)])
+        traced.save_inference_model(str(folder / "traced"))
+        tree = {"image": image, "out": out.numpy(), "parameters": parameters_by_name(net)}
+        net.train()
+        return tree
+
+
+def parameters_by_name(net):
+    return {p.name: p.numpy() for p in net.parameters()}
+
+
 def write_files(fluid, folder):
     """Fill the folder; gives the tree of what is in it."""
     folder = pathlib.Path(str(folder))
@@ -121,6 +141,7 @@ def write_files(fluid, folder):
         ),
         "cnn": write_cnn(fluid, str(folder / "cnn")),
         "static": write_static(fluid, folder),
+        "traced": write_traced(fluid, folder),
     }
     for name, build in INFERRED.items():
         tree["infer_" + name] = write_inference(fluid, folder, "infer_" + name, build)

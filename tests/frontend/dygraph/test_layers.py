@@ -251,9 +251,7 @@ def test_eval_stops_gradients_everywhere_until_train(eager: None) -> None:
     loss = fluid.layers.reduce_sum(layer(to_variable(ONES)))
     assert loss.stop_gradient
     loss.backward()
-    gradient = layer.weight.gradient()
-    assert gradient is not None
-    np.testing.assert_array_equal(gradient, np.zeros((3, 4), np.float32))
+    assert layer.weight.gradient() is None
     other.train()
     fluid.layers.reduce_sum(layer(to_variable(ONES))).backward()
     assert layer.weight.gradient() is not None

@@ -6,6 +6,7 @@ tests/golden/write_for_paddle.py DIR makes the folder:
   cnn.pdparams, .pdopt              save_dygraph of conv_net and its Momentum
   static.pdparams, .pdopt, .pdmodel fluid.save of trained_with_momentum
   save_params/, save_persistables/  and NAME_combined/all: of the same program; save_vars/: two variables of it
+  traced/                           TracedLayer.save_inference_model of image_classes
   infer_NAME/, infer_NAME_combined/ save_inference_model; the combined one has files model and params
 The models are those of tests/support/paddle_models.py.  Where training goes on, two more losses are compared.
 """
@@ -148,11 +149,23 @@ def check_inference(differences, folder, name, tree):
                 differences.same(f"{where} {key}", np.array(scope.find_var(key).get_tensor()), want)
 
 
+def check_traced(differences, folder, name, tree):
+    scope = fluid.Scope()
+    with fluid.scope_guard(scope):
+        exe = fluid.Executor(fluid.CPUPlace())
+        program, feeds, fetches = fluid.io.load_inference_model(str(folder / name), exe)
+        (got,) = exe.run(program, feed={feeds[0]: tree["image"]}, fetch_list=fetches)
+        differences.same(name + " output", got, tree["out"])
+        for key, want in tree["parameters"].items():
+            differences.same(f"{name} {key}", np.array(scope.find_var(key).get_tensor()), want)
+
+
 CHECKS = {
     "dygraph_adam": check_two_layers,
     "dygraph_decay": check_two_layers,
     "cnn": check_cnn,
     "static": check_static,
+    "traced": check_traced,
 }
 CHECKS.update({"infer_" + name: check_inference for name in INFERRED})
 
