@@ -8,13 +8,14 @@ import click
 import numpy as np
 
 from .. import unique_name
-from ..compat.program_desc.inference_model import check_value, persistables, read_inference_model, startup_of
+from ..compat.program_desc.inference_model import persistables, read_inference_model, startup_of
 from ..compat.program_desc.loading import LoadedProgram, load_program
 from ..errors import ProgramError
 from ..formats.files import read_file
-from ..formats.lod_tensor import decode_all
 from ..formats.state import read_state
 from ..framework import Program, program_guard
+from ..saved_variables import NewValue, listed
+from ..saving import read_combined
 from ..scope import Scope, scope_guard
 from ..variable import Variable
 from .capture import Chosen
@@ -41,8 +42,8 @@ def paddle_program(path: Path, training: Training, params: str | None) -> Chosen
             values = _values_beside(path, model.program)
         else:
             folder, name = (path, MODEL) if path.is_dir() else (path.parent, path.name)
-            model, records = read_inference_model(folder, name, params, trainable)
-            values = {name: record.array for name, record in records.items()}
+            model, found = read_inference_model(folder, name, params, trainable)
+            values = {value.var.name: value.array for value in found}
         startup = startup_of(model.program, values)
         with program_guard(model.program, startup):
             append_training(path, model.program, _outputs(model), model.parameters, training)
@@ -70,8 +71,8 @@ def _values_beside(path: Path, program: Program) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     together = path.with_suffix(".pdiparams")
     if together.exists():
-        records = decode_all(read_file(together), str(together), len(wanted)) if wanted else []
-        found = {name: record.array for name, record in zip(sorted(wanted), records, strict=True)}
+        records = read_combined(read_file(together), str(together), list(wanted)) if wanted else {}
+        found = {name: record.array for name, record in records.items()}
     for suffix in (".pdparams", ".pdopt"):
         file = path.with_suffix(suffix)
         if file.exists():
@@ -79,10 +80,10 @@ def _values_beside(path: Path, program: Program) -> dict[str, np.ndarray]:
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise ProgramError(
-            f"{path.name} has no values for {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}",
+            f"{path.name} has no values for {listed(missing)}",
             str(path),
             f"fluid.save writes them beside it: {path.stem}.pdparams and {path.stem}.pdopt",
         )
     for name, array in found.items():
-        check_value(wanted[name], array, str(path))
+        NewValue(wanted[name], array, str(path)).check()
     return found

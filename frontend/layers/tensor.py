@@ -163,7 +163,9 @@ def fill_constant(
     kind = convert_dtype(dtype)
     if out is None:
         out = helper.temporary(kind, extents)
-    attrs = {"shape": extents, "dtype": kind, "value": float(value), "force_cpu": force_cpu}
+    # A float has not all of the large integers.
+    number = value if kind.is_integer and isinstance(value, int) else float(value)
+    attrs = {"shape": extents, "dtype": kind, "value": number, "force_cpu": force_cpu}
     helper.op("fill_constant", {}, {"Out": [out]}, attrs)
     out.stop_gradient = True
     return out

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import invalid, wrong_type
-from ...formats import lod_tensor
 from ...formats.files import Chunks, read_file, write_files
-from ...framework import Program, default_main_program
+from ...formats.lod_tensor import encode
+from ...framework import Program
 from ...initializer import NumpyArrayInitializer
+from ...saved_variables import NewValue, assign, held, is_persistable, program_of
+from ...saving import file_of, read_combined, read_separate
 from ...scope import Scope, global_scope
-from ...source import user_location
 from ...variable import Parameter, Variable
 from .errors import ProgramDescError
 from .loading import MODEL, LoadedProgram, load_program
@@ -52,9 +52,7 @@ def save_inference_model(
 ) -> list[str]:
     """Write a pruned test form of a program and its values; see `fluid.io.save_inference_model`."""
     del executor, export_for_deployment
-    program = default_main_program() if main_program is None else main_program
-    if not isinstance(program, Program):
-        raise wrong_type(f"save_inference_model: main_program is {type(program).__name__}", "give a fluid.Program")
+    program = program_of("save_inference_model", main_program)
     feeds = _names("feeded_var_names", feeded_var_names)
     targets = _names("target_vars", target_vars)
     if not targets:
@@ -63,8 +61,7 @@ def save_inference_model(
     folder = Path(dirname)
     files: dict[Path, Chunks] = {}
     if not program_only:
-        values = _values(inference_program(program, feeds, targets), global_scope())
-        files |= _encoded(folder, values, params_filename)
+        files |= _values(inference_program(program, feeds, targets), global_scope(), folder, params_filename)
     # Last: who finds the program finds its values.
     files[folder / (os.path.basename(model_filename) if model_filename else MODEL)] = [data]
     write_files(files)
@@ -81,11 +78,7 @@ def load_inference_model(
     """Read an inference model, its values into the global scope; see `fluid.io.load_inference_model`."""
     del executor, pserver_endpoints
     model, values = read_inference_model(dirname, model_filename, params_filename)
-    scope = global_scope()
-    for name, record in values.items():
-        tensor = scope.var(name).get_tensor()
-        tensor.set(record.array)
-        tensor.set_lod(record.lod)
+    assign(global_scope(), values)
     return InferenceModel(model.program, [var.name for var in model.feeds], model.outputs)
 
 
@@ -94,12 +87,12 @@ def read_inference_model(
     model_filename: str | None = None,
     params_filename: str | None = None,
     trainable: str | Sequence[str] | None = None,
-) -> tuple[LoadedProgram, dict[str, lod_tensor.Record]]:
+) -> tuple[LoadedProgram, list[NewValue]]:
     """An inference model and the values of all its persistable variables, which are checked to fit them.
 
     Raises:
-        ProgramDescError: The program cannot be read or compiled, or a value has another shape or element type.
-        StateFileError: The values are missing or damaged.
+        ProgramDescError: The program cannot be read or compiled.
+        StateFileError: Values that are missing or damaged, or of another shape or element type.
     """
     folder = Path(dirname)
     if not folder.is_dir():
@@ -109,21 +102,24 @@ def read_inference_model(
     file = folder / (os.path.basename(model_filename) if model_filename else MODEL)
     model = load_program(file, trainable=trainable)
     wanted = persistables(model.program)
-    if params_filename is not None:
-        path = folder / os.path.basename(params_filename)
-        # Without names: in the order of the names.
-        records = lod_tensor.decode_all(read_file(path), str(path), len(wanted)) if wanted else []
-        values = dict(zip(sorted(wanted), records, strict=True))
+    path = folder / os.path.basename(params_filename) if params_filename is not None else None
+    if not wanted:
+        records = {}
+    elif path is not None:
+        records = read_combined(read_file(path), str(path), list(wanted))
     else:
-        values = {name: _decoded(folder, name) for name in wanted}
-    for name, record in values.items():
-        check_value(wanted[name], record.array, str(folder))
+        records = read_separate(folder, list(wanted))
+    values = [
+        NewValue(wanted[name], record.array, str(path or folder / name), record.lod) for name, record in records.items()
+    ]
+    for value in values:
+        value.check()
     return model, values
 
 
 def persistables(program: Program) -> dict[str, Variable]:
     """What a model's files hold values of, by name."""
-    return {var.name: var for var in program.list_vars() if var.persistable and var.has_dtype}
+    return {var.name: var for var in program.list_vars() if is_persistable(var) and var.has_dtype}
 
 
 def startup_of(program: Program, values: Mapping[str, Array]) -> Program:
@@ -154,57 +150,15 @@ def _names(argument: str, given: Any) -> list[str]:
     return names
 
 
-def _values(program: Program, scope: Scope) -> dict[str, Array]:
-    """The values of a program's persistable variables."""
-    found: dict[str, Array] = {}
+def _values(program: Program, scope: Scope, folder: Path, together: str | None) -> dict[Path, Chunks]:
+    """Files with the values: one for each variable, or all of them one after the other in the order of their names."""
+    records: dict[str, Chunks] = {}
     for name, var in persistables(program).items():
-        held = scope.find_var(name)
-        if held is None or not held.get_tensor().is_initialized:
-            raise invalid(
-                f"save_inference_model: variable {name!r} has no value in the global scope",
-                "run the startup program first, or load values; inside scope_guard that scope is the global one",
-            )
-        array = np.asarray(held.get_tensor())
-        if array.dtype != var.dtype.numpy:
-            raise invalid(
-                f"save_inference_model: {name} holds {array.dtype}, the program declares {var.dtype.numpy.name}",
-                "set values of the declared type",
-            )
-        found[name] = array
-    return found
-
-
-def _encoded(folder: Path, values: Mapping[str, Array], together: str | None) -> dict[Path, Chunks]:
-    """Files with the values: one for each, or all of them one after the other in the order of their names."""
-    if together is not None:
-        chunks = [chunk for name in sorted(values) for chunk in lod_tensor.encode(values[name])]
-        return {folder / os.path.basename(together): chunks} if values else {}
-    return {_file(folder, name): lod_tensor.encode(array) for name, array in values.items()}
-
-
-def _decoded(folder: Path, name: str) -> lod_tensor.Record:
-    path = _file(folder, name)
-    return lod_tensor.decode(read_file(path), str(path))
-
-
-def _file(folder: Path, name: str) -> Path:
-    """The file of one variable; a name with slashes lies in folders, and none leaves the model's."""
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\0" in name:
-        raise ProgramDescError(
-            f"the variable {name!r} has a name that is no file's inside the folder",
-            user_location().place,
-            "save all values in one file: params_filename='params'",
-        )
-    return folder.joinpath(*parts)
-
-
-def check_value(var: Variable, array: Array, source: str) -> None:
-    """Refuse a value that is not of its variable's shape and element type.  Raises ProgramDescError."""
-    if array.dtype != var.dtype.numpy or array.shape != var.shape:
-        raise ProgramDescError(
-            f"the value of {var.name} is {array.dtype.name}{list(array.shape)}, the program declares "
-            f"{var.dtype.numpy.name}{list(var.shape)}",
-            source,
-            "the program and the values are of different models, or damaged: copy them anew",
-        )
+        tensor = held("save_inference_model", var, scope)
+        NewValue(var, tensor.array, "the global scope").check()
+        records[name] = encode(tensor.array, tensor.lod())
+    if together is None:
+        return {file_of(folder, name): chunks for name, chunks in records.items()}
+    if not records:
+        return {}
+    return {folder / os.path.basename(together): [chunk for name in sorted(records) for chunk in records[name]]}

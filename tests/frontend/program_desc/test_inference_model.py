@@ -168,7 +168,7 @@ def test_what_is_not_fed_is_named(exe: fluid.Executor, tmp_path: Path) -> None:
         fluid.io.save_inference_model(tmp_path, [image.name], [], exe)
     with pytest.raises(TypeError, match="target_vars holds int"):
         fluid.io.save_inference_model(tmp_path, [image.name], [3], exe)  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="main_program is str"):
+    with pytest.raises(TypeError, match="the program is str"):
         fluid.io.save_inference_model(tmp_path, [image.name], [prediction], exe, "main")  # type: ignore[arg-type]
     assert not any(tmp_path.iterdir())
 
@@ -189,7 +189,7 @@ def test_saving_without_values_leaves_the_old_model(exe: fluid.Executor, tmp_pat
     kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with (
         fluid.scope_guard(fluid.Scope()),
-        pytest.raises(ProgramError, match=r"variable 'fc_0\.\w_0' has no value in the global scope"),
+        pytest.raises(ProgramError, match=r"variable 'fc_0\.\w_0' has no value in this scope"),
     ):
         fluid.io.save_inference_model(tmp_path, [image.name], [prediction], exe)
     (tmp_path / "fc_1.w_0").unlink()
@@ -218,8 +218,8 @@ def _cut(folder: Path) -> None:
     ("damage", "error", "text"),
     [
         (_shorten, StateFileError, "should take"),
-        (_swap, ProgramDescError, r"the value of fc_1\.w_0 is float32\[4, 5\], the program declares float32\[5, 3\]"),
-        (lambda folder: (folder / "fc_1.w_0").unlink(), StateFileError, "No such file"),
+        (_swap, StateFileError, r"fc_1\.w_0 has shape \[4, 5\] in the file, the program declares \[5, 3\]"),
+        (lambda folder: (folder / "fc_1.w_0").unlink(), StateFileError, r"the folder has no file for fc_1\.w_0"),
         (lambda folder: (folder / "__model__").unlink(), ProgramDescError, "cannot be read"),
         (_cut, ProgramDescError, "this is no ProgramDesc"),
         (lambda folder: shutil.rmtree(folder), ProgramDescError, "there is no folder"),
@@ -239,11 +239,11 @@ def test_a_name_that_would_leave_the_folder(exe: fluid.Executor, tmp_path: Path)
     x = fluid.data("x", [None, 2])
     y = fluid.layers.fc(x, 2, param_attr="../../w", bias_attr="deep/b")
     exe.run(fluid.default_startup_program())
-    with pytest.raises(ProgramDescError, match="is no file's inside the folder"):
+    with pytest.raises(ProgramError, match="is no file's inside the folder"):
         fluid.io.save_inference_model(tmp_path / "m", ["x"], [y], exe)
     fluid.io.save_inference_model(tmp_path / "m", ["x"], [y], exe, params_filename="params")
     fluid.io.load_inference_model(tmp_path / "m", exe, params_filename="params")
-    with pytest.raises(ProgramDescError, match="is no file's inside the folder"):
+    with pytest.raises(ProgramError, match="is no file's inside the folder"):
         fluid.io.load_inference_model(tmp_path / "m", exe)
 
 
