@@ -103,7 +103,7 @@ def crop(
     helper = LayerHelper("crop", name)
     helper.check_dtype("x", x, (VarType.FP32,))
     like = shape if isinstance(shape, Variable) else None
-    size, start = _cropped("crop", x, shape if like is None else like.shape, offsets)
+    size, start = _cropped("crop", x, shape.shape if isinstance(shape, Variable) else shape, offsets)
     inputs = {"X": [x]} if like is None else {"X": [x], "Y": [like]}
     attrs: dict[str, AttrValue] = {"offsets": start} if like is not None else {"offsets": start, "shape": size}
     out = helper.temporary(x.dtype, size)

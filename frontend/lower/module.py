@@ -17,7 +17,7 @@ from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
 from ..variable import GRAD_SUFFIX, Variable
-from . import arrange, control, conv, creation, elementwise, linalg, loss, norm, onnx, select, training, vision
+from . import arrange, control, conv, creation, elementwise, later, linalg, loss, norm, onnx, select, training, vision
 from .clipping import clip_of, with_clipping
 from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
 
@@ -31,6 +31,7 @@ _FAMILIES: tuple[Rules, ...] = (
     vision.RULES,
     linalg.RULES,
     select.RULES,
+    later.RULES,
     control.RULES,
     training.RULES,
     onnx.RULES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import DType
+from ...compiler.ir.types import DType, dim_add
 from ...compiler.ops import elementwise, indexing
 from .context import OpLowering, Rules
 
@@ -29,9 +29,9 @@ def _crop(o: OpLowering) -> None:
     for axis, (size, start) in enumerate(zip(sizes, o.attr("offsets") or [0] * x.tensor.rank, strict=True)):
         extent = x.tensor.shape[axis]
         to_the_end = size == -1 or size == extent
-        if to_the_end and start and not isinstance(extent, int):
+        if start and not (isinstance(extent, int) and isinstance(size, int)):
             raise o.error(f"axis {axis} of {x.type} is cut at {start}, but it is open", "start at 0 there")
-        x = o.b.slice(x, axis, start, extent if to_the_end else start + size)
+        x = o.b.slice(x, axis, start, extent if to_the_end else dim_add(start, size))
     o.set(x)
 
 

@@ -100,7 +100,8 @@ def check_var(mine: Any, theirs: list[Any] | None) -> None:
         assert mine.type is fluid.VarType.STEP_SCOPES
         return
     shape, dtype, persistable, lod_level, stop_gradient = theirs
-    assert mine.dtype.name == dtype
+    # Paddle declares with x's type what it computes as a boolean.
+    assert mine.dtype.name == ("BOOL" if mine.name.startswith(("isinf_", "isnan_")) else dtype)
     # Paddle multiplies open extents (-6), and leaves open what fluidc infers.
     assert len(mine.shape) == len(shape)
     assert all(m == t or t <= 0 for m, t in zip(mine.shape, shape)), (mine.shape, shape)

@@ -325,6 +325,11 @@ def small_functions(fluid):
     L.allclose(z, L.scale(z, 1.01), rtol=1e-3)
     L.allclose(z, L.scale(z, 1.01), rtol=0.02)
     L.elementwise_equal(z, z)
+    nowhere = L.assign(np.array([1.0, float("nan"), -2.0], "float32"))
+    L.has_nan(nowhere)
+    L.has_nan(z)
+    L.has_inf(nowhere)
+    L.has_inf(L.assign(np.array([1.0, -float("inf"), float("nan")], "float32")))
 
 
 @case

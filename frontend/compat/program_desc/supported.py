@@ -16,9 +16,15 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
     "adam": ("Beta1Tensor", "Beta2Tensor"),
     "batch_norm": ("MomentumTensor",),
     "clip": ("Min", "Max"),
+    "bilinear_interp": ("OutSize", "SizeTensor", "Scale"),
     "conv2d": ("ResidualData",),
+    "conv2d_transpose": ("Bias",),
+    "crop": ("Offsets",),
+    "crop_tensor": ("Shape", "Offsets", "ShapeTensor", "OffsetsTensor"),
     "depthwise_conv2d": ("ResidualData",),
     "dropout": ("Seed",),
+    "nearest_interp": ("OutSize", "SizeTensor", "Scale"),
+    "pad2d": ("Paddings",),
     "sequence_mask": ("MaxLenTensor",),
 }
 """Inputs that a rule does not take: what Paddle lets be a Variable, and here is a number."""
@@ -26,6 +32,7 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
 _CONV = {"fuse_relu": (False,), "fuse_brelu": (False,), "fuse_activation": ("",), "fuse_residual_connection": (False,)}
 _ATTRS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "conv2d": _CONV,
+    "conv2d_transpose": {"fuse_relu": (False,), "fuse_activation": ("",)},
     "depthwise_conv2d": _CONV,
     "gru_unit": {"activation": (2,), "gate_activation": (1,)},  # tanh and sigmoid
     "lookup_table": {"is_distributed": (False,)},
