@@ -39,7 +39,7 @@ _SUGAR = {
 
 
 # Methods of a layer of dygraph that say nothing to a user; the layer's class does.
-_OF_LAYERS = ("forward", "_build_once")
+_OF_LAYERS = ("forward", "_take_sizes")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,9 @@ class Layer:
         training: False after `eval`; dropout and batch_norm look at it.
     """
 
+    # False where a constructor leaves it to the first input to size the parameters.
+    _sized = True
+
     def __init__(self, name_scope: str | None = None, dtype: DTypeLike = VarType.FP32) -> None:
         if not (name_scope is None or isinstance(name_scope, str)):
             raise wrong_type(f"{type(self).__name__}: name_scope is {name_scope!r}", "give a string or leave it out")
@@ -80,6 +83,9 @@ class Layer:
     def _build_once(self, *inputs: Any, **kwargs: Any) -> None:
         """Called before the first ``forward``, with its arguments: creates what depends on their shapes."""
 
+    def _take_sizes(self, *inputs: Any, **kwargs: Any) -> None:
+        """Called with the first inputs where ``_sized`` is False: creates the parameters, and sets it."""
+
     def backward(self, *inputs: Any) -> NoReturn:
         """Refused: gradients follow from ``forward``."""
         del inputs
@@ -90,6 +96,8 @@ class Layer:
             changed = before(self, inputs)
             if changed is not None:
                 inputs = changed if isinstance(changed, tuple) else (changed,)
+        if not self._sized:
+            self._take_sizes(*inputs, **kwargs)
         if not self._built:
             self._build_once(*inputs, **kwargs)
             self._built = True
@@ -207,7 +215,7 @@ class Layer:
         return [
             layer._full_name
             for _, layer in self.named_sublayers(include_sublayers=include_sublayers, include_self=True)
-            if not layer._built and type(layer)._build_once is not Layer._build_once
+            if not layer._sized or (not layer._built and type(layer)._build_once is not Layer._build_once)
         ]
 
     def clear_gradients(self) -> None:

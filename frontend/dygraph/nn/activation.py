@@ -9,10 +9,10 @@ from ...initializer import ConstantInitializer
 from ...layers.nn import prelu_op
 from ...param_attr import ParamAttrLike
 from ...variable import Variable
-from ...vartype import DTypeLike, VarType
+from ...vartype import DTypeLike
 from ..constructor import starts_with_a_name, two_forms
 from ..layers import Layer
-from .parameters import count, needed
+from .parameters import check_kind, check_shape, count, needed
 
 _MODES = ("all", "channel", "element")
 
@@ -36,6 +36,8 @@ class PRelu(Layer):
         param_attr: Attributes of ``weight``.
         dtype: Element type of the input.
     """
+
+    _sized = False
 
     def _older(
         self,
@@ -70,12 +72,22 @@ class PRelu(Layer):
 
     def _create(self, shape: list[int]) -> None:
         self.weight = needed(self, "param_attr", self._param_attr, shape, default=ConstantInitializer(1.0))
-        self._built = True
+        self._sized = True
 
-    def _build_once(self, input: Variable) -> None:
-        channels = [1, input.shape[1], 1, 1] if len(input.shape) > 1 else [1]
-        self._create({"all": [1], "channel": channels}.get(self._mode, [1, *input.shape[1:]]))
+    def _take_sizes(self, input: Variable) -> None:
+        check_kind(self, "input", input)
+        if self._mode == "all":
+            self._create([1])
+        elif self._mode == "channel":
+            check_shape(self, "input", input, [None, None], more=True)
+            self._create([1, input.shape[1], 1, 1])
+        else:
+            self._create([1, *input.shape[1:]])
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, (VarType.FP32, VarType.FP64))
+        check_kind(self, "input", input)
+        if self._mode == "channel":
+            check_shape(self, "input", input, [None, self.weight.shape[1]], more=True)
+        elif self._mode == "element":
+            check_shape(self, "input", input, [None, *self.weight.shape[1:]])
         return prelu_op(self._helper, input, self.weight, self._mode)

@@ -8,17 +8,19 @@ from ...errors import invalid
 from ...initializer import Initializer, NormalInitializer
 from ...layer_helper import LayerHelper
 from ...layers.conv import conv2d_op, conv2d_transpose_op, transposed_kernel
-from ...layers.spatial import FLOATS, Padding, Pair, pair
+from ...layers.spatial import Padding, Pair, pair
 from ...param_attr import ParamAttrLike
 from ...variable import Variable
 from ...vartype import DTypeLike
 from ..constructor import two_forms
 from ..layers import Layer
-from .parameters import count, needed, with_bias
+from .parameters import check_kind, check_shape, count, needed, with_bias
 
 
 class _Convolution(Layer):
     """What a convolution and its transpose share: settings, and parameters once the channels are known."""
+
+    _sized = False
 
     def _start(
         self,
@@ -53,17 +55,22 @@ class _Convolution(Layer):
         self._op = LayerHelper(f"depthwise_{op}" if depthwise and not self._use_cudnn else op, self._full_name)
         self.weight = needed(self, "param_attr", self._param_attr, shape, default=default)
         self.bias = self.create_parameter([self._num_filters], self._bias_attr, self._dtype, is_bias=True)
-        self._built = True
+        self._num_channels = channels
+        self._sized = True
 
     def _channels(self, input: Variable) -> int:
         """Channels of the image that sizes the layer at its first call."""
-        self._helper.check_dtype("input", input, FLOATS)
+        check_kind(self, "input", input)
         if len(input.shape) != 4 or input.shape[1] < 0:
             raise invalid(
                 f"{type(self).__name__}: input {input.name} has shape {list(input.shape)}",
                 "it must be [N, C, H, W] with a known number of channels C",
             )
         return input.shape[1]
+
+    def _check(self, input: Variable) -> None:
+        check_kind(self, "input", input)
+        check_shape(self, "input", input, [None, self._num_channels, None, None])
 
 
 class Conv2D(_Convolution):
@@ -131,11 +138,11 @@ class Conv2D(_Convolution):
         depthwise = channels == self._groups and self._num_filters % channels == 0
         self._create("conv2d", channels, shape, default, depthwise=depthwise)
 
-    def _build_once(self, input: Variable) -> None:
+    def _take_sizes(self, input: Variable) -> None:
         self._size(self._channels(input))
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, FLOATS)
+        self._check(input)
         out = conv2d_op(self._op, input, self.weight, self._stride, self._padding, self._dilation, self._groups)
         return with_bias(self, out, self.bias, 1, self._act)
 
@@ -208,7 +215,7 @@ class Conv2DTranspose(_Convolution):
         depthwise = channels == self._groups == self._num_filters
         self._create("conv2d_transpose", channels, shape, None, depthwise=depthwise)
 
-    def _build_once(self, input: Variable) -> None:
+    def _take_sizes(self, input: Variable) -> None:
         channels = self._channels(input)
         given = self._filter_size, self._output_size
         self._size(
@@ -216,7 +223,7 @@ class Conv2DTranspose(_Convolution):
         )
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, FLOATS)
+        self._check(input)
         out = conv2d_transpose_op(
             self._op,
             input,

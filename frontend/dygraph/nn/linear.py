@@ -11,12 +11,10 @@ from ...layers.nn import bilinear_tensor_product_op
 from ...param_attr import ParamAttrLike
 from ...shapes import product
 from ...variable import Variable
-from ...vartype import DTypeLike, VarType
+from ...vartype import DTypeLike
 from ..constructor import two_forms
 from ..layers import Layer
-from .parameters import count, needed, with_bias
-
-_FLOATS = (VarType.FP32, VarType.FP64, VarType.FP16)
+from .parameters import check_kind, check_shape, count, needed, with_bias
 
 
 class Linear(Layer):
@@ -47,6 +45,7 @@ class Linear(Layer):
         self.bias = self.create_parameter(shape[1:], bias_attr, dtype, is_bias=True)
 
     def forward(self, input: Variable) -> Variable:
+        check_kind(self, "input", input)
         rows = matmul(input, self.weight, name=self._full_name)
         return with_bias(self, rows, self.bias, len(input.shape) - 1, self._act)
 
@@ -68,6 +67,8 @@ class FC(Layer):
         is_test: Has no effect.
         dtype: Element type of the parameters.
     """
+
+    _sized = False
 
     def __init__(
         self,
@@ -92,23 +93,35 @@ class FC(Layer):
         self._param_attr, self._bias_attr, self._act = param_attr, bias_attr, act
 
     def _columns(self, input: Variable) -> int:
-        return len(input.shape) - 1 if self._num_flatten_dims == -1 else self._num_flatten_dims
+        """How many leading axes of an input stay."""
+        check_kind(self, "input", input)
+        columns = len(input.shape) - 1 if self._num_flatten_dims == -1 else self._num_flatten_dims
+        if not 0 < columns < len(input.shape):
+            raise invalid(
+                f"FC: input {input.name} has shape {list(input.shape)}, but num_flatten_dims={self._num_flatten_dims}",
+                f"give -1 or a number from 1 to {len(input.shape) - 1}",
+            )
+        return columns
 
-    def _build_once(self, input: Variable | Sequence[Variable]) -> None:
+    def _take_sizes(self, input: Variable | Sequence[Variable]) -> None:
         inputs = _listed(input)
         given = self._param_attr
         attrs: list[Any] = list(given) if isinstance(given, list | tuple) else [given] * len(inputs)
         if len(attrs) != len(inputs):
             raise invalid(f"FC: {len(inputs)} inputs but {len(attrs)} parameter attributes", "give one per input")
-        for i, (x, attr) in enumerate(zip(inputs, attrs)):
-            shape = [product(x.shape[self._columns(x) :]), self._size]
+        shapes = [[product(x.shape[self._columns(x) :]), self._size] for x in inputs]
+        for i, (shape, attr) in enumerate(zip(shapes, attrs)):
             setattr(self, f"weight_{i}" if i else "weight", needed(self, "param_attr", attr, shape))
+        self._count = len(inputs)
         self.bias = self.create_parameter([self._size], self._bias_attr, self._dtype, is_bias=True)
+        self._sized = True
 
     def forward(self, input: Variable | Sequence[Variable]) -> Variable:
+        inputs = _listed(input)
+        if len(inputs) != self._count:
+            raise invalid(f"FC: {len(inputs)} inputs, but {self._count} in the first call", "give as many each time")
         products: list[Variable] = []
-        for i, x in enumerate(_listed(input)):
-            self._helper.check_dtype("input", x, _FLOATS)
+        for i, x in enumerate(inputs):
             weight = getattr(self, f"weight_{i}" if i else "weight")
             products.append(record_mul(self._helper, x, weight, self._columns(x), 1))
         out = products[0]
@@ -137,6 +150,8 @@ class BilinearTensorProduct(Layer):
         bias_attr: Attributes of ``bias`` [1, output_dim]; False for none.
         dtype: Element type of the parameters.
     """
+
+    _sized = False
 
     def _older(
         self,
@@ -171,18 +186,18 @@ class BilinearTensorProduct(Layer):
     def _create(self, m: int, k: int) -> None:
         self.weight = needed(self, "param_attr", self._param_attr, [self._size, m, k])
         self.bias = self.create_parameter([1, self._size], self._bias_attr, self._dtype, is_bias=True)
-        self._built = True
+        self._sized = True
 
-    def _build_once(self, x: Variable, y: Variable) -> None:
+    def _take_sizes(self, x: Variable, y: Variable) -> None:
+        for argument, v in (("x", x), ("y", y)):
+            check_kind(self, argument, v)
+            check_shape(self, argument, v, [None, None])
         self._create(x.shape[-1], y.shape[-1])
 
     def forward(self, x: Variable, y: Variable) -> Variable:
         for argument, v, width in (("x", x, self.weight.shape[1]), ("y", y, self.weight.shape[2])):
-            self._helper.check_dtype(argument, v, (VarType.FP32, VarType.FP64))
-            if len(v.shape) != 2 or v.shape[1] != width:
-                raise invalid(
-                    f"BilinearTensorProduct: {argument} {v.name} has shape {list(v.shape)}", f"it must be [N, {width}]"
-                )
+            check_kind(self, argument, v)
+            check_shape(self, argument, v, [None, width])
         out = self._helper.temporary(x.dtype, [x.shape[0], self._size])
         bilinear_tensor_product_op(self._helper, x, y, self.weight, self.bias, out)
         return self._helper.activate(out, self._act)

@@ -8,14 +8,13 @@ from ...errors import invalid
 from ...framework import in_dygraph_mode
 from ...initializer import ConstantInitializer
 from ...layers.norm import batch_norm_op, group_norm_op, instance_norm_op, layer_norm_op
-from ...layers.spatial import FLOATS
 from ...param_attr import ParamAttr, ParamAttrLike, to_param_attr
 from ...shapes import product
 from ...variable import Parameter, Variable
 from ...vartype import DTypeLike, VarType
 from ..constructor import two_forms
 from ..layers import Layer
-from .parameters import count, needed
+from .parameters import check_kind, check_shape, count, needed
 
 _ONE = ConstantInitializer(1.0)
 
@@ -119,7 +118,13 @@ class BatchNorm(Layer):
         return statistic
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, FLOATS)
+        # Half precision is normalised by parameters of single precision.
+        if not (isinstance(input, Variable) and input.dtype is VarType.FP16):
+            check_kind(self, "input", input)
+        if self._attrs["data_layout"] == "NCHW" or len(input.shape) == 2:
+            check_shape(self, "input", input, [None, *self._mean.shape], more=True)
+        else:
+            check_shape(self, "input", input, [*[None] * (len(input.shape) - 1), *self._mean.shape])
         evaluating = not self.training or (self._is_test and not in_dygraph_mode())
         attrs = {**self._attrs, "is_test": evaluating and not self._trainable_statistics}
         out = batch_norm_op(self._helper, input, self.weight, self.bias, self._mean, self._variance, attrs)
@@ -142,6 +147,8 @@ class LayerNorm(Layer):
         act: Name of an activation layer.
         dtype: Element type of the parameters.
     """
+
+    _sized = False
 
     def _older(
         self,
@@ -180,9 +187,10 @@ class LayerNorm(Layer):
         size = [product(shape)]
         self.weight = needed(self, "param_attr", self._param_attr, size, default=_ONE) if self._scale else None
         self.bias = needed(self, "bias_attr", self._bias_attr, size, is_bias=True) if self._shift else None
-        self._built = True
+        self._sized = True
 
-    def _build_once(self, input: Variable) -> None:
+    def _take_sizes(self, input: Variable) -> None:
+        check_kind(self, "input", input)
         at = self._begin_norm_axis
         if not 0 < at < len(input.shape):
             raise invalid(
@@ -192,7 +200,7 @@ class LayerNorm(Layer):
         self._create(list(input.shape[at:]))
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, FLOATS)
+        check_kind(self, "input", input)
         shape = self._normalized_shape
         at = len(input.shape) - len(shape)
         if at < 1 or list(input.shape[at:]) != shape:
@@ -220,6 +228,8 @@ class GroupNorm(Layer):
         data_layout: ``'NCHW'``.
         dtype: Element type of the parameters.
     """
+
+    _sized = False
 
     def _older(
         self,
@@ -256,15 +266,19 @@ class GroupNorm(Layer):
     def _create(self, channels: int) -> None:
         if channels % self._groups:
             raise invalid(f"GroupNorm: {channels} channels in {self._groups} groups", "channels must be divisible")
+        self._channels = channels
         self.weight = self.create_parameter([channels], self._param_attr, self._dtype, default_initializer=_ONE)
         self.bias = self.create_parameter([channels], self._bias_attr, self._dtype, is_bias=True)
-        self._built = True
+        self._sized = True
 
-    def _build_once(self, input: Variable) -> None:
+    def _take_sizes(self, input: Variable) -> None:
+        check_kind(self, "input", input)
+        check_shape(self, "input", input, [None, None], more=True)
         self._create(input.shape[1])
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, FLOATS)
+        check_kind(self, "input", input)
+        check_shape(self, "input", input, [None, self._channels], more=True)
         out = group_norm_op(self._helper, input, self.weight, self.bias, self._groups, self._epsilon)
         return self._helper.activate(out, self._act)
 
@@ -295,5 +309,6 @@ class InstanceNorm(Layer):
         self.bias = needed(self, "bias_attr", bias_attr, shape, is_bias=True)
 
     def forward(self, input: Variable) -> Variable:
-        self._helper.check_dtype("input", input, (VarType.FP32, VarType.FP64))
+        check_kind(self, "input", input)
+        check_shape(self, "input", input, [None, *self.scale.shape, None], more=True)
         return instance_norm_op(self._helper, input, self.scale, self.bias, self._epsilon)

@@ -9,7 +9,7 @@ from ...variable import Variable
 from ...vartype import DTypeLike
 from ..constructor import two_forms
 from ..layers import Layer
-from .parameters import needed
+from .parameters import check_kind, needed
 
 
 class GRUUnit(Layer):
@@ -68,5 +68,7 @@ class GRUUnit(Layer):
         self._older(None, size, param_attr, bias_attr, activation, gate_activation, origin_mode, dtype)
 
     def forward(self, input: Variable, hidden: Variable) -> tuple[Variable, Variable, Variable]:
+        for argument, x in (("input", input), ("hidden", hidden)):
+            check_kind(self, argument, x)
         check_gru_unit(self._helper, input, hidden, self.weight.shape[1])
         return gru_unit_op(self._helper, input, hidden, self.weight, self.bias, self._activation, self._gate_activation)

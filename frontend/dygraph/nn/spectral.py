@@ -10,10 +10,10 @@ from ...layers.norm import spectral_norm_op
 from ...param_attr import ParamAttr
 from ...shapes import product
 from ...variable import Variable
-from ...vartype import DTypeLike, VarType
+from ...vartype import DTypeLike
 from ..constructor import two_forms
 from ..layers import Layer
-from .parameters import count, needed
+from .parameters import check_kind, check_shape, count, needed
 
 
 class SpectralNorm(Layer):
@@ -33,6 +33,8 @@ class SpectralNorm(Layer):
         weight_u, weight_v: The vectors from which the iteration starts, of one element per row and per column;
             gradients stop at them.
     """
+
+    _sized = False
 
     def _older(
         self,
@@ -65,17 +67,20 @@ class SpectralNorm(Layer):
                 f"SpectralNorm: dim is {self._dim}, the weight has shape {list(shape)}",
                 f"give an axis from 0 to {len(shape) - 1}",
             )
+        self._weight_shape = list(shape)
         rows = shape[self._dim]
         drawn = NormalInitializer(0.0, 1.0)
         self.weight_u = needed(self, "weight_u", ParamAttr(), [rows], default=drawn)
         self.weight_v = needed(self, "weight_v", ParamAttr(), [product(shape) // rows], default=drawn)
         self.weight_u.stop_gradient = self.weight_v.stop_gradient = True
-        self._built = True
+        self._sized = True
 
-    def _build_once(self, weight: Variable) -> None:
+    def _take_sizes(self, weight: Variable) -> None:
+        check_kind(self, "weight", weight)
         self._create(weight.shape)
 
     def forward(self, weight: Variable) -> Variable:
-        self._helper.check_dtype("weight", weight, (VarType.FP32, VarType.FP64))
+        check_kind(self, "weight", weight)
+        check_shape(self, "weight", weight, self._weight_shape)
         options = self._dim, self._power_iters, self._eps
         return spectral_norm_op(self._helper, weight, self.weight_u, self.weight_v, *options)

@@ -230,9 +230,21 @@ def test_calls_that_fit_neither_form(make: Callable[[], Any], words: str) -> Non
         (lambda: D.LayerNorm("ln", begin_norm_axis=2), [f(2, 3)], r"begin_norm_axis is 2, input .* \[2, 3\]"),
         (lambda: D.LayerNorm([4, 3]), [f(2, 3)], r"normalized_shape is \[4, 3\], input .* has shape \[2, 3\]"),
         (lambda: D.Conv2DTranspose("c", 6), [IMAGES], r"neither filter_size nor output_size is given"),
-        (lambda: D.BilinearTensorProduct(2, 3, 4), [f(5, 2), f(5, 4)], r"y .* has shape \[5, 4\](.|\n)* \[N, 3\]"),
+        (lambda: D.BilinearTensorProduct(2, 3, 4), [f(5, 2), f(5, 4)], r"y .* \[5, 4\](.|\n)* for \[any, 3\]"),
+        (lambda: D.BilinearTensorProduct("b", 4), [f(5), f(5, 4)], r"x .* has shape \[5\](.|\n)* for \[any, any\]"),
+        (lambda: D.Conv2D(3, 4, 3), [IMAGES], r"Conv2D: input .* \[2, 4, 6, 5\](.|\n)* for \[any, 3, any, any\]"),
+        (lambda: D.Conv2DTranspose(3, 4, 3), [IMAGES], r"Conv2DTranspose: input .* \[2, 4, 6, 5\]"),
+        (lambda: D.BatchNorm(3), [IMAGES], r"BatchNorm: input .*(.|\n)* for \[any, 3, \.\.\.\]"),
+        (lambda: D.BatchNorm(4, data_layout="NHWC"), [IMAGES], r"for \[any, any, any, 4\]"),
+        (lambda: D.GroupNorm(3, 3), [IMAGES], r"GroupNorm: input .*(.|\n)* for \[any, 3, \.\.\.\]"),
+        (lambda: D.GroupNorm("g", 3), [IMAGES], r"4 channels in 3 groups"),
+        (lambda: D.InstanceNorm(4), [f(2, 4)], r"InstanceNorm: input .*(.|\n)* for \[any, 4, any, \.\.\.\]"),
+        (lambda: D.PRelu("channel", 3), [IMAGES], r"PRelu: input .*(.|\n)* for \[any, 3, \.\.\.\]"),
+        (lambda: D.PRelu("p", "channel"), [f(3)], r"PRelu: input .* has shape \[3\]"),
+        (lambda: D.PRelu("element", input_shape=[2, 3]), [f(2, 4)], r"for \[any, 3\]"),
+        (lambda: D.SpectralNorm([3, 4]), [f(4, 3)], r"weight .* has shape \[4, 3\](.|\n)* for \[3, 4\]"),
         (lambda: D.GRUUnit(12), [f(3, 12), f(3, 5)], r"hidden .* has shape \[3, 5\]"),
-        (lambda: D.FC("fc", 3, 2), [f(2, 3)], r"num_col_dims|num_flatten_dims"),
+        (lambda: D.FC("fc", 3, 2), [f(2, 3)], r"FC: input .* has shape \[2, 3\], but num_flatten_dims=2"),
         (lambda: D.Linear(4, 3), [f(2, 3)], r"inner extents differ"),
     ],
 )  # fmt: skip
@@ -258,6 +270,47 @@ def test_depthwise_convolutions_have_paddles_op(make: Callable[[], Any], op: str
     assert main.global_block().ops[0].type == op
 
 
+LAYERS = {
+    "linear": lambda: D.Linear(5, 2),
+    "fc": lambda: D.FC("fc", 2),
+    "conv": lambda: D.Conv2D("c", 3, 2),
+    "norm": lambda: D.BatchNorm(4),
+    "layer_norm": lambda: D.LayerNorm("ln"),
+    "group_norm": lambda: D.GroupNorm("gn", 2),
+    "instance_norm": lambda: D.InstanceNorm(4),
+    "prelu": lambda: D.PRelu("p", "all"),
+    "spectral_norm": lambda: D.SpectralNorm("s"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_arrays_and_doubles_are_refused(name: str) -> None:
+    layer = LAYERS[name]()
+    with pytest.raises(ArgumentTypeError, match=r"is ndarray, not a Variable\n.*\n  .*to_variable") as error:
+        layer(IMAGES)
+    assert str(error.value).startswith(type(layer).__name__)
+    with pytest.raises(ArgumentTypeError, match=r"holds float64, the layer's parameters hold float32"):
+        layer(to_variable(IMAGES.astype(np.float64)))
+    assert layer.state_dict() == {} or layer._sized
+
+
+def test_doubles_have_layers_of_their_own() -> None:
+    x = to_variable(IMAGES.astype(np.float64))
+    for layer in (
+        D.Linear(5, 2, dtype="float64"),
+        D.Conv2D("c", 3, 2, dtype="float64"),
+        D.BatchNorm(4, dtype="float64"),
+    ):
+        assert layer(x).numpy().dtype == np.float64
+
+
+def test_fc_takes_as_many_inputs_each_time() -> None:
+    layer = D.FC("fc", 2)
+    layer(to_variable(f(2, 5)))
+    with pytest.raises(ProgramError, match="FC: 2 inputs, but 1 in the first call"):
+        layer([to_variable(f(2, 5))] * 2)
+
+
 def test_origin_mode_warns() -> None:
     for make in (lambda: D.GRUUnit(12, origin_mode=True), lambda: D.GRUUnit("g", 12, origin_mode=True)):
         with pytest.warns(UserWarning, match="GRUUnit computes as with origin_mode=False") as warned:
@@ -275,3 +328,17 @@ def test_a_subclass_keeps_both_forms() -> None:
             super().__init__("table", [rows, 2])
 
     assert (Table(3).full_name(), Named(3).full_name()) == ("table_0", "table_1")
+
+
+@pytest.mark.parametrize("args", [(4, 6, 3), ("c", 6, 3)])
+def test_a_subclass_may_build_once_itself(args: tuple[Any, ...]) -> None:
+    class Scaled(D.Conv2D):
+        def _build_once(self, input: Any) -> None:
+            self.scale = self.create_parameter([1])
+
+        def forward(self, input: Any) -> Any:
+            return super().forward(input) * self.scale
+
+    layer = Scaled(*args)
+    assert layer(to_variable(IMAGES)).shape == (2, 6, 4, 3)
+    assert list(layer.state_dict()) == ["weight", "bias", "scale"]
