@@ -26,6 +26,7 @@ PUBLIC = (
     "frontend.backward",
     "frontend.clip",
     "frontend.dygraph",
+    "frontend.dygraph.learning_rate_scheduler",
     "frontend.dygraph.nn",
     "frontend.initializer",
     "frontend.io",

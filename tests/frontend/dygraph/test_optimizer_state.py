@@ -159,7 +159,7 @@ def test_what_minimize_returns_and_leaves() -> None:
     with D.guard(target="reference"):
         model = Model()
         decay = fluid.regularizer.L2Decay(10.0)
-        sgd = fluid.optimizer.SGD(0.1, parameter_list=[model.v, model.w], regularization=decay)
+        sgd: Any = fluid.optimizer.SGD(0.1, parameter_list=[model.v, model.w], regularization=decay)
         loss = model.loss()
         loss.backward()
         before = [model.v.gradient(), model.w.gradient()]
