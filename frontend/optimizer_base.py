@@ -18,7 +18,16 @@ from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
 from .dygraph.base import eager_program
 from .dygraph.variable import EagerParameter, EagerVariable
 from .errors import invalid, unsupported, wrong_type
-from .framework import AttrValue, Operator, OpRole, Program, default_startup_program, in_dygraph_mode, program_guard
+from .framework import (
+    AttrValue,
+    Operator,
+    OpRole,
+    Program,
+    default_main_program,
+    default_startup_program,
+    in_dygraph_mode,
+    program_guard,
+)
 from .initializer import ConstantInitializer, NumpyArrayInitializer
 from .layer_helper import LayerHelper, check_variable
 from .layers.tensor import create_global_var
@@ -341,6 +350,18 @@ class Optimizer:
         static = [var for var in self._rates.values() if not isinstance(var, EagerVariable)]
         held = self._held(static[-1]) if static else None
         return float(rate) if held is None else held
+
+    def _global_learning_rate(self, program: Program | None = None) -> Variable | None:
+        """The learning rate of a Program (the default one if None) as a Variable, None before `minimize`.
+
+        Scripts that are older than `current_step_lr` ask for it by this name.
+        """
+        rate = self._learning_rate
+        if isinstance(rate, LearningRateDecay):
+            return self._step_rate
+        if isinstance(rate, Variable):
+            return rate
+        return self._rates.get((program or default_main_program()).uid)
 
     def _held(self, rate: Variable) -> float | None:
         """What the present scope holds of a learning rate, None if it holds nothing."""

@@ -29,7 +29,21 @@ LOSSES: Mapping[str, Callable[..., Variable]] = {**OF_CLASSES, **OF_VALUES}
 """Losses of a prediction and a label: of classes (int64, one number in place of the scores) or of values."""
 
 OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    name: getattr(optimizer, name) for name in ("SGD", "Momentum", "Adagrad", "Adam", "Dpsgd")
+    name: getattr(optimizer, name)
+    for name in (
+        "SGD",
+        "Momentum",
+        "LarsMomentum",
+        "Adagrad",
+        "DecayedAdagrad",
+        "Adadelta",
+        "Adam",
+        "Adamax",
+        "Lamb",
+        "RMSProp",
+        "Ftrl",
+        "Dpsgd",
+    )
 }
 
 _GIVEN = ("input", "logits", "x", "label", "y", "target", "return_softmax", "inside_weight", "outside_weight", "name")

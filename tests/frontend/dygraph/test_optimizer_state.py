@@ -154,7 +154,8 @@ def test_options_of_parameters() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
-def test_what_minimize_returns_and_leaves() -> None:
+@pytest.mark.parametrize("clip", [None, fluid.clip.GradientClipByValue(1e-3)])
+def test_what_minimize_returns_and_leaves(clip: Any) -> None:
     """Pairs in the list's order, with the gradients before clip and decay, which stay what they are."""
     with D.guard(target="reference"):
         model = Model()
@@ -163,7 +164,7 @@ def test_what_minimize_returns_and_leaves() -> None:
         loss = model.loss()
         loss.backward()
         before = [model.v.gradient(), model.w.gradient()]
-        ops, pairs = sgd.minimize(loss, grad_clip=fluid.clip.GradientClipByValue(1e-3))
+        ops, pairs = sgd.minimize(loss, grad_clip=clip)
         assert ops == []
         assert [p.name for p, _ in pairs] == ["v", "w"]
         assert_equal([g.numpy() for _, g in pairs], before)
@@ -452,12 +453,38 @@ def test_rates_of_dygraph() -> None:
         assert optimizer.current_step_lr() == 0.1
         model.step(optimizer)
         assert optimizer.current_step_lr() == 0.1
+        optimizer = noam()
+        model.step(optimizer)
+        assert optimizer.current_step_lr() == 1 / 32
+        # After a state was restored, the rate of the step to come.
+        optimizer.set_dict({**optimizer.state_dict(), "global_step": np.array([3], np.int32)})
+        assert optimizer.current_step_lr() == 3 / 32
         plateau = D.ReduceLROnPlateau(0.5, patience=0)
         optimizer = fluid.optimizer.SGD(plateau)
         for loss, rate in ((1.0, 0.5), (2.0, 0.5), (2.0, np.float32(0.05)), (0.5, np.float32(0.005))):
             model.step(optimizer)
             assert optimizer.current_step_lr() == pytest.approx(rate)
             plateau.step(D.to_variable(np.array([loss], np.float32)))
+
+
+def test_rates_as_variables() -> None:
+    """As scripts of before 1.8 ask for them."""
+    with D.guard(target="reference"):
+        model = Model()
+        for optimizer, rate in ((fluid.optimizer.SGD(0.25), 0.25), (noam(), 1 / 32)):
+            assert optimizer._global_learning_rate() is None
+            model.step(optimizer)
+            held: Any = optimizer._global_learning_rate()
+            assert held.shape == (1,)
+            assert held.numpy()[0] == rate
+        given = D.to_variable(np.array([0.5], np.float32))
+        assert fluid.optimizer.SGD(given)._global_learning_rate() is given
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        sgd = fluid.optimizer.SGD(0.1)
+        sgd.minimize(L.mean(L.fc(fluid.data("x", [2, 3], "float32"), 1)))
+        held = sgd._global_learning_rate()
+        assert held.name == "learning_rate_0"
+        assert sgd._global_learning_rate(fluid.Program()) is None
 
 
 def test_rates_of_a_program() -> None:
