@@ -94,8 +94,11 @@ class LayerHelper:
         named: bool = True,
     ) -> Variable:
         """A fresh variable for a result; ``named=False`` for the few that fluid calls ``_generated_var_0``."""
-        return self.block.create_var(
-            name=unique_name.generate(self.name + ".tmp") if named else None,
+        block = self.block
+        # Calls in eager mode have no end, and a counter for each would have none either.
+        of = self.layer_type if block.program.is_eager else self.name
+        return block.create_var(
+            name=unique_name.generate(of + ".tmp") if named else None,
             dtype=dtype,
             shape=shape,
             lod_level=lod_level,

@@ -419,6 +419,11 @@ def _binary(op: str, x: Variable, other: object, *, reverse: bool = False, dtype
     return out
 
 
+def _part_of(x: Variable) -> str:
+    """Where the name of a part begins; in eager mode, where calls have no end, one counter serves all."""
+    return "value" if x.block.program.is_eager else x.name
+
+
 def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
     """``x[...]`` as fluid writes it: one slice op, and a reverse op for steps of -1."""
     if any(item is Ellipsis for item in items):
@@ -467,7 +472,7 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
             shape[axis] = slice_extent(shape[axis], start, end)
         kept = [d for axis, d in enumerate(shape) if axis not in dropped] or [1]
         out = block.create_var(
-            name=unique_name.generate(x.name + "_slice"), dtype=x.dtype, shape=kept, stop_gradient=False
+            name=unique_name.generate(_part_of(x) + "_slice"), dtype=x.dtype, shape=kept, stop_gradient=False
         )
         block.append_op(
             "slice",
@@ -478,7 +483,7 @@ def _get_item(x: Variable, items: tuple[object, ...]) -> Variable:
     if reversed_axes:
         source = out
         out = block.create_var(
-            name=unique_name.generate(x.name + "_slice_reverse"),
+            name=unique_name.generate(_part_of(x) + "_slice_reverse"),
             dtype=x.dtype,
             shape=source.shape,
             stop_gradient=False,
@@ -500,7 +505,7 @@ def _get_steps(x: Variable, steps: Mapping[int, slice]) -> Variable:
         strides.append(step)
         shape[axis] = slice_extent(shape[axis], starts[-1], ends[-1], step)
     block = x.block.program.current_block()
-    name = unique_name.generate(x.name + "_strided_slice")
+    name = unique_name.generate(_part_of(x) + "_strided_slice")
     out = block.create_var(name=name, dtype=x.dtype, shape=shape, stop_gradient=False)
     attrs = {"axes": axes, "starts": starts, "ends": ends, "strides": strides}
     block.append_op("strided_slice", {"Input": [x]}, {"Out": [out]}, attrs)

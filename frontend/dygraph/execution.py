@@ -22,6 +22,7 @@ from ..framework import Operator, Program
 from ..lower import BATCH, lower
 from ..vartype import convert_dtype
 from .graph import Array, Cell, Node, Record
+from .signatures import COUNTER
 
 CACHED_PLANS = 256
 EXACT_SIZES = 2
@@ -176,10 +177,15 @@ class Execution:
             extents = _opened(array.shape, rows)
             types[name] = TensorType(DType.of(array.dtype), tuple(BATCH if d < 0 else d for d in extents))
         source = lower(program, fetches=made.fetches, feed_types=types)
-        made.is_final = not (is_first and encoding.size < SMALL) or target == "reference"
-        compiled = compile_source(source, target=target if made.is_final else "reference", options=BuildOptions())
+        # What reads nothing gives first values, once for each model.
+        slots = {slot for record in records for slot, nodes in record.inputs if nodes}
+        made.is_final = not (is_first and encoding.size < SMALL) or slots <= {COUNTER} or target == "reference"
+        chosen = target if made.is_final and not slots <= {COUNTER} else "reference"
+        # The number of a draw is a value here, of which only words in the graph can be made.
+        options = BuildOptions(self_contained=target == "onnx" and COUNTER in slots)
+        compiled = compile_source(source, target=chosen, options=options)
         made.code = compiled, compiled.built.engine()
-        self.compiled += made.is_final
+        self.compiled += chosen == target
         return made
 
 

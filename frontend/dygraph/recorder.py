@@ -114,7 +114,7 @@ class Recorder:
     def detached(self, variable: EagerVariable) -> EagerVariable:
         """A variable of the same value that no gradient passes."""
         out = self.program.global_block().create_var(
-            name=generate(variable.name + ".detached"),
+            name=generate("detached"),
             shape=variable.shape,
             dtype=variable.dtype,
             stop_gradient=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, SupportsFloat, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,8 +26,7 @@ def number_of(owner: str, argument: str, value: object) -> float:
         ProgramError: A Variable of a Program.
     """
     if isinstance(value, Variable):
-        # A Variable of a Program has no value yet.
-        if not isinstance(value, SupportsFloat):
+        if not value.block.program.is_eager:
             raise invalid(f"{owner}: {argument} is {value.name} of a Program", "it has no value there; give a number")
         return float(value)
     if isinstance(value, np.ndarray) and value.size == 1:
