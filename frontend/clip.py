@@ -112,6 +112,11 @@ def set_gradient_clip(
         )
     program = program or default_main_program()
     params = program.all_parameters() if param_list is None else param_list
+    if program.is_eager and not params:
+        raise invalid(
+            "set_gradient_clip: there are no parameters yet",
+            "make the layers first, or give the optimizer grad_clip=",
+        )
     for item in params:
         param = program.global_block().var(item) if isinstance(item, str) else item
         if not isinstance(param, Parameter):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import unsupported
 from ..state_dicts import load_dygraph, save_dygraph
 from . import jit, learning_rate_scheduler, nn
-from .base import disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
+from .base import BackwardStrategy, disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
 from .container import LayerList, ParameterList, Sequential
 from .jit import ProgramTranslator, TracedLayer, declarative, dygraph_to_static_func, to_static
 from .layers import Layer
@@ -48,18 +47,11 @@ from .nn import (
 )
 from .parallel import DataParallel, ParallelEnv, prepare_context
 
-_MISSING = ("BackwardStrategy",)
-
 
 def __getattr__(name: str) -> Any:
     if name in nn.MISSING:
         return getattr(nn, name)
-    if name not in _MISSING:
-        raise AttributeError(f"module fluid.dygraph has no attribute {name!r}")
-    raise unsupported(
-        f"fluid.dygraph.{name} is not implemented",
-        "fluid.dygraph.__all__ lists what there is",
-    )
+    raise AttributeError(f"module fluid.dygraph has no attribute {name!r}")
 
 
 disable_imperative = disable_dygraph
@@ -68,6 +60,7 @@ enable_imperative = enable_dygraph
 __all__ = [
     "FC",
     "BCELoss",
+    "BackwardStrategy",
     "BatchNorm",
     "BilinearTensorProduct",
     "Conv2D",

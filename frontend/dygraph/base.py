@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -128,6 +129,17 @@ def to_variable(value: object, name: str | None = None, zero_copy: bool | None =
     if captures is not None:
         return captures.constant(array)
     return eager_program().recorder.constant(name or unique_name.generate("generated_var"), array)
+
+
+@dataclass
+class BackwardStrategy:
+    """What `Variable.backward` and `grad` take for Paddle's sake.
+
+    Attributes:
+        sort_sum_gradient: Without effect: gradients that arrive at one value are always added in one order.
+    """
+
+    sort_sum_gradient: bool = False
 
 
 class no_grad(contextlib.ContextDecorator):

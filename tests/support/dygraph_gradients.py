@@ -56,6 +56,14 @@ def backward_of_one_graph_twice(fluid):
     return [first, x.gradient()]
 
 
+def backward_by_a_strategy(fluid):
+    strategy = fluid.dygraph.BackwardStrategy()
+    strategy.sort_sum_gradient = True
+    x = variable(fluid)
+    total(fluid, x * x + x).backward(strategy)
+    return x.gradient()
+
+
 def backward_of_another_loss(fluid):
     x, w = variable(fluid), variable(fluid)
     total(fluid, x * x).backward()
@@ -506,6 +514,7 @@ CASES = [
     before_backward,
     backward_overwrites,
     backward_of_one_graph_twice,
+    backward_by_a_strategy,
     backward_of_another_loss,
     backward_of_many_elements,
     backward_of_nothing,

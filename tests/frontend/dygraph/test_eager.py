@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import operator
 import re
 import resource
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -442,3 +444,22 @@ def parameter_like(*shape: int) -> fluid.Parameter:
     return L.create_parameter(
         list(shape), "float32", default_initializer=fluid.initializer.NumpyArrayInitializer(value)
     )
+
+
+def test_shapes_are_tuples_that_join_with_lists(recorder: Recorder) -> None:
+    shape: Any = to_variable(np.zeros((2, 3, 4), np.float32)).shape
+    assert shape == [2, 3, 4]
+    assert shape == (2, 3, 4)
+    assert shape != [2, 3]
+    assert not operator.ne(shape, [2, 3, 4])
+    assert hash(shape) == hash((2, 3, 4))
+    assert operator.add(shape[:2], [5]) == [2, 3, 5]
+    assert operator.add([5], shape) == [5, 2, 3, 4]
+    assert operator.add(shape[:1], (7,)) == (2, 7)
+    with pytest.raises(TypeError):
+        operator.add(shape, 1)
+
+
+def test_a_clip_for_no_parameters(recorder: Recorder) -> None:
+    with pytest.raises(ProgramError, match=r"set_gradient_clip: there are no parameters yet(.|\n)*grad_clip="):
+        fluid.clip.set_gradient_clip(fluid.clip.GradientClipByValue(0.1), param_list=[])
