@@ -31,7 +31,8 @@ def elements(o: OpLowering, value: Value) -> list[Number] | None:
             if not isinstance(extent, int):
                 return None
             count *= extent
-        return [op.value] * count if count <= _MOST else None
+        filled: list[Number] = [op.value] * count if count <= _MOST else []
+        return filled or None
     if isinstance(op, Extent):
         return [op.dim]
     if isinstance(op, Reshape):

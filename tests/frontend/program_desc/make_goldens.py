@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "support"))
 
 
 def stripped(data):
-    from paddle.fluid.proto import framework_pb2
+    from paddle.fluid.proto import framework_pb2  # pyright: ignore[reportMissingImports]
 
     desc = framework_pb2.ProgramDesc.FromString(data)
     desc.ClearField("op_compatible_map")

@@ -29,8 +29,8 @@ TABLE = os.path.join(
 
 
 def described():
-    from paddle.fluid import core
-    from paddle.fluid.proto import framework_pb2
+    from paddle.fluid import core  # pyright: ignore[reportMissingImports]
+    from paddle.fluid.proto import framework_pb2  # pyright: ignore[reportMissingImports]
 
     kinds = {number: name for name, number in framework_pb2.AttrType.items()}
     lines = []

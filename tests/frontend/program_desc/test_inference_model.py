@@ -141,7 +141,7 @@ def test_the_file_is_what_paddle_writes(exe: fluid.Executor, tmp_path: Path) -> 
 def test_a_loaded_model_is_fine_tuned(exe: fluid.Executor) -> None:
     program, feeds, targets = fluid.io.load_inference_model(FILES / "infer_cnn", exe)
     images = golden("files")["infer_cnn"]["feed"]["image"]
-    before = np.array(fluid.global_scope().find_var("batch_norm_0.w_1").get_tensor())
+    before = np.array(fluid.global_scope().var("batch_norm_0.w_1").get_tensor())
     startup = fluid.Program()
     with fluid.program_guard(program, startup):
         head = fluid.layers.fc(targets[0], 2)  # its names are new, though the model has an fc_0 too
@@ -153,7 +153,7 @@ def test_a_loaded_model_is_fine_tuned(exe: fluid.Executor) -> None:
     losses = [exe.run(program, feed=given, fetch_list=[loss])[0].item() for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
     assert {p.name for p in program.all_parameters()} >= {"fc_0.w_0", "fc_1.w_0"}
-    np.testing.assert_array_equal(before, np.array(fluid.global_scope().find_var("batch_norm_0.w_1").get_tensor()))
+    np.testing.assert_array_equal(before, np.array(fluid.global_scope().var("batch_norm_0.w_1").get_tensor()))
 
 
 def test_what_is_not_fed_is_named(exe: fluid.Executor, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_saving_without_values_leaves_the_old_model(exe: fluid.Executor, tmp_pat
         fluid.io.save_inference_model(tmp_path, [image.name], [prediction], exe)
     (tmp_path / "fc_1.w_0").unlink()
     (tmp_path / "fc_1.w_0").mkdir()  # nothing can be written there
-    fluid.global_scope().find_var("fc_0.w_0").get_tensor().set(np.zeros((6, 5), "float32"))
+    fluid.global_scope().var("fc_0.w_0").get_tensor().set(np.zeros((6, 5), "float32"))
     with pytest.raises(StateFileError):
         fluid.io.save_inference_model(tmp_path, [image.name], [prediction], exe)
     assert {file.name for file in tmp_path.iterdir()} == kept.keys()
