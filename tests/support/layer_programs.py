@@ -393,7 +393,6 @@ def older_layers(fluid):
         L.expand(x(), [2, 3]),
         L.gather(x(), integers(fluid, [3, 1])),
         L.gather(x(), integers(fluid, [3, 1, 3]), overwrite=False),
-        L.scatter(x(), integers(fluid, [3, 1]), operand(fluid, "new", (2, 3))),
         L.cumsum(x(), axis=0, reverse=True),
         L.strided_slice(image(), [2, 3], [0, 0], [2, 4], [1, 2]),
         L.one_hot(integers(fluid, [[1], [0]]), 4),
