@@ -266,7 +266,11 @@ def pad(x: Variable, paddings: Sequence[int], pad_value: float = 0.0, name: str 
 
 
 def gather(input: Variable, index: Variable, overwrite: bool = True) -> Variable:
-    """Rows of ``input`` (axis 0) by an index of shape [M] or [M, 1]."""
+    """Rows of ``input`` (axis 0) by an index of shape [M] or [M, 1].
+
+    The gradient of a row that is taken twice is the sum of both, whatever ``overwrite`` says: with its default Paddle
+    1.8.5 keeps one of them only.
+    """
     helper = LayerHelper("gather")
     check_variable("gather", "input", input)
     helper.check_dtype("index", index, _INDICES)

@@ -365,3 +365,62 @@ def more_losses(fluid):
     )
     # Paddle 1.8.5 says that ignored labels add nothing to the gradient, and lets them.
     L.softmax_with_cross_entropy(x(), label, ignore_index=2)
+
+
+@case
+def older_layers(fluid):
+    L = fluid.layers
+    x, image, row = fresh(fluid, "x", (4, 3)), fresh(fluid, "image", (2, 3, 2, 4)), operand(fluid, "row", (3,))
+    hidden, cell = L.lstm_unit(x(), operand(fluid, "h", (4, 2)), operand(fluid, "c", (4, 2)), forget_bias=0.5)
+    new, reset, gate = L.gru_unit(operand(fluid, "gates", (4, 6)), operand(fluid, "before", (4, 2)), 6)
+    learn(
+        fluid,
+        L.prelu(image(), "all"),
+        L.prelu(image(), "channel"),
+        L.prelu(image(), "element"),
+        L.l2_normalize(image(), axis=1),
+        L.l2_normalize(x(), axis=-1, epsilon=0.1),
+        hidden,
+        cell,
+        new,
+        L.reduce_max(x(), dim=1),
+        L.reduce_min(image(), dim=[1, 3]),
+        L.reduce_prod(x(), dim=0, keep_dim=True),
+        L.elementwise_max(x(), row, axis=1),
+        L.elementwise_div(x(), L.exp(row), axis=1),
+        L.elementwise_pow(L.exp(x()), row, axis=1),
+        L.stack([x(), x()], axis=1),
+        L.expand(x(), [2, 3]),
+        L.gather(x(), integers(fluid, [3, 1])),
+        L.gather(x(), integers(fluid, [3, 1, 3]), overwrite=False),
+        L.cumsum(x(), axis=0, reverse=True),
+        L.strided_slice(image(), [2, 3], [0, 0], [2, 4], [1, 2]),
+        L.one_hot(integers(fluid, [[1], [0]]), 4),
+    )
+
+
+@case
+def running_statistics(fluid):
+    # Without a gradient: Paddle's test mode has none.
+    x, rows = operand(fluid, "x", (3, 4, 3, 2)), operand(fluid, "rows", (5, 4))
+    fluid.layers.batch_norm(x, is_test=True)
+    for number, (testing, trainable, frozen) in enumerate([(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 0), (0, 0, 1)]):
+        names = [part + str(number) for part in ("scale", "bias", "mean", "variance")]
+        scale, bias, mean, variance = (operand(fluid, name, (4,), 0.5, 0.9) for name in names)
+        mean.stop_gradient = variance.stop_gradient = True
+        inputs = {"X": [rows], "Scale": [scale], "Bias": [bias], "Mean": [mean], "Variance": [variance]}
+        block = fluid.default_main_program().current_block()
+        made = {
+            slot: [block.create_var(name=slot + str(number), dtype="float32", shape=shape)]
+            for slot, shape in (("Y", [5, 4]), ("SavedMean", [4]), ("SavedVariance", [4]))
+        }
+        attrs = {
+            "momentum": 0.8,
+            "epsilon": 1e-4,
+            "is_test": bool(testing),
+            "trainable_statistics": bool(trainable),
+            "use_global_stats": bool(frozen),
+            "data_layout": "NCHW",
+        }
+        outputs = dict(made, MeanOut=[mean], VarianceOut=[variance])
+        block.append_op(type="batch_norm", inputs=inputs, outputs=outputs, attrs=attrs)
