@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from .errors import unsupported, wrong_type
 from .initializer import Initializer
@@ -63,7 +63,8 @@ class WeightNormParamAttr(ParamAttr):
         )
 
 
-ParamAttrLike: TypeAlias = ParamAttr | Initializer | WeightDecayRegularizer | str | bool | None
+WantedAttrLike: TypeAlias = ParamAttr | Initializer | WeightDecayRegularizer | str | Literal[True] | None
+ParamAttrLike: TypeAlias = WantedAttrLike | bool
 
 
 def to_param_attr(arg: ParamAttrLike | Sequence[ParamAttrLike]) -> ParamAttr | None:

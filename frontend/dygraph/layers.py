@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, overload
 
 from .. import unique_name
 from ..errors import invalid, unsupported, warn, wrong_type
 from ..framework import default_main_program
 from ..initializer import Initializer
 from ..layer_helper import LayerHelper
-from ..param_attr import ParamAttrLike
+from ..param_attr import ParamAttrLike, WantedAttrLike
 from ..parameter_list import UnsizedParameters
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
@@ -117,6 +117,24 @@ class Layer:
         return HookRemoveHelper(self._forward_post_hooks, hook)
 
     # Parameters and sublayers.
+    @overload
+    def create_parameter(
+        self,
+        shape: Sequence[int],
+        attr: Literal[False],
+        dtype: DTypeLike = "float32",
+        is_bias: bool = False,
+        default_initializer: Initializer | None = None,
+    ) -> None: ...
+    @overload
+    def create_parameter(
+        self,
+        shape: Sequence[int],
+        attr: WantedAttrLike = None,
+        dtype: DTypeLike = "float32",
+        is_bias: bool = False,
+        default_initializer: Initializer | None = None,
+    ) -> Parameter: ...
     def create_parameter(
         self,
         shape: Sequence[int],

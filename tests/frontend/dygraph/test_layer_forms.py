@@ -12,7 +12,8 @@ import fluidc.frontend as fluid
 from fluidc.frontend.dygraph import guard, to_variable
 from fluidc.frontend.errors import ArgumentTypeError, ProgramError
 
-D = fluid.dygraph
+# Type checkers know 1.8's form only.
+D: Any = fluid.dygraph
 
 
 @pytest.fixture(autouse=True)
