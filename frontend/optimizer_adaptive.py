@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from .backward import NameOrVariable
 from .clip import GradientClipBase
+from .errors import warn
 from .framework import AttrValue
 from .optimizer_base import Accumulator, Optimizer, Rate, decaying
 from .regularizer import WeightDecayRegularizer
@@ -175,10 +175,7 @@ class FtrlOptimizer(Optimizer):
     ) -> None:
         super().__init__(learning_rate, parameter_list, regularization, grad_clip, name)
         if l2 not in (0.0, l1):
-            warnings.warn(
-                f"Ftrl: l2={l2} has no effect: Paddle 1.8.5 uses l1={l1} in its place, and so does fluidc",
-                stacklevel=2,
-            )
+            warn(f"Ftrl: l2={l2} has no effect: Paddle 1.8.5 uses l1={l1} in its place, and so does fluidc")
         self._l1 = float(l1)
         self._lr_power = float(lr_power)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from .backward import NameOrVariable, append_backward, names_of
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
 from .dygraph.base import eager_program
 from .dygraph.variable import EagerParameter, EagerVariable
-from .errors import invalid, unsupported, wrong_type
+from .errors import invalid, unsupported, warn, wrong_type
 from .framework import (
     AttrValue,
     Operator,
@@ -371,7 +370,7 @@ class Optimizer:
         return number_of(self.type, rate.name, np.asarray(slot.get_tensor().array))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state in dygraph: accumulators by name once `minimize` has run, and where a schedule stands.
+        """The state in dygraph: accumulators by name, once `minimize` or `set_dict` has run, and the schedule's state.
 
         The accumulators are the Variables themselves. With a schedule as learning rate there are ``LR_Scheduler``,
         the schedule's own state, and ``global_step``, its number of the step, as int32 of shape [1].
@@ -380,7 +379,7 @@ class Optimizer:
             ProgramError: The accumulators belong to a Program.
         """
         decay = self._learning_rate if isinstance(self._learning_rate, LearningRateDecay) else None
-        return state_of(self._eager_accumulators("state_dict").values(), decay)
+        return state_of(self._eager_accumulators("state_dict").values(), self._restored, decay)
 
     def set_dict(self, state_dict: Mapping[str, Any] | None) -> None:
         """Go on from a state; accumulators that do not exist yet get their values when `minimize` creates them.
@@ -398,7 +397,7 @@ class Optimizer:
         """
         accumulators = self._eager_accumulators("set_dict")
         if state_dict is None:
-            warnings.warn(missing_optimizer_state(), stacklevel=2)
+            warn(missing_optimizer_state())
             return
         decay = self._learning_rate if isinstance(self._learning_rate, LearningRateDecay) else None
         kinds = [self._full(kept.name) for kept in self._kept]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from .dygraph.base import eager_program
 from .dygraph.variable import EagerVariable
-from .errors import invalid, wrong_type
+from .errors import invalid, warn, wrong_type
 from .lod import LoDTensor
 from .schedules import LearningRateDecay
 from .schedules.numbers import count_of
@@ -24,13 +23,26 @@ _NAME_TABLE = "StructuredToParameterName@@"
 """A table that Paddle writes into every file; the names of accumulators do not need it."""
 
 
-def state_of(accumulators: Iterable[EagerVariable], decay: LearningRateDecay | None) -> dict[str, Any]:
-    """Accumulators by name; with a schedule also its state, and the number of the step as int32 of shape [1]."""
+def state_of(
+    accumulators: Iterable[EagerVariable], restored: Mapping[str, NDArray[Any]], decay: LearningRateDecay | None
+) -> dict[str, Any]:
+    """The state of an optimizer.
+
+    Args:
+        accumulators: Those that exist.
+        restored: Values, by name, that wait for accumulators to be created.
+        decay: The schedule of the learning rate, if it is one.
+
+    Returns:
+        Accumulators by name; with a schedule also its state, and the number of the step as int32 of shape [1].
+    """
+    constant = eager_program().recorder.constant
     state: dict[str, Any] = {var.name: var for var in accumulators}
+    state.update((name, constant(name, value)) for name, value in restored.items())
     if decay is not None:
         state[SCHEDULE] = decay.state_dict()
         if decay.counts_steps:
-            state[STEP] = eager_program().recorder.constant(STEP, np.array([decay.step_num], np.int32))
+            state[STEP] = constant(STEP, np.array([decay.step_num], np.int32))
     return state
 
 
@@ -118,10 +130,9 @@ def check_complete(owner: str, kept: Mapping[str, object], wanted: Sequence[str]
 def _schedule(owner: str, state: Mapping[Any, Any], decay: LearningRateDecay | None) -> Mapping[str, Any]:
     if decay is None:
         if SCHEDULE in state or STEP in state:
-            warnings.warn(
+            warn(
                 f"{owner}.set_dict: the state tells where a schedule of the learning rate stood, which is not used: "
-                "here the learning rate is no schedule",
-                stacklevel=4,
+                "here the learning rate is no schedule"
             )
         return {}
     steps = tuple(decay.state_keys) == ("step_num",)

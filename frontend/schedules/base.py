@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import unique_name
-from ..errors import invalid, wrong_type
+from ..errors import invalid, warn, wrong_type
 from ..framework import default_main_program, in_dygraph_mode
 from ..variable import Variable
 from .numbers import count_of, float_type
@@ -106,10 +105,9 @@ class LearningRateDecay:
             )
         unused = [str(key) for key in state_dict if key not in self.state_keys]
         if unused:
-            warnings.warn(
+            warn(
                 f"{owner}.set_dict: the state also holds {', '.join(unused)}, which is not used; "
-                "it was taken from another kind of schedule",
-                stacklevel=3,
+                "it was taken from another kind of schedule"
             )
         return {key: self._converted(key, state_dict[key]) for key in self.state_keys}
 

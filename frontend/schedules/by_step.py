@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import invalid
+from ..errors import invalid, warn
 from ..variable import Variable
 from .base import LearningRateDecay
 from .numbers import Number, above, number_of, power, rounded, scaled, shifted
@@ -241,10 +240,9 @@ class LinearLrWarmup(LearningRateDecay):
         if not isinstance(inside, LearningRateDecay):
             return
         if "step_num" not in inside.state_keys:
-            warnings.warn(
+            warn(
                 f"LinearLrWarmup.set_dict: the state does not hold that of the {type(inside).__name__} inside; "
-                "restore it by its own set_dict",
-                stacklevel=4,
+                "restore it by its own set_dict"
             )
             return
         calls = (self.step_num - before) // self.step_size
