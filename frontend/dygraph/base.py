@@ -169,14 +169,14 @@ class no_grad(contextlib.ContextDecorator):
 
 
 def grad(
-    outputs: EagerVariable | Sequence[EagerVariable],
-    inputs: EagerVariable | Sequence[EagerVariable],
-    grad_outputs: EagerVariable | Sequence[EagerVariable | None] | None = None,
+    outputs: Variable | Sequence[Variable],
+    inputs: Variable | Sequence[Variable],
+    grad_outputs: Variable | Sequence[Variable | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     only_inputs: bool = True,
     allow_unused: bool = False,
-    no_grad_vars: EagerVariable | Iterable[EagerVariable] | None = None,
+    no_grad_vars: Variable | Iterable[Variable] | None = None,
     backward_strategy: object = None,
 ) -> list[EagerVariable | None]:
     """Gradients of the sum of ``outputs`` with respect to ``inputs``; the gradients of parameters are left alone.
@@ -206,7 +206,8 @@ def grad(
     barred = [] if no_grad_vars is None else _variables("no_grad_vars", no_grad_vars)
     if not goals or not wanted:
         raise invalid(f"grad: there are {len(goals)} outputs and {len(wanted)} inputs", "give at least one of each")
-    given = [] if grad_outputs is None else [grad_outputs] if isinstance(grad_outputs, Variable) else list(grad_outputs)
+    listed = [] if grad_outputs is None else [grad_outputs] if isinstance(grad_outputs, Variable) else grad_outputs
+    given = [None if seed is None else _variables("grad_outputs", seed)[0] for seed in listed]
     if given and len(given) != len(goals):
         raise invalid(f"grad: {len(goals)} outputs and {len(given)} grad_outputs", "give one per output, or none")
     recorder = eager_program().recorder

@@ -89,11 +89,13 @@ def test_outside_dygraph_variables_are_appended_to_their_program() -> None:
         _, loss = net(x)
         fluid.optimizer.SGD(0.5).minimize(loss)
         assert [p.name for p in main.all_parameters()] == ["linear_0.w_0", "linear_0.b_0"]
-        before = net.linear.bias.numpy()
+        bias = net.linear.bias
+        assert bias is not None
+        before = bias.numpy()
         exe = fluid.Executor(target="reference")
         exe.run(startup)
         exe.run(main, feed={"x": floats(4, 3)})
-    np.testing.assert_allclose(net.linear.bias.numpy(), before - 0.25, rtol=1e-6)
+    np.testing.assert_allclose(bias.numpy(), before - 0.25, rtol=1e-6)
 
 
 def test_a_function_builds_a_program() -> None:

@@ -99,7 +99,7 @@ def as_program(values: list[np.ndarray], build: Any, optimizer: Any, batches: An
         parameters = main.all_parameters()
         assert len(parameters) == len(values)
         for parameter, value in zip(parameters, values, strict=True):
-            fluid.global_scope().find_var(parameter.name).get_tensor().set(value)
+            fluid.global_scope().var(parameter.name).get_tensor().set(value)
         return of_program(main, ["x", "y"], loss, batches, target)
 
 
@@ -139,14 +139,12 @@ def test_the_losses_are_the_same(model: str, optimizer: str) -> None:
     check(model, optimizer, "reference")
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_losses_are_the_same_when_compiled(model: str) -> None:
-    check(model, "Adam", "cpu")
+def test_the_losses_are_the_same_when_compiled() -> None:
+    check("linear", "Adam", "cpu")
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("target", ["cpu", "onnx"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_losses_are_the_same_on_every_target(model: str, optimizer: str, target: str) -> None:
-    check(model, optimizer, target)
+def test_all_losses_are_the_same_when_compiled(model: str, optimizer: str) -> None:
+    check(model, optimizer, "cpu")

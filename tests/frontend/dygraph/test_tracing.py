@@ -32,6 +32,15 @@ def guarded() -> Iterator[None]:
         yield
 
 
+def bias_of(net: Linear) -> np.ndarray:
+    assert net.bias is not None
+    return net.bias.numpy()
+
+
+def values_of(layer: TracedLayer, name: str) -> np.ndarray:
+    return np.asarray(layer.scope.var(name).get_tensor(), np.float32)
+
+
 def floats(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
@@ -103,8 +112,8 @@ def test_code_that_states_the_number_of_rows_is_opened(guarded: None) -> None:
     assert "fill_constant_batch_size_like" in types_of(layer.program)
     assert layer([floats(9, 3)])[0].shape == (9, 2)
     x = floats(4, 3)
-    weight, bias = (layer.scope.find_var(f"linear_0.{name}").get_tensor() for name in ("w_0", "b_0"))
-    np.testing.assert_allclose(layer([x])[0], 2 * (x @ np.asarray(weight) + np.asarray(bias)), rtol=1e-5)
+    weight, bias = values_of(layer, "linear_0.w_0"), values_of(layer, "linear_0.b_0")
+    np.testing.assert_allclose(layer([x])[0], 2 * (x @ weight + bias), rtol=1e-5)
 
 
 def test_random_starts_have_the_batch_of_the_input(guarded: None) -> None:
@@ -212,7 +221,7 @@ def test_branches_of_layers_are_recorded(guarded: None) -> None:
         return L.cond(total > 0, lambda: self.linear(x), lambda: self.linear.weight[0] + x[:, 0:2])
 
     layer, x = traced(function, floats(4, 3)), np.ones((4, 3), np.float32)
-    weight, bias = (np.asarray(layer.scope.find_var(f"linear_0.{name}").get_tensor()) for name in ("w_0", "b_0"))
+    weight, bias = values_of(layer, "linear_0.w_0"), values_of(layer, "linear_0.b_0")
     np.testing.assert_allclose(layer([x])[0], x @ weight + bias, rtol=1e-6)
     np.testing.assert_allclose(layer([-x])[0], weight[0] - x[:, 0:2], rtol=1e-6)
 
@@ -249,7 +258,7 @@ def test_a_program_trains_the_parameters_of_the_layer(guarded: None) -> None:
     step(x)
     expected = before - 0.5 * np.repeat(x.mean(axis=0)[:, None], 2, axis=1) / 2
     np.testing.assert_allclose(net.weight.numpy(), expected, rtol=1e-5)
-    np.testing.assert_allclose(net(to_variable(x)).numpy(), x @ expected + net.bias.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net(to_variable(x)).numpy(), x @ expected + bias_of(net), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(layer([x])[0], net(to_variable(x)).numpy(), rtol=1e-6)
 
 
@@ -260,11 +269,11 @@ def test_a_program_sees_what_dygraph_still_has_to_run(guarded: None) -> None:
     L.mean(net(to_variable(x))).backward()
     fluid.optimizer.SGD(1.0, parameter_list=net.parameters()).minimize(L.mean(net(to_variable(x))))
     (after,) = layer([x])
-    weight = np.asarray(layer.scope.find_var("linear_0.w_0").get_tensor())
+    weight = values_of(layer, "linear_0.w_0")
     assert np.abs(weight - before).max() > 0.01
-    np.testing.assert_allclose(after, x @ weight + net.bias.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after, x @ weight + bias_of(net), rtol=1e-5, atol=1e-6)
     net.weight.set_value(np.zeros((3, 2), np.float32))
-    np.testing.assert_allclose(layer([x])[0], np.broadcast_to(net.bias.numpy(), (4, 2)), rtol=1e-6)
+    np.testing.assert_allclose(layer([x])[0], np.broadcast_to(bias_of(net), (4, 2)), rtol=1e-6)
 
 
 def test_values_of_dygraph_from_before_a_step_of_the_program_stay(guarded: None) -> None:
@@ -317,7 +326,7 @@ def test_a_program_needs_no_startup_and_runs_in_any_scope(guarded: None) -> None
 def test_a_tensor_of_a_scope_is_the_parameter(guarded: None, scope: fluid.Scope) -> None:
     net = Linear(3, 2)
     TracedLayer.trace(net, [to_variable(floats(4, 3))])
-    tensor = scope.find_var("linear_0.w_0").get_tensor()
+    tensor = scope.var("linear_0.w_0").get_tensor()
     older = net.weight + 0.0
     before = net.weight.numpy()
     tensor.set(np.ones((3, 2), np.float32))
@@ -345,7 +354,7 @@ def test_a_value_of_the_same_name_in_a_scope_is_not_overwritten(guarded: None, s
     layer = traced(lambda self, x: self.linear(x), floats(4, 3))
     with pytest.raises(FluidcError, match=r"linear_0\.w_0 is a variable of dygraph, and the scope holds another"):
         executor().run(layer.program, feed={"feed_0": floats(4, 3)}, fetch_list=layer.fetch_names)
-    np.testing.assert_array_equal(scope.find_var("linear_0.w_0").get_tensor().array, np.zeros((3, 2)))
+    np.testing.assert_array_equal(scope.var("linear_0.w_0").get_tensor().array, np.zeros((3, 2)))
     assert layer([floats(4, 3)])[0].shape == (4, 2)
 
 
@@ -393,7 +402,7 @@ def test_values_of_dygraph_in_a_program_are_refused_outside_a_trace(guarded: Non
         with pytest.raises(FluidcError, match="is a value of dygraph, and the op is recorded into a static Program"):
             net(x)
         with pytest.raises(FluidcError, match=r"TracedLayer.trace\(layer, inputs\)"):
-            net.weight * 2
+            _ = net.weight * 2
 
 
 LOOKS: dict[str, Callable[..., Any]] = {
@@ -420,7 +429,7 @@ def test_looking_at_a_value_in_traced_code_is_refused_at_the_users_line(guarded:
 
 def test_gradients_in_traced_code_are_those_of_programs(guarded: None) -> None:
     def function(self: Function, x: Any) -> Any:
-        return L.reduce_sum(fluid.dygraph.grad(self.linear(x), self.linear.weight)[0])
+        return fluid.dygraph.grad(self.linear(x), self.linear.weight)[0]
 
     assert "fluid.gradients" in refusal(function)
 
@@ -453,7 +462,7 @@ def test_what_does_not_follow_from_the_rows_is_refused(guarded: None, told: str)
 def test_arguments_that_do_not_fit_are_refused(guarded: None) -> None:
     x = to_variable(floats(4, 3))
     with pytest.raises(FluidcError, match="layer is function"):
-        TracedLayer.trace(lambda x: x, [x])
+        TracedLayer.trace(lambda x: x, [x])  # type: ignore[arg-type]
     with pytest.raises(FluidcError, match="different first extents"):
         traced(lambda self, x, y: x, floats(4, 3), floats(5, 3))
     with pytest.raises(FluidcError, match="numbers of inputs from 0 to 0"):
@@ -463,8 +472,8 @@ def test_arguments_that_do_not_fit_are_refused(guarded: None) -> None:
     with pytest.raises(FluidcError, match=r"fc makes a new parameter .* whenever it is called"):
         traced(lambda self, x: L.fc(x, 2), floats(4, 3))
     layer = traced(lambda self, x: self.linear(x), floats(4, 3))
-    with pytest.raises(FluidcError, match="the inputs are Variable|EagerVariable"):
-        layer(x)
+    with pytest.raises(FluidcError, match="the inputs are EagerVariable"):
+        layer(x)  # type: ignore[arg-type]
     with pytest.raises(FluidcError, match="2 inputs are given, 1 were traced"):
         layer([x, x])
     assert layer.set_strategy(build_strategy=None) is None
