@@ -127,7 +127,7 @@ class Execution:
                 error.what, f"{place}, {error.where}" if place else error.where or "", error.hint or ""
             ) from None
         for name, node in zip(plan.fetches, wanted, strict=True):
-            node.value = values[name]
+            node.value = values.get(name)  # scratch results of an op have no value
 
     def _plan(self, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan:
         """The plan for these records: of their very sizes, or of any batch where those keep changing."""
@@ -176,7 +176,7 @@ class Execution:
         for name, array in zip(made.feeds, encoding.arrays, strict=True):
             extents = _opened(array.shape, rows)
             types[name] = TensorType(DType.of(array.dtype), tuple(BATCH if d < 0 else d for d in extents))
-        source = lower(program, fetches=made.fetches, feed_types=types)
+        source = lower(program, fetches=made.fetches, feed_types=types, skip_unknown=True)
         # What reads nothing gives first values, once for each model.
         slots = {slot for record in records for slot, nodes in record.inputs if nodes}
         made.is_final = not (is_first and encoding.size < SMALL) or slots <= {COUNTER} or target == "reference"
@@ -278,7 +278,8 @@ def _program(records: Sequence[Record], encoding: _Encoding, rows: int | None) -
     states: list[str] = []
     taken: set[str] = set()
     for cell in encoding.cells:
-        name = cell.name if cell.name not in taken else f"{cell.name}@{len(taken)}"
+        # Neither the name of another cell, nor one that `name_of` gives.
+        name = cell.name if cell.name not in taken and cell.name[:1] != "v" else f"{cell.name}@{len(taken)}"
         taken.add(name)
         states.append(name)
         home = cell.buffer.home

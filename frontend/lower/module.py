@@ -168,6 +168,7 @@ def lower(
     fetches: Sequence[str] = (),
     feed_types: Mapping[str, TensorType] | None = None,
     infer_fetches: Sequence[str] | None = None,
+    skip_unknown: bool = False,
 ) -> Source:
     """Lower a program, and where asked for its startup and its test form.
 
@@ -178,6 +179,7 @@ def lower(
         feed_types: Types of what is fed; those of `default_feeds` if None. Sequences are two feeds: their rows
             under the variable's name, and under ``NAME@lengths`` their lengths, i64[N].
         infer_fetches: What the function ``infer``, the test form pruned to them, returns; None leaves it out.
+        skip_unknown: Leave out fetches that nothing computes (scratch results of Paddle's ops), which is an error else.
 
     Raises:
         LoweringError: A program without meaning as IR: an op that cannot be compiled, a name without value.
@@ -202,7 +204,9 @@ def lower(
         public = sorted(name for name, var in block.vars.items() if var.is_public)
         config = replace(config, public_feeds=tuple(public))
     functions: list[Function] = []
-    step = _function("step", shared, program, block.ops, feed_types, fetches, private=spec is not None)
+    step = _function(
+        "step", shared, program, block.ops, feed_types, fetches, private=spec is not None, skip_unknown=skip_unknown
+    )
     if startup is not None:
         made = _function("startup", shared, startup, startup.global_block().ops, {}, (), initialises=True)
         if any(isinstance(op, Write) for op in made.ops):  # of a model whose values are all given, it makes nothing
@@ -220,7 +224,7 @@ def lower(
         shared.freeze_all_but(trained)
     return Source(
         module=Module(Stage.CAPTURED, tuple(shared.state.values()), tuple(functions), config),
-        fetches=tuple(fetches),
+        fetches=tuple(output.name for output in step.outputs),
         ranges=shared.ranges,
         initial=shared.initial,
         plan=plan,
@@ -238,6 +242,7 @@ def _function(
     *,
     private: bool = False,
     initialises: bool = False,
+    skip_unknown: bool = False,
 ) -> Function:
     types = default_feeds(program, ops, fetches=fetches) if feeds is None else feeds
     lowering = FunctionLowering(shared, program, types, rules(), private=private, initialises=initialises)
@@ -245,6 +250,8 @@ def _function(
     outputs: list[Output] = []
     for fetch in fetches:
         value = lowering.read(fetch)
+        if value is None and skip_unknown:
+            continue
         if value is None:
             raise LoweringError(
                 f"{fetch} is fetched, but nothing in the program computes it",
