@@ -100,7 +100,7 @@ from .math import (
     sum,
     sums,
 )
-from .metric_op import accuracy
+from .metric_op import accuracy, auc
 from .missing import refuse as _refuse
 from .nn import (
     bilinear_tensor_product,
@@ -247,6 +247,7 @@ __all__ = [
     "asin",
     "assign",
     "atan",
+    "auc",
     "autoincreased_step_counter",
     "batch_norm",
     "bilinear_tensor_product",

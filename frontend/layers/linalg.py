@@ -109,16 +109,24 @@ def kron(x: Variable, y: Variable, out: Variable | None = None, name: str | None
     return out
 
 
-def trace(input: Variable, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Variable:
-    """The sum of the diagonal of the matrices that lie along two axes; a positive offset is above the main diagonal."""
-    helper = LayerHelper("trace")
+def trace(
+    input: Variable,
+    offset: int = 0,
+    dim1: int = 0,
+    dim2: int = 1,
+    out: Variable | None = None,
+    name: str | None = None,
+) -> Variable:
+    """The sum of the diagonal of the matrices along two axes, or of one ``offset`` above it; into ``out`` if given."""
+    helper = LayerHelper("trace", name)
     helper.check_dtype("input", input, _NUMBERS)
     if len(input.shape) < 2 or axis_of("trace", input, dim1) == axis_of("trace", input, dim2):
         raise invalid(
             f"trace: dim1 is {dim1}, dim2 {dim2}, {input.name} has shape {list(input.shape)}", "give two different axes"
         )
     axes = {axis_of("trace", input, dim) for dim in (dim1, dim2)}
-    out = helper.temporary(input.dtype, [d for i, d in enumerate(input.shape) if i not in axes] or [1])
+    if out is None:
+        out = helper.temporary(input.dtype, [d for i, d in enumerate(input.shape) if i not in axes] or [1])
     helper.op("trace", {"Input": [input]}, {"Out": [out]}, {"offset": offset, "dim1": dim1, "dim2": dim2})
     return out
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import invalid
+from .. import unique_name
+from ..errors import invalid, unsupported
+from ..initializer import ConstantInitializer
 from ..layer_helper import LayerHelper
 from ..variable import Variable
 from ..vartype import VarType
@@ -43,3 +45,56 @@ def accuracy(
         {"Accuracy": [out], "Correct": [correct], "Total": [total]},
     )
     return out
+
+
+def auc(
+    input: Variable,
+    label: Variable,
+    curve: str = "ROC",
+    num_thresholds: int = 2**12 - 1,
+    topk: int = 1,
+    slide_steps: int = 1,
+) -> tuple[Variable, Variable, list[Variable]]:
+    """Area under the ROC curve, by counts of scores in ``num_thresholds + 1`` buckets that are kept between steps.
+
+    Args:
+        input: Probabilities ``[N, K]``; the last column is that of the positive class.
+        label: int64 or int32 ``[N, 1]``; positive above 0.
+        curve: ``'ROC'``.
+        num_thresholds: How many thresholds lie between the buckets.
+        topk: Has no effect, as in Paddle.
+        slide_steps: How many of the last batches the second result is of; 0 for all.
+
+    Returns:
+        The area over all steps so far, that over the last ``slide_steps`` (both float64 [1]), and the counts: of the
+        last steps and of all, each of positives and of negatives.
+    """
+    del topk
+    helper = LayerHelper("auc")
+    helper.check_dtype("input", input, (VarType.FP32, VarType.FP64))
+    helper.check_dtype("label", label, (VarType.INT32, VarType.INT64))
+    if curve != "ROC":
+        raise unsupported(f"auc: curve {curve!r} is not implemented", "use 'ROC'")
+    if num_thresholds < 1 or slide_steps < 0:
+        raise invalid(
+            f"auc: num_thresholds is {num_thresholds}, slide_steps {slide_steps}", "give at least 1 and at least 0"
+        )
+    out, recent = (helper.temporary(VarType.FP64, [1]) for _ in range(2))
+    buckets = num_thresholds + 1
+    # The counts of each of the last batches, their sum, and how many steps there were.
+    sliding = [(1 + slide_steps) * buckets + 1] if slide_steps else [1, buckets]
+    shapes = [sliding, sliding, [1, buckets], [1, buckets]]
+    counts = [
+        helper.initialised_variable(
+            unique_name.generate("_generated_var"), shape, VarType.INT64, ConstantInitializer(0.0)
+        )
+        for shape in shapes
+    ]
+    for area, (positive, negative), steps in ((recent, counts[:2], slide_steps), (out, counts[2:], 0)):
+        helper.op(
+            "auc",
+            {"Predict": [input], "Label": [label], "StatPos": [positive], "StatNeg": [negative]},
+            {"AUC": [area], "StatPosOut": [positive], "StatNegOut": [negative]},
+            {"curve": curve, "num_thresholds": num_thresholds, "slide_steps": steps},
+        )
+    return out, recent, counts

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import invalid
 from ..layer_helper import LayerHelper
+from ..source import user_location
 from ..variable import Variable
 from ..vartype import VarType
 
@@ -61,11 +62,13 @@ def check_format(layer: str, data_format: str, argument: str = "data_format") ->
 def image_extents(helper: LayerHelper, input: Variable, data_format: str) -> tuple[int, int, int]:
     """Checks ``input`` and gives its (channels, height, width)."""
     helper.check_dtype("input", input, FLOATS)
-    check_format(helper.layer_type, data_format)
+    # Fluid's names for some ops (bilinear_interp) are not what the user wrote.
+    layer = user_location().layer or helper.layer_type
+    check_format(layer, data_format)
     if len(input.shape) != 4:
         named = ", ".join(data_format)
         raise invalid(
-            f"{helper.layer_type}: input {input.name} has shape {list(input.shape)}, but must be [{named}]",
+            f"{layer}: input {input.name} has shape {list(input.shape)}, but must be [{named}]",
             f"reshape it: fluid.layers.reshape(x, [-1{named[1:]}])",
         )
     _, *rest = input.shape

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ...compiler.errors import PrivacyError
-from ...compiler.ops import indexing, loss, loss_binary, loss_layers, metric
+from ...compiler.ir.core import Value
+from ...compiler.ir.types import DType
+from ...compiler.ops import elementwise, indexing, loss, loss_binary, loss_layers, metric
 from ...compiler.ops.kinds import OWN_COUNT
 from .context import OpLowering, Rules
 from .numbers import integer
@@ -176,6 +178,42 @@ def _accuracy(o: OpLowering) -> None:
         o.set(o.one(value), slot)
 
 
+def _auc(o: OpLowering) -> None:
+    if o.function.private:
+        raise PrivacyError(
+            f"{o.layer}: counts of examples would be kept beside the model, without noise",
+            where=o.op.loc.place,
+            hint="compute it in a program of its own, over data that is public or with a budget of its own",
+        )
+    scores, label = o.x("Predict"), o.x("Label")
+    buckets, steps = o.attr("num_thresholds") + 1, o.attr("slide_steps", 1)
+    none = o.b.fill((buckets,), DType.I64, 0)
+    of_batch = o.b.emit(metric.AucCounts(scores, label, none, none))
+    counts: list[Value] = []
+    for slot, new in zip(("StatPos", "StatNeg"), of_batch, strict=True):
+        before = o.x(slot)
+        if steps == 0:
+            total = o.b.add(o.b.reshape(before, (buckets,)), new)
+            o.set(o.b.reshape(total, before.tensor.shape), slot + "Out")
+        else:
+            total, after = _slid(o, before, new, buckets, steps)
+            o.set(after, slot + "Out")
+        counts.append(total)
+    o.set(o.one(o.b(metric.Auc(*counts))), "AUC")
+
+
+def _slid(o: OpLowering, before: Value, new: Value, buckets: int, steps: int) -> tuple[Value, Value]:
+    """The sum of the last ``steps`` counts and what is kept: those counts, their sum, and the number of steps."""
+    past = o.b.reshape(o.b.slice(before, 0, 0, steps * buckets), (steps, buckets))
+    done = o.b.slice(before, 0, (steps + 1) * buckets, (steps + 1) * buckets + 1)
+    oldest = o.b(elementwise.Mod(done, o.b.fill((1,), DType.I64, steps)))
+    here = o.b.equal(o.b.iota((steps, 1), 0, DType.I64), oldest)
+    kept = o.b.where(here, o.b.reshape(new, (1, buckets)), past)
+    total = o.b.reduce_sum(kept, (0,))
+    one = o.b.fill((1,), DType.I64, 1)
+    return total, o.b.concat([o.b.reshape(kept, (steps * buckets,)), total, o.b.add(done, one)], 0)
+
+
 RULES: Rules = {
     "softmax": _softmax,
     "softmax_with_cross_entropy": _softmax_cross_entropy,
@@ -196,4 +234,5 @@ RULES: Rules = {
     "cos_sim": _cos_sim,
     "top_k": _top_k,
     "accuracy": _accuracy,
+    "auc": _auc,
 }

@@ -420,6 +420,17 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "npair_loss: labels l has shape [-1]",
         "fix the batch size",
     ),
+    "auc curve": (lambda: L.auc(L.softmax(rows()), y(), curve="PR"), "auc: curve 'PR' is not implemented", "use 'ROC'"),
+    "auc thresholds": (
+        lambda: L.auc(L.softmax(rows()), y(), num_thresholds=0),
+        "auc: num_thresholds is 0, slide_steps 1",
+        "give at least 1 and at least 0",
+    ),
+    "bilinear_interp of other axes": (
+        lambda: L.interpolate(rows(), [2, 2]),
+        "interpolate: input rows has shape [-1, 5], but must be [N, C, H, W]",
+        "reshape it: fluid.layers.reshape(x, [-1, C, H, W])",
+    ),
     "nll reduction": (
         lambda: nll_loss_op(LayerHelper("nll_loss"), rows(), y(), reduction="max"),
         "nll_loss: unknown reduction 'max'",

@@ -8,7 +8,7 @@ from typing import Any
 import layer_programs
 import numpy as np
 import pytest
-from fluid_programs import compared_names
+from fluid_programs import compared_names, feed_value
 
 import fluidc.frontend as fluid
 
@@ -20,10 +20,12 @@ def run(case: str, target: str) -> Mapping[str, Any]:
     with fluid.unique_name.guard(), fluid.program_guard(main, startup):
         layer_programs.CASES[case](fluid)
     names, scope = compared_names(main), fluid.Scope()
+    data = [v for v in main.list_vars() if v.is_data]
+    feed = {v.name: feed_value(v.name, v.shape, v.dtype.numpy.name, 0, case, 0) for v in data}
     with fluid.scope_guard(scope):
         exe = fluid.Executor(fluid.CPUPlace(), target=target)
         exe.run(startup)
-        found = dict(zip(names, exe.run(main, fetch_list=names)))
+        found = dict(zip(names, exe.run(main, feed=feed, fetch_list=names)))
         return found | {v.name: np.array(scope.var(v.name).get_tensor()) for v in main.list_vars() if v.persistable}
 
 

@@ -285,6 +285,7 @@ REFUSED: dict[str, Refused] = {
         lambda p: nll(p, L.assign(np.arange(1, 6, dtype=np.float32))),
         ("the weight of all labels", "the example's own count, or by a public constant"),
     ),
+    "auc": Refused(lambda p: (L.auc(L.softmax(L.fc(p.x, 2)), p.y), L.mean(ce(p)))[1], ("without noise",), "-"),
     "normalize=True": Refused(
         lambda p: L.reduce_sum(
             L.sigmoid_cross_entropy_with_logits(L.fc(p.x, 1), L.round(L.sigmoid(p.u)), 1, normalize=True)

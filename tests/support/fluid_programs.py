@@ -694,7 +694,7 @@ LENGTHS = [2, 0, 4]
 
 def steps_of(case):
     """How many steps are compared: several where something is learnt."""
-    return 3 if case.startswith(("minimize", "decay", "create_vars")) else 1
+    return 3 if case.startswith(("minimize", "decay", "create_vars", "layer_auc")) else 1
 
 
 def feed_value(name, shape, dtype, lod_level, case, step):

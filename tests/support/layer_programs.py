@@ -372,7 +372,7 @@ def older_layers(fluid):
     L = fluid.layers
     x, image, row = fresh(fluid, "x", (4, 3)), fresh(fluid, "image", (2, 3, 2, 4)), operand(fluid, "row", (3,))
     hidden, cell = L.lstm_unit(x(), operand(fluid, "h", (4, 2)), operand(fluid, "c", (4, 2)), forget_bias=0.5)
-    new, reset, gate = L.gru_unit(operand(fluid, "gates", (4, 6)), operand(fluid, "before", (4, 2)), 6)
+    new, _, _ = L.gru_unit(operand(fluid, "gates", (4, 6)), operand(fluid, "before", (4, 2)), 6)
     learn(
         fluid,
         L.prelu(image(), "all"),
@@ -424,3 +424,12 @@ def running_statistics(fluid):
         }
         outputs = dict(made, MeanOut=[mean], VarianceOut=[variance])
         block.append_op(type="batch_norm", inputs=inputs, outputs=outputs, attrs=attrs)
+
+
+@case
+def auc(fluid):
+    L = fluid.layers
+    scores = L.softmax(L.data("scores", [2]))
+    label = L.data("label", [1], dtype="int64")
+    L.auc(scores, label, num_thresholds=7, slide_steps=2)
+    L.auc(scores, label, num_thresholds=15)
