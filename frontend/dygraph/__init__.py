@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..state_dicts import load_dygraph, save_dygraph
-from . import jit, learning_rate_scheduler, nn
+from . import checkpoint, jit, learning_rate_scheduler, nn
 from .base import BackwardStrategy, disable_dygraph, enable_dygraph, enabled, grad, guard, no_grad, to_variable
+from .checkpoint import load_dygraph, save_dygraph
 from .container import LayerList, ParameterList, Sequential
 from .jit import ProgramTranslator, TracedLayer, declarative, dygraph_to_static_func, to_static
 from .layers import Layer
@@ -98,6 +98,7 @@ __all__ = [
     "SpectralNorm",
     "StepDecay",
     "TracedLayer",
+    "checkpoint",
     "declarative",
     "disable_dygraph",
     "disable_imperative",

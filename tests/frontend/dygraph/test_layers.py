@@ -52,11 +52,15 @@ def test_a_layer_is_named_after_its_class(name: str, scope: str, eager: None) ->
 
 
 def test_import_paths_of_paddle() -> None:
+    from fluidc.frontend.dygraph.base import to_variable
+    from fluidc.frontend.dygraph.checkpoint import save_dygraph
     from fluidc.frontend.dygraph.container import Sequential
     from fluidc.frontend.dygraph.layers import Layer
     from fluidc.frontend.dygraph.nn import Conv2D
 
     assert D.container.Sequential is D.Sequential is Sequential
+    assert D.to_variable is to_variable
+    assert fluid.save_dygraph is D.save_dygraph is save_dygraph
     assert fluid.Layer is D.Layer is D.layers.Layer is Layer
     assert fluid.Conv2D is D.Conv2D is D.nn.Conv2D is Conv2D
 
@@ -220,6 +224,14 @@ def test_an_error_names_the_layer_and_the_users_line(eager: None) -> None:
     assert message(error).startswith("Embedding: input generated_var_0 holds float32, but must hold int64")
     line = Net.forward.__code__.co_firstlineno + 1
     assert f"{__file__}:{line}" in message(error)
+
+
+def test_a_backward_strategy_changes_nothing(eager: None) -> None:
+    strategy = D.BackwardStrategy()
+    strategy.sort_sum_gradient = True
+    layer = D.Linear(3, 4)
+    fluid.layers.reduce_sum(layer(to_variable(ONES))).backward(strategy)
+    assert (layer.bias.gradient() == 2).all()
 
 
 def test_clear_gradients(eager: None) -> None:
