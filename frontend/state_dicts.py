@@ -126,10 +126,9 @@ def near_spellings(prefix: str, suffix: str) -> list[str]:
 
 
 def _array_of(key: str, value: Variable) -> np.ndarray:
-    look = getattr(value, "numpy", None)  # eager Variables have values; this module need not know them
-    if look is None:
+    if not value.is_eager:
         raise wrong_type(
             f"save_dygraph: {key} is a Variable of a static program, which has no value of its own",
             "use fluid.save(program, path)",
         )
-    return look()
+    return value.numpy()

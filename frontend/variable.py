@@ -33,6 +33,8 @@ class Variable:
     directly.
     """
 
+    is_eager = False
+    """Whether it has a value at once, as variables of dygraph do."""
     memory: Memory | None = None
     """Where a variable of dygraph that a traced program took in keeps its value."""
 

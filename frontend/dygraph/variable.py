@@ -51,6 +51,8 @@ class EagerVariable(Variable):
 
     _had_gradient = False
 
+    is_eager = True
+
     def __init__(
         self,
         program: EagerProgram,
