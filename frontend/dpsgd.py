@@ -105,6 +105,7 @@ class DpsgdOptimizer(PrivateOptimizer):
             phases=phases,
             documented_defaults=defaults,
         )
+        self._begin()
         self._seed: int | None = None  # fluid's private attribute: seeds the kernel of mechanism="paddle"
         if defaults:
             _warn_defaults(defaults, sigma)

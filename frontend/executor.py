@@ -29,12 +29,13 @@ from .errors import invalid, unsupported, wrong_type
 from .feed_types import LENGTHS, feed_type
 from .framework import Program, default_main_program
 from .lod import LoDTensor
+from .lots import Lot, arrays_of
 from .lower import lower
 from .memory import Memory
 from .places import CPUPlace, CUDAPlace, Place
 from .scope import Scope, global_scope
 from .source import user_location
-from .steps import Lot, PrivateSteps, arrays_of
+from .steps import PrivateSteps
 from .variable import Variable
 from .watch import Call, announce
 

@@ -15,6 +15,7 @@ from . import trained, unique_name
 from .backward import NameOrVariable, append_backward, names_of
 from .clip import GradientClipBase, ParamsGrads, append_gradient_clip_ops
 from .dygraph.base import eager_program
+from .dygraph.private import PrivateTraining
 from .dygraph.variable import EagerParameter, EagerVariable
 from .errors import invalid, unsupported, warn, wrong_type
 from .framework import (
@@ -220,7 +221,27 @@ class Optimizer:
         parameter_list: Sequence[NameOrVariable] | None,
         no_grad_set: Iterable[NameOrVariable] | None,
     ) -> ParamsGrads:
-        """Parameters with the gradients that the last backward left at them."""
+        """Parameters with the gradients that the last backward left at them.
+
+        Raises:
+            PrivacyError: One of them is trained by a private optimizer.
+        """
+        found = self._left(parameter_list, no_grad_set)
+        for param, _ in found:
+            training = PrivateTraining.training_of(param) if isinstance(param, EagerParameter) else None
+            if training is not None:
+                raise training.refusal(
+                    f"{self.type} would update {param.name}, which it trains",
+                    f"update by another rule with DpOptimizer({self.type}(...), ...), or give {self.type} a "
+                    "parameter_list of other parameters",
+                )
+        return found
+
+    def _left(
+        self,
+        parameter_list: Sequence[NameOrVariable] | None,
+        no_grad_set: Iterable[NameOrVariable] | None,
+    ) -> ParamsGrads:
         if not in_dygraph_mode():
             raise invalid(
                 f"{self.type}.minimize is called outside dygraph", "write: with fluid.dygraph.guard(): around the step"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,13 +19,18 @@ from ..compiler.ir.types import Sym
 from ..runtime.artifact import PrivacySpec
 from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.feeds import FeedCheck
+from .dygraph.private import PrivateTraining
+from .dygraph.private_execution import spec_of
+from .dygraph.variable import EagerVariable
 from .errors import invalid, wrong_type
 from .feed_types import feed_type
 from .framework import Program, default_main_program
+from .lots import Lot
 from .lower import lower
 from .privacy_spec import Phase
+from .private_optimizer import PrivateOptimizer
 from .source import user_location
-from .steps import Lot, PrivateSteps, set_insecure_secret
+from .steps import PrivateSteps, set_insecure_secret
 from .variable import Variable
 from .watch import is_watched
 
@@ -103,7 +108,9 @@ class PoissonBatches(Iterator[Lot]):
 
 
 def poisson_batches(
-    arrays: Mapping[str, ArrayLike], program: Program | None = None, run_dir: Path | str | None = None
+    arrays: Mapping[str, ArrayLike],
+    program: Program | PrivateOptimizer | None = None,
+    run_dir: Path | str | None = None,
 ) -> PoissonBatches:
     """Lots for a private program, drawn as its privacy is accounted: the only feeds that keep its ε.
 
@@ -115,7 +122,8 @@ def poisson_batches(
     Args:
         arrays: Feed name to data; row i of every array is example i. Public feeds are given whole. Data of declared
             variables that training does not use is left out of the lots.
-        program: The program that Dpsgd trains; the default main program if None.
+        program: The program that Dpsgd trains; the default main program if None. In dygraph the optimizer itself, which
+            has a ``parameter_list``: names are then the caller's, and every array has a row per example.
         run_dir: Directory of the ledger. Runs on it add up, over processes too. Without it steps are counted in
             memory, with one warning.
 
@@ -123,7 +131,7 @@ def poisson_batches(
     what a row holds must not follow from what training showed.
 
     Returns:
-        An iterator of `Lot`, to be fed to ``Executor.run`` as they are.
+        An iterator of `Lot`, to be fed to ``Executor.run``, or given to ``fluid.dygraph.to_variable``, as they are.
 
     Raises:
         PrivacyError: The program is not private, states no sampling rate or another sampler, or is not separable.
@@ -131,23 +139,28 @@ def poisson_batches(
         DataError: Arrays of another type or shape than its feeds, or with a value out of range in any row.
         LedgerError: The ledger in ``run_dir`` cannot be used.
     """
-    program = _program(program, "poisson_batches")
+    owner, spec, source = _of(program, "poisson_batches")
     if run_dir is not None and not isinstance(run_dir, str | Path):
         raise wrong_type(f"poisson_batches: run_dir is {run_dir!r}", "name a directory")
     if not isinstance(arrays, Mapping):
         raise wrong_type(f"poisson_batches: arrays is {type(arrays).__name__}", "give a dict of feed name to array")
-    source, spec = _private(program, "poisson_batches")
     if spec.sampler != "poisson":
         raise PrivacyError(
-            f"poisson_batches: the program states sampler={spec.sampler!r}",
+            f"poisson_batches: the optimizer states sampler={spec.sampler!r}",
             where=user_location().place,
             hint="leave sampler out of Dpsgd, or compile the program: fluidc run draws its lots",
         )
-    whole = _public_feeds(source)
-    found = _checked(arrays, program, source, whole)
+    whole: frozenset[str] = frozenset()
+    if source is None:
+        found = _as_arrays(arrays)
+        _check_rows(found)
+    else:
+        assert isinstance(owner, Program)
+        whole = _public_feeds(source)
+        found = _checked(arrays, owner, source, whole)
     if watched := is_watched():
         run_dir = None  # nothing will be trained, so nothing must be counted for good
-    steps = PrivateSteps.of(program, spec, None if run_dir is None else Path(run_dir))
+    steps = PrivateSteps.of(owner, spec, None if run_dir is None else Path(run_dir))
     if steps.run_dir is None and not watched and steps.first_warning():
         warnings.warn(
             "poisson_batches: steps are counted in memory and forgotten with the process; "
@@ -168,16 +181,20 @@ def poisson_batches(
     return batches
 
 
-def spent(program: Program | None = None) -> Spent:
-    """What the private steps of ``program`` (the default main program if None) have cost so far.
+def spent(program: Program | PrivateOptimizer | None = None) -> Spent:
+    """What the private steps of ``program`` have cost so far.
+
+    Args:
+        program: A program (the default main program if None); or the private optimizer of a training in dygraph.
 
     Raises:
-        PrivacyError: The program is not private.
+        PrivacyError: The program is not private, or the optimizer has taken no step and has no parameter_list.
     """
-    program = _program(program, "spent")
-    steps = PrivateSteps.find(program)
+    owner = _owner(program, "spent")
+    steps = PrivateSteps.find(owner)
     if steps is None:
-        steps = PrivateSteps.of(program, _private(program, "spent")[1])
+        owner, spec, _ = _of(program, "spent")
+        steps = PrivateSteps.of(owner, spec)
     told = steps.spent()
     return Spent(told.steps, steps.spec.max_steps, told.delta, told.so_far, told.budget, told.reason)
 
@@ -185,8 +202,8 @@ def spent(program: Program | None = None) -> Spent:
 def public(var: Variable) -> Variable:
     """Declare that a feed is the same for everybody and no secret, such as a table of class weights.
 
-    Only a feed without an example axis needs this. The report of the program lists it; what is declared public is
-    protected by nothing.
+    Only a feed without an example axis needs this, or in dygraph a value of `to_variable` that a private step reads.
+    The report of the program lists it; what is declared public is protected by nothing.
 
     Returns:
         ``var`` itself.
@@ -197,6 +214,9 @@ def public(var: Variable) -> Variable:
     """
     if not isinstance(var, Variable):
         raise wrong_type(f"public: {var!r} is not a Variable", "pass what fluid.data returned")
+    if isinstance(var, EagerVariable):
+        _declare_public(var)
+        return var
     if not var.is_data:
         raise invalid(f"public: {var.name} is not fed", "declare feeds; what is computed from them follows")
     if -1 in var.shape:
@@ -207,6 +227,17 @@ def public(var: Variable) -> Variable:
     var.is_public = True
     var.block.program.edited()
     return var
+
+
+def _declare_public(var: EagerVariable) -> None:
+    fed = var.node.fed
+    if fed is None:
+        raise invalid(
+            f"public: {var.name} is not an array of to_variable", "declare those; what is computed from them follows"
+        )
+    if fed.lot is not None:
+        raise invalid(f"public: {var.name} is an array of a lot, which has one row per example", "leave it as it is")
+    var.node.fed = replace(fed, is_public=True)
 
 
 class insecure_noise_key:
@@ -247,15 +278,39 @@ class insecure_noise_key:
         set_insecure_secret(self._before)
 
 
-def _program(program: object, asked: str) -> Program:
-    """``program``, or the default one.  Raises ArgumentTypeError."""
+def _owner(program: object, asked: str) -> Program | PrivateTraining:
+    """What steps are counted for.  Raises ArgumentTypeError, and PrivacyError for what is not private."""
     if program is None:
-        return default_main_program()
+        program = default_main_program()
+    if isinstance(program, PrivateOptimizer) and program.privacy.mechanism == "paddle":
+        raise _not_private(asked)
+    if isinstance(program, PrivateOptimizer):
+        return program.training
     if not isinstance(program, Program):
         raise wrong_type(
-            f"{asked}: program is {type(program).__name__}, not a Program", "pass a Program, or leave it out"
+            f"{asked}: program is {type(program).__name__}, not a Program",
+            "pass a Program, in dygraph a private optimizer, or leave it out",
         )
+    if program.is_eager:
+        raise wrong_type(f"{asked}: in dygraph steps are counted for an optimizer", f"{asked}(..., optimizer)")
     return program
+
+
+def _of(program: object, asked: str) -> tuple[Program | PrivateTraining, PrivacySpec, Source | None]:
+    """What steps are counted for, their privacy block, and of a program what it was lowered to."""
+    owner = _owner(program, asked)
+    if isinstance(owner, PrivateTraining):
+        return owner, spec_of(owner), None
+    source, spec = _private(owner, asked)
+    return owner, spec, source
+
+
+def _not_private(asked: str) -> PrivacyError:
+    return PrivacyError(
+        f"{asked}: the program is not private: mechanism='paddle' is Paddle's own kernel",
+        where=user_location().place,
+        hint="feed it batches as any program, or leave mechanism out of Dpsgd for one that is private",
+    )
 
 
 def _private(program: Program, asked: str) -> tuple[Source, PrivacySpec]:
@@ -263,11 +318,7 @@ def _private(program: Program, asked: str) -> tuple[Source, PrivacySpec]:
     block = program.global_block()
     if block.private_backward() is None:
         if any(op.type == "dpsgd" for op in block.ops):
-            raise PrivacyError(
-                f"{asked}: the program is not private: mechanism='paddle' is Paddle's own kernel",
-                where=user_location().place,
-                hint="feed it batches as any program, or leave mechanism out of Dpsgd for one that is private",
-            )
+            raise _not_private(asked)
         raise PrivacyError(
             f"{asked}: the program is not private: Dpsgd did not minimise it",
             where=user_location().place,
@@ -309,6 +360,25 @@ def _checked(
             f"given: {', '.join(sorted(map(str, arrays))) or '-'}",
             "name the arrays as the program's data variables are named",
         )
+    found = _as_arrays(arrays)
+    by_example = {name: array for name, array in found.items() if name not in whole}
+    for name in by_example:
+        if not feeds[name] or not isinstance(feeds[name][0], Sym):
+            raise invalid(
+                f"poisson_batches: the feed {name} has no example axis",
+                "declare it with shape [-1, ...], or as public: fluid.privacy.public(var)",
+            )
+    _check_rows(by_example)
+    types = {name: feed_type(program, name, array) for name, array in found.items()}
+    try:
+        for spec in feed_specs(lower(program, feed_types=types)):
+            FeedCheck(spec).accept(found[spec.name])
+    except DataError as error:
+        raise DataError(error.what, f"{user_location().place}, {error.where}", error.hint or "") from None
+    return found
+
+
+def _as_arrays(arrays: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {}
     for name, array in arrays.items():
         try:
@@ -318,26 +388,17 @@ def _checked(
                 f"poisson_batches: {name} is no array: its rows have different sizes",
                 "pad them to one length and feed a mask",
             ) from None
-    rows = {name: len(array) if array.ndim else 0 for name, array in found.items() if name not in whole}
-    for name in rows:
-        if not feeds[name] or not isinstance(feeds[name][0], Sym):
-            raise invalid(
-                f"poisson_batches: the feed {name} has no example axis",
-                "declare it with shape [-1, ...], or as public: fluid.privacy.public(var)",
-            )
-    if len(set(rows.values())) > 1 or 0 in rows.values():
-        told = ", ".join(f"{name} has {count}" for name, count in rows.items())
+    return found
+
+
+def _check_rows(arrays: Mapping[str, NDArray[Any]]) -> None:
+    rows = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(rows.values())) != 1 or 0 in rows.values():
+        told = ", ".join(f"{name} has {count}" for name, count in rows.items()) or "there is none"
         raise invalid(
             f"poisson_batches: the arrays must have the same number of rows, at least one: {told}",
             "row i of every array must belong to example i",
         )
-    types = {name: feed_type(program, name, array) for name, array in found.items()}
-    try:
-        for spec in feed_specs(lower(program, feed_types=types)):
-            FeedCheck(spec).accept(found[spec.name])
-    except DataError as error:
-        raise DataError(error.what, f"{user_location().place}, {error.where}", error.hint or "") from None
-    return found
 
 
 def _warn_if_far_off(spec: PrivacySpec, rows: int) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from . import unique_name
 from .backward import NameOrVariable, append_backward
 from .clip import GradientClipBase, ParamsGrads
-from .errors import unsupported
-from .framework import Operator
+from .dygraph.base import eager_program
+from .dygraph.private import PrivateTraining
+from .dygraph.variable import EagerParameter, EagerVariable
+from .framework import Operator, Program, in_dygraph_mode
 from .initializer import ConstantInitializer
 from .layer_helper import LayerHelper
 from .optimizer_base import Optimizer
@@ -22,9 +26,15 @@ from .vartype import VarType
 
 
 class PrivateOptimizer(Optimizer):
-    """Base: gradients carry ``privacy``, and only such gradients are applied."""
+    """Base: gradients carry ``privacy``, and only such gradients are applied.
+
+    Attributes:
+        privacy: What is stated.
+        training: Its steps in dygraph.
+    """
 
     privacy: PrivacySpec
+    training: PrivateTraining
 
     def _check_decay(self, decay: LearningRateDecay) -> None:
         if decay.follows_loss:
@@ -35,15 +45,54 @@ class PrivateOptimizer(Optimizer):
             )
         super()._check_decay(decay)
 
+    def _begin(self) -> None:
+        """Have the gradients of the parameters that are listed be private in dygraph, from now on."""
+        self.training = PrivateTraining(self, self.type, self.privacy)
+        listed = self.parameter_list or ()
+        eager = in_dygraph_mode() or any(isinstance(each, EagerParameter) for each in listed)
+        if listed and eager and self.privacy.mechanism != "paddle":
+            self._claim(self._eager_parameters(listed))
+
+    def _claim(self, parameters: Sequence[EagerParameter]) -> None:
+        self.training.claim(parameters)
+        eager_program().recorder.has_private = True
+        self._keep_bound()
+
+    def _keep_bound(self) -> None:
+        clip = self.privacy.clip
+        if self.privacy.clipping == "quantile" and isinstance(clip, float) and self.training.bound is None:
+            name, block = unique_name.generate("dp_clip"), eager_program().global_block()
+            self.training.bound = block.stated_variable(name, np.array([clip], np.float32))
+
+    def backward(
+        self,
+        loss: Variable,
+        startup_program: Program | None = None,
+        parameter_list: Sequence[NameOrVariable] | None = None,
+        no_grad_set: Iterable[NameOrVariable] | None = None,
+        callbacks: Sequence[object] | None = None,
+    ) -> ParamsGrads:
+        """Ask for private gradients.
+
+        In dygraph: those that ``loss.backward()`` left, which is private for the parameters that the optimizer was
+        given as ``parameter_list``. Without a list, the backward that nobody looked at yet becomes private now.
+        """
+        is_plain = self.privacy.mechanism == "paddle" or self.training.parameters
+        if isinstance(loss, EagerVariable) and in_dygraph_mode() and not is_plain:
+            listed = None if parameter_list is None else {p.name for p in self._eager_parameters(parameter_list)}
+            self._keep_bound()
+            eager_program().recorder.make_private(loss, self.training, listed)
+        return super().backward(loss, startup_program, parameter_list, no_grad_set, callbacks)
+
     def _gradients_left(
         self,
         parameter_list: Sequence[NameOrVariable] | None,
         no_grad_set: Iterable[NameOrVariable] | None,
     ) -> ParamsGrads:
-        raise unsupported(
-            f"{self.type} does not train in dygraph: the gradients that backward() leaves are not private",
-            "build the model as a Program",
-        )
+        if self.privacy.mechanism == "paddle":
+            return super()._gradients_left(parameter_list, no_grad_set)
+        listed = self._eager_parameters(self.training.parameters if parameter_list is None else parameter_list)
+        return self._left([p for p in listed if p.has_gradient], no_grad_set)
 
     def _gradients(
         self,
@@ -76,9 +125,12 @@ class PrivateOptimizer(Optimizer):
 
     def _check_private(self, param: Parameter, grad: Variable) -> None:
         """Refuse a gradient that does not come from this optimizer's own backward."""
-        program = param.block.program
-        sources = [op for op in producers(program, grad.name) if op.type == "backward"]
-        if not sources or any(op.attr("privacy") is not self.privacy for op in sources):
+        if isinstance(grad, EagerVariable):
+            own = grad.node in self.training.gradients
+        else:
+            sources = [op for op in producers(param.block.program, grad.name) if op.type == "backward"]
+            own = bool(sources) and all(op.attr("privacy") is self.privacy for op in sources)
+        if not own:
             Arguments(self.type).refuse(
                 f"the gradient {grad.name} of {param.name} does not come from {self.type}.backward, "
                 "so it is not private",
@@ -167,6 +219,7 @@ class DpOptimizer(PrivateOptimizer):
             mechanism=mechanism,
             phases=phases,
         )
+        self._begin()
 
     def _update(self, params_grads: ParamsGrads, grad_clip: GradientClipBase | None) -> list[Operator]:
         return self.inner.apply_clipped(params_grads, grad_clip)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Protocol
 from weakref import WeakKeyDictionary, finalize
-
-from numpy.typing import NDArray
 
 from ..compiler.errors import PrivacyError
 from ..runtime.artifact import PrivacySpec
@@ -16,62 +14,15 @@ from ..runtime.keystream import fresh_key, insecure_key
 from ..runtime.ledger import Ledger, Spent
 from ..runtime.sampler import PoissonSampler, poisson_rates
 from ..runtime.stepper import Stepper
-from .framework import Program
 from .lineage import Lineage
+from .lots import Array, Lot
 from .source import user_location
 
-Array: TypeAlias = NDArray[Any]
 
+class Spends(Protocol):
+    """What private steps are counted for: a program, or the training of one private optimizer in dygraph."""
 
-class Lot(Mapping[str, Array]):
-    """One lot drawn by `fluid.privacy.poisson_batches`; feed it to ``Executor.run`` as it is.
-
-    It buys one step. There are no copies of it, and it hands out copies of its arrays, which are read-only: what is
-    changed is a lot of the caller's own, which no accounting covers.
-    """
-
-    def __init__(self, steps: PrivateSteps, number: int, arrays: Mapping[str, Array]) -> None:
-        self._steps = steps
-        self._number = number
-        self._arrays = {name: _read_only(array) for name, array in arrays.items()}
-
-    def __getitem__(self, name: str) -> Array:
-        # The owner of an array may make it writeable again, so nobody else gets the lot's own.
-        return _read_only(self._arrays[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __copy__(self) -> Lot:
-        raise _no_copies()
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Lot:
-        raise _no_copies()
-
-    def __reduce__(self) -> str:
-        raise _no_copies()
-
-
-def arrays_of(lot: Lot) -> Mapping[str, Array]:
-    """The lot's own arrays, for the step that runs on them; nobody outside the package gets them."""
-    return lot._arrays
-
-
-def _read_only(array: Array) -> Array:
-    copied = array.copy()
-    copied.flags.writeable = False
-    return copied
-
-
-def _no_copies() -> PrivacyError:
-    return PrivacyError(
-        "a lot cannot be copied, pickled or sent to another process: it was counted as one step",
-        where=user_location().place,
-        hint="feed the lot that poisson_batches gave, in the process that drew it; dict(lot) has copies of its arrays",
-    )
+    lineage: Lineage
 
 
 class PrivateSteps:
@@ -93,11 +44,11 @@ class PrivateSteps:
         finalize(self, ledger.close)
 
     @classmethod
-    def of(cls, program: Program, spec: PrivacySpec, run_dir: Path | None = None) -> PrivateSteps:
+    def of(cls, program: Spends, spec: PrivacySpec, run_dir: Path | None = None) -> PrivateSteps:
         """The steps of ``program``, begun now if there are none yet.
 
         Args:
-            program: A program trained by Dpsgd.
+            program: A program trained by Dpsgd, or a private training of dygraph.
             spec: Its privacy block; a block that differs from the one steps were counted under is refused.
             run_dir: Where the ledger lives; None keeps the ledger there is, or counts in memory.
 
@@ -116,7 +67,7 @@ class PrivateSteps:
         return made
 
     @classmethod
-    def find(cls, program: Program) -> PrivateSteps | None:
+    def find(cls, program: Spends) -> PrivateSteps | None:
         """The steps of ``program``, or None before the first."""
         return _steps.get(program.lineage)
 
@@ -144,12 +95,12 @@ class PrivateSteps:
         try:
             stepper.check("step", feeds)
         except DataError:
-            if lot is not None and lot._steps is self:
+            if lot is not None and lot.steps is self:
                 # Which lots are refused depends on the data, and drawing others instead is no Poisson sampling.
                 self._void_by("user-fed")
             raise
-        if lot is not None and lot._steps is self and lot._number in self._outstanding:
-            claimed = lot._number
+        if lot is not None and lot.steps is self and lot.number in self._outstanding:
+            claimed = lot.number
             self._outstanding.remove(claimed)
         else:
             claimed = self._count()

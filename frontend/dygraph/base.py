@@ -14,9 +14,10 @@ from .. import unique_name
 from ..errors import invalid, unsupported, wrong_type
 from ..framework import default_main_program, in_dygraph_mode, swap_default_programs
 from ..lod import LoDTensor
+from ..lots import Lot, arrays_of
 from ..places import CPUPlace, CUDAPlace, Place
 from ..variable import Variable
-from .graph import Node
+from .graph import Fed, Node
 from .program import EagerProgram
 from .tape import Request, Walk
 from .variable import EagerVariable
@@ -104,11 +105,21 @@ def eagerly() -> Iterator[None]:
         swap_default_programs(main, startup)
 
 
-def to_variable(value: object, name: str | None = None, zero_copy: bool | None = None) -> Variable:
+@overload
+def to_variable(  # type: ignore[overload-overlap]  # what is no Lot gives a Variable
+    value: Lot, name: None = None, zero_copy: bool | None = None
+) -> dict[str, EagerVariable]: ...
+@overload
+def to_variable(value: object, name: str | None = None, zero_copy: bool | None = None) -> Variable: ...
+def to_variable(
+    value: object, name: str | None = None, zero_copy: bool | None = None
+) -> Variable | dict[str, EagerVariable]:
     """An array as a Variable; in code that is being traced a constant.
 
     Args:
         value: An array, a number, a nested list, a LoDTensor without levels, or a Variable, which is returned as it is.
+            A lot of `fluid.privacy.poisson_batches` gives a dict of its names to Variables: a private step that reads
+            them, and no other examples, is accounted for.
         name: Of the Variable.
         zero_copy: Paddle's, without effect: the array is copied, what is done to it later changes nothing.
 
@@ -123,6 +134,11 @@ def to_variable(value: object, name: str | None = None, zero_copy: bool | None =
         raise invalid(f"to_variable: {value.name} belongs to a static Program", "fetch its value with an Executor")
     if captures is None and not in_dygraph_mode():
         raise invalid("to_variable is called outside eager mode", "write: with fluid.dygraph.guard():")
+    if isinstance(value, Lot) and captures is not None:
+        raise invalid("to_variable: a lot is data, and code that is traced is none", "give its variables to the function")
+    if isinstance(value, Lot):
+        recorder = eager_program().recorder
+        return {each: recorder.constant(each, array, Fed(value, each)) for each, array in arrays_of(value).items()}
     array = np.asarray(value.array if isinstance(value, LoDTensor) else value)
     if name is not None and not isinstance(name, str):
         raise wrong_type(f"to_variable: name is {name!r}", "give a string or None")

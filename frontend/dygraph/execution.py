@@ -32,7 +32,7 @@ SMALL = 1 << 20
 """Elements of all values of a structure that numpy handles faster than a compiler starts."""
 
 
-class _Encoding(NamedTuple):
+class Encoding(NamedTuple):
     """Records as numbers.
 
     Values are numbered as they occur; ``structure`` is the same for records that do the same on state of the same
@@ -59,7 +59,7 @@ class _Encoding(NamedTuple):
 
 
 @dataclass
-class _Plan:
+class Plan:
     """A structure as a compiled function.
 
     Attributes:
@@ -94,7 +94,7 @@ class Execution:
     def __init__(self) -> None:
         self.compiled = 0
         self._fresh = os.urandom(32)
-        self._plans: OrderedDict[Hashable, _Plan] = OrderedDict()
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._sizes: dict[Hashable, set[int]] = {}
         self._fixed: set[Hashable] = set()
 
@@ -106,17 +106,17 @@ class Execution:
         Raises:
             FluidcError: Something cannot be compiled or does not fit; state is as it was.
         """
-        encoding = _encode(records)
+        encoding = encode(records)
         plan = self._plan(records, encoding, target)
         feeds = dict(zip(plan.feeds, encoding.arrays, strict=True))
         cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
-        _leave(records)
+        leave(records)
         # Whatever of the graph nobody needs is gone with these; older versions of state that live on are needed.
         records.clear()
         del encoding
         for cell in written:
             cell.keep_older()
-        stepper = _bound(plan, cells)
+        stepper = bound(plan, cells)
         stepper.seed(seeded_key(seed, "model") if seed else self._fresh)
         try:
             values = stepper.run("step", feeds)
@@ -129,7 +129,7 @@ class Execution:
         for name, node in zip(plan.fetches, wanted, strict=True):
             node.value = values.get(name)  # scratch results of an op have no value
 
-    def _plan(self, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan:
+    def _plan(self, records: Sequence[Record], encoding: Encoding, target: str) -> Plan:
         """The plan for these records: of their very sizes, or of any batch where those keep changing."""
         exact = (target, encoding.key)
         plan = self._plans.get(exact)
@@ -143,7 +143,7 @@ class Execution:
             self._plans.popitem(last=False)
         return plan
 
-    def _of_any_batch(self, records: Sequence[Record], encoding: _Encoding, target: str) -> _Plan | None:
+    def _of_any_batch(self, records: Sequence[Record], encoding: Encoding, target: str) -> Plan | None:
         """A plan that takes any number of rows, once a structure has met `EXACT_SIZES` numbers and meets another."""
         rows = _rows(encoding.arrays)
         if rows is None:
@@ -168,10 +168,10 @@ class Execution:
         return plan
 
     def _compiled(
-        self, records: Sequence[Record], encoding: _Encoding, target: str, is_first: bool, rows: int | None = None
-    ) -> _Plan:
+        self, records: Sequence[Record], encoding: Encoding, target: str, is_first: bool, rows: int | None = None
+    ) -> Plan:
         """Compile records; ``rows`` is the batch that becomes symbolic, None keeps all sizes as they are."""
-        program, made = _program(records, encoding, rows)
+        program, made = program_of(records, encoding, rows)
         types: dict[str, TensorType] = {}
         for name, array in zip(made.feeds, encoding.arrays, strict=True):
             extents = _opened(array.shape, rows)
@@ -189,7 +189,7 @@ class Execution:
         return made
 
 
-def _encode(records: Sequence[Record]) -> _Encoding:
+def encode(records: Sequence[Record]) -> Encoding:
     names: dict[Node, int] = {}
     key: list[Hashable] = []
     types: list[Hashable] = []
@@ -235,7 +235,7 @@ def _encode(records: Sequence[Record]) -> _Encoding:
     wanted = [node for node in made if node.is_held]
     key.append(tuple([names[node] for node in wanted]))
     structure = tuple(key)
-    return _Encoding((structure, tuple(types)), structure, names, feeds, arrays, cells, wanted, list(written), size)
+    return Encoding((structure, tuple(types)), structure, names, feeds, arrays, cells, wanted, list(written), size)
 
 
 def _number(cell: Cell, cells: dict[Cell, int], key: list[Hashable]) -> Hashable:
@@ -248,7 +248,7 @@ def _number(cell: Cell, cells: dict[Cell, int], key: list[Hashable]) -> Hashable
     return ("state", number)
 
 
-def _leave(records: Sequence[Record]) -> None:
+def leave(records: Sequence[Record]) -> None:
     """Note that the records ran, and give up what no gradient will need."""
     for record in records:
         record.has_run = True
@@ -270,7 +270,7 @@ def _opened(shape: Sequence[int], rows: int | None) -> tuple[int, ...]:
     return (-1, *shape[1:]) if rows is not None and shape and shape[0] == rows else tuple(shape)
 
 
-def _program(records: Sequence[Record], encoding: _Encoding, rows: int | None) -> tuple[Program, _Plan]:
+def program_of(records: Sequence[Record], encoding: Encoding, rows: int | None) -> tuple[Program, Plan]:
     """The records as a static program; the first extents that are ``rows`` are open in it."""
     program = Program()
     block = program.global_block()
@@ -318,10 +318,10 @@ def _program(records: Sequence[Record], encoding: _Encoding, rows: int | None) -
             inputs.setdefault("TargetGradients", [])
         block.ops.append(Operator(block, record.type, inputs, outputs, attrs, record.loc, record.role))
     feeds = [name_of(node) for node in encoding.feeds]
-    return program, _Plan(feeds, states, [name_of(node) for node in encoding.wanted], places)
+    return program, Plan(feeds, states, [name_of(node) for node in encoding.wanted], places)
 
 
-def _bound(plan: _Plan, cells: Sequence[Cell]) -> Stepper:
+def bound(plan: Plan, cells: Sequence[Cell]) -> Stepper:
     """The plan's code on the buffers of ``cells``."""
     assert plan.code is not None
     question = tuple([id(cell.buffer) for cell in cells])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,14 +16,40 @@ from numpy.typing import NDArray
 
 from ...runtime.buffers import Buffer, aligned, aligned_zeros
 from ..framework import AttrValue, OpRole
+from ..lots import Lot
 from ..source import SourceLocation
 from ..vartype import VarType
 
 if TYPE_CHECKING:
+    from .private import PrivateTraining
     from .variable import EagerVariable
 
 Array: TypeAlias = NDArray[Any]
 Slots: TypeAlias = "Sequence[tuple[str, tuple[Node, ...]]]"
+
+
+@dataclass(frozen=True, eq=False)
+class Fed:
+    """Where an array comes from that no record computed.  To a private step it is data of the examples.
+
+    Attributes:
+        lot: The lot that it was taken from, unchanged, under ``name``; None for any other array.
+        name: Its name there.
+        is_public: It was declared to be the same for everybody and no secret.
+        number: It is this number of the script, which would be an attribute if it did not change.
+    """
+
+    lot: Lot | None = None
+    name: str = ""
+    is_public: bool = False
+    number: float | None = None
+
+
+BY_CALLER = Fed()
+"""An array of the caller's own."""
+
+RELEASED = Fed(is_public=True)
+"""A private gradient, which may become known to everybody."""
 
 
 class Cell:
@@ -35,9 +62,13 @@ class Cell:
         current: The latest version, which pending records may still have to compute.
         older: Versions before it that somebody may still hold.
         is_set: Whether the memory holds a value, or will once what is pending has run.
+        training: The private training that alone takes gradients with respect to it; None for any may.
+        kept_at: The layer and line that wrote data into it, where private steps must not read it; or "".
     """
 
-    __slots__ = ("__weakref__", "buffer", "current", "is_set", "name", "older", "parameter", "trainable")
+    __slots__ = (
+        "__weakref__", "buffer", "current", "is_set", "kept_at", "name", "older", "parameter", "trainable", "training",
+    )  # fmt: skip
 
     def __init__(self, name: str, shape: Sequence[int], dtype: VarType, *, parameter: bool, trainable: bool) -> None:
         self.buffer = Buffer(aligned_zeros(shape, np.dtype(dtype.numpy)))
@@ -47,6 +78,8 @@ class Cell:
         self.current = Node(tuple(shape), dtype, cell=self, needs_grad=trainable)
         self.older: list[weakref.ref[Node]] = []
         self.is_set = False
+        self.training: PrivateTraining | None = None
+        self.kept_at = ""
 
     def next_version(self) -> Node:
         """The value that a record is about to give it."""
@@ -75,9 +108,12 @@ class Node:
         needs_grad: A gradient with respect to it, or through it, can be asked for.
         is_source: The user wants one of it though a record makes it: gradients may end here, as at a leaf.
         handle: The Variable by which the user holds it.
+        fed: Where its array comes from, if no record computed it.
     """
 
-    __slots__ = ("__weakref__", "cell", "dtype", "handle", "is_source", "needs_grad", "producer", "shape", "value")
+    __slots__ = (
+        "__weakref__", "cell", "dtype", "fed", "handle", "is_source", "needs_grad", "producer", "shape", "value",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,6 +123,7 @@ class Node:
         value: Array | None = None,
         cell: Cell | None = None,
         needs_grad: bool = False,
+        fed: Fed | None = None,
     ) -> None:
         self.shape = shape
         self.dtype = dtype
@@ -95,6 +132,7 @@ class Node:
         self.cell = cell
         self.needs_grad = needs_grad
         self.is_source = False
+        self.fed = fed
         self.handle: weakref.ref[EagerVariable] | None = None
 
     @property

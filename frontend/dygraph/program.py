@@ -14,7 +14,7 @@ from ..regularizer import WeightDecayRegularizer
 from ..source import user_location
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
-from .graph import Cell, Node
+from .graph import Array, Cell, Node
 from .recorder import Recorder
 from .variable import EagerParameter, EagerVariable, shape_of
 
@@ -114,6 +114,14 @@ class EagerBlock(Block):
             return found
         made = self.create_var(name=name, shape=shape, dtype=dtype, persistable=True)
         self.program.recorder.initialise(made, initializer)
+        return made
+
+    def stated_variable(self, name: str, array: Array) -> EagerVariable:
+        """A new persistable variable that begins with an array, at once: nothing is recorded."""
+        made = self.create_var(name=name, shape=array.shape, dtype=convert_dtype(array.dtype), persistable=True)
+        assert made.node.cell is not None
+        made.node.cell.buffer.put(array)
+        made.node.cell.is_set = True
         return made
 
     def var(self, name: str) -> Variable:

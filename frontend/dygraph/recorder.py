@@ -11,11 +11,12 @@ What is pending runs as one compiled function.  It runs
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...compiler.errors import PrivacyError
 from ...runtime.errors import FluidcError
 from ..errors import invalid, wrong_type
 from ..framework import Arguments, AttrValue, OpRole
@@ -24,7 +25,8 @@ from ..source import SourceLocation, user_location
 from ..unique_name import generate
 from ..variable import Variable
 from ..vartype import VarType, convert_dtype
-from .graph import Array, Cell, Node, Record, aligned_copy_of
+from .graph import BY_CALLER, RELEASED, Array, Cell, Fed, Node, Record, Slots, aligned_copy_of
+from .private import BOUND, NEW_BOUND, PrivateTraining, Step, depends_on_data, refuse_raw, training_behind
 from .signatures import COUNTER, RANDOM, Signatures, draws
 from .tape import Request, Walk, replayed
 from .variable import EagerParameter, EagerVariable
@@ -46,6 +48,7 @@ class Recorder:
 
     Attributes:
         grad_enabled: False inside `no_grad`, and after `Layer.eval`.
+        has_private: There is, or was, a private training.
     """
 
     def __init__(self, program: EagerProgram, target: str) -> None:
@@ -53,6 +56,9 @@ class Recorder:
         self.target = target
         self.grad_enabled = True
         self._pending: list[Record] = []
+        self._step: Step | None = None
+        self.has_private = False
+        self._gradients: dict[Node, tuple[Record, list[Node]]] = {}
         self._signatures = Signatures()
         self._varying = Varying()
         self._execution: Execution | None = None
@@ -85,6 +91,10 @@ class Recorder:
             read += self._varying.fed(type, loc, attrs, read)
         if type in RANDOM and draws(type, attrs):
             read.append((COUNTER, (self._next_draw(),)))
+        if self._step is not None and not self._step.takes(node for _, nodes in read for node in nodes):
+            self.flush()
+        if self.has_private and role is OpRole.FORWARD and not self._initialising:
+            self._note_kept(outputs, read, loc)
         needs_grad = (
             self.grad_enabled
             and role is not OpRole.OPTIMIZE
@@ -96,19 +106,35 @@ class Recorder:
         ]
         self._append(Record(type, read, written, attrs, self._signatures.of(type, read, written, attrs), loc, role))
 
+    def _note_kept(self, outputs: Arguments, read: Slots, loc: SourceLocation) -> None:
+        """Note what an op that computes with data writes into state: no private step may read that."""
+        for args in outputs.values():
+            for arg in _listed(args):
+                cell = arg.node.cell if isinstance(arg, EagerVariable) else None
+                if cell is not None and depends_on_data(node for _, nodes in read for node in nodes):
+                    cell.kept_at = f"{loc.layer} at {loc.place}"
+
     def initialise(self, variable: EagerVariable, initializer: Initializer) -> None:
         """Give a new persistable variable its first value."""
+        # A private step goes on: what comes between it and its updates does not end it.
+        pending, step = self._pending, self._step
+        if step is not None:
+            self._pending, self._step = [], None
         self._initialising = True
         try:
             initializer(variable, self.program.global_block())
         finally:
             self._initialising = False
-            self._has_fresh = bool(self._pending)
+            if step is None:
+                self._has_fresh = bool(self._pending)
+            else:
+                self.flush()
+                self._pending, self._step, self._updating = pending, step, True
 
-    def constant(self, name: str, array: Array) -> EagerVariable:
-        """A variable that holds a copy of an array."""
+    def constant(self, name: str, array: Array, fed: Fed = BY_CALLER) -> EagerVariable:
+        """A variable that holds a copy of an array, which comes from where ``fed`` says."""
         kind = convert_dtype(array.dtype)
-        node = Node(array.shape, kind, value=aligned_copy_of(array))
+        node = Node(array.shape, kind, value=aligned_copy_of(array), fed=fed)
         return EagerVariable(self.program, name, array.shape, kind, node, stop_gradient=True)
 
     def detached(self, variable: EagerVariable) -> EagerVariable:
@@ -208,7 +234,7 @@ class Recorder:
         assert isinstance(variable, EagerVariable)
         cell = variable.node.cell
         if cell is None:
-            node = Node(array.shape, convert_dtype(array.dtype), value=aligned_copy_of(array))
+            node = Node(array.shape, convert_dtype(array.dtype), value=aligned_copy_of(array), fed=BY_CALLER)
             node.needs_grad = not variable.stop_gradient and array.dtype.kind == "f"
             variable._shape, variable._dtype = node.shape, node.dtype
             _hold(variable, node)
@@ -217,6 +243,7 @@ class Recorder:
             self.flush()  # records may read or write the memory
         _hold(variable, cell.next_version())
         cell.keep_older()
+        cell.kept_at = ""
         cell.buffer.put(array)
 
     def overwrite(self, cell: Cell) -> None:
@@ -238,18 +265,29 @@ class Recorder:
                 pending has no value.
         """
         records, self._pending = self._pending, []
+        step, self._step = self._step, None
         self._updating = self._has_fresh = False
-        if records:
-            if self._execution is None:
-                from .execution import Execution  # the compiler takes time to load
+        self._gradients.clear()
+        if not records:
+            return
+        if self._execution is None:
+            from .execution import Execution  # the compiler takes time to load
 
-                self._execution = Execution()
-            try:
+            self._execution = Execution()
+        others = [] if step is None else step.others
+        try:
+            if step is not None:
+                from .private_execution import run_private
+
+                run_private(step, records, self.target)
+                records, others = others, []
+            if records:
                 self._execution.run(records, self.target, self._seed)
-            except FluidcError as error:
-                if not error.where:
-                    error.where = user_location().place
-                raise
+        except BaseException as error:  # an interrupt too
+            _abandon([*records, *others])
+            if isinstance(error, FluidcError) and not error.where:
+                error.where = user_location().place
+            raise
 
     @property
     def compiled(self) -> int:
@@ -259,23 +297,159 @@ class Recorder:
     # -- gradients ----------------------------------------------------------------------------------------------
 
     def backward(self, loss: EagerVariable) -> None:
-        """Leave gradients of ``loss`` at everything it was computed from."""
+        """Leave gradients of ``loss`` at everything it was computed from.
+
+        Where that are parameters of a private optimizer, those get private gradients, and nothing else gets any.
+        """
         if not loss.has_dtype or not loss.dtype.is_float:
             raise wrong_type(f"backward: {loss.name} holds {loss.dtype.numpy.name}", "a loss must be floating point")
         self._settle(OpRole.BACKWARD)
         walk = Walk.back_from([loss.node])
+        training = training_behind(walk)
+        if training is not None:
+            self._backward_privately(loss, walk, training)
+            return
         wanted = walk.leaves_and_held(loss.node)
         if not wanted:
             return
         grads = self.request(Request((loss.node,), (), tuple(wanted), ()), walk, keep=False)
         for node, grad in zip(wanted, grads, strict=True):
-            handle = node.handle() if node.handle is not None else None
-            assert handle is not None
-            handle.set_gradient(grad)
-            if isinstance(handle, EagerParameter):
-                self._graded[id(handle)] = handle
+            self._leave_gradient(node, grad)
+        self._gradients[loss.node] = self._pending[-1], wanted
         if loss.node.producer is not None:
             loss.set_gradient(self.constant(loss.grad_name, np.ones(loss.shape, loss.dtype.numpy)))
+
+    def _leave_gradient(self, node: Node, grad: EagerVariable) -> None:
+        handle = node.handle() if node.handle is not None else None
+        assert handle is not None
+        handle.set_gradient(grad)
+        if isinstance(handle, EagerParameter):
+            self._graded[id(handle)] = handle
+
+    def _backward_privately(self, loss: EagerVariable, walk: Walk, training: PrivateTraining) -> None:
+        """Take what ``loss`` is computed by as a private step, and leave its gradients at the parameters."""
+        if self._step is not None and self._step.training is training:
+            raise training.refusal(
+                "backward() is called again before the gradients of the first one were used: they would be lost, and "
+                "their privacy spent",
+                "add the losses up and call backward() once; a lot of any size is one step",
+            )
+        wanted = training.differentiated(loss, walk)
+        request = Request((loss.node,), (), tuple(wanted), ())
+        if any(record.type == "backward" for record in self._pending):
+            self.flush()
+        used, stops = self._at_hand(walk, request)
+        grads = [self._gradient_of(node) for node in wanted]
+        made = [grad.node for grad in grads]
+        step, records = Step.of(training, self._pending, used, stops, made)
+        record = self._private_record(training, used, made, stops)
+        self._pending, self._step = [*records, record], step
+        withheld = [node for node in (*walk.leaves, *walk.through) if node is not loss.node and node not in wanted]
+        walk.release()
+        _withhold(training, withheld)
+        for node, grad in zip(wanted, grads, strict=True):
+            self._leave_gradient(node, grad)
+
+    def make_private(self, loss: EagerVariable, training: PrivateTraining, listed: Collection[str] | None) -> None:
+        """Make the plain backward of ``loss``, which nobody has looked at yet, one of ``training``.
+
+        Args:
+            loss: What was differentiated.
+            training: Gets the parameters that have a gradient.
+            listed: Names of the only ones that it shall have; None is all.
+
+        Raises:
+            PrivacyError: The gradients were computed already, were read, or there is none.
+        """
+        remedy = "pass parameter_list=model.parameters() to it: backward() is then private from the beginning"
+        if loss.node not in self._gradients:
+            raise training.refusal(
+                "there is no private gradient of this loss: backward() was not called, or its gradients were computed "
+                "already",
+                remedy,
+            )
+        plain, asked = self._gradients[loss.node]
+        grads = dict(zip(asked, (ref() for ref in dict(plain.outputs)["Grads"]), strict=True))
+        cells = {node.cell: node for node in asked if node.cell is not None and node.cell.parameter}
+        every = [p for p in self.program.global_block().all_parameters() if isinstance(p, EagerParameter)]
+        chosen = [p for p in every if p.node.cell in cells and (listed is None or p.name in listed)]
+        wanted = [cells[p.node.cell] for p in chosen if p.node.cell is not None]
+        made = [grad for grad in (grads[node] for node in wanted) if grad is not None]
+        # Whatever is refused from here on: what was asked for is computed by nobody.
+        before = self._pending[: self._pending.index(plain)]
+        after = self._pending[len(before) + 1 :]
+        self._pending = [*before, *after]
+        self._gradients.clear()
+        _withhold(training, asked)
+        try:
+            training.check_loss(loss)
+            if not wanted or len(made) < len(wanted):
+                raise training.refusal("the loss depends on no parameter that it trains", remedy)
+            raw = {grad for node, grad in grads.items() if node not in wanted}
+            if any(r.type == "backward" or not raw.isdisjoint(_read_by(r)) for r in self._pending):
+                raise training.refusal("the gradients of this loss are not private, and others were asked for", remedy)
+            training.claim(chosen)
+            self.has_private = True
+            used = Request(dict(plain.inputs)["Targets"], (), tuple(wanted), ())
+            step, records = Step.of(training, before, used, plain.stops, made)
+        except PrivacyError:
+            self._drop(plain)
+            raise
+        _abandon([plain])
+        record = self._private_record(training, used, made, plain.stops)
+        self._pending, self._step = [*records, record], step
+        for late in after:
+            (self._pending if step.takes(_read_by(late)) else step.others).append(late)
+        for param, node, grad in zip(chosen, wanted, made, strict=True):
+            handle = EagerVariable(self.program, param.grad_name, grad.shape, grad.dtype, grad, stop_gradient=True)
+            self._leave_gradient(node, handle)
+
+    def _drop(self, record: Record) -> None:
+        """Give up what a record that shall not run makes, and all that is computed with it."""
+        kept: list[Record] = []
+        gone = {node for _, refs in record.outputs for node in (ref() for ref in refs)}
+        dropped = [record]
+        for pending in self._pending:
+            if gone.isdisjoint(_read_by(pending)):
+                kept.append(pending)
+            else:
+                dropped.append(pending)
+                gone.update(node for _, refs in pending.outputs for node in (ref() for ref in refs))
+        self._pending = kept
+        _abandon(dropped)
+
+    def _private_record(
+        self, training: PrivateTraining, request: Request, grads: Sequence[Node], stops: tuple[Node, ...]
+    ) -> Record:
+        slots: list[tuple[str, tuple[Node, ...]]] = [("Targets", request.targets), ("Wrt", request.wrt)]
+        outputs: list[tuple[str, tuple[Node, ...]]] = [("Grads", tuple(grads))]
+        if training.bound is not None:
+            cell = training.bound.node.cell
+            assert cell is not None
+            slots.append((BOUND, (cell.current,)))
+            outputs.append((NEW_BOUND, (cell.next_version(),)))
+            _hold(training.bound, cell.current)
+        training.gradients.update(grads)
+        for grad in grads:
+            grad.fed = RELEASED
+        return self._backward_record(slots, outputs, stops)
+
+    def _backward_record(self, slots: Slots, outputs: Slots, stops: tuple[Node, ...]) -> Record:
+        attrs: dict[str, AttrValue] = {"privacy": None, "clip_state": "", "error_clip": [], "checkpoints": []}
+        signature = self._signatures.of("backward", slots, outputs, attrs)
+        return Record("backward", slots, outputs, attrs, signature, user_location(), OpRole.BACKWARD, stops)
+
+    def _at_hand(self, walk: Walk, request: Request) -> tuple[Request, tuple[Node, ...]]:
+        """The request, and what stops its gradients, on values that pending records make: what has run runs again."""
+        if not any(record.has_run for record in walk.records):
+            return request, walk.barred(request)
+        if self._pending:
+            self.flush()
+        again, copies = replayed(walk, request)
+        for record in again:
+            self._append(record)
+        used = request.mapped(copies)
+        return used, Walk.back_from(list(used.targets)).barred(used)
 
     def parameters_with_gradients(self) -> list[EagerParameter]:
         """Parameters that `backward` left a gradient at since the guard was entered, in the order of their names."""
@@ -295,28 +469,17 @@ class Recorder:
             keep: Leave the graph for another backward.
             differentiable: The gradients can be differentiated in their turn.
         """
-        if any(record.has_run for record in walk.records):
-            if self._pending:
-                self.flush()
-            again, copies = replayed(walk, request)
-            for record in again:
-                self._append(record)
-            used = request.mapped(copies)
-            stops = Walk.back_from(list(used.targets)).barred(used)
-        else:
-            used, stops = request, walk.barred(request)
+        refuse_raw(Walk.back_from(list(request.targets)), "grad")
+        if self._step is not None:
+            self.flush()
+        used, stops = self._at_hand(walk, request)
         grads = [self._gradient_of(node) for node in request.wrt]
-        slots = (("Targets", used.targets), ("TargetGradients", used.seeds), ("Wrt", used.wrt))
-        made: list[Node] = []
         for grad in grads:
             grad.node.needs_grad = differentiable
             grad._stop_gradient = not differentiable
-            made.append(grad.node)
-        attrs: dict[str, AttrValue] = {"privacy": None, "clip_state": "", "error_clip": [], "checkpoints": []}
-        outputs = (("Grads", tuple(made)),)
-        signature = self._signatures.of("backward", slots, outputs, attrs)
-        loc = user_location()
-        self._append(Record("backward", slots, outputs, attrs, signature, loc, OpRole.BACKWARD, stops))
+        slots = (("Targets", used.targets), ("TargetGradients", used.seeds), ("Wrt", used.wrt))
+        outputs = (("Grads", tuple([grad.node for grad in grads])),)
+        self._append(self._backward_record(slots, outputs, stops))
         if not keep:
             walk.release()
         return grads
@@ -331,6 +494,27 @@ class Recorder:
 
 def _listed(args: Sequence[Variable] | Variable) -> Sequence[Variable]:
     return args if isinstance(args, list | tuple) else [args]  # type: ignore[list-item]
+
+
+def _read_by(record: Record) -> list[Node]:
+    return [node for _, nodes in record.inputs for node in nodes]
+
+
+def _abandon(records: Iterable[Record]) -> None:
+    """Note that records never ran: their results have no value, and state is what it was."""
+    for record in records:
+        for _, refs in record.outputs:
+            for node in (ref() for ref in refs):
+                if node is not None:
+                    node.producer = None
+
+
+def _withhold(training: PrivateTraining, nodes: Iterable[Node]) -> None:
+    """Leave word at what gets no gradient."""
+    for node in nodes:
+        handle = node.handle() if node.handle is not None else None
+        if handle is not None:
+            handle.withhold_gradient(training)
 
 
 def _hold(variable: EagerVariable, node: Node) -> None:

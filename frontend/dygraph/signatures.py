@@ -43,7 +43,7 @@ class Signatures:
             type,
             tuple([(slot, len(nodes)) for slot, nodes in inputs]),
             tuple([(slot, len(nodes)) for slot, nodes in outputs]),
-            tuple([(name, _frozen(value)) for name, value in attrs.items()]),
+            tuple([(name, frozen(value)) for name, value in attrs.items()]),
         )
         number = self._numbers.get(key)
         if number is None:
@@ -51,9 +51,10 @@ class Signatures:
         return number
 
 
-def _frozen(value: AttrValue) -> Hashable:
+def frozen(value: AttrValue) -> Hashable:
+    """An attribute as something to compare by."""
     if isinstance(value, list | tuple):
-        return tuple([_frozen(item) for item in value])
+        return tuple([frozen(item) for item in value])
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     # 1, 1.0 and True are equal, but not the same attribute.

@@ -16,6 +16,7 @@ from ..vartype import DTypeLike, VarType, convert_dtype
 from .graph import Array, Cell, Node
 
 if TYPE_CHECKING:
+    from .private import PrivateTraining
     from .program import EagerProgram
 
 
@@ -79,6 +80,7 @@ class EagerVariable(Variable):
         self.need_check_feed = False
         self.is_public = False
         self._gradient: EagerVariable | None = None
+        self._withheld: PrivateTraining | None = None
         self.node = node
         node.handle = weakref.ref(self)
 
@@ -184,13 +186,23 @@ class EagerVariable(Variable):
         self._program.recorder.backward(self)
 
     def gradient(self) -> Array | None:
-        """The gradient that the last `backward` left, zeros after `clear_gradient`; None if there never was one."""
+        """The gradient that the last `backward` left, zeros after `clear_gradient`; None if there never was one.
+
+        Raises:
+            PrivacyError: The last backward was private, and this is no parameter that it trains.
+        """
         gradient = self.grad
         return None if gradient is None else gradient.numpy()
 
     @property
     def grad(self) -> EagerVariable | None:
-        """The gradient as a Variable, zeros after `clear_gradient`; None if there never was one."""
+        """The gradient as a Variable, zeros after `clear_gradient`; None if there never was one. Raises as `gradient`."""
+        if self._withheld is not None:
+            raise self._withheld.refusal(
+                f"the gradient of {self.name} is not available: it exists for single examples only, until it is clipped "
+                "and noised",
+                "take the private gradients of the parameters that the optimizer trains",
+            )
         if self._gradient is None and self._had_gradient:
             return self._program.recorder.constant(self.grad_name, np.zeros(self.shape, self.dtype.numpy))
         return self._gradient
@@ -203,11 +215,17 @@ class EagerVariable(Variable):
     def set_gradient(self, gradient: EagerVariable | None) -> None:
         """Leave a gradient here; what `backward` does."""
         self._gradient = gradient
+        self._withheld = None
+
+    def withhold_gradient(self, training: PrivateTraining) -> None:
+        """Leave word that the gradient of a private backward is nobody's; what that backward does."""
+        self._gradient = None
+        self._withheld = training
 
     def clear_gradient(self) -> None:
         """Forget the gradient. Where there was one it reads as zeros, with which an optimizer's momentum goes on."""
         self._had_gradient |= self._gradient is not None
-        self._gradient = None
+        self.set_gradient(None)
 
     # -- Python's protocols -------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..framework import AttrValue
 from ..source import SourceLocation
 from ..vartype import VarType, convert_dtype
-from .graph import Node, Slots, aligned_copy_of
+from .graph import Fed, Node, Slots, aligned_copy_of
 
 MOST_NUMBERS = 2
 """Different numbers at one line that stay attributes."""
@@ -51,5 +51,6 @@ class Varying:
         for (name, slot, _), number in zip(slots, numbers, strict=True):
             attrs.pop(name, None)
             value = aligned_copy_of(np.array([number], kind))
-            found.append((slot, (Node((1,), convert_dtype(kind), value=value),)))
+            fed = Fed(number=number)
+            found.append((slot, (Node((1,), convert_dtype(kind), value=value, fed=fed),)))
         return found
