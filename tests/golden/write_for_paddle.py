@@ -7,6 +7,8 @@ import fluidc.frontend as fluid
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from saved_files import write_files
+from saved_files import write_files, write_traced_layers
 
-write_files(fluid, sys.argv[1])
+folder = pathlib.Path(sys.argv[1])
+write_files(fluid, folder)
+write_traced_layers(fluid, folder)

@@ -139,6 +139,22 @@ def optimizer_of(fluid, spec, parameters):
     return getattr(fluid.optimizer, spec["optimizer"])(*args, parameter_list=parameters, **kwargs)
 
 
+def layer_of(fluid, spec):
+    """A layer by its class and arguments: {"variable": array} is a variable, {"attr": {...}} a ParamAttr."""
+
+    def value(node):
+        if not isinstance(node, dict):
+            return node
+        if "variable" in node:
+            return fluid.dygraph.to_variable(node["variable"])
+        return fluid.ParamAttr(**node["attr"])
+
+    args = list(spec["args"])
+    for name, sub in spec.get("layers", []):
+        args.append(layer_of(fluid, sub) if name is None else (name, layer_of(fluid, sub)))
+    return getattr(fluid.dygraph, spec["class"])(*args, **{k: value(v) for k, v in spec["kwargs"].items()})
+
+
 # Static programs.  Each function builds into the default programs.
 
 

@@ -12,13 +12,14 @@ from paddle_models import (
     Static,
     image_classes,
     labels,
+    layer_of,
     optimizer_of,
     set_parameters,
     trained_with_momentum,
     two_layers,
     uniform,
 )
-from trees import write_tree
+from trees import golden, write_tree
 
 
 def values(state):
@@ -123,6 +124,30 @@ def write_traced(fluid, folder):
         tree = {"image": image, "out": out.numpy(), "parameters": parameters_by_name(net)}
         net.train()
         return tree
+
+
+# Neither takes another batch, which is open in what fluidc traces: there are weights of one shape in them.
+UNTRACED = {"spectral_norm", "spectral_norm_dim", "bce_weight"}
+
+
+def write_traced_layers(fluid, folder):
+    """Every layer of the goldens, in evaluation, as an inference model of its own: traced_layers/NAME."""
+    tree = {}
+    for name, spec in golden("layers")["cases"].items():
+        if name in UNTRACED:
+            continue
+        with fluid.dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
+            layer = layer_of(fluid, spec)
+            layer.set_dict(spec["values"])
+            layer.eval()
+            outputs, traced = fluid.dygraph.TracedLayer.trace(
+                layer, [fluid.dygraph.to_variable(a) for a in spec["inputs"]]
+            )
+            traced.save_inference_model(str(folder / "traced_layers" / name))
+            outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+            tree[name] = {"inputs": spec["inputs"], "outputs": [out.numpy() for out in outputs]}
+            layer.train()
+    write_tree(folder / "traced_layers" / "expected", tree)
 
 
 def parameters_by_name(net):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import invalid
-from ...framework import in_dygraph_mode
+from ...framework import AttrValue, in_dygraph_mode
 from ...initializer import ConstantInitializer
 from ...layers.norm import batch_norm_op, group_norm_op, instance_norm_op, layer_norm_op
 from ...param_attr import ParamAttr, ParamAttrLike, to_param_attr
@@ -78,13 +78,14 @@ class BatchNorm(Layer):
         self._mean = self._statistic(moving_mean_name, 0.0, shape, average)
         self._variance = self._statistic(moving_variance_name, 1.0, shape, average)
         self._act, self._is_test = act, is_test
-        self._trainable_statistics = trainable_statistics
-        self._attrs = {
+        self._attrs: dict[str, AttrValue] = {
             "momentum": momentum,
             "epsilon": epsilon,
             "data_layout": data_layout,
             "use_global_stats": use_global_stats,
         }
+        if trainable_statistics:
+            self._attrs["trainable_statistics"] = True
 
     @two_forms(_older)
     def __init__(
@@ -126,7 +127,7 @@ class BatchNorm(Layer):
         else:
             check_shape(self, "input", input, [*[None] * (len(input.shape) - 1), *self._mean.shape])
         evaluating = not self.training or (self._is_test and not in_dygraph_mode())
-        attrs = {**self._attrs, "is_test": evaluating and not self._trainable_statistics}
+        attrs = {**self._attrs, "is_test": evaluating}
         out = batch_norm_op(self._helper, input, self.weight, self.bias, self._mean, self._variance, attrs)
         return self._helper.activate(out, self._act)
 

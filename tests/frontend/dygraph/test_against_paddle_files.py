@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paddle_models import Static, optimizer_of, set_parameters, trained_with_momentum, two_layers
+from paddle_models import Static, layer_of, optimizer_of, set_parameters, trained_with_momentum, two_layers
 from saved_files import write_files
 from trees import GOLDENS, assert_same, golden, read_tree
 
@@ -110,3 +110,18 @@ def test_what_is_written_here_is_read_here(tmp_path: Path) -> None:
         assert_same(s.persistables(), tree["static"]["persistables"], rtol=0, atol=0)
         for want in tree["static"]["next_losses"]:
             assert_same(s.exe.run(s.main, feed=tree["static"]["feed"], fetch_list=[loss])[0], want)
+
+
+def test_a_traced_layer_keeps_its_statistics_trainable(tmp_path: Path) -> None:
+    spec = golden("layers")["cases"]["batch_norm_trainable_statistics"]
+    with fluid.dygraph.guard():
+        layer = layer_of(fluid, spec)
+        layer.set_dict(spec["values"])
+        layer.eval()
+        _, traced = fluid.dygraph.TracedLayer.trace(layer, [fluid.dygraph.to_variable(spec["inputs"][0])])
+        traced.save_inference_model(str(tmp_path))
+    with fluid.scope_guard(fluid.Scope()):
+        exe = fluid.Executor(fluid.CPUPlace())
+        program, feeds, fetches = fluid.io.load_inference_model(str(tmp_path), exe)
+        (got,) = exe.run(program, feed={feeds[0]: spec["inputs"][0]}, fetch_list=fetches)
+    assert_same(got, spec["evaluated"][0], rtol=2e-5)

@@ -7,6 +7,7 @@ tests/golden/write_for_paddle.py DIR makes the folder:
   static.pdparams, .pdopt, .pdmodel fluid.save of trained_with_momentum
   save_params/, save_persistables/  and NAME_combined/all: of the same program; save_vars/: two variables of it
   traced/                           TracedLayer.save_inference_model of image_classes
+  traced_layers/NAME/               the same of every layer of layers.json, with another expected.json and .npz
   infer_NAME/, infer_NAME_combined/ save_inference_model; the combined one has files model and params
 The models are those of tests/support/paddle_models.py.  Where training goes on, two more losses are compared.
 """
@@ -160,6 +161,17 @@ def check_traced(differences, folder, name, tree):
             differences.same(f"{name} {key}", np.array(scope.find_var(key).get_tensor()), want)
 
 
+def check_traced_layers(differences, folder):
+    for name, tree in read_tree(folder / "expected").items():
+        with fluid.scope_guard(fluid.Scope()):
+            exe = fluid.Executor(fluid.CPUPlace())
+            program, feeds, fetches = fluid.io.load_inference_model(str(folder / name), exe)
+            outputs = exe.run(program, feed=dict(zip(feeds, tree["inputs"])), fetch_list=fetches)
+        differences.same_keys(name + " outputs", [len(outputs)], [len(tree["outputs"])])
+        for i, (got, want) in enumerate(zip(outputs, tree["outputs"])):
+            differences.same(f"{name} output {i}", got, want)
+
+
 CHECKS = {
     "dygraph_adam": check_two_layers,
     "dygraph_decay": check_two_layers,
@@ -178,6 +190,7 @@ def check(folder):
     differences.same_keys("entries", tree, CHECKS)
     for name, entry in tree.items():
         CHECKS[name](differences, folder, name, entry)
+    check_traced_layers(differences, folder / "traced_layers")
     for line in differences.found:
         print(line)
     print(f"{differences.compared} comparisons, {len(differences.found)} differences")

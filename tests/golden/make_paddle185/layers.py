@@ -38,7 +38,7 @@ import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 from common import values
 from paddle.fluid.dygraph import to_variable  # pyright: ignore[reportMissingImports]
-from paddle_models import uniform
+from paddle_models import layer_of, uniform
 from trees import GOLDENS, write_tree
 
 X4 = uniform(1, 2, 4, 7, 6)
@@ -143,18 +143,6 @@ def bce_cases():
     }
 
 
-def build(spec):
-    def value(node):
-        if not isinstance(node, dict):
-            return node
-        return to_variable(node["variable"]) if "variable" in node else fluid.ParamAttr(**node["attr"])
-
-    args = list(spec["args"])
-    for name, sub in spec.get("layers", []):
-        args.append(build(sub) if name is None else (name, build(sub)))
-    return getattr(fluid.dygraph, spec["class"])(*args, **{k: value(v) for k, v in spec["kwargs"].items()})
-
-
 def give_values(layer):
     """Values that depend on the parameter's place; variances stay positive, vectors of SpectralNorm too."""
     for i, parameter in enumerate(layer.parameters()):
@@ -171,7 +159,7 @@ def tuple_of(outputs):
 def measured(spec):
     with fluid.dygraph.guard(fluid.CPUPlace()), fluid.unique_name.guard():
         fluid.default_main_program().random_seed = fluid.default_startup_program().random_seed = 7
-        layer = build(spec)
+        layer = layer_of(fluid, spec)
         tree = dict(spec, full_name=layer.full_name())
         tree["state"] = [
             {
