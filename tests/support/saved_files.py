@@ -164,6 +164,12 @@ def write_files(fluid, folder):
         "dygraph_decay": write_two_layers(
             fluid, str(folder / "dygraph_decay"), dict(made, args=[{"decay": ["NoamDecay", 16, 4]}])
         ),
+        "dygraph_epochs": write_two_layers(
+            fluid, str(folder / "dygraph_epochs"), dict(made, args=[{"decay": ["StepDecay", 0.01, 2]}])
+        ),
+        "dygraph_plateau": write_two_layers(
+            fluid, str(folder / "dygraph_plateau"), dict(made, args=[{"decay": ["ReduceLROnPlateau", 0.01]}])
+        ),
         "cnn": write_cnn(fluid, str(folder / "cnn")),
         "static": write_static(fluid, folder),
         "traced": write_traced(fluid, folder),

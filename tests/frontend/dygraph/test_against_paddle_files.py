@@ -100,7 +100,7 @@ def test_what_is_written_here_is_read_here(tmp_path: Path) -> None:
     tree = read_tree(tmp_path / "expected")
     assert list(tree) == list(written)
     with fluid.dygraph.guard():
-        for name in ("dygraph_adam", "dygraph_decay", "cnn"):
+        for name in ("dygraph_adam", "dygraph_decay", "dygraph_epochs", "dygraph_plateau", "cnn"):
             parameters, state = fluid.load_dygraph(str(tmp_path / name))
             assert_same(parameters, tree[name]["parameters"], rtol=0, atol=0)
             assert_same(state, tree[name]["optimizer"], rtol=0, atol=0)

@@ -2,7 +2,8 @@
 
 tests/golden/write_for_paddle.py DIR makes the folder:
   expected.json, expected.npz       a tree (tests/support/trees.py): per entry below, the arrays behind its files
-  dygraph_adam.pdparams, .pdopt     save_dygraph of two_layers and its Adam; dygraph_decay: with NoamDecay
+  dygraph_adam.pdparams, .pdopt     save_dygraph of two_layers and its Adam; dygraph_decay: with NoamDecay,
+                                    dygraph_epochs: StepDecay, dygraph_plateau: ReduceLROnPlateau
   cnn.pdparams, .pdopt              save_dygraph of conv_net and its Momentum
   static.pdparams, .pdopt, .pdmodel fluid.save of trained_with_momentum
   save_params/, save_persistables/  and NAME_combined/all: of the same program; save_vars/: two variables of it
@@ -55,6 +56,8 @@ class Differences:
         for key in want:
             if isinstance(want[key], dict):
                 self.same_all(f"{where}/{key}", got[key], want[key])
+            elif key in got and want[key] is None:
+                self.same_keys(f"{where}/{key}", [got[key]], [None])
             elif key in got:
                 self.same(f"{where}/{key}", got[key], want[key])
 
@@ -175,6 +178,8 @@ def check_traced_layers(differences, folder):
 CHECKS = {
     "dygraph_adam": check_two_layers,
     "dygraph_decay": check_two_layers,
+    "dygraph_epochs": check_two_layers,
+    "dygraph_plateau": check_two_layers,
     "cnn": check_cnn,
     "static": check_static,
     "traced": check_traced,
