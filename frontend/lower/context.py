@@ -29,6 +29,10 @@ LENGTHS = "@lengths"
 """Suffix of the feed that holds the lengths of a LoD variable's sequences."""
 
 
+_UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, MemoryError)
+"""What a rule raises for attributes that no layer of ours records."""
+
+
 def dtype_of(kind: VarType) -> DType:
     """The IR's element type; raises LoweringError for one it does not have."""
     try:
@@ -163,7 +167,7 @@ class FunctionLowering:
                 raise
             except FluidcError:
                 raise
-            except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError) as error:
+            except _UNFIT as error:
                 if not self.program.foreign_names:
                     raise
                 raise LoweringError(
