@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..reach import NO_GRADIENT
 from .graph import Node, Record
 
 
@@ -75,7 +76,8 @@ class Walk:
                 continue
             entered.add(record)
             stack.append((node, record))
-            stack.extend((n, None) for _, nodes in record.inputs for n in nodes)
+            given = NO_GRADIENT.get(record.type, ())
+            stack.extend((n, None) for slot, nodes in record.inputs if slot not in given for n in nodes)
         return cls(list(order), list(leaves), list(through))
 
     def leaves_and_held(self, but: Node) -> list[Node]:

@@ -159,6 +159,15 @@ def test_looking_before_backward_changes_nothing(recorder: Recorder) -> None:
     assert not np.array_equal(found[0], found[1]), "two draws have two masks"
 
 
+def test_labels_get_no_gradient(recorder: Recorder) -> None:
+    scores, target = parameter(2.0), parameter(0.5)
+    soft = L.sigmoid(target)
+    L.sigmoid_cross_entropy_with_logits(scores, soft).backward()
+    np.testing.assert_allclose(scores.gradient(), [1 / (1 + np.exp(-2.0)) - 1 / (1 + np.exp(-0.5))], rtol=1e-6)
+    assert soft.gradient() is None
+    assert target.gradient() is None
+
+
 def test_gradients_of_what_is_held_and_of_shared_branches(recorder: Recorder) -> None:
     p = parameter(2.0)
     h = L.square(p)
