@@ -287,6 +287,20 @@ class Layer:
                 layer.state_dict(found, include_sublayers, f"{structured_name_prefix}{name}.")
         return found
 
+    def load_dict(
+        self, stat_dict: Mapping[str, Any], include_sublayers: bool = True, use_structured_name: bool = True
+    ) -> None:
+        """`set_dict`, which calls this method, as Paddle's does: a subclass overrides this one."""
+        if unsized := self._unsized(include_sublayers):
+            UnsizedParameters([], unsized).refuse("set_dict")
+        everything = self.state_dict()
+        wanted = everything if include_sublayers else self.state_dict(include_sublayers=False)
+        if not use_structured_name:
+            everything, wanted = _by_name(everything), _by_name(wanted)
+        unused = load_state("set_dict", wanted, stat_dict, known=everything)
+        if unused:
+            warn(f"set_dict: {', '.join(unused)} belongs to no parameter of {self._full_name}")
+
     def set_dict(
         self, stat_dict: Mapping[str, Any], include_sublayers: bool = True, use_structured_name: bool = True
     ) -> None:
@@ -304,18 +318,7 @@ class Layer:
             StateDictError: A parameter's key is missing, or its value does not fit.
             ProgramError: A layer has no parameters yet.
         """
-        if unsized := self._unsized(include_sublayers):
-            UnsizedParameters([], unsized).refuse("set_dict")
-        everything = self.state_dict()
-        wanted = everything if include_sublayers else self.state_dict(include_sublayers=False)
-        if not use_structured_name:
-            everything, wanted = _by_name(everything), _by_name(wanted)
-        unused = load_state("set_dict", wanted, stat_dict, known=everything)
-        if unused:
-            warn(f"set_dict: {', '.join(unused)} belongs to no parameter of {self._full_name}")
-
-    # Paddle has both names for one thing.
-    load_dict = set_dict
+        self.load_dict(stat_dict, include_sublayers, use_structured_name)
 
     # Attributes.
     def __getattr__(self, name: str) -> Any:

@@ -94,10 +94,8 @@ class DataParallel(Layer):
         """The state of the wrapped layer, under its own names."""
         return self._layers.state_dict(destination, include_sublayers, structured_name_prefix)
 
-    def set_dict(
+    def load_dict(
         self, stat_dict: Mapping[str, Any], include_sublayers: bool = True, use_structured_name: bool = True
     ) -> None:
         """Sets the state of the wrapped layer."""
-        self._layers.set_dict(stat_dict, include_sublayers, use_structured_name)
-
-    load_dict = set_dict
+        self._layers.load_dict(stat_dict, include_sublayers, use_structured_name)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ProgramError, wrong_type
 from ..formats.state import NAME_TABLE
+from ..lod import LoDTensor
 from ..source import user_location
 from ..variable import Variable
 from .variable import EagerVariable
@@ -30,7 +31,7 @@ def load_state(
     Args:
         caller: What the user called, for messages.
         wanted: Variables of dygraph by key.
-        given: Arrays or Variables of dygraph by key.
+        given: Arrays, LoDTensors or Variables of dygraph by key.
         known: Keys that may be in ``given`` without being wanted.
 
     Returns:
@@ -81,6 +82,8 @@ def load_state(
 def _array(value: object) -> NDArray[np.generic] | None:
     if isinstance(value, EagerVariable):
         return value.numpy()
+    if isinstance(value, LoDTensor):
+        return value.array
     return value if isinstance(value, np.ndarray) else None
 
 

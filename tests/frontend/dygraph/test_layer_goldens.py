@@ -17,8 +17,6 @@ CASES: dict[str, Any] = golden("layers")["cases"]
 # Gradients of the input that are not the derivative of the output in Paddle 1.8.5: group_norm's without a scale does
 # not sum to zero over a group, spectral_norm's is taken element by element.
 WRONG_IN_PADDLE = {"group_norm", "spectral_norm", "spectral_norm_dim"}
-# Paddle's gru_unit passes no gradient from its second and third output.
-ONLY_FIRST_OUTPUT = {"gru_unit", "gru_unit_origin", "gru_unit_acts"}
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +66,8 @@ def test_layer_is_paddles(name: str) -> None:
     for out, expected in zip(outputs, case["outputs"], strict=True):
         assert out.numpy().dtype == expected.dtype
         np.testing.assert_allclose(out.numpy(), expected, rtol=1e-5, atol=1e-6)
-    counted = 1 if name in ONLY_FIRST_OUTPUT else len(outputs)
     terms = [fluid.layers.reduce_sum(out * to_variable(w)) for out, w in zip(outputs, case["weights"], strict=True)]
-    fluid.layers.sums(terms[:counted]).backward()
+    fluid.layers.sums(terms).backward()
     for key, expected in case["after"].items():
         np.testing.assert_allclose(state[key].numpy(), expected, rtol=1e-5, atol=1e-6)
     for key, expected in case["gradients"].items():

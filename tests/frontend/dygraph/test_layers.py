@@ -316,6 +316,20 @@ def test_state_goes_from_layer_to_layer(eager: None) -> None:
     three = net_of_two()
     three.load_dict(one.state_dict())  # Variables as well
     assert same(arrays(one), arrays(three))
+    four = net_of_two()
+    tensors = {key: fluid.create_lod_tensor(array, [], fluid.CPUPlace()) for key, array in arrays(one).items()}
+    four.set_dict(tensors)
+    assert same(arrays(one), arrays(four))
+
+
+def test_set_dict_calls_load_dict(eager: None) -> None:
+    class Noting(fluid.Layer):
+        def load_dict(self, stat_dict: Any, include_sublayers: bool = True, use_structured_name: bool = True) -> None:
+            noted.append((stat_dict, include_sublayers, use_structured_name))
+
+    noted: list[Any] = []
+    Noting().set_dict({}, use_structured_name=False)
+    assert noted == [({}, True, False)]
 
 
 def test_state_by_parameter_name(eager: None) -> None:
