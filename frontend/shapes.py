@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import invalid
 
@@ -11,6 +11,29 @@ if TYPE_CHECKING:
     from .variable import Variable
 
 Shape = tuple[int, ...]
+
+
+class Extents(tuple[int, ...]):
+    """A shape: a tuple that is equal to, and can be joined with, lists too, which shapes are in Paddle's eager mode."""
+
+    __slots__ = ()
+    __hash__ = tuple.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, tuple(other) if isinstance(other, list) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __getitem__(self, at: Any) -> Any:
+        found = tuple.__getitem__(self, at)
+        return Extents(found) if isinstance(at, slice) else found
+
+    def __add__(self, other: Any) -> Any:
+        return [*self, *other] if isinstance(other, list) else Extents(tuple.__add__(self, other))
+
+    def __radd__(self, other: Any) -> Any:
+        return [*other, *self] if isinstance(other, list) else NotImplemented
 
 
 def product(extents: Iterable[int]) -> int:

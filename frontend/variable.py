@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from . import unique_name
 from .errors import invalid, wrong_type
-from .shapes import broadcast_shape, slice_extent
+from .shapes import Extents, broadcast_shape, slice_extent
 from .vartype import DTypeLike, VarType, convert_dtype
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Variable:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._shape
+        return Extents(self._shape)
 
     @shape.setter
     def shape(self, shape: Iterable[int]) -> None:
@@ -185,11 +185,19 @@ class Variable:
     def __bool__(self) -> bool:
         raise self._unknown("", "use fluid.layers.cond, While or where to choose by value")
 
-    def __iter__(self) -> Any:
-        raise wrong_type(
-            f"{self.name} cannot be iterated while the program is being built",
-            "use fluid.layers.unstack, split or StaticRNN",
-        )
+    def __iter__(self) -> Iterator[Variable]:
+        if self.block.program.captures is None:
+            raise wrong_type(
+                f"{self.name} cannot be iterated while the program is being built",
+                "use fluid.layers.unstack, split or StaticRNN",
+            )
+        return map(self.__getitem__, range(len(self)))
+
+    def __len__(self) -> int:
+        """The first extent; known in code of dygraph that is traced."""
+        if self.block.program.captures is None or not self.shape:
+            raise wrong_type(f"len: {self.name} has the shape {list(self.shape)}", "look at its shape")
+        return self.shape[0]
 
     def _unknown(self, method: str, hint: str) -> Exception:
         """Why there is no value to look at; ``method`` is what was called."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import invalid, wrong_type
 from ..framework import Block, Program, default_main_program
 from ..regularizer import WeightDecayRegularizer
+from ..shapes import Extents
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
 from .graph import Array, Cell, Node
@@ -18,29 +19,6 @@ from .graph import Array, Cell, Node
 if TYPE_CHECKING:
     from .private import PrivateTraining
     from .program import EagerProgram
-
-
-class Extents(tuple[int, ...]):
-    """A shape: a tuple that is equal to, and can be joined with, lists too, which shapes are in Paddle's eager mode."""
-
-    __slots__ = ()
-    __hash__ = tuple.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, tuple(other) if isinstance(other, list) else other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __getitem__(self, at: Any) -> Any:
-        found = tuple.__getitem__(self, at)
-        return Extents(found) if isinstance(at, slice) else found
-
-    def __add__(self, other: Any) -> Any:
-        return [*self, *other] if isinstance(other, list) else Extents(tuple.__add__(self, other))
-
-    def __radd__(self, other: Any) -> Any:
-        return [*other, *self] if isinstance(other, list) else NotImplemented
 
 
 class EagerVariable(Variable):

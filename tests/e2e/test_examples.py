@@ -42,7 +42,7 @@ def figure(output: str, pattern: str) -> float:
 def test_every_example_is_tested() -> None:
     tested = {
         "dpsgd_minimal.py", "digits.py", "fit_a_line.py", "rnn_digits.py", "lstm_private.py", "sequence_pool.py",
-        "demo.py", "train_on_device.py", "train_with_onnxruntime.py",
+        "demo.py", "train_on_device.py", "train_with_onnxruntime.py", "dygraph_digits.py",
     }  # fmt: skip
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
@@ -101,6 +101,14 @@ def test_digits(tmp_path: Path) -> None:
     assert figure(output, r"private +test accuracy (\S+)") >= 0.91
     assert "ε = 8.00 (δ = 1e-4) after 100 of 100 steps" in output
     assert {path.name for path in tmp_path.iterdir()} == {"train.npz", "test.npz"}
+
+
+def test_dygraph_digits(tmp_path: Path) -> None:
+    output = run("dygraph_digits.py", "--folder", str(tmp_path))
+    assert figure(output, r"dygraph: test accuracy (0\.\d+)") >= 0.94
+    assert figure(output, r"differs by at most (\S+)") <= 1e-5
+    assert figure(output, r"after one epoch as a program: test accuracy (0\.\d+)") >= 0.94
+    assert {path.name for path in tmp_path.iterdir()} == {"net.pdparams", "net.pdopt", "test.npz"}
 
 
 def test_fit_a_line() -> None:

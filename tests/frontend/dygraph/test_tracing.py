@@ -104,7 +104,7 @@ def test_code_that_states_the_number_of_rows_is_opened(guarded: None) -> None:
         rows = x.shape[0]
         start = L.fill_constant([rows, 2], "float32", 2.0)
         zeros = to_variable(np.zeros([2, rows], np.float32))
-        flat = L.reshape(self.linear(x), [rows, -1, 1])
+        flat = L.reshape(self.linear(x), x.shape[:1] + [-1, 1])  # noqa: RUF005 - joined with a list
         joined = L.reshape(L.reshape(flat, [rows * 2]), [rows, 2])
         return joined[0:rows] * start + L.transpose(zeros, [1, 0])
 
@@ -114,6 +114,15 @@ def test_code_that_states_the_number_of_rows_is_opened(guarded: None) -> None:
     x = floats(4, 3)
     weight, bias = values_of(layer, "linear_0.w_0"), values_of(layer, "linear_0.b_0")
     np.testing.assert_allclose(layer([x])[0], 2 * (x @ weight + bias), rtol=1e-5)
+
+
+def test_axes_of_known_extent_are_counted_and_iterated_over(guarded: None) -> None:
+    layer = traced(lambda self, x: sum(self.linear(x)[:, i] for i in range(len(self.linear.weight[0]))), floats(4, 3))
+    assert layer([floats(6, 3)])[0].shape == (6,)
+    layer = traced(lambda self, x: [x + row for row in self.linear.weight + 0][0:3:2], floats(4, 2))
+    first, last = layer([floats(6, 2)])
+    weight = values_of(layer, layer.program.all_parameters()[0].name)
+    np.testing.assert_allclose(last - first, np.tile(weight[2] - weight[0], (6, 1)), rtol=1e-5, atol=1e-6)
 
 
 def test_random_starts_have_the_batch_of_the_input(guarded: None) -> None:
@@ -439,6 +448,7 @@ BY_ROWS: dict[str, Callable[..., Any]] = {
         (self.linear(x)[i : i + 1] for i in range(x.shape[0])), 0.0
     ),
     "scale has scale 0.25 for 4 and 0.125 for 8": lambda self, x: L.scale(x, 1 / x.shape[0]),
+    "records 8 ops for 4 rows and 16 for 8; [] is the first": lambda self, x: sum((row for row in x), 0.0),
     "reshape has shape [4, 2, -1]": lambda self, x: L.reshape(L.transpose(self.linear(x), [1, 0]), [x.shape[0], 2, -1]),
     "expand has expand_times": lambda self, x: L.expand(self.linear.weight[0:1], [x.shape[0], 1]),
     "an array [4, 2] for 4 and [8, 2]": lambda self, x: (
