@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
 from ..compiler.errors import PrivacyError
 from .source import user_location
-
-if TYPE_CHECKING:
-    from .steps import PrivateSteps
 
 Array: TypeAlias = NDArray[Any]
 
@@ -22,9 +19,13 @@ class Lot(Mapping[str, Array]):
 
     It buys one step. There are no copies of it, and it hands out copies of its arrays, which are read-only: what is
     changed is a lot of the caller's own, which no accounting covers.
+
+    Attributes:
+        steps: The `PrivateSteps` that counted it.
+        number: Its step.
     """
 
-    def __init__(self, steps: PrivateSteps, number: int, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, steps: object, number: int, arrays: Mapping[str, Array]) -> None:
         self.steps = steps
         self.number = number
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}

@@ -63,7 +63,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Eager mode records what layers do, and gives it to the compiler when a value is looked at.
     "frontend.dygraph": (
         "frontend", "frontend.formats", "frontend.dygraph.execution", "frontend.dygraph.traced_layer",
-        "frontend.dygraph.program_translator", "runtime.buffers", "runtime.errors", "runtime.keystream",
+        "frontend.dygraph.program_translator", "frontend.dygraph.private_execution", "compiler.errors",
+        "runtime.buffers", "runtime.errors", "runtime.keystream",
     ),
     # What was traced is run by an Executor, and saved as other programs are.
     "frontend.dygraph.traced_layer": ("frontend", "frontend.dygraph", "frontend.io", "frontend.executor"),
@@ -73,13 +74,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.dygraph.execution": (
         "frontend", "frontend.dygraph", "frontend.lower", "compiler", "runtime",
     ),
+    "frontend.dygraph.private_execution": (
+        "frontend", "frontend.dygraph", "frontend.dygraph.execution", "frontend.lower", "frontend.steps", "compiler",
+        "runtime",
+    ),
     "frontend.compiled_program": ("frontend", "compiler"),
     "frontend.executor": (
         "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler",
         "runtime",
     ),
     "frontend.privacy": (
-        "frontend", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler", "runtime",
+        "frontend", "frontend.dygraph", "frontend.dygraph.private_execution", "frontend.feed_types", "frontend.lower",
+        "frontend.steps", "compiler", "runtime",
     ),
     # An audit looks at artifacts, not at programs.
     "frontend.audit": ("runtime",),

@@ -135,7 +135,9 @@ def to_variable(
     if captures is None and not in_dygraph_mode():
         raise invalid("to_variable is called outside eager mode", "write: with fluid.dygraph.guard():")
     if isinstance(value, Lot) and captures is not None:
-        raise invalid("to_variable: a lot is data, and code that is traced is none", "give its variables to the function")
+        raise invalid(
+            "to_variable: a lot is data, and code that is traced is none", "give its variables to the function"
+        )
     if isinstance(value, Lot):
         recorder = eager_program().recorder
         return {each: recorder.constant(each, array, Fed(value, each)) for each, array in arrays_of(value).items()}

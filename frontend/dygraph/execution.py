@@ -190,6 +190,7 @@ class Execution:
 
 
 def encode(records: Sequence[Record]) -> Encoding:
+    """Records as numbers: equal ones for equal structures."""
     names: dict[Node, int] = {}
     key: list[Hashable] = []
     types: list[Hashable] = []

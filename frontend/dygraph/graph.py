@@ -7,7 +7,7 @@ for any more is freed as soon as Python drops the last Variable of it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -197,6 +197,23 @@ class Record:
         for _, nodes in outputs:
             for node in nodes:
                 node.producer = self
+
+    @property
+    def read(self) -> list[Node]:
+        """Everything in its inputs."""
+        return [node for _, nodes in self.inputs for node in nodes]
+
+    @property
+    def made(self) -> list[Node]:
+        """Those of its results that somebody can still ask for."""
+        return [node for _, refs in self.outputs for node in (ref() for ref in refs) if node is not None]
+
+
+def abandon(records: Iterable[Record]) -> None:
+    """Note that records never ran: their results have no value, and state is what it was."""
+    for record in records:
+        for node in record.made:
+            node.producer = None
 
 
 def aligned_copy_of(array: Array) -> Array:

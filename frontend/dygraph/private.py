@@ -142,8 +142,8 @@ def training_behind(walk: Walk) -> PrivateTraining | None:
     if len(found) > 1:
         (first, cell), (second, other) = list(found.items())[:2]
         raise PrivacyError(
-            f"backward: {cell.name} is trained by {first.optimizer} and {other.name} by another {second.optimizer}; one "
-            "backward cannot be private for both",
+            f"backward: {cell.name} is trained by {first.optimizer} and {other.name} by another {second.optimizer}; "
+            "one backward cannot be private for both",
             where=user_location().place,
             hint="train both with one private optimizer, or set stop_gradient on the parameters of the other",
         )
@@ -164,6 +164,15 @@ def refuse_raw(walk: Walk, asked: str) -> None:
 
 BOUND, NEW_BOUND = "Bound", "NewBound"
 """Slots of a private backward record: the state that holds the bound of quantile clipping, before and after."""
+
+
+def withhold(training: PrivateTraining, nodes: Iterable[Node]) -> None:
+    """Leave word at what gets no gradient."""
+    for node in nodes:
+        handle = node.handle() if node.handle is not None else None
+        if handle is not None:
+            handle.withhold_gradient(training)
+
 
 # -- one step -------------------------------------------------------------------------------------------------------
 
@@ -283,9 +292,17 @@ def _behind(targets: Sequence[Node]) -> list[Record]:
             continue
         entered.add(record)
         stack.append((record, True))
-        needed = [n.producer for _, nodes in record.inputs for n in nodes if n.value is None and n.producer is not None]
+        needed = [n.producer for n in record.read if n.value is None and n.producer is not None]
         stack.extend((producer, False) for producer in reversed(needed))
     return list(order)
+
+
+def told_of(node: Node) -> str:
+    """A value for people: the name of its Variable, or in a lot."""
+    handle = node.handle() if node.handle is not None else None
+    if handle is not None:
+        return handle.name
+    return node.fed.name if node.fed is not None and node.fed.name else "an array"
 
 
 def depends_on_data(nodes: Iterable[Node]) -> bool:
@@ -336,8 +353,7 @@ def _check_known(training: PrivateTraining, record: Record, node: Node, behind: 
                 "keep such a value outside the model; set_value is for what comes from public information",
             )
         return
-    handle = node.handle() if node.handle is not None else None
-    name = "a value" if handle is None else handle.name
+    name = told_of(node)
     reader = _place(record)
     if node.cell is not None:
         raise training.refusal(
@@ -365,9 +381,7 @@ def _check_rows(training: PrivateTraining, examples: Mapping[Node, None]) -> Non
         )
     sizes: dict[int, str] = {}
     for node in examples:
-        handle = node.handle() if node.handle is not None else None
-        told = f"an array {list(node.shape)}" if handle is None else f"{handle.name} {list(node.shape)}"
-        sizes.setdefault(node.shape[0], told)
+        sizes.setdefault(node.shape[0], f"{told_of(node)} {list(node.shape)}")
     if len(sizes) > 1:
         raise training.refusal(
             f"{' and '.join(list(sizes.values())[:2])} have different numbers of rows, but every row of what a private "
@@ -386,8 +400,7 @@ def _parted(
     others: list[Record] = []
     made: set[Node] = set()
     for record in pending:
-        written = [node for _, refs in record.outputs for node in (ref() for ref in refs) if node is not None]
-        reads = [node for _, nodes in record.inputs for node in nodes]
+        written, reads = record.made, record.read
         fits = any(node in made or node in known for node in reads) and all(
             node in made or node in known or (node.cell is not None and node.value is None and node.producer is None)
             for node in reads
@@ -407,17 +420,15 @@ def _check_kept(
     needed = {*behind}
     seen = {*examples}
     for record in pending:
-        if not any(node in seen for _, nodes in record.inputs for node in nodes):
+        if not any(node in seen for node in record.read):
             continue
-        for _, refs in record.outputs:
-            for node in (ref() for ref in refs):
-                if node is not None and node.cell is not None and record not in needed:
-                    raise training.refusal(
-                        f"{_place(record)} writes {node.cell.name}, which outlives the step, and reads the examples",
-                        "only private gradients may change what outlives a step; look at the value and keep it yourself",
-                    )
-                if node is not None:
-                    seen.add(node)
+        for node in record.made:
+            if node.cell is not None and record not in needed:
+                raise training.refusal(
+                    f"{_place(record)} writes {node.cell.name}, which outlives the step, and reads the examples",
+                    "only private gradients may change what outlives a step; look at the value and keep it yourself",
+                )
+        seen.update(record.made)
 
 
 def _core(

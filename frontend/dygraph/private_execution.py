@@ -13,7 +13,7 @@ from ...compiler.ir.core import Module, StateDecl
 from ...compiler.ir.stage import Stage
 from ...compiler.ir.types import DType, TensorType
 from ...runtime.artifact import PrivacySpec
-from ...runtime.errors import FluidcError, PrivacyWarning
+from ...runtime.errors import DataError, FluidcError, PrivacyWarning
 from ..framework import Operator, OpRole, Program
 from ..lots import arrays_of
 from ..lower import BATCH, lower
@@ -22,7 +22,7 @@ from ..source import user_location
 from ..steps import PrivateSteps
 from .execution import Encoding, Plan, bound, encode, leave, program_of
 from .graph import Array, Node, Record
-from .private import BOUND, NEW_BOUND, PrivateTraining, Step
+from .private import BOUND, NEW_BOUND, PrivateTraining, Step, told_of
 
 CACHED_PLANS = 16
 """Compiled steps of one training: with and without an accuracy, with and without a gradient that is looked at."""
@@ -38,6 +38,7 @@ def run_private(step: Step, records: list[Record], target: str) -> None:
     encoding = _with_needed(encode(records), records, step)
     plan = _plan(step, records, encoding, target)
     feeds = {name: _array(node, step) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
+    told = {name: told_of(node) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
     cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
     leave(records)
     records.clear()
@@ -48,7 +49,13 @@ def run_private(step: Step, records: list[Record], target: str) -> None:
     assert plan.code is not None
     spec = plan.code[0].manifest.privacy
     assert spec is not None
-    values = PrivateSteps.of(step.training, _of_training(spec)).run(stepper, feeds, step.lot)
+    steps = PrivateSteps.of(step.training, _of_training(spec))
+    try:
+        values = steps.run(stepper, feeds, step.lot)
+    except DataError as error:
+        name = next((name for name in feeds if f"'{name}'" in error.what), "")
+        what = error.what.replace(f"'{name}'", told.get(name, name))
+        raise DataError(what, plan.places.get(name) or error.where or "", error.hint or "") from None
     for name, node in zip(plan.fetches, wanted, strict=True):
         node.value = values[name]
 
@@ -90,8 +97,8 @@ def _of_training(spec: PrivacySpec) -> PrivacySpec:
 def _with_needed(encoding: Encoding, records: Sequence[Record], step: Step) -> Encoding:
     """The encoding, which also gives the results that later ops read, and the gradients that nothing in it uses."""
     known = {*encoding.wanted}
-    used = {node for record in records for _, nodes in record.inputs for node in nodes}
-    read = [node for record in step.others for _, nodes in record.inputs for node in nodes]
+    used = {node for record in records for node in record.read}
+    read = [node for record in step.others for node in record.read]
     read += [gradient for gradient in step.gradients if gradient not in used]
     more = [
         node

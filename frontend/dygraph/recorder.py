@@ -11,7 +11,7 @@ What is pending runs as one compiled function.  It runs
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +25,8 @@ from ..source import SourceLocation, user_location
 from ..unique_name import generate
 from ..variable import Variable
 from ..vartype import VarType, convert_dtype
-from .graph import BY_CALLER, RELEASED, Array, Cell, Fed, Node, Record, Slots, aligned_copy_of
-from .private import BOUND, NEW_BOUND, PrivateTraining, Step, depends_on_data, refuse_raw, training_behind
+from .graph import BY_CALLER, RELEASED, Array, Cell, Fed, Node, Record, Slots, abandon, aligned_copy_of
+from .private import BOUND, NEW_BOUND, PrivateTraining, Step, depends_on_data, refuse_raw, training_behind, withhold
 from .signatures import COUNTER, RANDOM, Signatures, draws
 from .tape import Request, Walk, replayed
 from .variable import EagerParameter, EagerVariable
@@ -284,7 +284,7 @@ class Recorder:
             if records:
                 self._execution.run(records, self.target, self._seed)
         except BaseException as error:  # an interrupt too
-            _abandon([*records, *others])
+            abandon([*records, *others])
             if isinstance(error, FluidcError) and not error.where:
                 error.where = user_location().place
             raise
@@ -346,7 +346,7 @@ class Recorder:
         self._pending, self._step = [*records, record], step
         withheld = [node for node in (*walk.leaves, *walk.through) if node is not loss.node and node not in wanted]
         walk.release()
-        _withhold(training, withheld)
+        withhold(training, withheld)
         for node, grad in zip(wanted, grads, strict=True):
             self._leave_gradient(node, grad)
 
@@ -380,13 +380,13 @@ class Recorder:
         after = self._pending[len(before) + 1 :]
         self._pending = [*before, *after]
         self._gradients.clear()
-        _withhold(training, asked)
+        withhold(training, asked)
         try:
             training.check_loss(loss)
             if not wanted or len(made) < len(wanted):
                 raise training.refusal("the loss depends on no parameter that it trains", remedy)
             raw = {grad for node, grad in grads.items() if node not in wanted}
-            if any(r.type == "backward" or not raw.isdisjoint(_read_by(r)) for r in self._pending):
+            if any(r.type == "backward" or not raw.isdisjoint(r.read) for r in self._pending):
                 raise training.refusal("the gradients of this loss are not private, and others were asked for", remedy)
             training.claim(chosen)
             self.has_private = True
@@ -395,11 +395,11 @@ class Recorder:
         except PrivacyError:
             self._drop(plain)
             raise
-        _abandon([plain])
+        abandon([plain])
         record = self._private_record(training, used, made, plain.stops)
         self._pending, self._step = [*records, record], step
         for late in after:
-            (self._pending if step.takes(_read_by(late)) else step.others).append(late)
+            (self._pending if step.takes(late.read) else step.others).append(late)
         for param, node, grad in zip(chosen, wanted, made, strict=True):
             handle = EagerVariable(self.program, param.grad_name, grad.shape, grad.dtype, grad, stop_gradient=True)
             self._leave_gradient(node, handle)
@@ -407,16 +407,16 @@ class Recorder:
     def _drop(self, record: Record) -> None:
         """Give up what a record that shall not run makes, and all that is computed with it."""
         kept: list[Record] = []
-        gone = {node for _, refs in record.outputs for node in (ref() for ref in refs)}
+        gone = {*record.made}
         dropped = [record]
         for pending in self._pending:
-            if gone.isdisjoint(_read_by(pending)):
+            if gone.isdisjoint(pending.read):
                 kept.append(pending)
             else:
                 dropped.append(pending)
-                gone.update(node for _, refs in pending.outputs for node in (ref() for ref in refs))
+                gone.update(pending.made)
         self._pending = kept
-        _abandon(dropped)
+        abandon(dropped)
 
     def _private_record(
         self, training: PrivateTraining, request: Request, grads: Sequence[Node], stops: tuple[Node, ...]
@@ -494,27 +494,6 @@ class Recorder:
 
 def _listed(args: Sequence[Variable] | Variable) -> Sequence[Variable]:
     return args if isinstance(args, list | tuple) else [args]  # type: ignore[list-item]
-
-
-def _read_by(record: Record) -> list[Node]:
-    return [node for _, nodes in record.inputs for node in nodes]
-
-
-def _abandon(records: Iterable[Record]) -> None:
-    """Note that records never ran: their results have no value, and state is what it was."""
-    for record in records:
-        for _, refs in record.outputs:
-            for node in (ref() for ref in refs):
-                if node is not None:
-                    node.producer = None
-
-
-def _withhold(training: PrivateTraining, nodes: Iterable[Node]) -> None:
-    """Leave word at what gets no gradient."""
-    for node in nodes:
-        handle = node.handle() if node.handle is not None else None
-        if handle is not None:
-            handle.withhold_gradient(training)
 
 
 def _hold(variable: EagerVariable, node: Node) -> None:

@@ -174,11 +174,11 @@ class EagerVariable(Variable):
 
     @property
     def grad(self) -> EagerVariable | None:
-        """The gradient as a Variable, zeros after `clear_gradient`; None if there never was one. Raises as `gradient`."""
+        """As `gradient`, a Variable."""
         if self._withheld is not None:
             raise self._withheld.refusal(
-                f"the gradient of {self.name} is not available: it exists for single examples only, until it is clipped "
-                "and noised",
+                f"the gradient of {self.name} is not available: it exists for single examples only, until it is "
+                "clipped and noised",
                 "take the private gradients of the parameters that the optimizer trains",
             )
         if self._gradient is None and self._had_gradient:

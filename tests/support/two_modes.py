@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import fluidc.frontend as fluid
+from fluidc.frontend.dygraph.base import eager_program
 
 Arrays = dict[str, np.ndarray]
 Layer = Callable[..., Any]
@@ -29,7 +30,7 @@ class Kit:
     def parameters(self) -> list[Any]:
         return [parameter for layer in self.made.values() for parameter in layer.parameters()]
 
-    def _attr(self, name: str, *shape: int) -> fluid.ParamAttr:
+    def _attr(self, name: str, *shape: int) -> Any:
         values = np.random.default_rng(sum(map(ord, name))).normal(0, 0.5, shape).astype("f")
         return fluid.ParamAttr(name, initializer=fluid.initializer.NumpyArrayInitializer(values))
 
@@ -84,7 +85,7 @@ def _lstm(kit: Kit, feeds: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class TwoModes:
-    """``scores(kit, feeds)`` is [N, 3]; ``row`` the shape of an example, of integers below ``high`` if that is given."""
+    """A model: ``scores(kit, feeds)`` is [N, 3]; ``row`` the shape of an example, of integers if ``high`` is given."""
 
     scores: Callable[[Kit, Mapping[str, Any]], Any]
     row: tuple[int, ...]
@@ -103,7 +104,7 @@ class TwoModes:
 
     def kit(self) -> Kit:
         """A new kit whose layers exist in dygraph, so that an optimizer can be given their parameters."""
-        fluid.default_main_program().global_block().forget_names()  # those of another kit
+        eager_program().global_block().forget_names()  # those of another kit
         kit = Kit()
         with fluid.dygraph.no_grad():
             self.loss(kit, {name: fluid.dygraph.to_variable(rows) for name, rows in self.data(1).items()})
