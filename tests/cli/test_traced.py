@@ -46,7 +46,8 @@ with fluid.dygraph.guard(target="reference"):
 startup = fluid.Program()
 with fluid.program_guard(training.program, startup):
     label = fluid.data("label", [None, 1], "int64")
-    loss = fluid.layers.mean(fluid.layers.cross_entropy(training.program.global_block().var(training.fetch_names[0]), label))
+    scores = training.program.global_block().var(training.fetch_names[0])
+    loss = fluid.layers.mean(fluid.layers.cross_entropy(scores, label))
     fluid.optimizer.Adam(0.01).minimize(loss)
 """
 
