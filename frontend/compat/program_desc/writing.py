@@ -149,21 +149,22 @@ def _serialised(
 ) -> bytes:
     """The program with these ops in its global block, the blocks that they need, and the variables of both."""
     numbers = _blocks(program, ops)
-    _check(op for number in numbers for op in (program.blocks[number].ops if number else ops))
+    ops_of = {number: program.blocks[number].ops if number else ops for number in numbers}
+    every = [op for number in numbers for op in ops_of[number]]
+    _check(every)
+    used = wanted | {name for op in every for name in (*op.input_arg_names, *op.output_arg_names)}
     desc = program_desc_class()()
     for number, new in numbers.items():
         block = program.blocks[number]
         message = desc.blocks.add(idx=new, parent_idx=numbers[block.parent_idx] if number else -1, forward_block_idx=-1)
-        own = list(block.ops) if number else ops
-        used = wanted | {name for each in numbers for op in (program.blocks[each].ops if each else ops)
-                         for name in (*op.input_arg_names, *op.output_arg_names)}  # fmt: skip
         for name, var in block.vars.items():
-            kept = name in used or var.persistable or (var.is_data and not name.endswith(GRAD_SUFFIX))
-            if kept if number == 0 and not fetches else name in used:
+            # A program that is not pruned keeps its state, and what it may be fed.
+            state = var.persistable or (var.is_data and not name.endswith(GRAD_SUFFIX))
+            if name in used or (state and number == 0 and not fetches):
                 _describe(message.vars.add(), var)
         if number == 0:
             _pass_in(message, feeds)
-        for op in own:
+        for op in ops_of[number]:
             _write_op(message.ops.add(), op, numbers)
         if number == 0:
             _pass_out(message, fetches)
