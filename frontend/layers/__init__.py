@@ -24,6 +24,7 @@ from .arrange import (
     unstack,
     where,
 )
+from .cases import case, switch_case
 from .compare import (
     allclose,
     elementwise_equal,
@@ -254,6 +255,7 @@ __all__ = [
     "bmm",
     "bpr_loss",
     "brelu",
+    "case",
     "cast",
     "ceil",
     "clamp",
@@ -439,6 +441,7 @@ __all__ = [
     "sum",
     "sums",
     "swish",
+    "switch_case",
     "t",
     "tanh",
     "tanh_shrink",

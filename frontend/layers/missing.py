@@ -12,7 +12,6 @@ _INSTEAD = {
     "IfElse": "cond",
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",
-    "case": "Switch",
     "data_norm": "layer_norm, or scale the feeds by ranges known in advance",
     "dynamic_gru": "StaticRNN over padded sequences",
     "dynamic_lstm": "StaticRNN over padded sequences",
@@ -20,13 +19,12 @@ _INSTEAD = {
     "nonzero": "where",
     "rnn": "StaticRNN",
     "sequence_conv": "conv2d over padded sequences",
-    "switch_case": "Switch",
 }
 _NAMES = """
 BasicDecoder BeamSearchDecoder Categorical DecodeHelper Decoder DynamicRNN GRUCell GreedyEmbeddingHelper IfElse
 LSTMCell MultivariateNormalDiag Normal Print RNNCell SampleEmbeddingHelper TrainingHelper Uniform adaptive_pool3d
 add_position_encoding affine_grid anchor_generator array_length array_read array_write beam_search beam_search_decode
-bipartite_match box_clip box_coder box_decoder_and_assign case center_loss chunk_eval collect_fpn_proposals
+bipartite_match box_clip box_coder box_decoder_and_assign center_loss chunk_eval collect_fpn_proposals
 continuous_value_model conv3d conv3d_transpose create_array create_py_reader_by_data crf_decoding ctc_greedy_decoder
 data_norm deformable_conv deformable_roi_pooling density_prior_box detection_output diag_embed
 distribute_fpn_proposals double_buffer dynamic_decode dynamic_gru dynamic_lstm dynamic_lstmp edit_distance
@@ -38,8 +36,8 @@ read_file reorder_lod_tensor_by_rank resize_trilinear retinanet_detection_output
 roi_perspective_transform roi_pool row_conv rpn_target_assign sampled_softmax_with_cross_entropy sampling_id
 sequence_concat sequence_conv sequence_enumerate sequence_expand sequence_expand_as sequence_pad sequence_reshape
 sequence_reverse sequence_scatter sequence_slice sequence_unpad sigmoid_focal_loss similarity_focus ssd_loss
-switch_case target_assign teacher_student_sigmoid_loss tensor_array_to_tensor unique unique_with_counts warpctc
-yolo_box yolov3_loss
+target_assign teacher_student_sigmoid_loss tensor_array_to_tensor unique unique_with_counts warpctc yolo_box
+yolov3_loss
 """
 MISSING = frozenset(_NAMES.split())
 

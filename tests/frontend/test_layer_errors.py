@@ -431,6 +431,21 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "interpolate: input rows has shape [-1, 5], but must be [N, C, H, W]",
         "reshape it: fluid.layers.reshape(x, [-1, C, H, W])",
     ),
+    "case of no pairs": (
+        lambda: L.case([]),
+        "case: pred_fn_pairs is no list of (condition, function)",
+        "give pairs such as (x < y, lambda: x)",
+    ),
+    "switch_case of nothing": (
+        lambda: L.switch_case(integers(), {}),
+        "switch_case: branch_fns is empty",
+        "give at least one function",
+    ),
+    "switch_case twice": (
+        lambda: L.switch_case(integers(), [(1, square), (1, square)]),
+        "switch_case: branch_fns has 1 twice, or no function for it",
+        "give a dict of functions by number, or a list of functions",
+    ),
     "nll reduction": (
         lambda: nll_loss_op(LayerHelper("nll_loss"), rows(), y(), reduction="max"),
         "nll_loss: unknown reduction 'max'",

@@ -433,3 +433,20 @@ def auc(fluid):
     label = L.data("label", [1], dtype="int64")
     L.auc(scores, label, num_thresholds=7, slide_steps=2)
     L.auc(scores, label, num_thresholds=15)
+
+
+@case
+def cases(fluid):
+    L = fluid.layers
+
+    def number(value):
+        return lambda: L.fill_constant([1], "float32", value)
+
+    x, y = L.fill_constant([1], "float32", 0.3), L.fill_constant([1], "float32", 0.1)
+    less, more = L.less_than(x, y), L.less_than(y, x)
+    L.case([(less, number(1.0)), (more, number(2.0)), (more, number(3.0))], default=number(4.0))
+    L.case([(less, number(1.0)), (less, number(2.0))])
+    one, nine = L.fill_constant([1], "int32", 1), L.fill_constant([1], "int64", 9)
+    L.switch_case(one, {1: number(1.0), 2: number(2.0)}, default=number(3.0))
+    L.switch_case(nine, [(4, number(1.0)), (2, number(2.0))])
+    L.switch_case(nine, [number(1.0), number(2.0)], default=number(3.0))
