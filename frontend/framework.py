@@ -24,6 +24,7 @@ from .vartype import DTypeLike
 if TYPE_CHECKING:
     from .compat.program_desc.view import ProgramView
     from .dygraph.captures import Captures
+    from .initializer import Initializer
 
 AttrValue: TypeAlias = Any
 """A scalar, string, `VarType`, numpy array, a (nested) sequence of these, or a `PrivacySpec`."""
@@ -146,6 +147,37 @@ class Block:
         block.vars[name] = new
         self.program.edited()
         return new
+
+    def initialised_parameter(
+        self, shape: Sequence[int], dtype: DTypeLike, name: str, initializer: Initializer, **options: Any
+    ) -> Parameter:
+        """`create_parameter`, with a first value from the default startup program."""
+        startup = default_startup_program().global_block()
+        new = name not in startup.vars
+        twin = startup.create_parameter(shape, dtype, name, **{**options, "stop_gradient": False})
+        if new:
+            initializer(twin, startup)
+        return self.create_parameter(shape, dtype, name, **options)
+
+    def initialised_variable(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        initializer: Initializer,
+        *,
+        persistable: bool = True,
+        stop_gradient: bool = False,
+    ) -> Variable:
+        """`create_var`, with a first value from the default startup program."""
+        startup = default_startup_program().global_block()
+        new = name not in startup.vars
+        twin = startup.create_var(name=name, shape=shape, dtype=dtype, persistable=True)
+        if new:
+            initializer(twin, startup)
+        return self.create_var(
+            name=name, shape=shape, dtype=dtype, persistable=persistable, stop_gradient=stop_gradient
+        )
 
     def var(self, name: str) -> Variable:
         """The variable of that name in this block; a gradient ``v@GRAD`` is made on demand.

@@ -153,14 +153,7 @@ class LayerHelper:
             "do_model_average": attr.do_model_average,
         }
         block = self.main_program.global_block()
-        if self.main_program.is_eager:
-            return block.initialised_parameter(shape, dtype, name, initializer, **options)
-        startup = self.startup_program.global_block()
-        new = name not in startup.vars
-        twin = startup.create_parameter(shape, dtype, name, **options)
-        if new:
-            initializer(twin, startup)
-        return block.create_parameter(shape, dtype, name, stop_gradient=stop_gradient, **options)
+        return block.initialised_parameter(shape, dtype, name, initializer, stop_gradient=stop_gradient, **options)
 
     def initialised_variable(
         self,
@@ -173,16 +166,8 @@ class LayerHelper:
         stop_gradient: bool = False,
     ) -> Variable:
         """A global variable that the startup program fills; not trained."""
-        block = self.main_program.global_block()
-        if self.main_program.is_eager:
-            return block.initialised_variable(name, shape, dtype, initializer)
-        startup = self.startup_program.global_block()
-        new = name not in startup.vars
-        twin = startup.create_var(name=name, shape=shape, dtype=dtype, persistable=True)
-        if new:
-            initializer(twin, startup)
-        return block.create_var(
-            name=name, shape=shape, dtype=dtype, persistable=persistable, stop_gradient=stop_gradient
+        return self.main_program.global_block().initialised_variable(
+            name, shape, dtype, initializer, persistable=persistable, stop_gradient=stop_gradient
         )
 
     def add_bias(self, x: Variable, bias_attr: ParamAttrLike, dim_start: int = 1) -> Variable:

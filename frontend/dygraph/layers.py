@@ -288,9 +288,14 @@ class Layer:
         return found
 
     def load_dict(
-        self, stat_dict: Mapping[str, Any], include_sublayers: bool = True, use_structured_name: bool = True
+        self, stat_dict: Mapping[str, Any] | None, include_sublayers: bool = True, use_structured_name: bool = True
     ) -> None:
         """`set_dict`, which calls this method, as Paddle's does: a subclass overrides this one."""
+        if stat_dict is None:
+            raise invalid(
+                "set_dict: there is no state: load_dygraph gave None",
+                "the prefix has no .pdparams file; save one with fluid.save_dygraph(layer.state_dict(), prefix)",
+            )
         if unsized := self._unsized(include_sublayers):
             UnsizedParameters([], unsized).refuse("set_dict")
         everything = self.state_dict()
@@ -302,7 +307,7 @@ class Layer:
             warn(f"set_dict: {', '.join(unused)} belongs to no parameter of {self._full_name}")
 
     def set_dict(
-        self, stat_dict: Mapping[str, Any], include_sublayers: bool = True, use_structured_name: bool = True
+        self, stat_dict: Mapping[str, Any] | None, include_sublayers: bool = True, use_structured_name: bool = True
     ) -> None:
         """Set every parameter to the value that a state dict holds for it; all of them or, after an error, none.
 

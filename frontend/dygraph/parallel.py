@@ -95,7 +95,7 @@ class DataParallel(Layer):
         return self._layers.state_dict(destination, include_sublayers, structured_name_prefix)
 
     def load_dict(
-        self, stat_dict: Mapping[str, Any], include_sublayers: bool = True, use_structured_name: bool = True
+        self, stat_dict: Mapping[str, Any] | None, include_sublayers: bool = True, use_structured_name: bool = True
     ) -> None:
         """Sets the state of the wrapped layer."""
         self._layers.load_dict(stat_dict, include_sublayers, use_structured_name)

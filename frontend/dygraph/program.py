@@ -67,13 +67,14 @@ class EagerBlock(Block):
             "use Layer.create_parameter or fluid.layers.create_parameter",
         )
 
-    def initialised_parameter(
+    def initialised_parameter(  # type: ignore[override]
         self,
         shape: Sequence[int],
         dtype: DTypeLike,
         name: str,
         initializer: Initializer,
         *,
+        stop_gradient: bool = False,
         trainable: bool = True,
         learning_rate: float = 1.0,
         regularizer: WeightDecayRegularizer | None = None,
@@ -101,14 +102,24 @@ class EagerBlock(Block):
             regularizer=regularizer,
             do_model_average=do_model_average,
         )
+        if stop_gradient:
+            made.stop_gradient = True
         self._persistable[name] = made
         self.program.recorder.initialise(made, initializer)
         return made
 
     def initialised_variable(
-        self, name: str, shape: Sequence[int], dtype: DTypeLike, initializer: Initializer
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        initializer: Initializer,
+        *,
+        persistable: bool = True,
+        stop_gradient: bool = True,
     ) -> EagerVariable:
         """A persistable variable that is not trained, with its first value; one of the name that exists is returned."""
+        del persistable, stop_gradient  # in eager mode all that lasts is state, and what is not trained has no gradient
         found = self._persistable.get(name)
         if found is not None:
             return found

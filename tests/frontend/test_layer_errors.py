@@ -190,7 +190,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "reshape it: fluid.layers.reshape(x, [-1, C, H, W])",
     ),
     "pad2d of a Variable": (
-        lambda: L.pad2d(image(), integers()),
+        lambda: L.pad2d(image(), integers()),  # type: ignore[arg-type]
         "pad2d: paddings is a Variable",
         "give numbers known when the program is built",
     ),
@@ -286,7 +286,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "give numbers known when the program is built",
     ),
     "resize to a Variable": (
-        lambda: L.resize_nearest(image(), [integers(), 2]),
+        lambda: L.resize_nearest(image(), [integers(), 2]),  # type: ignore[arg-type]
         "image_resize: out_shape holds a Variable",
         "give numbers known when the program is built",
     ),
@@ -366,7 +366,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "give positive extents, or -1, inside the input",
     ),
     "crop at a Variable": (
-        lambda: L.crop_tensor(square(), [2, 2], integers()),
+        lambda: L.crop_tensor(square(), [2, 2], integers()),  # type: ignore[arg-type]
         "crop_tensor: offsets holds a Variable",
         "give numbers known when the program is built",
     ),
@@ -406,7 +406,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "clamp nothing": (lambda: L.clamp(rows()), "clamp: min and max are None", "give one of them"),
     "full of a Variable": (
-        lambda: L.full([2], vector()),
+        lambda: L.full([2], vector()),  # type: ignore[arg-type]
         "full: fill_value is a Variable",
         "expand the Variable: fluid.layers.expand(value, shape)",
     ),

@@ -231,6 +231,7 @@ def test_a_backward_strategy_changes_nothing(eager: None) -> None:
     strategy.sort_sum_gradient = True
     layer = D.Linear(3, 4)
     fluid.layers.reduce_sum(layer(to_variable(ONES))).backward(strategy)
+    assert layer.bias is not None
     assert (layer.bias.gradient() == 2).all()
 
 
@@ -478,3 +479,8 @@ def test_data_parallel_wraps_on_one_process(eager: None, monkeypatch: pytest.Mon
         D.prepare_context()
     with pytest.raises(UnsupportedError, match="DataParallel: training on 4 processes"):
         D.DataParallel(inner, D.parallel.ParallelStrategy(nranks=4))
+
+
+def test_no_state_is_told_apart_from_a_wrong_one(eager: None) -> None:
+    with pytest.raises(ValueError, match="there is no state: load_dygraph gave None"):
+        D.Linear(3, 4).set_dict(None)
