@@ -292,9 +292,9 @@ class Layer:
     ) -> None:
         """`set_dict`, which calls this method, as Paddle's does: a subclass overrides this one."""
         if stat_dict is None:
-            raise invalid(
-                "set_dict: there is no state: load_dygraph gave None",
-                "the prefix has no .pdparams file; save one with fluid.save_dygraph(layer.state_dict(), prefix)",
+            raise wrong_type(
+                "set_dict: the state is None: load_dygraph found no .pdparams file",
+                "save one with fluid.save_dygraph(layer.state_dict(), prefix)",
             )
         if unsized := self._unsized(include_sublayers):
             UnsizedParameters([], unsized).refuse("set_dict")

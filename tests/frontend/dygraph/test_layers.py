@@ -479,8 +479,3 @@ def test_data_parallel_wraps_on_one_process(eager: None, monkeypatch: pytest.Mon
         D.prepare_context()
     with pytest.raises(UnsupportedError, match="DataParallel: training on 4 processes"):
         D.DataParallel(inner, D.parallel.ParallelStrategy(nranks=4))
-
-
-def test_no_state_is_told_apart_from_a_wrong_one(eager: None) -> None:
-    with pytest.raises(ValueError, match="there is no state: load_dygraph gave None"):
-        D.Linear(3, 4).set_dict(None)
