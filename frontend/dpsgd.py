@@ -36,7 +36,8 @@ class DpsgdOptimizer(PrivateOptimizer):
         batch_size: L, the expected lot size: a public constant, whatever the size of the batch that is fed.
         sigma: Noise multiplier; counts as not given when it is None or left out, and then follows from
             ``epsilon`` and ``max_steps``.
-        parameter_list: Parameters or names; all trainable ones if None. Others get neither update nor noise.
+        parameter_list: Parameters or names; all trainable ones if None. Others get neither update nor noise. In dygraph
+            it makes ``loss.backward()`` private for them from now on.
         dataset_size: Public number of examples n, for the sampling rate q = L / n.
         sample_rate: q itself. Without q no privacy loss is ever reported.
         delta: Failure probability of the guarantee.

@@ -28,6 +28,8 @@ CACHED_PLANS = 256
 EXACT_SIZES = 2
 """Batch sizes of a structure that get code of their own; after that one build serves all sizes."""
 CACHED_STEPPERS = 8
+VALUE = "value@"
+"""What the names of values begin with that are no state."""
 SMALL = 1 << 20
 """Elements of all values of a structure that numpy handles faster than a compiler starts."""
 
@@ -280,7 +282,8 @@ def program_of(records: Sequence[Record], encoding: Encoding, rows: int | None) 
     taken: set[str] = set()
     for cell in encoding.cells:
         # Neither the name of another cell, nor one that `name_of` gives.
-        name = cell.name if cell.name not in taken and cell.name[:1] != "v" else f"{cell.name}@{len(taken)}"
+        own = cell.name not in taken and not cell.name.startswith(VALUE)
+        name = cell.name if own else f"{cell.name}@{len(taken)}"
         taken.add(name)
         states.append(name)
         home = cell.buffer.home
@@ -294,7 +297,7 @@ def program_of(records: Sequence[Record], encoding: Encoding, rows: int | None) 
     def name_of(node: Node) -> str:
         if node.cell is not None and node.value is None:
             return states[number_of[node.cell]]
-        return f"v{names[node]}"
+        return f"{VALUE}{names[node]}"
 
     for node in names:
         if node.cell is None or node.value is not None:

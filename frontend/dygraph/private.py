@@ -216,7 +216,7 @@ class Step:
     public: dict[Node, None]
     lot: Lot | None
     core: Core
-    gradients: tuple[Node, ...]
+    gradients: list[Node]
 
     @classmethod
     def of(
@@ -268,7 +268,7 @@ class Step:
         _check_kept(training, pending, behind, examples)
         lots = {id(node.fed.lot): node.fed.lot for node in examples if node.fed is not None}
         lot = next(iter(lots.values())) if len(lots) == 1 else None
-        return cls(training, others, examples, public, lot, core, tuple(gradients)), records
+        return cls(training, others, examples, public, lot, core, list(gradients)), records
 
     def takes(self, nodes: Iterable[Node]) -> bool:
         """Whether an op that reads ``nodes`` can still be part of it."""

@@ -41,7 +41,9 @@ def run_private(step: Step, records: list[Record], target: str) -> None:
     told = {name: told_of(node) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
     cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
     leave(records)
+    # What nobody needs of the graph is gone with these, so that no old parameters are kept.
     records.clear()
+    step.gradients.clear()
     del encoding
     for cell in written:
         cell.keep_older()

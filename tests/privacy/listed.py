@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import broken
+import broken_dygraph
 import pytest
 
 STEP = "tests/compiler/test_private_step.py::test_step_equals_the_algorithm"
@@ -21,6 +22,8 @@ SAMPLER = "tests/runtime/test_sampler.py::"
 KEYSTREAM = "tests/runtime/test_keystream.py::"
 REFUSED = "tests/privacy/test_separability.py::test_refused"
 KEPT = "tests/privacy/test_data_dependent.py::"
+DYGRAPH = "tests/privacy/test_dygraph_steps.py::"
+UNPROVED = "tests/privacy/test_dygraph_refused.py::"
 NORMS = "tests/compiler/test_norm_rules.py::"
 
 
@@ -191,4 +194,47 @@ MUTANTS: tuple[Mutant, ...] = (
         quick=True,
     ),
     Mutant("onnx: product though a row is not finite", broken.product_whatever_the_rows, (f"{PAIRS}[mlp-onnx]",)),
+    Mutant(
+        "dygraph: a function of its own in every step",
+        broken_dygraph.any_function,
+        (
+            f"{UNPROVED}test_another_computation_than_in_the_first_step[by_the_length-]",
+            f"{UNPROVED}test_a_number_that_was_fed_because_it_changes_is_still_seen_to_change",
+        ),
+    ),
+    Mutant(
+        "dygraph: values of unknown origin",
+        broken_dygraph.any_origin,
+        (f"{UNPROVED}test_losses_that_are_not_sums_over_examples[looked_at--]",),
+    ),
+    Mutant(
+        "dygraph: raw gradients by grad",
+        broken_dygraph.raw_gradients,
+        (f"{UNPROVED}test_grad_through_private_parameters",),
+    ),
+    Mutant(
+        "dygraph: nothing said of gradients that there are not",
+        broken_dygraph.not_withheld,
+        (f"{UNPROVED}test_only_the_parameters_that_are_trained_get_gradients",),
+    ),
+    Mutant(
+        "dygraph: examples kept beside the gradient",
+        broken_dygraph.kept_examples,
+        (f"{UNPROVED}test_a_value_of_the_examples_kept_for_the_next_step[False]",),
+    ),
+    Mutant(
+        "dygraph: the copy of a lot",
+        broken_dygraph.copies_of_the_lot,
+        (f"{DYGRAPH}test_a_step_reads_the_lot_and_not_the_copy_that_the_caller_has",),
+    ),
+    Mutant(
+        "dygraph: a lot in part",
+        broken_dygraph.any_lot,
+        (f"{DYGRAPH}test_what_is_not_the_lot_itself_ends_epsilon[one array]",),
+    ),
+    Mutant(
+        "dygraph: one mask",
+        broken_dygraph.one_mask,
+        (f"{DYGRAPH}test_dropout_of_a_private_step_comes_from_its_key",),
+    ),
 )

@@ -90,7 +90,7 @@ def lstm_net(fluid):
 
         def forward(self, ids, label):
             rows = self.table(ids)
-            h = c = layers.fill_constant([ids.shape[0], 5], "float32", 0.0)
+            h = c = layers.fill_constant_batch_size_like(rows, [-1, 5], "float32", 0.0)
             for t in range(ids.shape[1]):
                 gates = self.cell(layers.concat([rows[:, t], h], axis=1))
                 i, f, o, candidate = layers.split(gates, 4, dim=1)
