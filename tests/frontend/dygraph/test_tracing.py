@@ -91,7 +91,7 @@ def test_a_layer_becomes_a_program_of_any_batch(guarded: None) -> None:
 
 def test_one_input_needs_no_list_and_results_keep_their_structure(guarded: None) -> None:
     net = Function(lambda self, x: {"y": [self.linear(x), x], "w": self.linear.weight, "n": 3})
-    output, layer = TracedLayer.trace(net, to_variable(floats(4, 3)))
+    output, layer = TracedLayer.trace(net, floats(4, 3))
     assert set(output) == {"y", "w", "n"}
     y, x, w = layer([floats(5, 3)])
     assert (y.shape, x.shape, w.shape) == ((5, 2), (5, 3), (3, 2))
