@@ -159,7 +159,7 @@ class Executor:
         lot = feed if isinstance(feed, Lot) else None
         arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
-        step = self._step(program, arrays, fetches, scope, target)
+        step = self._step(program, arrays, tuple(dict.fromkeys(fetches)), scope, target)
         try:
             values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
