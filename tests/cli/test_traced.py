@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,18 @@ def test_a_traced_layer_becomes_an_onnx_file_that_predicts_the_same() -> None:
     session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
     (predicted,) = session.run(None, dict(np.load("data.npz")))
     np.testing.assert_allclose(predicted, np.load("expected.npy"), rtol=1e-5, atol=1e-6)
+
+
+def test_the_only_traced_layer_of_a_script_needs_no_name() -> None:
+    lines = """
+        import numpy as np
+        import fluidc.frontend as fluid
+        with fluid.dygraph.guard(target="reference"):
+            _, layer = fluid.dygraph.TracedLayer.trace(fluid.dygraph.Linear(3, 2), [np.ones((4, 3), "f4")])
+    """
+    Path("small.py").write_text(textwrap.dedent(lines))
+    fluidc("compile", "small.py", "-o", "small.fluidc", "--target", "reference")
+    assert Artifact.read("small.fluidc").manifest.fetches == ("linear_0.tmp_1",)
 
 
 def test_a_program_that_trains_a_traced_layer_begins_with_its_values() -> None:
