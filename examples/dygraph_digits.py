@@ -70,6 +70,7 @@ with fluid.dygraph.guard():
 
     loaded = Net()
     parameters, _ = fluid.load_dygraph(str(folder / "net"))
+    assert parameters is not None
     loaded.set_dict(parameters)
     # Traced twice: in training, for a program that trains on; in evaluation, for one that predicts.
     _, training = TracedLayer.trace(loaded, [to_variable(x[:BATCH])])

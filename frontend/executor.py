@@ -68,7 +68,8 @@ class _Step:
         pending: Those that the program sets before anybody reads them: the scope gets them after the first run
             that succeeds.
         stated: Those that every run sets to an array of the program, and that array.
-        shared: Memory of dygraph among the buffers; ``overwritten`` is what of it the program writes.
+        shared: Memory of dygraph among the buffers that the program only reads.
+        overwritten: Memory of dygraph that it writes.
     """
 
     code: _Code
@@ -158,7 +159,7 @@ class Executor:
         lot = feed if isinstance(feed, Lot) else None
         arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
-        step = self._step(program, arrays, fetches, scope, target)
+        step = self._step(program, arrays, tuple(dict.fromkeys(fetches)), scope, target)
         try:
             values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
@@ -285,8 +286,9 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
     stepper = Stepper(code.compiled.manifest, code.engine, buffers | own)
     seed = program.random_seed
     key = seeded_key(seed, "model") if seed else os.urandom(32)
+    kept = [memory for name, memory in shared.items() if name not in written]
     overwritten = [memory for name, memory in shared.items() if name in written]
-    return _Step(code, stepper, key, buffers, pending, stated, list(shared.values()), overwritten)
+    return _Step(code, stepper, key, buffers, pending, stated, kept, overwritten)
 
 
 def _buffers_hold(step: _Step, scope: Scope) -> bool:

@@ -20,5 +20,5 @@ class Memory(Protocol):
         ...
 
     def overwrite(self) -> None:
-        """Announce new values: the owner keeps what he needs of the old ones."""
+        """Announce new values: `settle`, and the owner keeps what he needs of the old ones."""
         ...

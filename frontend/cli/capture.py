@@ -116,6 +116,8 @@ def run_script(path: Path, arguments: Sequence[str]) -> Script:
 def choose(script: Script, name: str | None = None) -> Chosen:
     """The program to compile: the one called ``name``, else the last one that an optimizer was put into.
 
+    Without either it is what the script builds by default, or the only Layer that it traces.
+
     Raises:
         CaptureError: There is no such program, or none at all.
     """
@@ -124,11 +126,13 @@ def choose(script: Script, name: str | None = None) -> Chosen:
         program = _named(script, name)
     elif program is None:
         program = script.call.program if script.call is not None else script.main
+        if not program.global_block().ops and len(script.outputs) == 1:
+            (program,) = script.outputs
     if not program.global_block().ops:
         raise CaptureError(
             "the script builds no program that could be compiled",
             where=str(script.path),
-            hint="build layers and call optimizer.minimize(loss), or name a program: SCRIPT.py:NAME",
+            hint="build layers and call optimizer.minimize(loss), or name a program or a TracedLayer: SCRIPT.py:NAME",
         )
     call = script.call if script.call is not None and script.call.program is program else None
     startup = _with_values(program, _startup_of(script, program))

@@ -59,13 +59,18 @@ class Captures:
         """The program's variable for one of dygraph.
 
         Raises:
-            ProgramError: Its name is taken in the program, or it has no value.
+            ProgramError: Its name is taken in the program, it has no value, or it is data of a private lot.
         """
         cell = value.node.cell
         key = value.node if cell is None else cell
         found = self._found.get(key)
         if found is None:
             if cell is None:
+                if value.node.fed is not None and value.node.fed.lot is not None:
+                    raise invalid(
+                        f"{value.name} is of a lot, and the traced code would hold its examples as a constant",
+                        "give it to the function as an argument",
+                    )
                 array = self._recorder.value_of(value)
                 found = self.constant(array, self._program.global_block())
             else:

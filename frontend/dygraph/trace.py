@@ -187,10 +187,14 @@ def _recorded(call: Call, what: str, shapes: Sequence[tuple[int, ...]]) -> Trace
         mapped(call(feeds), lambda v: found.append(v) if isinstance(v, Variable) else None)
         if not found:
             raise wrong_type(f"{what}: it returned no Variable", "return what layers computed")
-        fetches = [v.within(program, "return") for v in found]
-        fetches = [assign(v) if v.is_data or v.persistable else v for v in fetches]
+        fetches: dict[str, Variable] = {}
+        for v in found:
+            own = v.within(program, "return")
+            # Each result is a variable of its own, which an op computes.
+            own = assign(own) if own.is_data or own.persistable or own.name in fetches else own
+            fetches[own.name] = own
     program.foreign_names = frozenset(var.name for var in program.list_vars())
-    return Trace(program, startup, feeds, fetches)
+    return Trace(program, startup, feeds, list(fetches.values()))
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -13,10 +13,10 @@ from ..framework import in_dygraph_mode
 from ..io import save_inference_model
 from ..lod import LoDTensor
 from ..scope import Scope, global_scope, scope_guard
-from .base import eager_program
+from .base import eager_program, to_variable
 from .graph import Array
 from .layers import Layer
-from .trace import Call, Fixed, Trace, trace
+from .trace import Call, Fixed, Trace, mapped, trace
 from .variable import EagerVariable
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class TracedLayer:
                 "give a fluid.dygraph.Layer; for a function there is ProgramTranslator().get_program(function, ...)",
             )
         args = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+        args = mapped(args, lambda v: to_variable(v) if isinstance(v, np.ndarray) else v)
         outputs = layer(*args)
         what = f"TracedLayer.trace({type(layer).__name__})"
         traced = trace(Call(layer, args, {}), what, fixed)

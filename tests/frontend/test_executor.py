@@ -50,6 +50,14 @@ def test_constants_belong_to_their_program() -> None:
     assert scope.local_var_names() == [], "constants are nothing that a scope has to keep"
 
 
+def test_a_variable_may_be_fetched_twice() -> None:
+    main, y = add([1.0, 2.0])
+    first, second = executor().run(
+        main, feed={"x": np.zeros((1, 2), "f4")}, fetch_list=[y, y.name], scope=fluid.Scope()
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def given_weights() -> tuple[fluid.Program, fluid.Program, fluid.Variable, np.ndarray]:
     main, startup = fluid.Program(), fluid.Program()
     weights = np.arange(6, dtype="f4").reshape(3, 2)

@@ -153,7 +153,8 @@ def test_the_losses_are_the_same_when_compiled() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("target", ["cpu", "onnx"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
-def test_all_losses_are_the_same_when_compiled(model: str, optimizer: str) -> None:
-    check(model, optimizer, "cpu")
+def test_all_losses_are_the_same_when_compiled(model: str, optimizer: str, target: str) -> None:
+    check(model, optimizer, target)

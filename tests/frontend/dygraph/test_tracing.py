@@ -91,7 +91,7 @@ def test_a_layer_becomes_a_program_of_any_batch(guarded: None) -> None:
 
 def test_one_input_needs_no_list_and_results_keep_their_structure(guarded: None) -> None:
     net = Function(lambda self, x: {"y": [self.linear(x), x], "w": self.linear.weight, "n": 3})
-    output, layer = TracedLayer.trace(net, to_variable(floats(4, 3)))
+    output, layer = TracedLayer.trace(net, floats(4, 3))
     assert set(output) == {"y", "w", "n"}
     y, x, w = layer([floats(5, 3)])
     assert (y.shape, x.shape, w.shape) == ((5, 2), (5, 3), (3, 2))
@@ -123,6 +123,37 @@ def test_axes_of_known_extent_are_counted_and_iterated_over(guarded: None) -> No
     first, last = layer([floats(6, 2)])
     weight = values_of(layer, layer.program.all_parameters()[0].name)
     np.testing.assert_allclose(last - first, np.tile(weight[2] - weight[0], (6, 1)), rtol=1e-5, atol=1e-6)
+
+
+def test_every_result_is_a_variable_of_its_own(guarded: None) -> None:
+    def function(self: Function, xs: Any, unused: Any) -> Any:
+        del unused
+        y = self.linear(xs[0]) + self.linear(xs[1])
+        return [y] * 2
+
+    x = to_variable(floats(4, 3))
+    outputs, layer = TracedLayer.trace(Function(function), [[x, x], to_variable(floats(4, 7))])
+    assert len(set(layer.fetch_names)) == 2
+    first, second = layer([x, x, floats(4, 7)])
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first, outputs[0].numpy(), rtol=1e-6)
+
+
+def test_loops_of_layers_are_recorded_with_what_they_capture(guarded: None) -> None:
+    times, step = to_variable(np.array([3], np.int64)), to_variable(np.ones([1, 2], np.float32))
+
+    def function(self: Function, x: Any) -> Any:
+        def body(i: Any, h: Any) -> Any:
+            return i + 1, h * 0.5 + step
+
+        start = L.fill_constant([1], "int64", 0)
+        return L.while_loop(lambda i, h: i < times, body, [start, self.linear(x)])[1]
+
+    net, x = Function(function), floats(4, 3)
+    output, layer = TracedLayer.trace(net, [to_variable(x)])
+    assert layer.program.num_blocks == 2
+    np.testing.assert_allclose(layer([x])[0], output.numpy(), rtol=1e-6)
+    assert layer([floats(9, 3)])[0].shape == (9, 2)
 
 
 def test_random_starts_have_the_batch_of_the_input(guarded: None) -> None:
@@ -503,6 +534,26 @@ def test_two_parameters_of_one_name_are_refused() -> None:
             nets.append(Linear(3, 3))
     with fluid.dygraph.guard(target="reference"), pytest.raises(FluidcError, match=r"are called linear_0\.w_0"):
         TracedLayer.trace(fluid.dygraph.Sequential(*nets), [to_variable(floats(4, 3))])
+
+
+def test_examples_of_a_lot_do_not_become_constants(guarded: None) -> None:
+    net = Linear(3, 2)
+    optimizer = fluid.optimizer.Dpsgd(
+        0.1,
+        clip=1.0,
+        batch_size=4.0,
+        sigma=1.0,
+        parameter_list=net.parameters(),
+        dataset_size=4,
+        max_steps=1,
+        delta=1e-5,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lot = to_variable(next(iter(fluid.privacy.poisson_batches({"x": floats(4, 3)}, optimizer))))
+    message = refusal(lambda self, x: self.linear(x) + L.reduce_sum(lot["x"]))
+    assert "would hold its examples as a constant" in message
+    assert "as an argument" in message
 
 
 def test_a_failed_trace_leaves_dygraph_as_it_was(guarded: None) -> None:
