@@ -14,7 +14,7 @@ from trees import golden
 
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import FluidcError
-from fluidc.frontend.errors import ArgumentTypeError, ProgramError, UnsupportedError
+from fluidc.frontend.errors import ArgumentTypeError, ProgramError
 
 D, L = fluid.dygraph, fluid.layers
 Optimizer = fluid.optimizer.Optimizer
@@ -542,21 +542,3 @@ def test_states_of_dygraph_and_programs_do_not_mix() -> None:
         loss.backward()
     with pytest.raises(ProgramError, match=r"Adam\.minimize is called outside dygraph"):
         adam().minimize(loss)
-
-
-STATED: dict[str, Any] = {"clip": 1.0, "batch_size": 8, "sigma": 1.0}
-
-
-def test_private_optimizers_do_not_train_here() -> None:
-    """Gradients that backward() leaves are raw: no private optimizer applies them."""
-    private: list[Callable[[], Optimizer]] = [
-        lambda: fluid.optimizer.Dpsgd(0.1, **STATED),
-        lambda: fluid.optimizer.DpOptimizer(fluid.optimizer.Adam(0.1), **STATED),
-    ]
-    for make in private:
-        with D.guard(target="reference"):
-            model, optimizer = Model(), make()
-            before = model.values()
-            with pytest.raises(UnsupportedError, match="are not private"):
-                model.step(optimizer)
-            assert_equal(model.values(), before)
