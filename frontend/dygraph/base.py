@@ -7,12 +7,13 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, overload
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from .. import unique_name
 from ..errors import invalid, unsupported, wrong_type
-from ..framework import default_main_program, in_dygraph_mode, swap_default_programs
+from ..framework import Program, default_main_program, in_dygraph_mode, swap_default_programs
 from ..lod import LoDTensor
 from ..lots import Lot, arrays_of
 from ..places import CPUPlace, CUDAPlace, Place
@@ -20,13 +21,27 @@ from ..variable import Variable
 from .graph import Fed, Node
 from .program import EagerProgram
 from .tape import Request, Walk
-from .variable import EagerVariable
+from .variable import EagerParameter, EagerVariable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
+@dataclass(frozen=True)
+class _Outside:
+    """What holds outside a guard, and again after it."""
+
+    main: Program
+    startup: Program
+    generator: unique_name.UniqueNameGenerator
+    grad_enabled: bool
+    target: str
+    names: WeakValueDictionary[str, EagerVariable]
+    graded: WeakValueDictionary[int, EagerParameter]
+
+
 _program: EagerProgram | None = None
-_left: list[tuple[Any, Any, unique_name.UniqueNameGenerator, bool]] = []
+_left: list[_Outside] = []
 
 
 def eager_program() -> EagerProgram:
@@ -68,13 +83,21 @@ def enable_dygraph(place: Place | None = None, target: str | None = None) -> Non
     if target not in (None, "cpu", "onnx", "reference"):
         raise invalid(f"guard: there is no target {target!r}", "use cpu, onnx or reference")
     program = eager_program()
-    program.recorder.flush()
-    program.recorder.target = target or "cpu"
+    recorder = program.recorder
+    recorder.flush()
     main, startup = swap_default_programs(program, program)
-    _left.append((main, startup, unique_name.switch(), program.recorder.grad_enabled))
-    program.recorder.grad_enabled = True
-    program.global_block().forget_names()
-    program.recorder.forget_gradients()
+    _left.append(
+        _Outside(
+            main,
+            startup,
+            unique_name.switch(),
+            recorder.grad_enabled,
+            recorder.target,
+            program.global_block().swap_names(),
+            recorder.swap_gradients(),
+        )
+    )
+    recorder.grad_enabled, recorder.target = True, target or "cpu"
 
 
 def disable_dygraph() -> None:
@@ -84,11 +107,17 @@ def disable_dygraph() -> None:
 
 
 def _leave(*, run: bool) -> None:
-    main, startup, names, eager_program().recorder.grad_enabled = _left.pop()
-    swap_default_programs(main, startup)
-    unique_name.switch(names)
-    if run:
-        eager_program().recorder.flush()
+    outside, program = _left.pop(), eager_program()
+    recorder = program.recorder
+    swap_default_programs(outside.main, outside.startup)
+    unique_name.switch(outside.generator)
+    try:
+        if run:
+            recorder.flush()
+    finally:
+        recorder.grad_enabled, recorder.target = outside.grad_enabled, outside.target
+        program.global_block().swap_names(outside.names)
+        recorder.swap_gradients(outside.graded)
 
 
 @contextlib.contextmanager

@@ -112,12 +112,12 @@ class Execution:
         plan = self._plan(records, encoding, target)
         feeds = dict(zip(plan.feeds, encoding.arrays, strict=True))
         cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
-        leave(records)
-        # Whatever of the graph nobody needs is gone with these; older versions of state that live on are needed.
-        records.clear()
-        del encoding
         for cell in written:
             cell.keep_older()
+        leave(records)
+        # Whatever of the graph nobody needs is gone with these.
+        records.clear()
+        del encoding
         stepper = bound(plan, cells)
         stepper.seed(seeded_key(seed, "model") if seed else self._fresh)
         try:
@@ -252,14 +252,21 @@ def _number(cell: Cell, cells: dict[Cell, int], key: list[Hashable]) -> Hashable
 
 
 def leave(records: Sequence[Record]) -> None:
-    """Note that the records ran, and give up what no gradient will need."""
+    """Note that the records ran, and give up what no gradient will need.
+
+    State then holds the last version that they write.  Those between can only be computed again.
+    """
+    last: dict[Cell, Node] = {}
     for record in records:
         record.has_run = True
         for _, refs in record.outputs:
-            for ref in refs:
-                node = ref()
-                if node is not None and (node.cell is not None or (node.is_held and not node.needs_grad)):
+            for node in (ref() for ref in refs):
+                if node is not None and node.cell is not None:
+                    last[node.cell] = node
+                elif node is not None and node.is_held and not node.needs_grad:
                     node.producer = None
+    for node in last.values():
+        node.producer = None
 
 
 def _rows(arrays: Sequence[Array]) -> int | None:

@@ -89,12 +89,15 @@ class Cell:
         return self.current
 
     def keep_older(self) -> None:
-        """Copy the memory for every older version that is still needed: it is about to be overwritten."""
-        for ref in self.older:
-            node = ref()
-            if node is not None and node.value is None:
+        """Copy the memory for the older version that it holds, if that is still needed: it is about to be overwritten.
+
+        Versions that a record makes never were in memory at the end of a run, or are not there yet.
+        """
+        nodes = [node for node in (ref() for ref in self.older) if node is not None and node.value is None]
+        for node in nodes:
+            if node.producer is None:
                 node.value = aligned_copy_of(self.buffer.array)
-        self.older.clear()
+        self.older = [weakref.ref(node) for node in nodes if node.value is None]
 
 
 class Node:

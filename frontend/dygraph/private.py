@@ -306,7 +306,7 @@ def told_of(node: Node) -> str:
 
 
 def depends_on_data(nodes: Iterable[Node]) -> bool:
-    """Whether values are computed from anything but state, numbers of the script and what is public."""
+    """Whether values are computed from anything but public values, numbers of the script, and state without data."""
     seen: set[Node] = set()
     stack = list(nodes)
     while stack:
@@ -317,7 +317,7 @@ def depends_on_data(nodes: Iterable[Node]) -> bool:
         fed = node.fed
         if fed is not None and (fed.is_public or fed.number is not None):
             continue
-        if node.value is not None:
+        if node.value is not None or (node.cell is not None and node.cell.kept_at):
             return True
         if node.producer is not None:
             stack.extend(n for slot, nodes in node.producer.inputs if slot != COUNTER for n in nodes)

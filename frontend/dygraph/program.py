@@ -151,9 +151,12 @@ class EagerBlock(Block):
         """Names of the persistable variables that are still in use."""
         return list(self._persistable)
 
-    def forget_names(self) -> None:
-        """New parameters may have the names of those that exist."""
-        self._persistable = WeakValueDictionary()
+    def swap_names(
+        self, names: WeakValueDictionary[str, EagerVariable] | None = None
+    ) -> WeakValueDictionary[str, EagerVariable]:
+        """Put a register of names into force, an empty one if None; returns the one before."""
+        before, self._persistable = self._persistable, WeakValueDictionary() if names is None else names
+        return before
 
     def all_parameters(self) -> list[Parameter]:
         return [v for v in list(self._persistable.values()) if isinstance(v, Parameter)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Recorder:
         self._updating = False
         self._draws = 0
         self._seed = 0
-        self._graded: weakref.WeakValueDictionary[int, EagerParameter] = weakref.WeakValueDictionary()
+        self._graded: WeakValueDictionary[int, EagerParameter] = WeakValueDictionary()
 
     # -- recording ----------------------------------------------------------------------------------------------
 
@@ -93,8 +94,9 @@ class Recorder:
             read.append((COUNTER, (self._next_draw(),)))
         if self._step is not None and not self._step.takes(node for _, nodes in read for node in nodes):
             self.flush()
-        if self.has_private and role is OpRole.FORWARD and not self._initialising:
-            self._note_kept(outputs, read, loc)
+        if self.has_private and not self._initialising:
+            # An update tells of data what its gradients do; rates are public.
+            self._note_kept(outputs, [r for r in read if role is OpRole.FORWARD or r[0] == "Grad"], loc)
         needs_grad = (
             self.grad_enabled
             and role is not OpRole.OPTIMIZE
@@ -107,7 +109,7 @@ class Recorder:
         self._append(Record(type, read, written, attrs, self._signatures.of(type, read, written, attrs), loc, role))
 
     def _note_kept(self, outputs: Arguments, read: Slots, loc: SourceLocation) -> None:
-        """Note what an op that computes with data writes into state: no private step may read that."""
+        """Note which state an op writes that computes with ``read``, if that is data: no private step may read it."""
         for args in outputs.values():
             for arg in _listed(args):
                 cell = arg.node.cell if isinstance(arg, EagerVariable) else None
@@ -128,8 +130,10 @@ class Recorder:
             if step is None:
                 self._has_fresh = bool(self._pending)
             else:
-                self.flush()
-                self._pending, self._step, self._updating = pending, step, True
+                try:
+                    self.flush()
+                finally:
+                    self._pending, self._step, self._updating = pending, step, True
 
     def constant(self, name: str, array: Array, fed: Fed = BY_CALLER) -> EagerVariable:
         """A variable that holds a copy of an array, which comes from where ``fed`` says."""
@@ -176,7 +180,8 @@ class Recorder:
                 "turn an array into one: fluid.dygraph.to_variable(array)",
             )
         node = arg.node
-        if node.value is None and node.producer is None and not (node.cell is not None and node.cell.is_set):
+        is_pending = node.producer is not None and not node.producer.has_run
+        if node.value is None and not is_pending and not (node.cell is not None and node.cell.is_set):
             raise invalid(
                 f"{type}: {arg.name} has no value",
                 "it was created but never written, or the step that computed it failed",
@@ -456,9 +461,12 @@ class Recorder:
         found = [p for p in self._graded.values() if p.has_gradient]
         return sorted(found, key=lambda p: p.name)
 
-    def forget_gradients(self) -> None:
-        """Begin a guard: gradients from before it belong to another training."""
-        self._graded.clear()
+    def swap_gradients(
+        self, graded: WeakValueDictionary[int, EagerParameter] | None = None
+    ) -> WeakValueDictionary[int, EagerParameter]:
+        """Begin a guard, whose gradients are of another training, or go on with those of one; returns those before."""
+        before, self._graded = self._graded, WeakValueDictionary() if graded is None else graded
+        return before
 
     def request(self, request: Request, walk: Walk, *, keep: bool, differentiable: bool = False) -> list[EagerVariable]:
         """Record gradients; the graph they went through is given up unless ``keep``.

@@ -102,6 +102,8 @@ class Walk:
             record.is_released = True
         for node in self.through:
             node.needs_grad = False
+            if node.value is not None:
+                node.producer = None  # who keeps the value keeps nothing else
 
 
 def replayed(walk: Walk, request: Request) -> tuple[list[Record], dict[Node, Node]]:

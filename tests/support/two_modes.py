@@ -104,7 +104,7 @@ class TwoModes:
 
     def kit(self) -> Kit:
         """A new kit whose layers exist in dygraph, so that an optimizer can be given their parameters."""
-        eager_program().global_block().forget_names()  # those of another kit
+        eager_program().global_block().swap_names()  # those of another kit
         kit = Kit()
         with fluid.dygraph.no_grad():
             self.loss(kit, {name: fluid.dygraph.to_variable(rows) for name, rows in self.data(1).items()})
