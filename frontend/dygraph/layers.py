@@ -291,11 +291,6 @@ class Layer:
         self, stat_dict: Mapping[str, Any] | None, include_sublayers: bool = True, use_structured_name: bool = True
     ) -> None:
         """`set_dict`, which calls this method, as Paddle's does: a subclass overrides this one."""
-        if stat_dict is None:
-            raise wrong_type(
-                "set_dict: the state is None: load_dygraph found no .pdparams file",
-                "save one with fluid.save_dygraph(layer.state_dict(), prefix)",
-            )
         if unsized := self._unsized(include_sublayers):
             UnsizedParameters([], unsized).refuse("set_dict")
         everything = self.state_dict()

@@ -24,7 +24,7 @@ class StateDictError(ProgramError, RuntimeError):
 
 
 def load_state(
-    caller: str, wanted: Mapping[str, Variable], given: Mapping[str, Any], known: Collection[str] | None = None
+    caller: str, wanted: Mapping[str, Variable], given: Mapping[str, Any] | None, known: Collection[str] | None = None
 ) -> list[str]:
     """Set every variable of ``wanted`` to the value that ``given`` holds under its key.
 
