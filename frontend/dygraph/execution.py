@@ -21,7 +21,7 @@ from ...runtime.stepper import Stepper
 from ..framework import Operator, Program
 from ..lower import BATCH, lower
 from ..vartype import convert_dtype
-from .graph import Array, Cell, Node, Record
+from .graph import Array, Cell, Node, Record, told_of
 from .signatures import COUNTER
 
 CACHED_PLANS = 256
@@ -30,6 +30,7 @@ EXACT_SIZES = 2
 CACHED_STEPPERS = 8
 VALUE = "value@"
 """What the names of values begin with that are no state."""
+_HINT = "correct the data, or the sizes of the layer that reads it"
 SMALL = 1 << 20
 """Elements of all values of a structure that numpy handles faster than a compiler starts."""
 
@@ -111,6 +112,7 @@ class Execution:
         encoding = encode(records)
         plan = self._plan(records, encoding, target)
         feeds = dict(zip(plan.feeds, encoding.arrays, strict=True))
+        told = {name: told_of(node) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
         cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
         for cell in written:
             cell.keep_older()
@@ -123,11 +125,9 @@ class Execution:
         try:
             values = stepper.run("step", feeds)
         except DataError as error:
-            name = next((name for name in plan.feeds if f"'{name}'" in f"{error.where} {error.what}"), None)
-            place = plan.places.get(name or "", "")
-            raise DataError(
-                error.what, f"{place}, {error.where}" if place else error.where or "", error.hint or ""
-            ) from None
+            name = next((name for name in told if f"'{name}'" in error.what), "")
+            what = error.what.replace(f"feed '{name}'", told.get(name, name))
+            raise DataError(what, plan.places.get(name) or error.where or "", _HINT) from None
         for name, node in zip(plan.fetches, wanted, strict=True):
             node.value = values.get(name)  # scratch results of an op have no value
 

@@ -224,3 +224,11 @@ def aligned_copy_of(array: Array) -> Array:
     copy = aligned(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def told_of(node: Node) -> str:
+    """A value for people: the name of its Variable, or in a lot."""
+    handle = node.handle() if node.handle is not None else None
+    if handle is not None:
+        return handle.name
+    return node.fed.name if node.fed is not None and node.fed.name else "an array"

@@ -19,7 +19,7 @@ from ..lineage import Lineage
 from ..lots import Lot
 from ..privacy_spec import PrivacySpec
 from ..source import user_location
-from .graph import Node, Record, Slots
+from .graph import Node, Record, Slots, told_of
 from .signatures import COUNTER, frozen
 from .tape import Request, Walk
 from .varying import NUMBERS
@@ -295,14 +295,6 @@ def _behind(targets: Sequence[Node]) -> list[Record]:
         needed = [n.producer for n in record.read if n.value is None and n.producer is not None]
         stack.extend((producer, False) for producer in reversed(needed))
     return list(order)
-
-
-def told_of(node: Node) -> str:
-    """A value for people: the name of its Variable, or in a lot."""
-    handle = node.handle() if node.handle is not None else None
-    if handle is not None:
-        return handle.name
-    return node.fed.name if node.fed is not None and node.fed.name else "an array"
 
 
 def depends_on_data(nodes: Iterable[Node]) -> bool:

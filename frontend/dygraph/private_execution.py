@@ -21,8 +21,8 @@ from ..lower.module import privacy_config
 from ..source import user_location
 from ..steps import PrivateSteps
 from .execution import Encoding, Plan, bound, encode, leave, program_of
-from .graph import Array, Node, Record
-from .private import BOUND, NEW_BOUND, PrivateTraining, Step, told_of
+from .graph import Array, Node, Record, told_of
+from .private import BOUND, NEW_BOUND, PrivateTraining, Step
 
 CACHED_PLANS = 16
 """Compiled steps of one training: with and without an accuracy, with and without a gradient that is looked at."""
