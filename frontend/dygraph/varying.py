@@ -46,7 +46,7 @@ class Varying:
             seen.add(numbers)
             if len(seen) <= MOST_NUMBERS:
                 return ()
-        kind = np.dtype(np.float64 if dtype is VarType.FP64 else np.float32)
+        kind = np.dtype(dtype.numpy)
         found: list[tuple[str, tuple[Node, ...]]] = []
         for (name, slot, _), number in zip(slots, numbers, strict=True):
             attrs.pop(name, None)

@@ -162,3 +162,13 @@ def test_a_private_step_reads_no_parameters_that_were_trained_without_privacy() 
             hidden = below(D.to_variable(ROWS))
         L.mean(model(hidden)).backward()
         assert np.isfinite(model.weight.gradient()).all()
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_numbers_that_change_at_one_line_keep_the_element_type(kind: str) -> None:
+    with D.guard(target="reference"):
+        x = D.to_variable(np.array([3, 5], kind))
+        for number in (0.1, 0.25, 0.7, 2.5):
+            scaled, filled = L.scale(x, scale=number), L.fill_constant([2], kind, number)
+            np.testing.assert_array_equal(scaled.numpy(), x.numpy() * np.asarray(number, kind))
+            np.testing.assert_array_equal(filled.numpy(), np.full(2, number, kind))
