@@ -17,6 +17,8 @@ from .variable import Variable
 
 Folder = str | os.PathLike[str] | None
 _MEMORY = "the bytes given"
+_MAX_NAME = 255
+"""Bytes of a file's name."""
 
 
 def save_vars(
@@ -105,12 +107,14 @@ def load_persistables(
 def file_of(folder: Path, name: str) -> Path:
     """The file of one variable; a name with slashes lies in folders of its own.
 
-    Raises ProgramError for a name that would leave the folder: programs, and so names, may come from anybody.
+    Raises ProgramError for a name that would leave the folder, or is longer than any file's: programs, and so names,
+    may come from anybody.
     """
     parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\0" in name:
+    outside = any(part in ("", ".", "..") for part in parts) or "\0" in name
+    if outside or any(len(part.encode("utf-8", "surrogatepass")) > _MAX_NAME for part in parts):
         raise invalid(
-            f"the variable {name!r} has a name that is no file's inside the folder",
+            f"the variable {name[:80]!r} has a name that is no file's inside the folder",
             "put all variables into one file: filename='params'",
         )
     return folder.joinpath(*parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -45,7 +46,7 @@ def write_files(contents: Mapping[Path, Chunks]) -> None:
             make_directory(path.parent)
             temporary = temporary_name(path)
             new.append((temporary, path))
-            _write(temporary, chunks)
+            _write(temporary, chunks, _mode(path))
         _rename(new)
     except OSError as error:
         raise StateFileError(
@@ -55,7 +56,8 @@ def write_files(contents: Mapping[Path, Chunks]) -> None:
         ) from None
     finally:
         for temporary, _ in new:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was never made, for one because its name is too long
+                temporary.unlink()
 
 
 def _check_place(path: Path) -> None:
@@ -67,9 +69,17 @@ def _check_place(path: Path) -> None:
         raise NotADirectoryError(0, f"{file} is a file, not a folder")
 
 
-def _write(path: Path, chunks: Chunks) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+def _mode(path: Path) -> int | None:
+    """The permissions of the file that is replaced, which the new one keeps; None where there is none."""
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
+def _write(path: Path, chunks: Chunks, mode: int | None) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644 if mode is None else mode & 0o644)
     try:
+        if mode is not None:
+            with contextlib.suppress(PermissionError):  # a file system that has no permissions
+                os.fchmod(handle, mode)
         for chunk in chunks:
             write_all(handle, chunk)
         os.fsync(handle)

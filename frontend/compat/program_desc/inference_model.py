@@ -63,7 +63,13 @@ def save_inference_model(
     if not program_only:
         files |= _values(inference_program(program, feeds, targets), global_scope(), folder, params_filename)
     # Last: who finds the program finds its values.
-    files[folder / (os.path.basename(model_filename) if model_filename else MODEL)] = [data]
+    model = folder / (os.path.basename(model_filename) if model_filename else MODEL)
+    if model in files:
+        raise invalid(
+            f"save_inference_model: {model.name} would be the file of the program and of values",
+            "give another model_filename or params_filename",
+        )
+    files[model] = [data]
     write_files(files)
     return fetched
 

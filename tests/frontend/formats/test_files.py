@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,22 @@ def test_files_and_folders_are_made(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a/b/c": b"123", "d": b""}
     write_files({tmp_path / "d": [b"new"]})
     assert contents(tmp_path) == {"a/b/c": b"123", "d": b"new"}
+
+
+def test_a_file_keeps_its_permissions(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_files({file: [b"1"]})
+    for mode in (0o600, 0o640, 0o666):
+        file.chmod(mode)
+        write_files({file: [b"2"]})
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_too_long_is_said(length: int, tmp_path: Path) -> None:
+    with pytest.raises(StateFileError, match="too long"):
+        write_files({tmp_path / "a": [b"new"], tmp_path / ("x" * length): [b"new"]})
+    assert contents(tmp_path) == {}
 
 
 def failing() -> Iterator[bytes]:

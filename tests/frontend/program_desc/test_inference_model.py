@@ -256,3 +256,25 @@ def test_a_private_model_predicts(exe: fluid.Executor, tmp_path: Path) -> None:
     fluid.io.save_inference_model(tmp_path, ["x"], [prediction], exe)
     program, feeds, targets = fluid.io.load_inference_model(tmp_path, exe)
     assert exe.run(program, feed={feeds[0]: np.ones((2, 4), "float32")}, fetch_list=targets)[0].shape == (2, 1)
+
+
+def test_a_name_that_no_file_has(exe: fluid.Executor, tmp_path: Path) -> None:
+    x = fluid.data("x", [None, 2])
+    out = fluid.layers.fc(x, 1, param_attr="w" * 300, bias_attr=False)
+    exe.run(fluid.default_startup_program())
+    with pytest.raises(ProgramError, match="no file's inside the folder"):
+        fluid.io.save_inference_model(tmp_path / "model", ["x"], [out], exe)
+    fluid.io.save_inference_model(tmp_path / "model", ["x"], [out], exe, params_filename="params")
+    with pytest.raises(ProgramError, match="no file's inside the folder"):
+        fluid.io.load_inference_model(tmp_path / "model", exe)
+
+
+@pytest.mark.parametrize("names", [("same", "same"), (None, "__model__"), ("w", None)])
+def test_the_program_does_not_take_the_file_of_values(
+    names: tuple[str | None, str | None], exe: fluid.Executor, tmp_path: Path
+) -> None:
+    out = fluid.layers.fc(fluid.data("x", [None, 2]), 1, param_attr="w")
+    exe.run(fluid.default_startup_program())
+    with pytest.raises(ProgramError, match="would be the file of the program and of values"):
+        fluid.io.save_inference_model(tmp_path / "model", ["x"], [out], exe, None, *names)
+    assert not (tmp_path / "model").exists()
