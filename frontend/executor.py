@@ -155,7 +155,8 @@ class Executor:
             warnings.warn("Executor.run: the program has no ops; nothing is done", stacklevel=2)
             return []
         scope = global_scope() if scope is None else scope
-        fetches = _fetch_names(program, fetch_list)
+        wanted = _fetch_names(program, fetch_list)
+        fetches = tuple(dict.fromkeys(wanted))  # a step returns each once
         lot = feed if isinstance(feed, Lot) else None
         arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
@@ -167,7 +168,7 @@ class Executor:
         for name, buffer in step.pending.items():
             scope.var(name).get_tensor().adopt(buffer)
         step.pending = {}
-        found = [values[name] for name in fetches]
+        found = [values[name] for name in wanted]
         return found if return_numpy else [_tensor(value) for value in found]
 
     # -- running ------------------------------------------------------------------------------------------------

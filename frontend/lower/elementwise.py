@@ -37,12 +37,22 @@ def _binary(make: Callable[[Value, Value], Op], *, swap: bool = False) -> Rule:
 
 def _divide(o: OpLowering) -> None:
     x, y = aligned(o, o.tokens("X"), o.tokens("Y"), o.attr("axis", -1))
+    o.set(o.b.div(x, y))
+
+
+def _divide_whole(o: OpLowering) -> None:
+    x, y = aligned(o, o.tokens("X"), o.tokens("Y"), o.attr("axis", -1))
+    # Paddle's kernel of integers is C's division, whatever the layer is called.
+    o.set(o.b.div(x, y) if x.tensor.dtype.is_integer else o.b(elementwise.FloorDiv(x, y)))
+
+
+def _modulo(o: OpLowering) -> None:
+    x, y = aligned(o, o.tokens("X"), o.tokens("Y"), o.attr("axis", -1))
     if x.tensor.dtype.is_integer:
-        # Paddle truncates towards zero: |x| // |y| with the sign of x * y.
-        size = o.b(elementwise.FloorDiv(o.b.abs(x), o.b.abs(y)))
-        o.set(o.b.mul(size, o.b.mul(o.b.sign(x), o.b.sign(y))))
+        # C's remainder, which has the sign of x; that of floating point has the sign of y.
+        o.set(o.b.sub(x, o.b.mul(o.b.div(x, y), y)))
     else:
-        o.set(o.b.div(x, y))
+        o.set(o.b(elementwise.Mod(x, y)))
 
 
 def _unary(make: Callable[[Value], Op]) -> Rule:
@@ -275,8 +285,8 @@ RULES: Rules = {
     "elementwise_max": _binary(elementwise.Maximum),
     "elementwise_min": _binary(elementwise.Minimum),
     "elementwise_pow": _binary(elementwise.Pow),
-    "elementwise_mod": _binary(elementwise.Mod),
-    "elementwise_floordiv": _binary(elementwise.FloorDiv),
+    "elementwise_mod": _modulo,
+    "elementwise_floordiv": _divide_whole,
     "equal": _binary(elementwise.Equal),
     "not_equal": _binary(elementwise.NotEqual),
     "less_than": _binary(elementwise.Less),

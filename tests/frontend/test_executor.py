@@ -159,3 +159,22 @@ def test_two_hundred_batch_sizes_are_three_compilations(monkeypatch: pytest.Monk
         (found,) = exe.run(main, feed={"x": np.ones((rows, 3), "f4")}, fetch_list=[total])
         assert found == 3 * rows
     assert compiled == [1, 2, 0]
+
+
+def test_a_value_is_fetched_twice() -> None:
+    main, y = add([1.0, 2.0])
+    found = executor().run(main, feed={"x": np.ones((1, 2), "f4")}, fetch_list=[y, "x", y])
+    np.testing.assert_array_equal(found, [[[2, 3]], [[1, 1]], [[2, 3]]])
+
+
+def test_integers_are_divided_as_paddle_divides_them() -> None:
+    """Towards zero, whatever the layer is called; the remainder has the sign of what is divided."""
+    main = fluid.Program()
+    with fluid.program_guard(main, fluid.Program()):
+        x, y = fluid.data("x", [None], "int64"), fluid.data("y", [None], "int64")
+        results = [x // y, x % y, fluid.layers.elementwise_div(x, y)]
+    feed = {"x": np.array([-7, 7, -3, 5, -8]), "y": np.array([3, -3, 2, 5, 2])}
+    whole, rest, quotient = executor().run(main, feed=feed, fetch_list=results)
+    np.testing.assert_array_equal(whole, [-2, -2, -1, 1, -4])
+    np.testing.assert_array_equal(rest, [-1, 1, -1, 0, 0])
+    np.testing.assert_array_equal(quotient, whole)
