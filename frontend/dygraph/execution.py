@@ -114,12 +114,13 @@ class Execution:
         feeds = dict(zip(plan.feeds, encoding.arrays, strict=True))
         told = {name: told_of(node) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
         cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
-        for cell in written:
-            cell.keep_older()
+        overwritten = [(cell, cell.in_memory()) for cell in written]
         leave(records)
-        # Whatever of the graph nobody needs is gone with these.
+        # Whatever of the graph nobody needs is gone with these; older versions of state that live on are needed.
         records.clear()
         del encoding
+        for cell, versions in overwritten:
+            cell.keep(versions)
         stepper = bound(plan, cells)
         stepper.seed(seeded_key(seed, "model") if seed else self._fresh)
         try:

@@ -88,16 +88,21 @@ class Cell:
         self.is_set = True
         return self.current
 
-    def keep_older(self) -> None:
-        """Copy the memory for the older version that it holds, if that is still needed: it is about to be overwritten.
+    def in_memory(self) -> list[weakref.ref[Node]]:
+        """The older version that the memory holds, if anybody holds it: it is about to be overwritten.
 
         Versions that a record makes never were in memory at the end of a run, or are not there yet.
         """
         nodes = [node for node in (ref() for ref in self.older) if node is not None and node.value is None]
-        for node in nodes:
-            if node.producer is None:
+        self.older = [weakref.ref(node) for node in nodes if node.producer is not None]
+        return [weakref.ref(node) for node in nodes if node.producer is None]
+
+    def keep(self, versions: list[weakref.ref[Node]]) -> None:
+        """Copy the memory for those of `in_memory` that are still needed."""
+        for ref in versions:
+            node = ref()
+            if node is not None:
                 node.value = aligned_copy_of(self.buffer.array)
-        self.older = [weakref.ref(node) for node in nodes if node.value is None]
 
 
 class Node:

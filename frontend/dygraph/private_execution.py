@@ -40,13 +40,14 @@ def run_private(step: Step, records: list[Record], target: str) -> None:
     feeds = {name: _array(node, step) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
     told = {name: told_of(node) for name, node in zip(plan.feeds, encoding.feeds, strict=True)}
     cells, wanted, written = list(encoding.cells), encoding.wanted, encoding.written
-    for cell in written:
-        cell.keep_older()
+    overwritten = [(cell, cell.in_memory()) for cell in written]
     leave(records)
     # What nobody needs of the graph is gone with these, so that no old parameters are kept.
     records.clear()
     step.gradients.clear()
     del encoding
+    for cell, versions in overwritten:
+        cell.keep(versions)
     stepper = bound(plan, cells)
     assert plan.code is not None
     spec = plan.code[0].manifest.privacy

@@ -247,7 +247,7 @@ class Recorder:
         if self._pending:
             self.flush()  # records may read or write the memory
         _hold(variable, cell.next_version())
-        cell.keep_older()
+        cell.keep(cell.in_memory())
         cell.kept_at = ""
         cell.buffer.put(array)
 
@@ -260,7 +260,7 @@ class Recorder:
         node = cell.next_version()
         if variable is not None:
             _hold(variable, node)
-        cell.keep_older()
+        cell.keep(cell.in_memory())
 
     def flush(self) -> None:
         """Run what is pending.
