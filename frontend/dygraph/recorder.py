@@ -94,9 +94,8 @@ class Recorder:
             read.append((COUNTER, (self._next_draw(),)))
         if self._step is not None and not self._step.takes(node for _, nodes in read for node in nodes):
             self.flush()
-        if self.has_private and not self._initialising:
-            # An update tells of data what its gradients do; rates are public.
-            self._note_kept(outputs, [r for r in read if role is OpRole.FORWARD or r[0] == "Grad"], loc)
+        if self.has_private and role is OpRole.FORWARD and not self._initialising:
+            self._note_kept(outputs, read, loc)
         needs_grad = (
             self.grad_enabled
             and role is not OpRole.OPTIMIZE

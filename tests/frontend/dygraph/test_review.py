@@ -144,26 +144,6 @@ def test_a_private_step_reads_no_state_that_data_came_into_by_other_state() -> N
             L.mean(model(D.to_variable(ROWS) * second)).backward()
 
 
-def test_a_private_step_reads_no_parameters_that_were_trained_without_privacy() -> None:
-    with D.guard(target="reference"):
-        model, below = D.Linear(4, 1), D.Linear(4, 4)
-        private(model.parameters())
-        loss = L.mean(below(D.to_variable(ROWS)))
-        loss.backward()
-        fluid.optimizer.SGD(0.1, parameter_list=below.parameters()).minimize(loss)
-        below.clear_gradients()
-        with D.no_grad():
-            hidden = below(D.to_variable(ROWS))
-        with pytest.raises(PrivacyError, match=r"reads linear_1.w_0, which minimize at .* wrote data into"):
-            L.mean(model(hidden)).backward()
-        for parameter in below.parameters():  # what set_value gives is declared public
-            parameter.set_value(np.ones(parameter.shape, np.float32))
-        with D.no_grad():
-            hidden = below(D.to_variable(ROWS))
-        L.mean(model(hidden)).backward()
-        assert np.isfinite(model.weight.gradient()).all()
-
-
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_numbers_that_change_at_one_line_keep_the_element_type(kind: str) -> None:
     with D.guard(target="reference"):
