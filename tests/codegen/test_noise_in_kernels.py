@@ -11,6 +11,7 @@ from fluidc.compiler.codegen.tvm.build import Options, compile_module
 from fluidc.compiler.codegen.tvm.cpu import named_cpu
 from fluidc.compiler.codegen.tvm.define import FunctionScope
 from fluidc.compiler.codegen.tvm.fuse import plan
+from fluidc.compiler.codegen.tvm.llvm import cpu_host
 from fluidc.compiler.codegen.tvm.nests import KeystreamNest, Plan
 from fluidc.compiler.codegen.tvm.streams import fuse_streams
 from fluidc.compiler.ir.core import Function, Module, Output, Param, StateName, Value
@@ -50,7 +51,7 @@ def weight_gradient(rows: Dim, inputs: int, outputs: int) -> Module:
 def planned(module: Module) -> Plan:
     scope = FunctionScope(module, module.function("f"))
     found = plan(scope.emitter.tensors, scope.outputs, scope.writes, scope.emitter.keep)
-    fuse_streams(found)
+    fuse_streams(found, cpu_host())
     return found
 
 

@@ -19,7 +19,8 @@ from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.codegen.tvm.expr import index
 from fluidc.compiler.codegen.tvm.kernels.product import part_of
 from fluidc.compiler.codegen.tvm.kernels.tiling import DEPTH, choose_grid, choose_passes, choose_tiling
-from fluidc.compiler.codegen.tvm.kit import LARGEST_ON_STACK, STACK_BYTES, Block, Host, integer
+from fluidc.compiler.codegen.tvm.kit import LARGEST_ON_STACK, STACK_BYTES, Block, integer
+from fluidc.compiler.codegen.tvm.llvm import cpu_host
 from fluidc.compiler.ir.core import Function, Module
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Sym, TensorType
@@ -84,7 +85,7 @@ def test_tasks_take_every_part_once(
 
 
 def _parts(parts: int, total: int) -> Sequence[int]:
-    block = Block(Host())
+    block = Block(cpu_host())
     found: list[int] = []
     for number in range(parts):
         first, count = part_of(block, integer(number), parts, integer(total))
@@ -178,7 +179,7 @@ def test_a_sum_of_any_number_of_terms(rows: int) -> None:
 
 def test_tasks_of_a_kernel_share_one_budget_of_stack() -> None:
     """The body of a loop is one kernel, with as many products as it has layers."""
-    block = Block(Host())
+    block = Block(cpu_host())
     for _ in range(10):
         block.memory(DType.F32, integer(LARGEST_ON_STACK // 4))
     assert len(block.workspaces) == 10 - STACK_BYTES // LARGEST_ON_STACK

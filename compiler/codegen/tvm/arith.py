@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...errors import TargetError
 from ...ir.types import DType
-from . import vmath
+from ...ops.emit import Function1
 from .expr import Binary, Call, Cast, Compare, Const, Extent, Index, Invert, IsFinite, Node, Reinterpret
-from .kit import Block, Value, const, convert, dtype_name, is_finite, is_nan, lanes_of, reinterpret, wrapping
+from .kit import Block, Value, const, convert, is_finite, lanes_of, reinterpret
 from .tvm_api import tirx
 
 WRAPPING = (DType.U32, DType.U64)
@@ -20,7 +20,7 @@ def operation(block: Block, node: Node, values: list[Value]) -> Value:
         case Binary():
             return binary_operation(block, node, values[0], values[1])
         case Compare():
-            return _compare(node, values[0], values[1])
+            return _compare(block, node, values[0], values[1])
         case Invert():
             return tirx.Not(values[0]) if node.dtype is DType.BOOL else tirx.bitwise_not(values[0])
         case Cast():
@@ -40,7 +40,7 @@ def binary_operation(block: Block, node: Binary, x: Value, y: Value) -> Value:
     dtype = node.dtype
     match node.op:
         case "+" | "-" | "*" if dtype in WRAPPING:
-            return wrapping(_ARITHMETIC[node.op], x, y, dtype)
+            return block.machine.wrapping(_ARITHMETIC[node.op], x, y, dtype)
         case "+":
             return x + y
         case "-":
@@ -68,14 +68,12 @@ def binary_operation(block: Block, node: Binary, x: Value, y: Value) -> Value:
         case "min" | "max":
             return _extreme(block, node, x, y)
         case "pow":
-            if dtype is DType.F32:
-                return vmath.pow(block, x, y)
-            if dtype is DType.F64:
-                return tirx.pow(x, y)
+            if dtype in (DType.F32, DType.F64):
+                return block.machine.power(block, x, y, dtype)
             if dtype in (DType.F16, DType.BF16):
-                wide = vmath.pow(block, convert(DType.F32, x), convert(DType.F32, y))
+                wide = block.machine.power(block, convert(DType.F32, x), convert(DType.F32, y), DType.F32)
                 return convert(dtype, wide)
-            raise TargetError(f"power of {dtype.value} is not available on the cpu target")
+            raise TargetError(f"power of {dtype.value} is not available on the {block.machine.target} target")
 
 
 def _quotient(block: Block, node: Binary, x: Value, y: Value) -> Value:
@@ -88,7 +86,7 @@ def _quotient(block: Block, node: Binary, x: Value, y: Value) -> Value:
     plain = block.let(tirx.Select(tirx.Or(tirx.EQ(y, zero), minus), one, y), dtype)
     if node.op == "%":
         return tirx.Select(tirx.EQ(plain, y), tirx.floormod(x, plain), zero)
-    negated = tirx.Select(minus, wrapping("sub", zero, x, dtype), zero)
+    negated = tirx.Select(minus, block.machine.wrapping("sub", zero, x, dtype), zero)
     return tirx.Select(tirx.EQ(plain, y), tirx.floordiv(x, plain), negated)
 
 
@@ -108,13 +106,13 @@ def _extreme(block: Block, node: Binary, x: Value, y: Value) -> Value:
     better = x > y if node.op == "max" else x < y
     # The machine's maximum takes y where either is NaN; a constant NaN keeps the two choices apart.
     nan = const(float("nan"), node.dtype, lanes_of(x))
-    return tirx.Select(is_nan(x, node.dtype), nan, tirx.Select(better, x, y))
+    return tirx.Select(block.machine.is_nan(x, node.dtype), nan, tirx.Select(better, x, y))
 
 
-def _compare(node: Compare, x: Value, y: Value) -> Value:
+def _compare(block: Block, node: Compare, x: Value, y: Value) -> Value:
     if node.children[0] is node.children[1] and node.children[0].dtype.is_float:
         # TIR takes x == x for granted.
-        nan = is_nan(x, node.children[0].dtype)
+        nan = block.machine.is_nan(x, node.children[0].dtype)
         if node.op in ("<", ">"):
             return const(False, DType.BOOL, lanes_of(x))
         return nan if node.op == "!=" else tirx.Not(nan)
@@ -158,7 +156,7 @@ def _call(block: Block, node: Call, x: Value) -> Value:
     return _function(block, name, dtype, block.let(x, dtype))
 
 
-def _function(block: Block, name: str, dtype: DType, x: Value) -> Value:
+def _function(block: Block, name: Function1, dtype: DType, x: Value) -> Value:
     zero, one = const(0, dtype, lanes_of(x)), const(1, dtype, lanes_of(x))
     match name:
         case "abs":
@@ -175,22 +173,15 @@ def _function(block: Block, name: str, dtype: DType, x: Value) -> Value:
         case "round":
             return tirx.nearbyint(x)
         case "rounded":
-            return tirx.call_llvm_pure_intrin(dtype_name(dtype, lanes_of(x)), "llvm.arithmetic.fence", x)
+            return block.machine.fence(x, dtype)
         case "sqrt":
             return tirx.sqrt(x)
         case "rsqrt":
             return one / tirx.sqrt(x)
         case _ if not dtype.is_float:
-            raise TargetError(f"{name} of {dtype.value} is not available on the cpu target")
-        case "sigmoid" if dtype is DType.F64:
-            return one / (one + vmath.libm(block, block.let(zero - x, dtype), "exp", dtype))
-        case _ if dtype is DType.F32 and name in vmath.VECTOR:
-            return vmath.VECTOR[name](block, x)
-        case "erfinv":
-            narrow = block.let(convert(DType.F32, x), DType.F32)
-            return convert(dtype, vmath.erfinv(block, narrow))
+            raise TargetError(f"{name} of {dtype.value} is not available on the {block.machine.target} target")
         case _:
-            return vmath.libm(block, x, name, dtype)
+            return block.machine.function(block, name, dtype, x)
 
 
 def is_sum(node: Node) -> bool:

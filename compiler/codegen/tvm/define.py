@@ -38,9 +38,10 @@ def parts(value: Lowered) -> tuple[TensorDef, ...]:
 
 
 class Scope:
-    """Ops lowered into one emitter: a function's, or a region's."""
+    """Ops lowered into one emitter: a function's, or a region's.  ``target`` is what errors name."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: str) -> None:
+        self.target = target
         self.emitter = Emitter()
         self.values: dict[Value, Lowered] = {}
 
@@ -86,7 +87,9 @@ class Scope:
             case Op():
                 self._rule(op)
             case _:
-                raise TargetError(f"{op.name} cannot be lowered for the cpu target", where=op.loc.place or None)
+                raise TargetError(
+                    f"{op.name} cannot be lowered for the {self.target} target", where=op.loc.place or None
+                )
 
     def _rule(self, op: Op) -> None:
         operands = [
@@ -98,14 +101,16 @@ class Scope:
             made = op.to_tvm(self.emitter, *operands)
         except MissingRule as error:
             raise TargetError(
-                f"{error.what} (target cpu)", where=error.where, hint=error.hint or "compile with another --target"
+                f"{error.what} (target {self.target})",
+                where=error.where,
+                hint=error.hint or "compile with another --target",
             ) from None
         except FluidcError:
             raise
         except Exception as error:
             layer = f"{op.loc.layer} ({op.name})" if op.loc.layer else op.name
             raise TargetError(
-                f"{layer} cannot be lowered for the cpu target: {error}",
+                f"{layer} cannot be lowered for the {self.target} target: {error}",
                 where=op.loc.place or None,
                 hint=f"this is a fault of class {type(op).__name__}, not of the program; please report it",
             ) from error
@@ -201,8 +206,7 @@ class _Region(Scope):
     """The body of a loop or branch.  Outer tensors are seen through placeholders."""
 
     def __init__(self, outside: Scope) -> None:
-        super().__init__()
-        self._outside = outside
+        super().__init__(outside.target)
         self._outer: dict[TensorDef, Placeholder] = {}
 
     def proxy(self, tensor: TensorDef) -> Placeholder:
@@ -267,8 +271,8 @@ class FunctionScope(Scope):
     state variables.
     """
 
-    def __init__(self, module: Module, function: Function) -> None:
-        super().__init__()
+    def __init__(self, module: Module, function: Function, target: str = "cpu") -> None:
+        super().__init__(target)
         self.state: dict[str, Placeholder] = {}
         for name in state_of(module, function):
             kind = module.declaration(name).type

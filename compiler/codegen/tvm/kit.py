@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ...ir.types import Dim, DType, Shape, Sym
+from ...ops.emit import Function1
 from .tvm_api import sym, tirx, tvm
 
 # TVM's Python objects carry no usable types.
@@ -99,29 +100,6 @@ def convert(dtype: DType, value: Value) -> Value:
     return tirx.Cast(dtype_name(dtype, lanes_of(value)), value)
 
 
-def wrapping(name: str, x: Value, y: Value, dtype: DType) -> Value:
-    """``add``, ``sub`` or ``mul`` modulo 2^bits.
-
-    TIR's own unsigned arithmetic becomes LLVM's ``nuw`` form, where wrapping round is undefined and gets optimised
-    away; the vector-predication intrinsics carry no such flag.
-    """
-    lanes = max(lanes_of(x), lanes_of(y))
-    width = max(lanes, 2)
-    mask = tirx.Broadcast(tirx.const(True, "bool"), width)
-    operands = (broadcast(x, width), broadcast(y, width), mask, tirx.const(width, "uint32"))
-    result = tirx.call_llvm_pure_intrin(dtype_name(dtype, width), f"llvm.vp.{name}", *operands)
-    return result if lanes > 1 else tirx.Shuffle([result], [tirx.IntImm("int32", 0)])
-
-
-def is_nan(value: Value, dtype: DType) -> Value:
-    """NaN, by an intrinsic: ``x != x`` is folded to false before LLVM sees it."""
-    if dtype in (DType.F16, DType.BF16):
-        value = convert(DType.F32, value)
-    lanes = lanes_of(value)
-    kinds = tirx.const(3, "int32")  # quiet and signalling
-    return tirx.call_llvm_pure_intrin(dtype_name(DType.BOOL, lanes), "llvm.is.fpclass", value, kinds)
-
-
 def is_finite(value: Value, dtype: DType) -> Value:
     """Neither NaN nor infinite, by the bits (``x - x`` is folded to zero)."""
     if dtype in (DType.F16, DType.BF16):
@@ -136,10 +114,40 @@ def is_finite(value: Value, dtype: DType) -> Value:
     return tirx.LT(magnitude, const(infinity, bits, lanes))
 
 
+class Machine(Protocol):
+    """What differs between the machines that TVM generates code for: ``llvm.py`` and ``cuda/machine.py``."""
+
+    @property
+    def target(self) -> str:
+        """Name of the target, for messages."""
+        ...
+
+    def wrapping(self, name: str, x: Value, y: Value, dtype: DType) -> Value:
+        """``add``, ``sub`` or ``mul`` of unsigned integers modulo 2^bits."""
+        ...
+
+    def is_nan(self, value: Value, dtype: DType) -> Value:
+        """Whether a float is NaN (``x != x`` is folded to false by TIR)."""
+        ...
+
+    def fence(self, value: Value, dtype: DType) -> Value:
+        """``value``, rounded to its type here: what follows is not contracted with what made it."""
+        ...
+
+    def function(self, block: Block, name: Function1, dtype: DType, x: Value) -> Value:
+        """An elementary function of a float32 or float64; ``x`` is a stored value."""
+        ...
+
+    def power(self, block: Block, x: Value, y: Value, dtype: DType) -> Value:
+        """x^y in float32 or float64."""
+        ...
+
+
 @dataclass(frozen=True)
 class Host:
     """What a kernel may assume of the machine it is built for."""
 
+    machine: Machine
     vector_bytes: int = 32
     threads: int = 2
 
@@ -174,6 +182,7 @@ class Block:
 
     def __init__(self, host: Host, symbols: dict[str, Value] | None = None, names: Names | None = None) -> None:
         self.host = host
+        self.machine = host.machine
         self.symbols: dict[str, Value] = {} if symbols is None else symbols
         self.names = names or Names()
         self.analyzer: Any = sym.Analyzer()

@@ -20,7 +20,7 @@ LEAST_ROW = 16
 """Elements of one row of the reader, from which its rows are long enough for vectors."""
 
 
-def fuse_streams(planned: Plan) -> None:
+def fuse_streams(planned: Plan, host: Host) -> None:
     """Let the nest that adds a stream's normals, element by element, make them itself."""
     for group in list(planned.groups):
         nest = group.nests[0]
@@ -29,13 +29,13 @@ def fuse_streams(planned: Plan) -> None:
         (count,) = nest.stream.shape
         readers = [other for other in planned.groups if nest.stream in other.inputs()]
         if len(readers) == 1 and isinstance(count, int) and count >= LEAST_NORMALS:
-            reader = _reader(readers[0], nest.stream)
+            reader = _reader(readers[0], nest.stream, host)
             if reader is not None:
                 _fuse(reader, nest.stream)
                 planned.groups.remove(group)
 
 
-def _reader(group: Group, stream: Keystream) -> ComputeNest | ContractNest | None:
+def _reader(group: Group, stream: Keystream, host: Host) -> ComputeNest | ContractNest | None:
     """The group's nest, if each of its elements takes the normal of its own number."""
     if len(group.nests) != 1:
         return None
@@ -56,7 +56,7 @@ def _reader(group: Group, stream: Keystream) -> ComputeNest | ContractNest | Non
     if any(read.tensor is stream for read in loads(*nest.inputs())):
         return None
     variables: dict[Node, object] = {node: tirx.Var(f"i{i}", "int64") for i, node in enumerate(loops)}
-    block = Block(Host())
+    block = Block(host)
     lowering = Lowering(block, {}, variables)
     own, _ = lowering.offset(nest.definitions[0].tensor, nest.where)
     for read in loads(*(definition.value for definition in nest.definitions)):

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ...ir.types import DType
 from ...ops import minstd
 from ...ops.emit import Function1
-from .kit import Block, Value, broadcast, const, convert, integer, is_nan, lanes_of, reinterpret
+from .kit import Block, Value, broadcast, const, convert, integer, lanes_of, reinterpret
 from .tvm_api import tirx
 
 Function: TypeAlias = Callable[[Block, Value], Value]
@@ -311,14 +311,17 @@ def pow(block: Block, x: Value, y: Value) -> Value:
     result = block.let(tirx.Select(undefined, _c(math.nan, x), result), F32)
 
     total = block.let(x + y, F32)
-    result = block.let(tirx.Select(is_nan(total, F32), tirx.Select(_both_numbers(x, y), result, total), result), F32)
+    result = block.let(
+        tirx.Select(block.machine.is_nan(total, F32), tirx.Select(_both_numbers(block, x, y), result, total), result),
+        F32,
+    )
     result = block.let(tirx.Select(tirx.EQ(y, zero), one, result), F32)
     return tirx.Select(tirx.EQ(x, one), one, result)
 
 
-def _both_numbers(x: Value, y: Value) -> Value:
+def _both_numbers(block: Block, x: Value, y: Value) -> Value:
     """Neither is NaN (inf - inf is NaN as well, so a NaN sum alone says nothing)."""
-    return tirx.And(tirx.Not(is_nan(x, F32)), tirx.Not(is_nan(y, F32)))
+    return tirx.And(tirx.Not(block.machine.is_nan(x, F32)), tirx.Not(block.machine.is_nan(y, F32)))
 
 
 def _log2_wide(block: Block, a: Value) -> Value:

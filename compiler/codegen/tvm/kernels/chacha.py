@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ....ir.types import DType
 from ..graph import Keystream, StreamTile, TensorDef
-from ..kit import Block, Buffer, Value, broadcast, const, convert, dtype_name, integer, reinterpret, sweep, wrapping
+from ..kit import Block, Buffer, Value, broadcast, const, convert, dtype_name, integer, reinterpret, sweep
 from ..tvm_api import tirx
 from ..vmath import polynomial, sine_cosine, split
 
@@ -146,15 +146,15 @@ class _Stream:
         lane_number = convert(U32, tirx.Ramp(tirx.IntImm("int32", 0), tirx.IntImm("int32", 1), lanes))
         if self.stream.first is not None:
             base = convert(U32, block.read(self.buffers[self.stream.first], integer(0)))
-            first_block = wrapping("add", first_block, base, U32)
-        counter = wrapping("add", broadcast(first_block, lanes), lane_number, U32)
+            first_block = self._sum(first_block, base)
+        counter = self._sum(broadcast(first_block, lanes), lane_number)
         fixed: list[Value] = [const(c, U32, lanes) for c in CONSTANTS]
         fixed += [broadcast(block.read(key, integer(i)), lanes) for i in range(8)]
         fixed = [block.let(word, U32) for word in fixed]
         tail = [block.let(broadcast(word, lanes), U32) for word in nonce]
         starts: list[list[Value]] = []
         for way in range(AT_ONCE):
-            own = counter if way == 0 else wrapping("add", counter, const(way * lanes, U32, lanes), U32)
+            own = counter if way == 0 else self._sum(counter, const(way * lanes, U32, lanes))
             starts.append([*fixed, block.let(own, U32), *tail])
         states = [[block.register(U32, lanes, "word") for _ in range(BLOCK_WORDS)] for _ in starts]
         for state, start in zip(states, starts, strict=True):
@@ -167,7 +167,7 @@ class _Stream:
                 for start in range(0, len(words), self.side_by_side):
                     self._quarter_rounds(words[start : start + self.side_by_side])
         return [
-            [wrapping("add", block.get(register), word, U32) for register, word in zip(state, start, strict=True)]
+            [self._sum(block.get(register), word) for register, word in zip(state, start, strict=True)]
             for state, start in zip(states, starts, strict=True)
         ]
 
@@ -176,10 +176,13 @@ class _Stream:
         block = self.block
         for x, y, z, distance in ((0, 1, 3, 16), (2, 3, 1, 12), (0, 1, 3, 8), (2, 3, 1, 7)):
             for quarter in quarters:
-                block.put(quarter[x], wrapping("add", block.get(quarter[x]), block.get(quarter[y]), U32))
+                block.put(quarter[x], self._sum(block.get(quarter[x]), block.get(quarter[y])))
             for quarter in quarters:
                 mixed = block.let(tirx.bitwise_xor(block.get(quarter[z]), block.get(quarter[x])), U32)
                 block.put(quarter[z], self._rotated(mixed, distance))
+
+    def _sum(self, x: Value, y: Value) -> Value:
+        return self.block.machine.wrapping("add", x, y, U32)
 
     def _rotated(self, word: Value, distance: int) -> Value:
         lanes = self.lanes

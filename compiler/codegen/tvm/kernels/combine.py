@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....ir.types import DType
-from ..kit import TVM_NAMES, Block, Value, const, convert, integer, is_nan, lanes_of
+from ..kit import TVM_NAMES, Block, Value, const, convert, integer, lanes_of
 from ..tvm_api import tirx
 
 
@@ -56,7 +56,7 @@ class Combine:
                 value = self.block.let(value, self.dtype)
                 better = value > total if self.kind == "max" else value < total
                 nan = const(float("nan"), self.dtype, lanes_of(value))
-                return tirx.Select(is_nan(value, self.dtype), nan, tirx.Select(better, value, total))
+                return tirx.Select(self.block.machine.is_nan(value, self.dtype), nan, tirx.Select(better, value, total))
 
     def across(self, vector: Value) -> Value:
         """One value from all lanes, in a fixed tree order."""
