@@ -230,7 +230,7 @@ class Block:
     def finish(self) -> Stmt:
         """Everything added so far, as one statement."""
         (statements,) = self._stack
-        return _sequence(statements)
+        return sequence(statements)
 
     @contextmanager
     def loop(self, extent: Dim | Value, name: str = "i", parallel: bool = False) -> Generator[Value]:
@@ -253,14 +253,14 @@ class Block:
         if parallel:
             self._parallel = False
         kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
-        self.add(tirx.For(variable, integer(0), count, kind, _sequence(self._stack.pop())))
+        self.add(tirx.For(variable, integer(0), count, kind, sequence(self._stack.pop())))
 
     @contextmanager
     def repeat(self, condition: Callable[[], Value]) -> Generator[None]:
         """``while condition():``; the condition is an expression without statements of its own."""
         self._stack.append([])
         yield
-        body = _sequence(self._stack.pop())
+        body = sequence(self._stack.pop())
         self.add(tirx.While(condition(), body))
 
     @contextmanager
@@ -271,7 +271,7 @@ class Block:
         yield
         body = self._stack.pop()
         if known is None:
-            self.add(tirx.IfThenElse(condition, _sequence(body), None))
+            self.add(tirx.IfThenElse(condition, sequence(body), None))
         elif known:
             self._stack[-1] += body
 
@@ -284,7 +284,7 @@ class Block:
         body = self._stack.pop()
         if known is None:
             then = self._stack[-1].pop()
-            self.add(tirx.IfThenElse(condition, then.then_case, _sequence(body)))
+            self.add(tirx.IfThenElse(condition, then.then_case, sequence(body)))
         elif not known:
             self._stack[-1] += body
 
@@ -366,7 +366,8 @@ def _flat_index(buffer: Buffer, offset: Value) -> list[Value]:
     return [*[integer(0)] * (rank - 1), offset] if rank else []
 
 
-def _sequence(statements: Sequence[Stmt]) -> Stmt:
+def sequence(statements: Sequence[Stmt]) -> Stmt:
+    """Statements as one."""
     if not statements:
         return tirx.Evaluate(tirx.IntImm("int32", 0))
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))

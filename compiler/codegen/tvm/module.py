@@ -51,7 +51,14 @@ def signature(module: Module, function: Function) -> Signature:
 
 
 def add_function(
-    builder: Any, module: Module, function: Function, host: Host, emit: EmitKernel, channels_last: Sequence[str] = ()
+    builder: Any,
+    module: Module,
+    function: Function,
+    host: Host,
+    emit: EmitKernel,
+    channels_last: Sequence[str] = (),
+    *,
+    fuse_noise: bool = True,
 ) -> Described:
     """Plan a function, emit its kernels and add the Relax function that calls them.
 
@@ -62,6 +69,7 @@ def add_function(
         host: The machine that kernels are written for.
         emit: Makes a kernel of a group, given what overwrites a state variable and what others read.
         channels_last: Names of parameters and outputs that lie with their channels innermost.
+        fuse_noise: Whether the kernel that adds a stream of noise may make it.
 
     Returns what makes the table of its kernels.  Raises TargetError for an op without a rule for the target.
     """
@@ -69,7 +77,8 @@ def add_function(
     if channels_last:
         _lay(function, made, channels_last)
     schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
-    fuse_streams(schedule, host)
+    if fuse_noise:
+        fuse_streams(schedule, host)
     visible = set(made.outputs)
     for group in schedule.groups:
         visible.update(group.inputs())

@@ -95,7 +95,7 @@ def build_kernel(
     ]
     function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
     spaces = tuple(block.workspaces)
-    return Kernel(_name(group), function, inputs, tuple(map(Sym, symbols)), states, outputs, spaces)
+    return Kernel(kernel_name(group), function, inputs, tuple(map(Sym, symbols)), states, outputs, spaces)
 
 
 def _overwriter(tensor: TensorDef, group: Group, free: Sequence[TensorDef]) -> TensorDef | None:
@@ -215,7 +215,7 @@ def _emit_nest(
             emit_structured(block, buffers, nest.program, bound, threads, emit_group)
 
 
-def _name(group: Group) -> str:
+def kernel_name(group: Group) -> str:
     """A readable name from the ops in the group."""
     names = dict.fromkeys(tensor.name for tensor in group.stores())
     return "_".join(name.replace(".", "_") for name in list(names)[:3])

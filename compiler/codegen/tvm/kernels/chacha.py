@@ -6,14 +6,13 @@ words agree bit for bit, normals to 1e-6.  A group of 16 blocks makes 160 normal
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from ....ir.types import DType
 from ..graph import Keystream, StreamTile, TensorDef
 from ..kit import Block, Buffer, Value, broadcast, const, convert, dtype_name, integer, reinterpret, sweep
 from ..tvm_api import tirx
-from ..vmath import polynomial, sine_cosine, split
+from .normals import direction, radius
 
 CONSTANTS = (0x6170_7865, 0x3320_646E, 0x7962_2D32, 0x6B20_6574)
 BLOCK_WORDS = 16
@@ -27,13 +26,8 @@ AT_ONCE = 2
 """Vectors of blocks that are made side by side: the rounds are chains of dependent steps, and fill each other's waits.
 With 32 registers both states fit; with 16 the loads and stores cost less than the waits."""
 
-_COLUMNS = (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15)
-_DIAGONALS = (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)
-_LOG = (
-    -0.1866062730550766, 0.29483142495155334, -0.2974740266799927, 0.3298744559288025, -0.39919161796569824,
-    0.500121533870697, -0.6666823029518127, 0.9999983310699463, -2.0,
-)  # fmt: skip
-"""-2 log(1 + m) / m for 1 + m in [sqrt(1/2), sqrt(2)), to 1.8e-8 of itself; highest power first."""
+COLUMNS = (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15)
+DIAGONALS = (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)
 F32, U32, I32, U64, I64 = DType.F32, DType.U32, DType.I32, DType.U64, DType.I64
 
 
@@ -162,7 +156,7 @@ class _Stream:
                 block.put(register, word)
         # The rounds stay a loop: unrolled they would dominate the build time and run no faster.
         with block.loop(DOUBLE_ROUNDS, "round"):
-            for quarters in (_COLUMNS, _DIAGONALS):
+            for quarters in (COLUMNS, DIAGONALS):
                 words = [[state[i] for i in quarter] for quarter in quarters for state in states]
                 for start in range(0, len(words), self.side_by_side):
                     self._quarter_rounds(words[start : start + self.side_by_side])
@@ -211,51 +205,8 @@ class _Stream:
             for way in range(AT_ONCE):
                 at = block.simplify(integer(way * BLOCK_WORDS * lanes) + pair * integer(3 * lanes))
                 hi, lo, angle = (block.let(block.read(kept, at + integer(i * lanes), lanes), U32) for i in range(3))
-                radius = self._radius(hi, lo)
+                length = radius(block, hi, lo)
                 group, lane = divmod(way * lanes, GROUP_BLOCKS)
                 place = first + pair * integer(2 * GROUP_BLOCKS) + integer(group * NORMALS_PER_GROUP + lane)
-                for half, direction in enumerate(self._direction(angle)):
-                    block.write(made, place + integer(half * GROUP_BLOCKS), radius * direction)
-
-    def _radius(self, hi: Value, lo: Value) -> Value:
-        """sqrt(-2 ln U) for U = (hi 2^32 + lo + 1/2) 2^-64, to 2e-7 of itself at both ends.
-
-        t = min(U, 1 - U) is exact to float32's last bit, so near U = 1 the logarithm is taken of 1 - t as
-        log1p(-t), without rounding 1 - t first.
-        """
-        block, lanes = self.block, self.lanes
-        signed = block.let(reinterpret(I32, hi), I32)
-        up = tirx.LT(signed, const(0, I32, lanes))
-        sign = block.let(tirx.shift_right(signed, const(31, I32, lanes)), I32)
-        high = convert(F32, tirx.bitwise_xor(signed, sign))
-        low = convert(F32, tirx.bitwise_xor(lo, reinterpret(U32, sign)))
-        low = block.let(low * const(2.0**-64, F32, lanes) + const(2.0**-65, F32, lanes), F32)
-        t = block.let(high * const(2.0**-32, F32, lanes) + low, F32)
-        x = block.let(tirx.Select(up, const(1.0, F32, lanes) - t, t), F32)
-        m, exponent = split(block, x)
-        near_one = tirx.And(up, tirx.EQ(exponent, const(0.0, F32, lanes)))
-        m = block.let(tirx.Select(near_one, const(0.0, F32, lanes) - t, m), F32)
-        series = polynomial(m, _LOG)
-        square = exponent * const(-2 * math.log(2), F32, lanes) + m * series
-        return block.let(tirx.sqrt(block.let(square, F32)), F32)
-
-    def _direction(self, angle: Value) -> tuple[Value, Value]:
-        """A point on the unit circle: the low 30 bits give the angle within a quadrant, the top two turn it."""
-        block, lanes = self.block, self.lanes
-        # Twice the odd number that the specification takes: the scale makes up for it, so the bits are the same.
-        odd = tirx.bitwise_xor(tirx.shift_left(angle, const(2, U32, lanes)), const(0x8000_0002, U32, lanes))
-        k = block.let(convert(F32, reinterpret(I32, odd)), F32)
-        sine, cosine = sine_cosine(block, block.let(k * const(math.pi / 4 * 2.0**-31, F32, lanes), F32))
-        quadrant = block.let(tirx.shift_right(angle, const(30, U32, lanes)), U32)
-        swap = tirx.NE(tirx.bitwise_and(quadrant, const(1, U32, lanes)), const(0, U32, lanes))
-        x = tirx.Select(swap, sine, cosine)
-        y = tirx.Select(swap, cosine, sine)
-        # x is negated in quadrants 1 and 2 (bit 1 of quadrant + 1), y in quadrants 2 and 3 (bit 1 of quadrant).
-        turned = quadrant + const(1, U32, lanes)
-        return self._flip(x, turned), self._flip(y, quadrant)
-
-    def _flip(self, value: Value, quadrant: Value) -> Value:
-        lanes = self.lanes
-        sign = tirx.shift_left(tirx.bitwise_and(quadrant, const(2, U32, lanes)), const(30, U32, lanes))
-        bits = tirx.bitwise_xor(reinterpret(U32, self.block.let(value, F32)), sign)
-        return self.block.let(reinterpret(F32, bits), F32)
+                for half, turned in enumerate(direction(block, angle)):
+                    block.write(made, place + integer(half * GROUP_BLOCKS), length * turned)

@@ -1,0 +1,8 @@
+"""The ``cuda`` target: the nests that are planned for every target, written as CUDA kernels.
+
+machine.py    what CUDA C is told in its own way        arch.py      which chips
+device.py     a kernel's body: launches, threads, shared memory, barriers
+space.py      how the elements of a nest are shared out: over a launch, or over the threads of one block
+primfunc.py   one group of nests as one TIR function with its launches, by the generators of ``kernels/``
+build.py      Relax function around the kernels, compiled to machine code
+"""

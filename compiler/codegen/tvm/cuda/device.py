@@ -1,0 +1,102 @@
+"""Writing the body of a CUDA kernel: launches, threads, shared memory, barriers, and memory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ....ir.types import DType, Shape, numel
+from ..graph import Placeholder, TensorDef
+from ..kit import TVM_NAMES, Block, Buffer, Host, Value, integer, sequence
+from ..tvm_api import tirx, tvm
+from .machine import CUDA
+
+WARP = 32
+THREADS = 256
+"""Threads of a block where nothing else is said: several blocks fit a multiprocessor, each with registers enough."""
+
+MOST_THREADS = 1024
+
+
+def device_host() -> Host:
+    """A CUDA device: scalar code, one element of float32 at a time."""
+    return Host(CUDA, vector_bytes=4, threads=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """From element ``first`` of a buffer on: what `DeviceBlock` reads and writes as a buffer of its own."""
+
+    whole: Buffer
+    first: Value
+
+
+class DeviceBlock(Block):
+    """Statements of a function that launches kernels.
+
+    Outside of `launch` they run on the host and may only be loops around launches; inside, in every thread.
+    Memory that a kernel needs beside its arguments (`room`) becomes further outputs of the function, so that the
+    runtime's memory plan knows it.
+    """
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.rooms: dict[TensorDef, Buffer] = {}
+        self.in_launch = False
+
+    @contextmanager
+    def launch(self, blocks: Value, threads: int) -> Generator[tuple[Value, Value]]:
+        """A kernel of ``blocks`` thread blocks; yields the number of the block and of the thread in it (both i64)."""
+        assert not self.in_launch, "a launch within a launch"
+        count = self.simplify(blocks)
+        if isinstance(count, tirx.IntImm) and int(count.value) == 0:
+            self._stack.append([])
+            yield integer(0), integer(0)
+            self._stack.pop()
+            return
+        block = tirx.Var(self.names.fresh("block"), "int32")
+        thread = tirx.Var(self.names.fresh("thread"), "int32")
+        self.analyzer.bind(block, tvm.ir.Range(tirx.IntImm("int32", 0), tirx.Cast("int32", count)))
+        self.analyzer.bind(thread, tvm.ir.Range(tirx.IntImm("int32", 0), tirx.IntImm("int32", threads)))
+        self._stack.append([])
+        self.in_launch = True
+        yield tirx.Cast("int64", block), tirx.Cast("int64", thread)
+        self.in_launch = False
+        body = sequence(self._stack.pop())
+        for variable, tag, extent in ((thread, "threadIdx.x", integer(threads)), (block, "blockIdx.x", count)):
+            axis = tirx.IterVar(None, variable, tirx.IterVar.ThreadIndex, tag)
+            body = tirx.AttrStmt(axis, "thread_extent", extent, body)
+        self.add(body)
+
+    def shared(self, dtype: DType, count: int, name: str = "shared") -> Buffer:
+        """``count`` elements that the threads of a block share, uninitialised."""
+        buffer = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=self.names.fresh(name), scope="shared")
+        self.add(tirx.AllocBuffer(buffer))
+        return buffer
+
+    def sync(self) -> None:
+        """A barrier of all threads of the block; also orders what they wrote to memory."""
+        self.add(tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_storage_sync", tvm.ir.StringImm("shared"))))
+
+    def room(self, dtype: DType, shape: Shape, name: str = "room") -> tuple[TensorDef, Buffer]:
+        """Memory of the function's own, as large as a tensor of this shape."""
+        tensor = Placeholder(dtype, shape, name=name)
+        sizes = [self.size(dim) for dim in shape]
+        buffer = tirx.decl_buffer(sizes, TVM_NAMES[dtype], name=self.names.fresh(name))
+        self.rooms[tensor] = buffer
+        return tensor, buffer
+
+    def part(self, whole: Buffer, number: Value, shape: Shape) -> Part:
+        """Part ``number`` of a buffer that holds tensors of this shape one after the other."""
+        return Part(whole, self.simplify(number * self.size(numel(shape))))
+
+    def read(self, buffer: Buffer | Part, offset: Value, lanes: int = 1, stride: int = 1) -> Value:
+        if isinstance(buffer, Part):
+            return super().read(buffer.whole, self.simplify(buffer.first + offset), lanes, stride)
+        return super().read(buffer, offset, lanes, stride)
+
+    def write(self, buffer: Buffer | Part, offset: Value, value: Value, stride: int = 1) -> None:
+        if isinstance(buffer, Part):
+            buffer, offset = buffer.whole, self.simplify(buffer.first + offset)
+        super().write(buffer, offset, value, stride)

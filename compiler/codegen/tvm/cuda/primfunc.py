@@ -1,0 +1,97 @@
+"""One group of nests as one TIR function: the launches that compute it, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ....ir.types import Sym
+from ..expr import Node
+from ..graph import Placeholder, TensorDef
+from ..kernels.chacha import first_nonce_word
+from ..kit import TVM_NAMES, Buffer, Host, Value, integer
+from ..nests import (
+    ComputeNest,
+    ContractNest,
+    Group,
+    KeystreamNest,
+    Nest,
+    ProgramNest,
+    ReduceNest,
+    StructuredNest,
+)
+from ..primfunc import Kernel, kernel_name
+from ..tvm_api import tirx
+from .device import THREADS, DeviceBlock
+from .kernels.compute import emit_compute
+from .kernels.contract import emit_contract
+from .kernels.keystream import emit_keystream
+from .kernels.program import emit_program
+from .kernels.reduce import emit_reduce
+from .kernels.structured import emit_structured
+from .space import Grid, Space
+
+
+def build_kernel(group: Group, host: Host, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
+    """Emit a group as a function.
+
+    Args:
+        group: What it computes.
+        host: The device to emit for.
+        in_place: Stored tensors that overwrite a state variable.
+        visible: Tensors that others read; what the group stores beside them is a further output that nobody reads.
+    """
+    block = DeviceBlock(host)
+    stores = group.stores()
+    states = tuple(dict.fromkeys(in_place[tensor] for tensor in stores if tensor in in_place))
+    outputs = tuple(tensor for tensor in stores if tensor not in in_place and tensor in visible)
+    inputs = tuple(dict.fromkeys([*group.inputs(), *states]))
+    buffers: dict[TensorDef, Buffer] = {}
+    for tensor in (*inputs, *outputs):
+        sizes = [block.size(dim) for dim in tensor.shape]
+        buffers[tensor] = tirx.decl_buffer(sizes, TVM_NAMES[tensor.dtype], name=block.names.fresh("arg"))
+    for tensor in stores:
+        if tensor in in_place:
+            buffers[tensor] = buffers[in_place[tensor]]
+        elif tensor not in buffers:
+            buffers[tensor] = block.room(tensor.dtype, tensor.shape, "made")[1]
+    emit_group(Grid(block), buffers, group, {})
+    symbols = tuple(block.symbols)
+    parameters = [
+        *(buffers[tensor] for tensor in inputs),
+        *(block.symbols[name] for name in symbols),
+        *(buffers[tensor] for tensor in outputs),
+        *block.rooms.values(),
+    ]
+    function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
+    sizes = tuple(map(Sym, symbols))
+    return Kernel(kernel_name(group), function, inputs, sizes, states, (*outputs, *block.rooms))
+
+
+def emit_group(space: Space, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value]) -> None:
+    """The nests of a group, on given buffers, where loop variables are ``bound``."""
+    if group.row is None or len(group.nests) == 1:
+        for nest in group.nests:
+            _emit_nest(space, buffers, nest, bound)
+        return
+    with space.teams(space.block.size(group.row), THREADS) as (row, team):
+        for nest in group.nests:
+            assert isinstance(nest, ComputeNest | ReduceNest)
+            _emit_nest(team, buffers, nest, {**bound, nest.where[0]: row})
+
+
+def _emit_nest(space: Space, buffers: dict[TensorDef, Buffer], nest: Nest, bound: Mapping[Node, Value]) -> None:
+    match nest:
+        case ComputeNest():
+            emit_compute(space, buffers, nest.indices, nest.definitions, bound)
+        case ReduceNest():
+            emit_reduce(space, buffers, nest.sums, nest.definitions, bound)
+        case ContractNest():
+            emit_contract(space, buffers, nest.contract, nest.result, nest.definitions, bound)
+        case ProgramNest():
+            emit_program(space, buffers, nest.program, bound)
+        case KeystreamNest():
+            stream, (count,), out = nest.stream, nest.stream.shape, buffers[nest.stream]
+            nonce, block = integer(first_nonce_word(stream)), space.block
+            emit_keystream(space, buffers, stream, nonce, block.size(count), lambda at, v: block.write(out, at, v))
+        case StructuredNest():
+            emit_structured(space, buffers, nest.program, bound, emit_group)
