@@ -1,14 +1,11 @@
 """Runs compiled shared libraries with TVM's runtime library alone: no compiler is loaded.
 
-The library is found inside the installed ``apache-tvm`` wheel without importing ``tvm`` (whose import takes seconds
-and 150 MB).  A module given as bytes is written to a private folder, loaded, and the folder removed at once.
+Neither ``tvm`` nor ``tvm_ffi`` is imported (`libraries`, `tvm_abi`).  A module given as bytes is written to a private
+folder, loaded, and the folder removed at once.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import importlib.machinery
 import os
 import shutil
 import tempfile
@@ -17,24 +14,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from .engine import ALIGNMENT, Array, Buffer, Handle
 from .errors import EngineError
+from .libraries import RUNTIME
 from .threads import thread_count
+from .tvm_abi import Function, Module, Tensor, TvmError, global_function, load_library
 
 _CPU, _DEVICE, _POOLED = 1, 0, 2  # DLPack's device type and number, the runtime's pooled allocator
-
-_runtime: ctypes.CDLL | None = None
 
 
 class TvmEngine:
     """A compiled module on the CPU (``runtime.engine.Engine``).
 
     Args:
-        module: The shared library as bytes or as a path, or a module that the compiler made in this process.
+        module: The shared library as bytes or as a path, or a module that was made in this process.
         threads: Threads of a step; None takes what `threads.thread_count` says.  Every engine has a number of its
             own, but the pool of a thread that calls engines is made at its first step, for the largest number
             that any engine then has: a later engine that wants more warns and runs on that.
@@ -47,24 +41,17 @@ class TvmEngine:
             threads.
     """
 
-    def __init__(self, module: bytes | Path | str | Any, threads: int | None = None) -> None:
+    def __init__(self, module: bytes | Path | str | Module, threads: int | None = None) -> None:
         self.threads = thread_count(threads)
         _announce(self.threads)
-        try:
-            ffi: Any = importlib.import_module("tvm_ffi")
-        except ImportError as error:
-            raise _not_installed("apache-tvm-ffi") from error
-        self._wrap: Callable[[Any], Handle] = ffi.from_dlpack
-        if isinstance(module, bytes | str | Path):
-            _load_runtime()
-            loaded = _load_bytes(module) if isinstance(module, bytes) else _load(Path(module))
+        load_library(RUNTIME)
+        if isinstance(module, Module):
+            self._module = module
         else:
-            loaded = module
-        self._module: Any = loaded
-        self._machine: Any = loaded["vm_load_executable"]()
-        self._machine["vm_initialization"](_CPU, _DEVICE, _POOLED)
-        self._functions: dict[str, Callable[..., Any]] = {}
-        self._use_workers: Callable[[int, int], None] = ffi.get_global_func("runtime.config_threadpool")
+            self._module = _load_bytes(module) if isinstance(module, bytes) else _load(Path(module))
+        self._machine = _machine(self._module)
+        self._functions: dict[str, Function] = {}
+        self._use_workers = global_function("runtime.config_threadpool")
 
     @property
     def in_place(self) -> bool:
@@ -78,7 +65,7 @@ class TvmEngine:
         """
         if array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous:
             raise ValueError("an engine takes C-contiguous arrays on 64-byte boundaries; see `engine.aligned`")
-        return self._wrap(array)
+        return Tensor.over(array)
 
     def state(self, buffer: Buffer) -> Handle:
         """Wrap the owner's array as `tensor` does."""
@@ -95,16 +82,15 @@ class TvmEngine:
         if _pool.used != self.threads:
             self._engage()
         try:
-            results = found(*arguments)
-        except (RuntimeError, TypeError, ValueError) as error:
+            return found.arrays(arguments)
+        except TvmError as error:
             raise EngineError(
                 f"the compiled function {function!r} refused its arguments: {_last_line(error)}",
                 f"function {function!r}",
                 "pass arrays of the types and shapes that the artifact's manifest lists",
             ) from error
-        return [np.array(np.from_dlpack(result)) for result in results]
 
-    def kernel(self, symbol: str) -> Callable[..., Any]:
+    def kernel(self, symbol: str) -> Callable[..., object]:
         """One kernel of the module by name, called with its buffers and sizes in the order of its own.
 
         It runs on the threads of the engine whose function was called, or kernel looked up, last.  Raises EngineError
@@ -112,12 +98,11 @@ class TvmEngine:
         """
         if _pool.used != self.threads:
             self._engage()
-        try:
-            found: Callable[..., Any] = self._module.get_function(symbol, query_imports=True)
-        except (AttributeError, KeyError, RuntimeError) as error:
+        found = self._module.function(symbol, imported=True)
+        if found is None:
             raise EngineError(
                 f"the module has no kernel {symbol!r}", "module.so", "compile the program again with this version"
-            ) from error
+            )
         return found
 
     def _engage(self) -> None:
@@ -136,15 +121,14 @@ class TvmEngine:
         self._use_workers(_ANY_CORES, self.threads)
         _pool.used = self.threads
 
-    def _lookup(self, function: str) -> Callable[..., Any]:
-        try:
-            found: Callable[..., Any] = self._machine[function]
-        except (AttributeError, KeyError, RuntimeError) as error:
+    def _lookup(self, function: str) -> Function:
+        found = self._machine.function(function)
+        if found is None:
             raise EngineError(
                 f"the module has no function {function!r}",
                 f"function {function!r}",
                 "use one of the functions that the manifest lists",
-            ) from error
+            )
         return found
 
 
@@ -205,40 +189,22 @@ def _run_alone() -> None:
         os.environ[_POOL_SIZE] = "1"
 
 
-def _load_runtime() -> None:
-    """Load ``libtvm_runtime.so`` once, for its symbols."""
-    global _runtime
-    if _runtime is None:
-        path = runtime_library()
-        try:
-            _runtime = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-        except OSError as error:
-            raise EngineError(
-                f"TVM's runtime library does not load: {error}", str(path), "reinstall apache-tvm for this platform"
-            ) from error
-
-
-def runtime_library() -> Path:
-    """Where the installed wheel keeps ``libtvm_runtime.so``; raises EngineError when it is not installed."""
-    found = importlib.machinery.PathFinder.find_spec("tvm")  # finds the package, and executes nothing of it
-    if found is None:
-        raise _not_installed("apache-tvm")
-    for folder in found.submodule_search_locations or ():
-        path = Path(folder, "lib", "libtvm_runtime.so")
-        if path.exists():
-            return path
-    raise _not_installed("libtvm_runtime.so of apache-tvm")
-
-
-def _not_installed(what: str) -> EngineError:
-    return EngineError(
-        f"{what} is not installed, and cpu artifacts run on it",
-        "Python environment",
-        "pip install 'apache-tvm>=0.27,<0.28'",
+def _machine(module: Module) -> Module:
+    """A virtual machine over the module's functions; raises EngineError for a library that holds none."""
+    try:
+        made = module.call("vm_load_executable")
+        if isinstance(made, Module):
+            made.call("vm_initialization", _CPU, _DEVICE, _POOLED)
+            return made
+        what = "it holds no functions"
+    except TvmError as error:
+        what = _last_line(error)
+    raise EngineError(
+        f"the compiled module does not load: {what}", "module.so", "compile the program again on this machine"
     )
 
 
-def _load_bytes(library: bytes) -> Any:
+def _load_bytes(library: bytes) -> Module:
     """Write a library to a folder that only this user can enter, load it, and remove it."""
     folder = Path(tempfile.mkdtemp(prefix="fluidc-"))  # made with mode 0700
     try:
@@ -251,11 +217,10 @@ def _load_bytes(library: bytes) -> Any:
         shutil.rmtree(folder, ignore_errors=True)  # the mapping keeps the code
 
 
-def _load(path: Path) -> Any:
-    ffi: Any = importlib.import_module("tvm_ffi")
+def _load(path: Path) -> Module:
     try:
-        return ffi.load_module(str(path))
-    except (RuntimeError, OSError, ValueError) as error:
+        return Module.load(path)
+    except TvmError as error:
         raise EngineError(
             f"the compiled module does not load: {_last_line(error)}",
             str(path),

@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.
     "compiler.codegen": (
         "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
-        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.onnx_engine", "runtime.threads",
-        "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline", "compiler.codegen.onnx.join",
+        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.tvm_abi", "runtime.onnx_engine",
+        "runtime.threads", "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline",
+        "compiler.codegen.onnx.join",
     ),
     # Sums are written as ONNX Runtime computes them best.
     "compiler.codegen.onnx.join": ("compiler.passes", "compiler.ir", "compiler.ops"),
@@ -137,7 +138,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "ml_dtypes": ("compiler.ir.types", "runtime.tensors"),
     "onnx": ("compiler.codegen.onnx", "frontend.compat.onnx"),
     "tvm": ("compiler.codegen.tvm",),
-    "tvm_ffi": ("runtime.tvm_engine", "compiler.codegen.tvm"),
+    "tvm_ffi": ("compiler.codegen.tvm",),
     "onnxruntime": ("runtime.onnx_engine", "compiler.codegen.onnx.on_device.checkpoint"),
     "dp_accounting": ("compiler.privacy",),
     "scipy": ("compiler.privacy", "frontend.audit"),

@@ -9,6 +9,7 @@ from typing import Any
 from ....runtime.kernels import KernelTable
 from ....runtime.manifest import TargetSpec
 from ....runtime.threads import thread_count
+from ....runtime.tvm_abi import Module as LoadedModule
 from ....runtime.tvm_engine import TvmEngine
 from ...errors import TargetError
 from ...ir.core import Module
@@ -49,7 +50,7 @@ class Compiled:
 
     def engine(self) -> TvmEngine:
         """An engine over the code in memory: no linker is needed."""
-        return TvmEngine(self.executable.jit(), self.options.threads)
+        return TvmEngine(LoadedModule.shared(self.executable.jit().__chandle__()), self.options.threads)
 
     def members(self) -> Mapping[str, bytes]:
         """``module.so``, the same bytes for the same input.  Raises TargetError when there is no linker."""
