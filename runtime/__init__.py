@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .errors import FluidcError, PrivacyWarning
     from .evaluate import Evaluation
+    from .keeper import Checkpoints
     from .ledger import Spent
     from .progress import StepReport
     from .session import Session
-    from .train import Checkpoints, RunResult
+    from .train import RunResult
 
 __all__ = [
     "Artifact",
@@ -31,7 +32,7 @@ __all__ = [
 
 _HOMES = {
     "Artifact": "artifact",
-    "Checkpoints": "train",
+    "Checkpoints": "keeper",
     "Evaluation": "evaluate",
     "FluidcError": "errors",
     "PrivacyWarning": "errors",

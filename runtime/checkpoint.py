@@ -1,6 +1,7 @@
 """Checkpoints: the state of a run after a step, one safetensors file each, never half written.
 
-The header of the file holds where the run stood, and a digest over everything, since safetensors has none.
+The header of the file holds where the run stood, how it draws its batches, and a digest over everything, since
+safetensors has none. A checkpoint needs no other file.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,10 @@ from .errors import CheckpointError
 from .fields import Fields, Json, canonical_bytes, parse_object
 from .files import make_directory, write_atomically
 from .ledger_records import Position
-from .sampler import SamplerState
+from .sampler import Course, SamplerState
 from .tensors import Array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _NAME = re.compile(r"step-(\d{6,})\.safetensors")
 _LEFT_OVER = re.compile(r"\.step-\d{6,}\.safetensors\.\d+\.tmp")
@@ -32,7 +34,9 @@ class CheckpointMeta:
     Attributes:
         step: steps whose result is in the state.
         artifact: SHA-256 of the artifact file (`Artifact.sha256`).
+        seed: of initialisers, shuffles and dropout.
         rng_counter: counter of initialisers and dropout.
+        course: how ordinary batches are drawn, or None for a private run and before the first batch.
         sampler: where ordinary training goes on, or None for a private run, which draws anew.
         ledger: last record of the privacy ledger, or None for an ordinary run.
         insecure_noise_key: the noise came from a known key.
@@ -40,19 +44,27 @@ class CheckpointMeta:
 
     step: int
     artifact: str
+    seed: int
     rng_counter: int
+    course: Course | None
     sampler: SamplerState | None
     ledger: Position | None
     insecure_noise_key: bool = False
 
     def to_json(self) -> Mapping[str, Json]:
         """The JSON object in the file's header, but for the digest."""
-        sampler = self.sampler
+        course, sampler = self.course, self.sampler
         return {
             "format_version": FORMAT_VERSION,
             "step": self.step,
             "artifact": self.artifact,
+            "seed": self.seed,
             "rng_counter": self.rng_counter,
+            "course": (
+                None
+                if course is None
+                else {"sampler": course.sampler, "batch": course.batch, "examples": course.examples}
+            ),
             "sampler": None if sampler is None else {"epoch": sampler.epoch, "position": sampler.position},
             "ledger": None if self.ledger is None else self.ledger.to_json(),
             "insecure_noise_key": self.insecure_noise_key,
@@ -67,7 +79,11 @@ class CheckpointMeta:
         return cls(
             step=fields.integer("step"),
             artifact=fields.text("artifact"),
+            seed=fields.integer("seed", 0, (1 << 64) - 1),
             rng_counter=fields.integer("rng_counter", 0, (1 << 64) - 1),
+            course=fields.optional_record(
+                "course", lambda f: Course(f.text("sampler"), f.integer("batch", 1), f.integer("examples", 1))
+            ),
             sampler=fields.optional_record(
                 "sampler", lambda f: SamplerState(f.integer("epoch"), f.integer("position"))
             ),
@@ -99,19 +115,17 @@ def save_checkpoint(directory: Path | str, state: Mapping[str, Array], meta: Che
     try:
         make_directory(folder)
         write_atomically(path, tensors.encode(state, canonical_bytes(header).decode("ascii")))
-        # Files of later steps are another run's, or an abandoned one's: not this call's to remove.
-        up_to_now = sorted(entry for entry in _checkpoints(folder) if entry[0] <= meta.step)
-        for _, old in up_to_now[:-keep]:
-            old.unlink(missing_ok=True)
-        for name in folder.iterdir():
-            if _LEFT_OVER.fullmatch(name.name):
-                name.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
             f"the checkpoint cannot be written: {error.strerror}",
             str(path),
             "make the folder writable and free some space, then resume",
         ) from None
+    with suppress(OSError):  # the new one is safe; what cannot be removed now is tried again after the next
+        # Files of later steps are another run's, or an abandoned one's: not this call's to remove.
+        up_to_now = sorted(entry for entry in _checkpoints(folder) if entry[0] <= meta.step)
+        for old in [path for _, path in up_to_now[:-keep]] + _left_overs(folder):
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -132,7 +146,12 @@ def newest_checkpoint(directory: Path | str, artifact: str, on_skip: Callable[[s
     are damaged, or when the newest sound one belongs to another artifact than that with SHA-256 ``artifact``.
     """
     folder = Path(directory)
-    found = sorted(_checkpoints(folder), reverse=True) if folder.is_dir() else []
+    try:
+        found = sorted(_checkpoints(folder), reverse=True) if folder.is_dir() else []
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint folder cannot be read: {error.strerror}", str(folder), "make it readable, then resume"
+        ) from None
     for _, path in found:
         try:
             checkpoint = _load(path)
@@ -159,11 +178,11 @@ def _load(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"the checkpoint cannot be read: {error.strerror}", str(path), "check the path") from None
     try:
-        header = tensors.metadata_of(data)
+        header = tensors.metadata_of(data).encode("utf-8")
         state = tensors.decode(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise refuse(str(error), str(path)) from None
-    fields = parse_object(header.encode("utf-8"), str(path), refuse)
+    fields = parse_object(header, str(path), refuse)
     meta = CheckpointMeta.from_json(fields)
     digest = fields.text("digest")
     fields.done()
@@ -183,7 +202,12 @@ def _check_artifact(checkpoint: Checkpoint, artifact: str) -> None:
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     matches = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
-    return [(int(match[1]), path) for match, path in matches if match]
+    return [(int(match[1]), path) for match, path in matches if match and path.is_file()]
+
+
+def _left_overs(folder: Path) -> list[Path]:
+    """What processes that died while they wrote a checkpoint left."""
+    return [path for path in folder.iterdir() if _LEFT_OVER.fullmatch(path.name)]
 
 
 def _digest(state: Mapping[str, Array], meta: CheckpointMeta) -> str:

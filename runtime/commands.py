@@ -24,6 +24,7 @@ from .engines import engine_for
 from .errors import DataError, LedgerError
 from .evaluate import evaluate
 from .files import write_atomically
+from .keeper import Checkpoints
 from .ledger import LEDGER
 from .onnx_engine import OnnxEngine
 from .onnx_profile import NodeProfilingEngine, NodeReport
@@ -32,8 +33,10 @@ from .profile import LEAST_CALLS, TAKE_MORE, ProfilingEngine, profiling
 from .profile_report import ProfileReport, check_file
 from .progress import Display, StepReport, at_least, display
 from .report import NOT_PRIVATE, run_report
-from .session import Checkpoints, Session
+from .session import Session
+from .signals import Interruptible, StopSignals
 from .threads import numpy_threads, thread_count
+from .train import RunResult
 
 EngineChoice = Callable[[Artifact, int | None], Engine]
 """Gives the engine for an artifact and a number of threads."""
@@ -81,8 +84,19 @@ class RunArguments:
 def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
     """Train, evaluate, and write the trained artifact; returns the exit code: 1 when a signal ended the run.
 
-    Progress goes to standard error, results to standard output. Raises FluidcError.
+    Progress goes to standard error, results to standard output. SIGINT, SIGTERM and SIGHUP end the step under way, and
+    the run with a checkpoint; before the first step and after the last, and a second time, they end it at once.
+    Raises FluidcError.
     """
+    with Interruptible():
+        try:
+            return _run(arguments, choose)
+        except KeyboardInterrupt:
+            print("interrupted: steps that no checkpoint and no output holds are lost", file=sys.stderr)
+            return 1
+
+
+def _run(arguments: RunArguments, choose: EngineChoice) -> int:
     artifact = Artifact.read(arguments.artifact)
     policy = _policy(arguments)
     for path in (arguments.output, arguments.report, arguments.profile):
@@ -135,7 +149,11 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
         )
     kept = None if result.interrupted else arguments.output
     if kept is not None:
-        session.export(kept)  # before anything else can fail
+        with StopSignals(enabled=True) as signals:
+            session.export(kept)  # before anything else can fail
+        if signals.raised:
+            print(f"{signals.name}: stopped after the training; wrote {kept}")
+            return 1
     found = None
     if held_out is not None and not result.interrupted:
         found = evaluate(session.model, held_out, None), held_out.where
@@ -152,8 +170,10 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
         times.write(arguments.profile)
         print(f"wrote {arguments.profile}")
     if result.interrupted:
-        print(f"stopped after step {result.step}; --resume goes on from {result.checkpoint}")
+        print(f"stopped after step {result.step}{_where_to_go_on(result)}")
         return 1
+    if result.unsaved is not None and kept is None:
+        raise result.unsaved
     if kept is not None:
         print(f"wrote {kept}")
     return 0
@@ -206,6 +226,16 @@ def _numpy_share(artifact: Artifact, threads: int | None) -> int:
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _where_to_go_on(result: RunResult) -> str:
+    """From which checkpoint a run that was stopped goes on."""
+    if result.unsaved is not None:
+        last = "there is no other one" if result.checkpoint is None else f"the last one is {result.checkpoint}"
+        return f"; its checkpoint could not be written, {last}: {result.unsaved.what} ({result.unsaved.where})"
+    if result.taken == 0:
+        return ", before the first step of this run; --resume goes on from there"
+    return f"; --resume goes on from {result.checkpoint}"
 
 
 def _run_dir(arguments: RunArguments) -> Path:

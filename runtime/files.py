@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -34,6 +35,14 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
 def temporary_name(path: Path) -> Path:
     """The file next to ``path`` that `write_atomically` fills first."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_left_overs(path: Path) -> None:
+    """Remove what processes that died in `write_atomically` left, for the only writer of ``path``. Raises OSError."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+    for name in os.listdir(path.parent):
+        if pattern.fullmatch(name):
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -7,7 +7,6 @@ composition of all runs.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Protocol, Self
 
 from .errors import ArtifactError, BudgetError, LedgerError
 from .fields import parse_object
-from .files import fsync_directory, make_directory, write_all, write_atomically
+from .files import fsync_directory, make_directory, remove_left_overs, write_all, write_atomically
 from .ledger_records import Position, Reading, Record, RecordKind, Void, contains, read_records
+from .lock import InUse, is_at, lock
 from .privacy import PrivacySpec
 
 LEDGER = "ledger.jsonl"
@@ -69,12 +69,20 @@ class _Memory:
 class _File:
     """A locked, append-only file."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, path: Path) -> None:
         self._handle = handle
+        self._path = path
 
     def append(self, data: bytes) -> None:
         write_all(self._handle, data)
         os.fdatasync(self._handle)
+        if not is_at(self._handle, self._path):  # then the record is nowhere that anybody will look
+            raise LedgerError(
+                "the privacy ledger was moved, removed or replaced while this run was using it",
+                str(self._path),
+                "put the run directory back as it was; if it is lost, so is the count: the steps released so far stay "
+                "spent, and a new directory does not know of them",
+            )
 
     def release(self) -> None:
         os.close(self._handle)  # and with it the lock
@@ -129,7 +137,7 @@ class Ledger:
         try:
             _lock(handle, path)
             reading = _recover(handle, directory, spec, resume)
-            return cls(spec, _File(handle), reading, str(path), void)
+            return cls(spec, _File(handle, path), reading, str(path), void)
         except OSError as error:
             os.close(handle)
             raise _unwritable(error, str(path)) from None
@@ -287,6 +295,9 @@ class Ledger:
             # What a failed write or fsync left on the disk is unknown, and a second fsync may lie.
             self._stopped = f"an earlier write failed ({error.strerror})"
             raise _unwritable(error, self._where) from None
+        except LedgerError as error:
+            self._stopped = error.what
+            raise
         except BaseException:
             # The record may be on the disk and not in the totals: another one after it would break the chain.
             self._stopped = "an earlier write was interrupted"
@@ -325,16 +336,17 @@ def _lock(handle: int, path: Path) -> None:
     """Take the lock of the run. Raises LedgerError naming the process that holds it."""
     holder = path.with_name(HOLDER)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = holder.read_text().strip() if holder.exists() else "unknown"
+        lock(handle, holder)
+    except InUse as error:
         raise LedgerError(
-            f"another run, process {pid}, is using this run directory",
+            f"another run, {error}, is using this run directory",
             str(path.parent),
             "wait for it to end, or give this run its own directory (--run-dir)",
         ) from None
-    if not path.exists() or not os.path.samestat(os.fstat(handle), path.stat()):
+    if not is_at(handle, path):
         raise LedgerError("the ledger was replaced while it was opened", str(path), "start the run again")
+    for left in (holder, path.with_name(PRIVACY)):
+        remove_left_overs(left)
     write_atomically(holder, f"{os.getpid()}\n".encode("ascii"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .errors import ArtifactError, DataError
 from .keystream import seeded_key
 from .ledger_records import Position
 from .manifest import Trained, numpy_dtype
-from .sampler import SamplerState
+from .sampler import Course, SamplerState
 from .stepper import Stepper
 
 
@@ -26,20 +26,6 @@ def init_key(seed: int) -> bytes:
 def model_key(seed: int) -> bytes:
     """Key of dropout and other randomness inside steps; the stepper counts the calls."""
     return seeded_key(seed, "model")
-
-
-@dataclass(frozen=True)
-class Course:
-    """How ordinary batches are drawn; a resumed run must draw them the same way."""
-
-    sampler: str
-    batch: int
-    examples: int
-
-    @property
-    def text(self) -> str:
-        """The course in words."""
-        return f"batches of {self.batch} from {self.examples} rows ({self.sampler})"
 
 
 class Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
@@ -149,6 +149,41 @@ class Lines(Silent):
         print(text, file=self._stream, flush=True)
 
 
+class Lasting:
+    """Shows what another display does until that fails: a run outlives its terminal, and the reader of its pipe.
+
+    Attributes:
+        shown: the other display, or one that is silent after a failure.
+    """
+
+    def __init__(self, shown: Display) -> None:
+        self.shown: Display = shown
+
+    def __enter__(self) -> Self:
+        self._try(lambda: self.shown.__enter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._try(lambda: self.shown.__exit__(kind, error, trace))
+
+    def due(self) -> bool:
+        return self.shown.due()
+
+    def show(self, report: StepReport) -> None:
+        self._try(lambda: self.shown.show(report))
+
+    def note(self, text: str) -> None:
+        self._try(lambda: self.shown.note(text))
+
+    def _try(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (OSError, ValueError):  # broken, hung up; or closed
+            self.shown = Silent()
+
+
 class Bar(Silent):
     """A bar drawn by rich, with the values on a line below it."""
 
@@ -182,20 +217,24 @@ class Bar(Silent):
         self._live.console.print(text, markup=False, highlight=False)
 
 
-def display(stream: TextIO | None = None, *, untimed: bool = False) -> Display:
+def display(stream: TextIO | None = None, *, untimed: bool = False) -> Lasting:
     """A bar where ``stream`` (standard error by default) is a terminal and rich is installed, else lines.
 
     ``untimed`` shows no time and nothing that would tell one.
     """
     target: TextIO = sys.stderr if stream is None else stream
+    return Lasting(_bar(target, untimed) or Lines(target, untimed=untimed))
+
+
+def _bar(target: TextIO, untimed: bool) -> Bar | None:
     if not target.isatty():
-        return Lines(target, untimed=untimed)
+        return None
     try:
         from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:  # rich is optional where artifacts are only run
-        return Lines(target, untimed=untimed)
+        return None
     live = Live(console=Console(file=target), auto_refresh=False)
     timed = () if untimed else (TimeRemainingColumn(),)
     columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), *timed)

@@ -43,6 +43,20 @@ class SamplerState:
     position: int = 0
 
 
+@dataclass(frozen=True)
+class Course:
+    """How ordinary batches are drawn; a resumed run must draw them the same way."""
+
+    sampler: str
+    batch: int
+    examples: int
+
+    @property
+    def text(self) -> str:
+        """The course in words."""
+        return f"batches of {self.batch} from {self.examples} rows ({self.sampler})"
+
+
 class Sampler(Protocol):
     """A source of lots without end; `next_lot` is called only after the ledger counted the step."""
 

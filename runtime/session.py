@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +16,19 @@ from .engine import Array, Engine
 from .engines import engine_for
 from .errors import BudgetError, CheckpointError, DataError, LedgerError, PrivacyWarning, SamplerError
 from .evaluate import Evaluation, chosen, evaluate, predict
+from .keeper import Checkpoints, Keeper, take_folder
 from .keystream import fresh_key, insecure_key
 from .ledger import Ledger, Spent
 from .ledger_records import Void
-from .model import Course, Model
+from .lock import FolderLock
+from .model import Model
 from .privacy import PrivacySpec, SamplerKind
 from .progress import Display, Silent, display
-from .resume import check_unused, resume, save
+from .resume import check_counted, check_unused, resume, save
+from .sampler import Course
 from .train import (
     DEFAULT_BATCH,
     Callback,
-    Checkpoints,
     PlainSteps,
     PrivateSteps,
     RunResult,
@@ -55,6 +58,7 @@ class Session:
         self._fed: Ledger | None = None
         self._memory: Ledger | None = None
         self._kept: dict[Path, Ledger] = {}
+        self._keeper: Keeper | None = None
         if model.manifest.caution:
             warnings.warn(model.manifest.caution, PrivacyWarning, stacklevel=3)
         if secret is not None:
@@ -182,41 +186,50 @@ class Session:
             )
         chosen_display = display(untimed=private_report) if progress is True else Silent()
         show = chosen_display if isinstance(progress, bool) else progress
-        if checkpoints is not None:
-            if resume:
-                self._go_on(checkpoints.directory, show)
-            else:
-                check_unused(model, checkpoints.directory)
-        options = TrainOptions(0, names, checkpoints, check_numerics, private_report)
-        if model.manifest.privacy is None:
-            source, last = self._plain(dataset, epochs, steps, sampler, batch, resume, show)
-            return run(model, source, replace(options, steps=last), show, None, callback)
-        _check_private_arguments(model.manifest.privacy, sampler, batch)
-        if run_dir is None and checkpoints is not None:
-            raise LedgerError(
-                "checkpoints of a private run need its ledger on disk",
-                str(checkpoints.directory),
-                "name a run_dir (--run-dir)",
-            )
-        ledger = self._ledger(model.manifest.privacy, run_dir)
-        if not private_report:
-            _compare_sizes(model.manifest.privacy, dataset, show)
+        if model.manifest.privacy is not None:
+            _check_private_arguments(model.manifest.privacy, sampler, batch)
+            if run_dir is None and checkpoints is not None:
+                raise LedgerError(
+                    "checkpoints of a private run need its ledger on disk",
+                    str(checkpoints.directory),
+                    "name a run_dir (--run-dir)",
+                )
+        options = TrainOptions(0, names, check_numerics, private_report)
+        keeper = self._keeper = None if checkpoints is None else Keeper(model, checkpoints)
         try:
-            last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
-            source = PrivateSteps(model, dataset, ledger, self._secret, 0 if run_dir else ledger.epochs)
-            return run(
-                model, source, replace(options, steps=last), show, ledger, callback, allow_nonprivate=allow_nonprivate
-            )
+            if checkpoints is not None and resume:
+                self._go_on(checkpoints.directory, show)
+            elif checkpoints is not None and model.step == 0:
+                check_unused(checkpoints.directory)
+            if model.manifest.privacy is None:
+                source, last = self._plain(dataset, epochs, steps, sampler, batch, resume, show)
+                return run(model, source, replace(options, steps=last), show, None, callback, keeper)
+            with self._counting(model.manifest.privacy, run_dir) as ledger:
+                if not private_report:
+                    _compare_sizes(model.manifest.privacy, dataset, show)
+                last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
+                source = PrivateSteps(model, dataset, ledger, self._secret, 0 if run_dir else ledger.epochs)
+                options = replace(options, steps=last)
+                return run(model, source, options, show, ledger, callback, keeper, allow_nonprivate=allow_nonprivate)
         finally:
-            if run_dir is not None:
-                ledger.close()
-                model.ledger = ledger.position
-            else:
-                model.uncounted = model.uncounted or ledger.begun > 0
+            self._keeper = None
+            if keeper is not None:
+                keeper.release()
 
     def save(self, directory: Path | str) -> Path:
-        """Write a checkpoint to ``directory``; see `resume.save` for what it raises."""
-        return save(self.model, Path(directory), self.model.ledger if self.model.private else None)
+        """Write a checkpoint to ``directory``; see `resume.save` for what it raises.
+
+        Raises CheckpointError too when a run has the folder, but for the one that this session is in.
+        """
+        folder, ledger = Path(directory), self.model.ledger if self.model.private else None
+        check_counted(self.model, folder, ledger)
+        lock = FolderLock(folder)
+        if self._keeper is None or not self._keeper.holds(folder):
+            take_folder(lock)
+        try:
+            return save(self.model, folder, ledger)
+        finally:
+            lock.release()
 
     def resume(self, directory: Path | str) -> Path:
         """Go on from the newest checkpoint in ``directory``; returns its file.
@@ -354,8 +367,21 @@ class Session:
         return source, wanted if resumed else model.step + wanted
 
     def _go_on(self, directory: Path, show: Display) -> None:
-        found = resume(self.model, directory, show.note)
+        found = resume(self.model, directory, lambda text: warnings.warn(text, UserWarning, stacklevel=5))
         show.note(f"going on from {found}" if found else "there is no checkpoint yet; starting at the beginning")
+
+    @contextmanager
+    def _counting(self, spec: PrivacySpec, run_dir: Path | str | None) -> Generator[Ledger]:
+        """The ledger of a run; one on disk is closed at its end."""
+        ledger = self._ledger(spec, run_dir)
+        try:
+            yield ledger
+        finally:
+            if run_dir is not None:
+                ledger.close()
+                self.model.ledger = ledger.position
+            else:
+                self.model.uncounted = self.model.uncounted or ledger.begun > 0
 
     def _ledger(self, spec: PrivacySpec, run_dir: Path | str | None) -> Ledger:
         before = self.model.manifest.trained
@@ -377,7 +403,7 @@ class Session:
                 "name the run directory that they were counted in (--run-dir)",
             )
         if self._memory is None:
-            warnings.warn(IN_MEMORY, PrivacyWarning, stacklevel=4)
+            warnings.warn(IN_MEMORY, PrivacyWarning, stacklevel=6)
             self._memory = Ledger.in_memory(spec, void=self._void(""))
         return self._memory
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from .data import DataSet
 from .engine import Array
-from .errors import BudgetError, DataError, NumericsError
+from .errors import BudgetError, CheckpointError, DataError, LedgerError, NumericsError
+from .keeper import Keeper
 from .keystream import fresh_key, insecure_key
 from .ledger import Ledger, Spent
-from .model import Course, Model, model_key
+from .model import Model, model_key
 from .privacy import Q_ONE, PrivacySpec
 from .progress import Display, StepReport
-from .resume import save
-from .sampler import Sampler, SamplerState, plain_sampler, private_sampler
+from .sampler import Course, Sampler, SamplerState, plain_sampler, private_sampler
 from .signals import StopSignals
 from .stepper import Fetches
 
@@ -34,40 +34,12 @@ _MAX_RESERVED = 1024
 
 
 @dataclass(frozen=True)
-class Checkpoints:
-    """Where and when checkpoints are written.
-
-    Attributes:
-        directory: of this run alone.
-        every_steps: one after so many steps, or None.
-        every_seconds: one after so many seconds, or None.
-        keep: newest ones kept.
-    """
-
-    directory: Path
-    every_steps: int | None = None
-    every_seconds: float | None = None
-    keep: int = 3
-
-    @property
-    def periodic(self) -> bool:
-        """Whether checkpoints are written while the run lasts and at its end, not only when it is interrupted."""
-        return self.every_steps is not None or self.every_seconds is not None
-
-    def is_due(self, step: int, seconds: float) -> bool:
-        """Whether to write one after ``step``, ``seconds`` after the last."""
-        by_steps = self.every_steps is not None and step % self.every_steps == 0
-        return by_steps or (self.every_seconds is not None and seconds >= self.every_seconds)
-
-
-@dataclass(frozen=True)
 class TrainOptions:
     """What a run does.
 
     Attributes:
         steps: last step of the run, counted from its very beginning, resumptions included.
         fetches: names shown and handed to callbacks.
-        checkpoints: their policy; None writes none, not even when interrupted.
         check_numerics: undo and refuse a step that makes a parameter NaN or infinite (and, in an ordinary
             program, a fetched value).
         public_only: show, and return, public values only.
@@ -75,7 +47,6 @@ class TrainOptions:
 
     steps: int
     fetches: tuple[str, ...]
-    checkpoints: Checkpoints | None = None
     check_numerics: bool = False
     public_only: bool = False
 
@@ -92,6 +63,8 @@ class RunResult:
         fetches: fetched values of the last step.
         interrupted: whether a signal ended it.
         checkpoint: the last one written, or None.
+        unsaved: why the checkpoint that the run ended with could not be written, or None: the newest state is then in
+            memory only.
         spent: what the privacy ledger says; None for ordinary programs.
     """
 
@@ -102,6 +75,7 @@ class RunResult:
     fetches: Mapping[str, Array]
     interrupted: bool
     checkpoint: Path | None
+    unsaved: CheckpointError | None
     spent: Spent | None
 
 
@@ -260,85 +234,102 @@ def run(
     show: Display,
     ledger: Ledger | None = None,
     callback: Callback | None = None,
+    keeper: Keeper | None = None,
     *,
     allow_nonprivate: bool = False,
 ) -> RunResult:
     """Take steps until ``options.steps``, a signal, or an error.
 
-    SIGINT and SIGTERM, where checkpoints are written and this is the main thread, let the step end, write a
+    SIGINT, SIGTERM and SIGHUP, where checkpoints are written and this is the main thread, let the step end, write a
     checkpoint and end the run; a second one acts as usual. Callbacks of a private run get public values only,
     unless ``allow_nonprivate``: then the ledger records that epsilon does not cover what they decide.
+
+    A checkpoint that cannot be written does not end the run: it warns, and tries again when the next one is due. When
+    the run fails between two steps, the steps before are kept as those of an interrupted one are.
 
     Args:
         model: what is trained.
         source: takes the steps.
-        options: how far, what is fetched, checks and checkpoints.
+        options: how far, what is fetched, and checks.
         show: where progress is shown.
         ledger: what counts the steps of a private source; None for ordinary ones.
         callback: called after every step.
+        keeper: writes the checkpoints; None writes none, not even when interrupted.
         allow_nonprivate: let the callback of a private run see everything.
 
-    Raises NumericsError (state is then as before the step), and what the source, the checkpoints and the callback
-    raise.
+    Raises NumericsError (state is then as before the step), and what the source and the callback raise.
     """
     if ledger is not None and callback is not None and allow_nonprivate:
         ledger.taint("a callback saw values that are not private")
     marked = frozenset(o.name for o in model.manifest.function("step").outputs if o.not_private)
-    policy = options.checkpoints
-    first = saved_step = model.step
+    first = model.step
     examples = 0
-    began = saved = time.monotonic()
-    written: Path | None = None
-    stopping = False
+    began = time.monotonic()
     last: Fetches = {}
+    if keeper is not None:
+        keeper.begin()
 
-    def write(policy: Checkpoints) -> Path:
-        return save(model, policy.directory, None if ledger is None else ledger.position, keep=policy.keep)
-
-    with StopSignals(enabled=policy is not None) as signals, show:
-        while model.step < options.steps and not stopping:
-            try:
-                taken = _take(model, source, options)
-            except BudgetError as error:
-                if model.step == first:
-                    raise
-                # A run may end before its last step: a resumed one starts a new epoch, and epochs are counted too.
-                show.note(f"training ends after step {model.step}: {error.what}")
-                break
-            model.step += 1
-            examples += taken.rows
-            last = {name: taken.fetches[name] for name in options.fetches if name in taken.fetches}
-            stopping = signals.raised
-            now = time.monotonic()
-            shown = stopping or model.step == options.steps or show.due()
-            if shown or callback is not None:
-                report = StepReport(
-                    step=model.step,
-                    of=options.steps,
-                    rows=taken.rows,
-                    fetches=last,
-                    not_private=marked,
-                    examples_per_second=examples / max(now - began, 1e-9),
-                    spent=None if ledger is None else ledger.spent(),
-                )
-                if shown:
-                    show.show(_public(report) if options.public_only else report)
-                if callback is not None:
-                    callback(report if ledger is None or allow_nonprivate else _public(report))
-            if policy is not None and policy.is_due(model.step, now - saved):
-                written, saved, saved_step = write(policy), now, model.step
-        if policy is not None and (stopping or policy.periodic) and model.step > saved_step:
-            written = write(policy)
+    with StopSignals(enabled=keeper is not None) as signals, show:
+        try:
+            while model.step < options.steps and not signals.raised:
+                try:
+                    taken = _take(model, source, options)
+                except BudgetError as error:
+                    if model.step == first:
+                        raise
+                    # A run may end before its last step: a resumed one starts a new epoch, and epochs are counted too.
+                    show.note(f"training ends after step {model.step}: {error.what}")
+                    break
+                model.step += 1
+                examples += taken.rows
+                last = {name: taken.fetches[name] for name in options.fetches if name in taken.fetches}
+                shown = signals.raised or model.step == options.steps or show.due()
+                if shown or callback is not None:
+                    report = StepReport(
+                        step=model.step,
+                        of=options.steps,
+                        rows=taken.rows,
+                        fetches=last,
+                        not_private=marked,
+                        examples_per_second=examples / max(time.monotonic() - began, 1e-9),
+                        spent=None if ledger is None else ledger.spent(),
+                    )
+                    if shown:
+                        show.show(_public(report) if options.public_only else report)
+                    if callback is not None:
+                        callback(report if ledger is None or allow_nonprivate else _public(report))
+                if keeper is not None:
+                    keeper.after_step(ledger)
+        except Exception as error:
+            if keeper is not None:
+                _keep(keeper, ledger, error, show)
+            raise
+        if signals.raised:
+            show.note(f"{signals.name}: stopping after step {model.step}")
+        if keeper is not None:
+            keeper.at_end(ledger, cut_short=signals.raised)
     return RunResult(
         step=model.step,
         taken=model.step - first,
         examples=examples if ledger is None else None,
         seconds=time.monotonic() - began,
         fetches={n: v for n, v in last.items() if n not in marked} if options.public_only else last,
-        interrupted=stopping and model.step < options.steps,
-        checkpoint=written,
+        interrupted=signals.raised and model.step < options.steps,
+        checkpoint=None if keeper is None else keeper.written,
+        unsaved=None if keeper is None else keeper.failure,
         spent=None if ledger is None else ledger.spent(),
     )
+
+
+def _keep(keeper: Keeper, ledger: Ledger | None, error: Exception, show: Display) -> None:
+    """Keep the steps before the one that failed: their state is whole.
+
+    A ledger that takes no more steps ends a run from outside, like a signal.
+    """
+    before = keeper.written
+    keeper.at_end(ledger, cut_short=isinstance(error, LedgerError))
+    if keeper.written is not None and keeper.written != before:
+        show.note(f"the steps before are kept: {keeper.written}")
 
 
 def _take(model: Model, source: Source, options: TrainOptions) -> Taken:

@@ -17,10 +17,12 @@ from fluidc.runtime.checkpoint import (
 )
 from fluidc.runtime.errors import CheckpointError
 from fluidc.runtime.ledger import Position
-from fluidc.runtime.sampler import SamplerState
+from fluidc.runtime.sampler import Course, SamplerState
 
 ARTIFACT = "a" * 64
-META = CheckpointMeta(123, ARTIFACT, 2**63 + 1, SamplerState(4, 96), Position(17, "b" * 64), True)
+META = CheckpointMeta(
+    123, ARTIFACT, 2**64 - 1, 2**63 + 1, Course("shuffle", 20, 90), SamplerState(4, 96), Position(17, "b" * 64), True
+)
 
 
 def _state(value: float = 1.0) -> dict[str, np.ndarray]:
@@ -44,7 +46,9 @@ def _assert_state(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> No
         assert (got.dtype, got.shape, got.tobytes()) == (value.dtype, value.shape, value.tobytes()), name
 
 
-@pytest.mark.parametrize("meta", [META, replace(META, sampler=None, ledger=None, insecure_noise_key=False)])
+@pytest.mark.parametrize(
+    "meta", [META, replace(META, course=None, sampler=None, ledger=None, insecure_noise_key=False)]
+)
 def test_save_then_load(tmp_path: Path, meta: CheckpointMeta) -> None:
     path = save_checkpoint(tmp_path / "run" / "checkpoints", _state(), meta)
     assert path.name == "step-000123.safetensors"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fluidc.runtime.ledger import Spent
-from fluidc.runtime.progress import Bar, Lines, StepReport, at_least, display, epsilon_text, text_of
+from fluidc.runtime.progress import Bar, Lines, Silent, StepReport, at_least, display, epsilon_text, text_of
 
 
 class Terminal(io.StringIO):
@@ -48,7 +48,7 @@ def test_an_epsilon_is_never_rounded_down(value: float) -> None:
 def test_lines_are_shown_when_they_are_due() -> None:
     stream = io.StringIO()
     lines = display(stream)
-    assert isinstance(lines, Lines)
+    assert isinstance(lines.shown, Lines)
     with lines:
         assert lines.due()
         lines.show(report(1))
@@ -58,10 +58,31 @@ def test_lines_are_shown_when_they_are_due() -> None:
     assert [line.split("  ")[0] for line in stream.getvalue().splitlines()] == ["step 1/100", "step 100/100", "a note"]
 
 
+class Hung(io.StringIO):
+    """A terminal that was closed, or a pipe that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_display_that_fails_is_given_up(closed: bool) -> None:
+    stream = Hung()
+    lines = display(stream)
+    if closed:
+        stream.close()
+    with lines:
+        assert lines.due()
+        lines.note("a note")
+        lines.show(report(1))
+        assert not lines.due()
+    assert isinstance(lines.shown, Silent)
+
+
 def test_a_terminal_gets_a_bar() -> None:
     stream = Terminal()
     bar = display(stream)
-    assert isinstance(bar, Bar)
+    assert isinstance(bar.shown, Bar)
     with bar:
         bar.show(report(40))
         bar.note("[bold] is no markup")
@@ -72,4 +93,4 @@ def test_a_terminal_gets_a_bar() -> None:
 
 def test_a_terminal_without_rich_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
-    assert isinstance(display(Terminal()), Lines)
+    assert isinstance(display(Terminal()).shown, Lines)
