@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifact import Artifact
-    from .errors import FluidcError, PrivacyWarning
+    from .errors import FluidcError, PrivacyWarning, SignatureError
     from .evaluate import Evaluation
     from .keeper import Checkpoints
     from .ledger import Spent
@@ -26,6 +26,7 @@ __all__ = [
     "PrivacyWarning",
     "RunResult",
     "Session",
+    "SignatureError",
     "Spent",
     "StepReport",
 ]
@@ -38,6 +39,7 @@ _HOMES = {
     "PrivacyWarning": "errors",
     "RunResult": "train",
     "Session": "session",
+    "SignatureError": "errors",
     "Spent": "ledger",
     "StepReport": "progress",
 }

@@ -21,8 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command == "run":
             return run(_run_arguments(parsed))
         if parsed.command == "predict":
-            return predict(parsed.artifact, parsed.data, parsed.output, parsed.fetch, parsed.threads)
-        return inspect(parsed.artifact, parsed.verify)
+            return predict(
+                parsed.artifact,
+                parsed.data,
+                parsed.output,
+                parsed.fetch,
+                parsed.threads,
+                require_signature=parsed.require_signature,
+            )
+        return inspect(parsed.artifact, parsed.verify, parsed.require_signature)
     except FluidcError as error:
         if parsed.verbose:
             traceback.print_exc()
@@ -33,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_arguments(parsed: argparse.Namespace) -> RunArguments:
     values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields(RunArguments)}
     values["fetch"] = tuple(parsed.fetch)
+    values["require_signature"] = tuple(parsed.require_signature)
     return RunArguments(**values)
 
 
@@ -78,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run_, predict_):
         command.add_argument("--threads", type=_positive, help="of a step [FLUIDC_THREADS, else every core]")
     for command in (run_, predict_, inspect_):
+        command.add_argument(
+            "--require-signature",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="KEY.pub",
+            help="refuse an artifact not signed with this key (or one in this folder); may be repeated",
+        )
         command.add_argument("-v", "--verbose", action="store_true", help="show where an error was raised")
     return parser
 

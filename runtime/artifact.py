@@ -1,25 +1,22 @@
 """The ``.fluidc`` file: one zip with the manifest, the program's text at each stage, its code and numbers.
 
-Members are stored, not compressed: the bytes then depend on no version of a compressor, and no member can be
-a bomb. docs/artifact.md describes the format.
+docs/artifact.md describes the format, `archive` the container.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-import struct
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import tensors
+from .archive import pack, unpack
 from .errors import ArtifactError
 from .fields import parse_object
-from .files import write_atomically
+from .files import read_regular, write_atomically
 from .kernels import KernelTable
 from .limits import ADJACENCIES, Adjacency, SamplerKind
 from .manifest import (
@@ -56,6 +53,15 @@ from .privacy import (
     PrivacySpec,
     QuantileOptions,
 )
+from .signature import (
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE,
+    KeySource,
+    PublicKey,
+    Signature,
+    check_signature,
+    trusted_keys,
+)
 from .tensors import Array
 
 __all__ = [
@@ -67,6 +73,7 @@ __all__ = [
     "Adjacency",
     "Artifact",
     "ArtifactError",
+    "ArtifactFile",
     "Binding",
     "BindingKind",
     "Clipping",
@@ -99,9 +106,9 @@ STATE = "state.safetensors"
 PROOF = "proof.txt"
 KERNELS = "kernels.json"
 
-MAX_MEMBERS = 256
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_TEXT_BYTES = 256 << 20
+MAX_FILE_BYTES = 64 << 30
 
 _CODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.(so|onnx)")
 _IR_NAME = re.compile(r"ir/([A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.ir")
@@ -115,8 +122,6 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _OPTION = re.compile(rf"(?:^|, )(gamma|quantile|eta|sigma_b|c_min|c_max)=({_NUMBER})(?=, |$)")
 _CLIPS = re.compile(rf"(?:^|, )clips=\(((?:{_NUMBER},? ?)+)\)")
 _PHASES = re.compile(r"(?:^|, )phases=\(((?:\([^()]*\),? ?)+)\)")
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
-_DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, struct.error)
 _REBUILD = "copy the file again, or compile the script again"
 
 
@@ -177,17 +182,10 @@ class Artifact:
         listed = tuple(Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members.items())
         manifest = replace(self.manifest, members=listed).to_json()
         text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in {MANIFEST: text.encode("ascii"), **members}.items():
-                entry = zipfile.ZipInfo(name, _EPOCH)
-                entry.create_system = 3  # Unix, whatever machine this is: permissions are read only then
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, data)
-        return buffer.getvalue()
+        return pack({MANIFEST: text.encode("ascii"), **members})
 
     def sha256(self) -> str:
-        """SHA-256 of the file in hex: what a checkpoint is bound to."""
+        """SHA-256 in hex of the file as it is without a signature: what a checkpoint is bound to."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def write(self, path: Path | str) -> None:
@@ -202,49 +200,21 @@ class Artifact:
             ) from None
 
     @classmethod
-    def read(cls, path: Path | str) -> Artifact:
-        """Read a file and check every hash. Raises ArtifactError for whatever is wrong with it."""
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"the artifact cannot be read: {error.strerror}", str(path), "check the path") from None
-        return cls.from_bytes(data, str(path))
+    def read(cls, path: Path | str, require_signature: KeySource | None = None) -> Artifact:
+        """Read a file and check every hash.
+
+        Args:
+            path: the file.
+            require_signature: public keys, one of which the file must be signed with; None asks for no signature.
+
+        Raises ArtifactError for whatever is wrong with it.
+        """
+        return ArtifactFile.read(path, require_signature).artifact
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Artifact:
         """`read` of a file already in memory; ``where`` names it in errors. Raises ArtifactError."""
-        contents = _read_archive(data, where)
-        if MANIFEST not in contents:
-            raise ArtifactError(f"there is no {MANIFEST} in it", where, "give a file that fluidc compile wrote")
-
-        def refuse(what: str, at: str) -> ArtifactError:
-            return ArtifactError(
-                f"the manifest is not valid: {what}", f"{where}, {at}", "compile the script with this version"
-            )
-
-        manifest = Manifest.from_json(parse_object(contents.pop(MANIFEST), MANIFEST, refuse))
-        _check_members(manifest, contents, where)
-        ir: dict[str, str] = {}
-        modules: dict[str, bytes] = {}
-        state: dict[str, Array] = {}
-        proof: str | None = None
-        kernels: KernelTable | None = None
-        for name, member in contents.items():
-            stage = _IR_NAME.fullmatch(name)
-            try:
-                if stage:
-                    ir[stage[1]] = member.decode("utf-8")
-                elif name == STATE:
-                    state = tensors.decode(member)
-                elif name == PROOF:
-                    proof = member.decode("utf-8")
-                elif name == KERNELS:
-                    kernels = KernelTable.from_bytes(member, where)
-                else:
-                    modules[name] = member
-            except ValueError as error:
-                raise ArtifactError(f"{name} is not readable ({error})", where, _REBUILD) from None
-        return cls(manifest, ir, modules, state, proof, kernels)
+        return ArtifactFile.from_bytes(data, where).artifact
 
     def _members(self) -> dict[str, bytes]:
         members = {f"ir/{stage}.ir": text.encode("utf-8") for stage, text in self.ir.items()}
@@ -258,45 +228,99 @@ class Artifact:
         return members
 
 
-def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
-    """Member name -> bytes, in file order, of an archive that keeps the limits. Raises ArtifactError."""
-    contents: dict[str, bytes] = {}
-    if not data.startswith(b"PK"):
-        hint = "compile a script to one: fluidc compile SCRIPT.py -o OUT.fluidc"
-        if where.endswith(".onnx"):
-            hint = "a forward model becomes one: fluidc compile MODEL.onnx -o OUT.fluidc; steps run in ONNX Runtime"
-        raise ArtifactError("this is no artifact", where, hint)
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if len(entries) > MAX_MEMBERS:
-                raise ArtifactError(
-                    f"it has {len(entries)} members, more than {MAX_MEMBERS}", where, "do not trust this file"
-                )
-            for entry in entries:
-                _check_entry(entry, contents, len(data), where)
-                contents[entry.filename] = archive.read(entry)
-    except _DAMAGE as error:
-        raise ArtifactError(f"the file is truncated or damaged ({error})", where, _REBUILD) from None
-    return contents
+@dataclass(frozen=True)
+class ArtifactFile:
+    """A file that was read: the program in it, and who signed it, which is no part of the program.
+
+    Attributes:
+        artifact: the program.
+        members: member name -> bytes, as they are in the file; without the signature.
+        signature: of the manifest, or None; it was checked where `read` was given keys, and not otherwise.
+        signer: the key that the signature was checked with, or None.
+    """
+
+    artifact: Artifact
+    members: Mapping[str, bytes] = field(repr=False)
+    signature: Signature | None = None
+    signer: PublicKey | None = None
+
+    @classmethod
+    def read(cls, path: Path | str, require_signature: KeySource | None = None) -> ArtifactFile:
+        """Read a file, check its signature where keys are given, and every hash. Raises ArtifactError."""
+        trusted = None if require_signature is None else trusted_keys(require_signature)
+        try:
+            data = read_regular(Path(path), MAX_FILE_BYTES)
+        except OSError as error:
+            raise ArtifactError(f"the artifact cannot be read: {error.strerror}", str(path), "check the path") from None
+        return cls.from_bytes(data, str(path), trusted)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str, trusted: Sequence[PublicKey] | None = None) -> ArtifactFile:
+        """`read` of a file already in memory; ``where`` names it in errors. Raises ArtifactError."""
+        if not data.startswith(b"PK"):
+            hint = "compile a script to one: fluidc compile SCRIPT.py -o OUT.fluidc"
+            if where.endswith(".onnx"):
+                hint = "a forward model becomes one: fluidc compile MODEL.onnx -o OUT.fluidc; steps run in ONNX Runtime"
+            raise ArtifactError("this is no artifact", where, hint)
+        members = unpack(data, where, _most_bytes)
+        if MANIFEST not in members:
+            raise ArtifactError(f"there is no {MANIFEST} in it", where, "give a file that fluidc compile wrote")
+        if next(iter(members)) != MANIFEST or SIGNATURE in list(members)[:-1]:
+            raise ArtifactError("the members are not in the order that fluidc writes", where, _REBUILD)
+        signed = members.pop(SIGNATURE, None)
+        found = None if signed is None else Signature.from_bytes(signed, where)
+        # Before anything else of an untrusted file is read.
+        signer = None if trusted is None else check_signature(found, members[MANIFEST], trusted, where)
+        return cls(_artifact_of(members, where), members, found, signer)
+
+    def with_signature(self, made: Signature) -> bytes:
+        """The file with this signature in place of any other; its other members are as they were, byte for byte."""
+        return pack({**self.members, SIGNATURE: made.to_bytes()})
 
 
-def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, bytes], limit: int, where: str) -> None:
-    name = entry.filename
-    known = name in (MANIFEST, STATE, PROOF, KERNELS) or _IR_NAME.fullmatch(name) or _CODE_NAME.fullmatch(name)
-    if not known:
-        raise ArtifactError(f"the member {name!r} does not belong here", where, "do not trust this file")
-    if name in seen:
-        raise ArtifactError(f"the member {name!r} occurs twice", where, "do not trust this file")
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size > limit:
-        raise ArtifactError(
-            f"the member {name!r} is compressed or encrypted", where, "give the file as fluidc wrote it"
+def _most_bytes(name: str) -> int | None:
+    """The most bytes of the member ``name``; None where no artifact has such a member."""
+    if name == MANIFEST:
+        return MAX_MANIFEST_BYTES
+    if name == SIGNATURE:
+        return MAX_SIGNATURE_BYTES
+    if name in (PROOF, KERNELS) or _IR_NAME.fullmatch(name):
+        return MAX_TEXT_BYTES
+    return MAX_FILE_BYTES if name == STATE or _CODE_NAME.fullmatch(name) else None
+
+
+def _artifact_of(members: Mapping[str, bytes], where: str) -> Artifact:
+    """The parts of a file, ``manifest.json`` among them. Raises ArtifactError."""
+
+    def refuse(what: str, at: str) -> ArtifactError:
+        return ArtifactError(
+            f"the manifest is not valid: {what}", f"{where}, {at}", "compile the script with this version"
         )
-    is_text = name != STATE and not _CODE_NAME.fullmatch(name)
-    if is_text and entry.file_size > (MAX_MANIFEST_BYTES if name == MANIFEST else MAX_TEXT_BYTES):
-        raise ArtifactError(
-            f"the member {name!r} has {entry.file_size} bytes, too many", where, "do not trust this file"
-        )
+
+    contents = dict(members)
+    manifest = Manifest.from_json(parse_object(contents.pop(MANIFEST), MANIFEST, refuse))
+    _check_members(manifest, contents, where)
+    ir: dict[str, str] = {}
+    modules: dict[str, bytes] = {}
+    state: dict[str, Array] = {}
+    proof: str | None = None
+    kernels: KernelTable | None = None
+    for name, member in contents.items():
+        stage = _IR_NAME.fullmatch(name)
+        try:
+            if stage:
+                ir[stage[1]] = member.decode("utf-8")
+            elif name == STATE:
+                state = tensors.decode(member)
+            elif name == PROOF:
+                proof = member.decode("utf-8")
+            elif name == KERNELS:
+                kernels = KernelTable.from_bytes(member, where)
+            else:
+                modules[name] = member
+        except ValueError as error:
+            raise ArtifactError(f"{name} is not readable ({error})", where, _REBUILD) from None
+    return Artifact(manifest, ir, modules, state, proof, kernels)
 
 
 def _check_members(manifest: Manifest, contents: Mapping[str, bytes], where: str) -> None:
@@ -304,6 +328,8 @@ def _check_members(manifest: Manifest, contents: Mapping[str, bytes], where: str
     for name in sorted(listed.keys() ^ contents.keys()):
         state = "missing" if name in listed else "not listed in the manifest"
         raise ArtifactError(f"the member {name!r} is {state}", where, _REBUILD)
+    if list(listed) != list(contents):
+        raise ArtifactError("the members are not in the order of the manifest", where, _REBUILD)
     for name, member in listed.items():
         if hashlib.sha256(contents[name]).hexdigest() != member.sha256 or len(contents[name]) != member.size:
             raise ArtifactError(

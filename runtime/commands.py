@@ -17,11 +17,11 @@ from typing import Self, get_args
 import numpy as np
 
 from . import certificate
-from .artifact import Artifact
+from .artifact import MANIFEST, Artifact, ArtifactFile
 from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import DataError, LedgerError
+from .errors import DataError, LedgerError, SignatureError
 from .evaluate import evaluate
 from .files import write_atomically
 from .keeper import Checkpoints
@@ -55,7 +55,8 @@ class RunArguments:
     written every 60 s where ``checkpoint`` names a folder, else only when the run is interrupted. ``run_dir`` and
     ``checkpoint`` default to ``ARTIFACT.run`` and ``checkpoints`` in it. ``private_report`` leaves out of what is
     shown, and of the page ``report``, all that depends on examples without noise. ``profile`` clocks every kernel,
-    prints a table, and writes this file: a plot, or data (``.json``).
+    prints a table, and writes this file: a plot, or data (``.json``). ``require_signature`` names files of public keys,
+    or folders of them, one of which the artifact must be signed with.
     """
 
     artifact: Path
@@ -79,6 +80,7 @@ class RunArguments:
     private_report: bool = False
     report: Path | None = None
     profile: Path | None = None
+    require_signature: tuple[Path, ...] = ()
 
 
 def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
@@ -97,7 +99,8 @@ def run(arguments: RunArguments, choose: EngineChoice = engine_for) -> int:
 
 
 def _run(arguments: RunArguments, choose: EngineChoice) -> int:
-    artifact = Artifact.read(arguments.artifact)
+    file = ArtifactFile.read(arguments.artifact, arguments.require_signature or None)
+    artifact = file.artifact
     policy = _policy(arguments)
     for path in (arguments.output, arguments.report, arguments.profile):
         if path is not None:
@@ -176,6 +179,8 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
         raise result.unsaved
     if kept is not None:
         print(f"wrote {kept}")
+        if file.signature is not None:
+            print(f"{kept} is not signed: the signature of {arguments.artifact.name} is of other numbers (fluidc sign)")
     return 0
 
 
@@ -186,9 +191,10 @@ def predict(
     fetch: Sequence[str] = (),
     threads: int | None = None,
     choose: EngineChoice = engine_for,
+    require_signature: Sequence[Path] = (),
 ) -> int:
     """Write what ``infer`` returns for every row of ``data`` as ``.npz``; returns 0. Raises FluidcError."""
-    read = Artifact.read(artifact)
+    read = Artifact.read(artifact, require_signature or None)
     _check_folder(output)
     with plain_warnings(), numpy_threads(_numpy_share(read, threads)):
         session = Session.load(read, choose(read, threads))
@@ -202,19 +208,21 @@ def predict(
     return 0
 
 
-def inspect(path: Path, verify: bool = False) -> int:
+def inspect(path: Path, verify: bool = False, require_signature: Sequence[Path] = ()) -> int:
     """Print what an artifact is and needs; returns 0. Raises ArtifactError for a file that is not whole.
 
     With ``verify``, print instead what `certificate.verify` finds, and return 1 where it contradicts the artifact.
     """
-    artifact = Artifact.read(path)
+    file = ArtifactFile.read(path, require_signature or None)
+    artifact = file.artifact
     if not verify:
-        for line in _described(path, artifact):
+        for line in _described(path, file):
             print(line)
         return 0
     report = certificate.verify(artifact)
     print(f"{path}: {'verified' if report.ok else 'NOT verified: the artifact contradicts its privacy block'}")
     print(f"✓ members       {len(artifact.manifest.members)} files have the sizes and SHA-256 of the manifest")
+    print(f"{'✓' if file.signer else '–'} signature     {_described_signature(file)}")
     for line in report.lines():
         print(line)
     return 0 if report.ok else 1
@@ -376,7 +384,22 @@ def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
         ) from None
 
 
-def _described(path: Path, artifact: Artifact) -> Iterator[str]:
+def _described_signature(file: ArtifactFile) -> str:
+    """Who signed, as far as it is known. Whose a key is, a file cannot say."""
+    if file.signature is None:
+        return "none"
+    by = file.signature.fingerprint
+    if file.signer is not None:
+        return f"valid, by {by}, a required key ({file.signer.where})"
+    try:
+        holds = file.signature.holds_for(file.members[MANIFEST])
+    except SignatureError as error:
+        return f"by {by}, NOT CHECKED: {error.what}"
+    return f"valid, by {by}; whose key that is, --require-signature KEY.pub checks" if holds else f"INVALID, by {by}"
+
+
+def _described(path: Path, file: ArtifactFile) -> Iterator[str]:
+    artifact = file.artifact
     manifest = artifact.manifest
     target = manifest.target
     machine = " ".join(part for part in (target.triple, target.cpu, *target.features) if part)
@@ -386,6 +409,7 @@ def _described(path: Path, artifact: Artifact) -> Iterator[str]:
     yield f"{path}: compiled by fluidc {manifest.fluidc_version} for {built}"
     if manifest.caution:
         yield manifest.caution
+    yield f"signature  {_described_signature(file)}"
     yield f"batch      {'any number of rows' if manifest.batch is None else f'{manifest.batch} rows'}"
     yield f"seed       {'a fresh one per run' if manifest.seed is None else manifest.seed}"
     yield "feeds"

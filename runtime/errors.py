@@ -46,6 +46,10 @@ class ArtifactError(Refusal):
     """A ``.fluidc`` file, or a manifest, that cannot be trusted or understood."""
 
 
+class SignatureError(ArtifactError):
+    """A signature that is missing, wrong, or of a key that is not trusted; or a key that cannot be used."""
+
+
 class EngineError(Refusal):
     """The machine or its libraries cannot execute this artifact."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 
@@ -63,3 +65,42 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that does not exist yet, with exactly the permissions ``mode`` and durable.
+
+    On a failure nothing is left. Raises OSError, FileExistsError for a path that exists, be it a link to nowhere.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            os.fchmod(handle, mode)  # whatever the umask is
+            write_all(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """All bytes of a regular file of at most ``limit`` bytes.
+
+    A pipe, a device or a folder is refused without waiting for it. Raises OSError whose ``strerror`` says why.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"It has {status.st_size} bytes, more than {limit}", str(path))
+        data = file.read(status.st_size + 1)
+    if len(data) > status.st_size:
+        raise OSError(errno.EBUSY, "It grew while it was read", str(path))
+    return data

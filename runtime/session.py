@@ -14,7 +14,7 @@ from .artifact import Artifact
 from .data import DataSet, DataSource, load_data
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import BudgetError, CheckpointError, DataError, LedgerError, PrivacyWarning, SamplerError
+from .errors import BudgetError, CheckpointError, DataError, LedgerError, PrivacyWarning, SamplerError, SignatureError
 from .evaluate import Evaluation, chosen, evaluate, predict
 from .keeper import Checkpoints, Keeper, take_folder
 from .keystream import fresh_key, insecure_key
@@ -26,6 +26,7 @@ from .privacy import PrivacySpec, SamplerKind
 from .progress import Display, Silent, display
 from .resume import check_counted, check_unused, resume, save
 from .sampler import Course
+from .signature import KeySource
 from .train import (
     DEFAULT_BATCH,
     Callback,
@@ -75,6 +76,7 @@ class Session:
         *,
         seed: int | None = None,
         insecure_noise_key: bytes | None = None,
+        require_signature: KeySource | None = None,
     ) -> Self:
         """Read an artifact, load its code, and initialise its state.
 
@@ -85,10 +87,22 @@ class Session:
             seed: of initialisers, shuffles and dropout, in private steps of nothing; None takes the artifact's, else a
                 fresh one.
             insecure_noise_key: makes the noise of a private program reproducible and its privacy void; for tests.
+            require_signature: a file with a public key, a folder of such files (``*.pub``), or several: the file must
+                be signed with one of these keys, or nothing of it is executed.
 
-        Raises ArtifactError for a file that cannot be trusted, EngineError for one that cannot be executed here.
+        Raises ArtifactError for a file that cannot be trusted (SignatureError where that is for its signature),
+        EngineError for one that cannot be executed here.
         """
-        read = artifact if isinstance(artifact, Artifact) else Artifact.read(artifact)
+        if isinstance(artifact, Artifact):
+            if require_signature is not None:
+                raise SignatureError(
+                    "signatures are of files, and this artifact was read already",
+                    "argument require_signature",
+                    "give it to Artifact.read, or the path to Session.load",
+                )
+            read = artifact
+        else:
+            read = Artifact.read(artifact, require_signature)
         return cls(Model(read, engine or engine_for(read, threads), seed), insecure_noise_key)
 
     # -- single calls -------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("runtime.onnx_engine", "compiler.codegen.onnx.on_device.checkpoint"),
     "dp_accounting": ("compiler.privacy",),
     "scipy": ("compiler.privacy", "frontend.audit"),
-    "cryptography": ("runtime.keystream",),
+    "cryptography": ("runtime.keystream", "runtime.signature"),
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
     "google": ("frontend.compat.onnx", "frontend.compat.program_desc"),

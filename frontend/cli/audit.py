@@ -12,7 +12,7 @@ import click
 from ...runtime.artifact import Artifact
 from ...runtime.threads import numpy_threads
 from .engines import choose_engine, reference_engine
-from .options import NEW_FILE, OLD_FILE, artifact_argument, threads_option
+from .options import NEW_FILE, OLD_FILE, artifact_argument, signature_option, threads_option
 from .writing import write_text
 
 if TYPE_CHECKING:
@@ -27,10 +27,17 @@ _WIDTH = 140  # of the table where it goes into a file or a pipe
 @click.option("--data", type=OLD_FILE, help=".npz file whose keys are the feeds; random rows if left out.")
 @click.option("--quick/--full", "quick", default=True, help="2e3 or 2e4 releases per side of the canary [quick].")
 @click.option("-o", "--output", type=NEW_FILE, metavar="REPORT.json", help="Write the numbers here.")
+@signature_option
 @threads_option
 @click.pass_context
 def command(
-    ctx: click.Context, artifact: Path, data: Path | None, quick: bool, output: Path | None, threads: int | None
+    ctx: click.Context,
+    artifact: Path,
+    data: Path | None,
+    quick: bool,
+    output: Path | None,
+    require_signature: tuple[Path, ...],
+    threads: int | None,
 ) -> None:
     """Measure the privacy of the compiled code of ARTIFACT.
 
@@ -42,7 +49,7 @@ def command(
 
     if output is not None and not output.parent.is_dir():
         raise click.BadParameter(f"there is no folder {str(output.parent)!r}", param_hint="-o")
-    read = Artifact.read(artifact)
+    read = Artifact.read(artifact, require_signature or None)
     compiled = read.manifest.target.kind != "reference"
     # The oracle's products alternate with compiled steps.
     with numpy_threads(1):

@@ -17,3 +17,10 @@ fetch_option = click.option("--fetch", multiple=True, metavar="NAME", help="Fetc
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST), help="Threads of a step [FLUIDC_THREADS, else every core it may use]."
 )
+signature_option = click.option(
+    "--require-signature",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    metavar="KEY.pub",
+    help="Refuse an artifact not signed with this key (or one in this folder); may be repeated.",
+)

@@ -8,7 +8,7 @@ import click
 
 from ...runtime import commands
 from .engines import choose_engine
-from .options import NEW_FILE, artifact_argument, data_option, fetch_option, threads_option
+from .options import NEW_FILE, artifact_argument, data_option, fetch_option, signature_option, threads_option
 
 
 @click.command("predict", epilog="Example:  fluidc predict trained.fluidc --data test.npz -o predictions.npz")
@@ -16,10 +16,17 @@ from .options import NEW_FILE, artifact_argument, data_option, fetch_option, thr
 @data_option
 @click.option("-o", "--output", type=NEW_FILE, required=True, help="Write the outputs to this .npz file.")
 @fetch_option
+@signature_option
 @threads_option
 @click.pass_context
 def command(
-    ctx: click.Context, artifact: Path, data: Path, output: Path, fetch: tuple[str, ...], threads: int | None
+    ctx: click.Context,
+    artifact: Path,
+    data: Path,
+    output: Path,
+    fetch: tuple[str, ...],
+    require_signature: tuple[Path, ...],
+    threads: int | None,
 ) -> None:
     """Write what ARTIFACT returns for every row of DATA, in the order of the rows."""
-    ctx.exit(commands.predict(artifact, data, output, fetch, threads, choose_engine))
+    ctx.exit(commands.predict(artifact, data, output, fetch, threads, choose_engine, require_signature))

@@ -8,7 +8,7 @@ import click
 
 from ...runtime import commands
 from .engines import choose_engine
-from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_option, threads_option
+from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_option, signature_option, threads_option
 
 
 @click.command("run", epilog="Example:  fluidc run mlp.fluidc --data train.npz --epochs 10 -o trained.fluidc")
@@ -40,6 +40,7 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
 @click.option(
     "--seed", type=click.IntRange(0, 2**64 - 1), help="Of initialisers, shuffles, dropout; in private steps of nothing."
 )
+@signature_option
 @threads_option
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:

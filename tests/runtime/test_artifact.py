@@ -17,6 +17,7 @@ import pytest
 from manifests import AUTOMATIC, PER_GROUP, POISSON, QUANTILE, small_artifact, small_manifest
 
 from fluidc.runtime import manifest, privacy
+from fluidc.runtime.archive import pack
 from fluidc.runtime.artifact import Artifact, ArtifactError, Binding, FeedSpec, OutputSpec, PrivacySpec, Trained
 from fluidc.runtime.ledger_records import Position
 
@@ -34,12 +35,8 @@ def _same(a: Artifact, b: Artifact) -> bool:
     )
 
 
-def _rezip(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return buffer.getvalue()
+def _rezip(members: list[tuple[str, bytes]]) -> bytes:
+    return pack(dict(members))
 
 
 def _members(data: bytes) -> list[tuple[str, bytes]]:
@@ -94,19 +91,14 @@ def test_every_truncation_is_refused() -> None:
             Artifact.from_bytes(data[:length], "cut.fluidc")
 
 
-def test_every_flipped_bit_is_refused_or_harmless() -> None:
-    artifact = small_artifact()
-    data = artifact.to_bytes()
+def test_every_flipped_bit_is_refused() -> None:
+    data = small_artifact().to_bytes()
     rng = random.Random(5)
-    refused = 0
     for position in range(len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 1 << rng.randrange(8)
-        try:
-            assert _same(Artifact.from_bytes(bytes(damaged), "flip"), artifact)
-        except ArtifactError:
-            refused += 1
-    assert refused > 0.8 * len(data)
+        with pytest.raises(ArtifactError):
+            Artifact.from_bytes(bytes(damaged), "flip")
 
 
 def test_a_replaced_member_is_named() -> None:
@@ -127,7 +119,8 @@ def test_a_replaced_member_is_named() -> None:
         (lambda m: [*m, ("ir/../../evil.ir", b"")], "does not belong here"),
         (lambda m: [*m, ("notes.pkl", b"")], "does not belong here"),
         (lambda m: m[1:], r"no manifest\.json"),
-        (lambda m: [*m, *[(f"ir/s{i}.ir", b"") for i in range(300)]], "members, more than 256"),
+        (lambda m: [*m[1:], m[0]], "not in the order that fluidc writes"),
+        (lambda m: [m[0], *reversed(m[1:])], "not in the order of the manifest"),
         (lambda m: [(n, b"[1]" if n == "manifest.json" else d) for n, d in m], "an object is wanted"),
         (lambda m: [(n, b"{" if n == "manifest.json" else d) for n, d in m], "not readable JSON"),
         (lambda m: [(n, b'{"a":1,"a":1}' if n == "manifest.json" else d) for n, d in m], "a key occurs twice"),
@@ -137,19 +130,6 @@ def test_a_replaced_member_is_named() -> None:
 def test_archives_that_are_not_ours_are_refused(change: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         Artifact.from_bytes(_rezip(change(_members(small_artifact().to_bytes()))), "m.fluidc")
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_doubled_member_is_refused() -> None:
-    members = _members(small_artifact().to_bytes())
-    with pytest.raises(ArtifactError, match="occurs twice"):
-        Artifact.from_bytes(_rezip([*members, members[-1]]), "m.fluidc")
-
-
-def test_compressed_members_are_refused() -> None:
-    bomb = _rezip([("manifest.json", b" " * 10_000_000)], zipfile.ZIP_DEFLATED)
-    with pytest.raises(ArtifactError, match="compressed or encrypted"):
-        Artifact.from_bytes(bomb, "m.fluidc")
 
 
 @pytest.mark.parametrize(
