@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...runtime.chips import CHIPS, Chip, chip_of
 from .model_kind import is_model
 from .script_options import ScriptName, script_options, training_of
 
@@ -24,22 +25,30 @@ STAGES = ("captured", "core", "grad", "private", "update", "target")
 
 @click.command(name="dump", epilog="Example: fluidc dump examples/digits.py --stage private --function step")
 @click.argument("source", type=ScriptName(), metavar="SCRIPT.py[:NAME]|MODEL.onnx|MODEL_DIR|OUT.fluidc")
-@click.option("--stage", type=click.Choice(STAGES), default="captured", show_default=True, help="How far compiled.")
+@click.option("--stage", type=click.Choice(STAGES), help="How far compiled [captured; target with --target or --arch].")
 @click.option("--function", "function", metavar="NAME", help="Only this function: step, startup, infer, ...")
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "dot", "html", "onnx"]), default="text", show_default=True
 )
 @click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Rows per step of a script [a symbol].")
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "cuda"]),
+    help="What the kernels of a script are for, at stage target [cpu; cuda with --arch].",
+)
+@click.option("--arch", metavar="NAME", help="cuda: the chip whose least time is told of every kernel [sm_90].")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a file instead of standard output.")
 @script_options
 def command(
     source: tuple[Path, str | None],
-    stage: str,
+    stage: str | None,
     function: str | None,
     form: str,
     self_contained: bool,
     batch: int | None,
+    target: str | None,
+    arch: str | None,
     output: Path | None,
     feeds: tuple[tuple[str, tuple[int, ...]], ...],
     fetches: tuple[str, ...],
@@ -56,7 +65,8 @@ def command(
     shows all stages side by side, with the graph of the one asked for. Arguments after -- are the script's own.
 
     At stage target, the kernels for cpu follow the IR in the order they run: ops fused, buffers, workspace, predicted
-    operations and bytes, and the memory between them; those of an artifact are the ones it holds.
+    operations and bytes, and the memory between them; those of an artifact are the ones it holds. With --target cuda
+    they are those for CUDA devices, with the least time that each takes on a chip.
 
     The format onnx writes one function, step if none is named, as a file for any ONNX Runtime, its state included;
     with --fetch, only these results and the feeds that they need.
@@ -65,6 +75,11 @@ def command(
     from .source import Overrides, Request
 
     path, name = source
+    if arch is not None:
+        target = target or "cuda"
+        if target != "cuda":
+            raise click.BadParameter("chips are of --target cuda", param_hint="--arch")
+    stage = stage or (STAGES[0] if target is None else STAGES[-1])
     if self_contained and form != "onnx":
         raise click.BadParameter("it belongs to --format onnx", param_hint="--self-contained")
     if output is not None and output.suffix == ".onnx" and form != "onnx":
@@ -95,10 +110,13 @@ def command(
             training=training,
             params=params,
         )
-        modules = _of_script(request, batch or 0)
-        kernels = _kernels_of(modules[Stage.TARGET]) if stage == "target" and form != "dot" else None
-    elif batch is not None:
-        raise click.BadParameter(f"{path} is compiled already", param_hint="--batch")
+        modules, kernels = _of_script(request, batch or 0), None
+        kernels = (
+            _kernels_of(modules[Stage.TARGET], target or "cpu", arch) if stage == "target" and form != "dot" else None
+        )
+    elif batch is not None or target is not None:
+        hint = "--target" if batch is None else "--batch"
+        raise click.BadParameter(f"{path} is compiled already", param_hint=hint)
     else:
         modules, kernels = _of_artifact(path)
         if stage != "target":
@@ -146,6 +164,7 @@ class _Kernels:
     table: KernelTable | None
     machine: str = "cpu"
     missing: str = ""
+    chip: Chip | None = None
 
     def only(self, name: str) -> _Kernels:
         """Those of one function."""
@@ -167,18 +186,20 @@ def _formatted(modules: Mapping[Stage, Module], wanted: Stage, form: str, title:
     from .page import to_html
 
     if form == "html":
-        tables = "" if kernels is None or table is None else kernel_text.to_tables(table, kernels.machine)
+        tables = "" if kernels is None or table is None else kernel_text.to_tables(table, kernels.machine, kernels.chip)
         return to_html(modules, wanted, title, tables)
     text = to_text(module)
     if kernels is None:
         return text
     if table is None:
-        return f"{text}\n// no kernels for cpu: {kernels.missing}\n" if kernels.missing else text
-    return text + kernel_text.to_comments(table, kernels.machine)
+        return f"{text}\n// no kernels: {kernels.missing}\n" if kernels.missing else text
+    return text + kernel_text.to_comments(table, kernels.machine, kernels.chip)
 
 
-def _kernels_of(module: Module) -> _Kernels:
-    """What the module compiles to on this machine; TVM is loaded for it."""
+def _kernels_of(module: Module, target: str, architecture: str | None) -> _Kernels:
+    """What the module compiles to on this machine, or for a chip; TVM is loaded for it."""
+    if target == "cuda":
+        return _cuda_kernels(module, architecture or "sm_90")
     from ...compiler.codegen.built import BuildOptions
     from ...compiler.codegen.tvm.build import kernel_table
     from ...compiler.codegen.tvm.cpu import host_cpu
@@ -186,6 +207,19 @@ def _kernels_of(module: Module) -> _Kernels:
 
     try:
         return _Kernels(kernel_table(module, BuildOptions()), f"cpu {host_cpu().name}")
+    except TargetError as error:
+        return _Kernels(None, missing=error.what)
+
+
+def _cuda_kernels(module: Module, architecture: str) -> _Kernels:
+    from ...compiler.codegen.tvm.cuda.build import kernel_table
+    from ...compiler.errors import TargetError
+
+    chip = chip_of(architecture)
+    if chip is None:
+        raise click.BadParameter(f"no chip is listed for {architecture!r}: {', '.join(CHIPS)}", param_hint="--arch")
+    try:
+        return _Kernels(kernel_table(module), f"cuda {architecture}", chip=chip)
     except TargetError as error:
         return _Kernels(None, missing=error.what)
 

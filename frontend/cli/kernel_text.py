@@ -6,21 +6,25 @@ import html
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ...runtime.chips import Chip
 from ...runtime.kernels import TYPICAL, FunctionKernels, KernelCall, KernelTable, Work, total, typical
 from ...runtime.sizes import Size
 
 _COLUMNS = ("kernel", "ops", "line", "reads", "writes", "workspace", "flop", "integer", "bytes", "flop/byte")
 
 
-def to_comments(table: KernelTable, machine: str) -> str:
-    """Every kernel in the order of execution, and the memory between them, as comments that the parser skips."""
+def to_comments(table: KernelTable, machine: str, chip: Chip | None = None) -> str:
+    """Every kernel in the order of execution, and the memory between them, as comments that the parser skips.
+
+    With a ``chip``, the least time that each takes there.
+    """
     lines: list[str] = []
     for function in table.functions:
-        lines += ["", *(f"// {line}".rstrip() for line in _function(function, machine))]
+        lines += ["", *(f"// {line}".rstrip() for line in _function(function, machine, chip))]
     return "\n".join(lines) + "\n"
 
 
-def _function(function: FunctionKernels, machine: str) -> Iterator[str]:
+def _function(function: FunctionKernels, machine: str, chip: Chip | None) -> Iterator[str]:
     count = len(function.kernels)
     yield f"kernels of {function.name}: {count}, for {machine}"
     for number, kernel in enumerate(function.kernels):
@@ -35,7 +39,10 @@ def _function(function: FunctionKernels, machine: str) -> Iterator[str]:
             yield f"       writes     {_buffers(function, kernel.outputs)}"
         if space := workspace(kernel):
             yield f"       workspace  {space}"
-        yield f"       predicted  {_work(kernel.work)}"
+        yield f"       predicted  {_work(kernel.work)}{_time(kernel.work, chip)}"
+    if chip is not None:
+        seconds = sum(chip.seconds(kernel.work)[0] for kernel in function.kernels)
+        yield f"least time of {function.name} on {chip.title}: {seconds * 1e6:.1f} µs"
     every, peak = function.memory()
     yield f"all of {function.name}: {_work(total([kernel.work for kernel in function.kernels]))}"
     yield f"memory of {function.name}: {quantity(every, 'B')} of intermediates, {quantity(peak, 'B')} at a time"
@@ -79,6 +86,13 @@ def _work(work: Work) -> str:
     return ", ".join(parts)
 
 
+def _time(work: Work, chip: Chip | None) -> str:
+    if chip is None:
+        return ""
+    seconds, bound = chip.seconds(work)
+    return f", at least {seconds * 1e6:.1f} µs ({bound})"
+
+
 def intensity(work: Work) -> str:
     """Operations per byte (of symbolic work, at `TYPICAL`), or empty where there are none."""
     moved, flops = typical(work.bytes), typical(work.flops)
@@ -98,13 +112,14 @@ def quantity(size: Size, unit: str) -> str:
 
 
 # The page ---------------------------------------------------------------------------------------------
-def to_tables(table: KernelTable, machine: str) -> str:
+def to_tables(table: KernelTable, machine: str, chip: Chip | None = None) -> str:
     """A table per function; rows are marked along with the ops of their line of the script."""
-    return "\n".join(_table(function, machine) for function in table.functions)
+    return "\n".join(_table(function, machine, chip) for function in table.functions)
 
 
-def _table(function: FunctionKernels, machine: str) -> str:
-    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+def _table(function: FunctionKernels, machine: str, chip: Chip | None) -> str:
+    names = (*_COLUMNS, "least µs") if chip is not None else _COLUMNS
+    head = "".join(f"<th>{name}</th>" for name in names)
     rows: list[str] = []
     for kernel in function.kernels:
         main = kernel.ops[kernel.main]
@@ -116,6 +131,8 @@ def _table(function: FunctionKernels, machine: str) -> str:
             quantity(kernel.work.integer, "") if kernel.work.integer.terms else "",
             quantity(kernel.work.bytes, "B"), intensity(kernel.work),
         )  # fmt: skip
+        if chip is not None:
+            cells = (*cells, f"{chip.seconds(kernel.work)[0] * 1e6:.1f}")
         at = f' data-at="{html.escape(main.at)}"' if main.at else ""
         rows.append(f"<tr{at}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     every, peak = function.memory()

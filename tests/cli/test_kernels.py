@@ -128,7 +128,30 @@ def test_a_program_that_cpu_cannot_take_is_shown_without_kernels(script: Path, m
 
     monkeypatch.setattr(build, "kernel_table", refuse)
     text = out("dump", script, "--stage", "target")
-    assert text.endswith("}\n\n// no kernels for cpu: linear.matmul has no rule\n")
+    assert text.endswith("}\n\n// no kernels: linear.matmul has no rule\n")
+
+
+def test_kernels_for_a_chip_tell_the_least_time(script: Path) -> None:
+    text = out("dump", script, "--arch", "sm_80", "--batch", 64)
+    assert "for cuda sm_80" in text
+    kernels = [line for line in text.splitlines() if "predicted" in line]
+    assert kernels
+    assert all(re.search(r"at least \d+\.\d µs \((arithmetic|memory|launch)\)", line) for line in kernels)
+    assert re.search(r"least time of step on A100 SXM 80 GB: \d+\.\d µs", text)
+    assert "least µs" in out("dump", script, "--target", "cuda", "--format", "html")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--arch", "sm_1"), "no chip is listed for 'sm_1': sm_70"),
+        (("--arch", "sm_90", "--target", "cpu"), "chips are of --target cuda"),
+    ],
+)
+def test_a_chip_that_does_not_fit_is_refused(script: Path, options: tuple[str, ...], said: str) -> None:
+    result = fluidc("dump", script, *options)
+    assert result.exit_code == 2
+    assert said in result.output
 
 
 def test_a_batch_is_for_scripts(artifact: Path) -> None:

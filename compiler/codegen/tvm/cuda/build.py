@@ -59,6 +59,11 @@ def compile_module(module: Module, options: Options) -> Compiled:
     return Compiled(executable, tuple(signature(module, f) for f in module.functions), options, tables)
 
 
+def kernel_table(module: Module) -> KernelTable:
+    """The kernels that `compile_module` would compile the module to; raises TargetError as it does."""
+    return KernelTable(1, tuple(table() for table in lowered(module)[1]))
+
+
 def lowered(module: Module) -> tuple[Any, tuple[Described, ...]]:
     """A Relax builder with every function, and what makes the tables of their kernels; raises TargetError."""
     if module.stage is not Stage.TARGET:
