@@ -23,6 +23,10 @@ typedef unsigned short ushort;
 #define alignas(n) __attribute__((aligned(n)))
 #define INFINITY __builtin_inff()
 #define NAN __builtin_nanf("")
+#define CUDART_INF_F __builtin_inff()
+#define CUDART_NAN_F __builtin_nanf("")
+#define CUDART_INF __builtin_inf()
+#define CUDART_NAN __builtin_nan("")
 #define UNCHECKED __attribute__((no_sanitize_thread, noinline, unused)) static
 
 // The engine; see launch.cpp and memory.cpp.

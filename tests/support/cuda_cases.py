@@ -1,0 +1,54 @@
+"""Op cases on the emulated device: run in a `cuda_worker.Worker`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+import cuda_jobs
+from cases import Case, all_cases
+from op_jobs import Job, first_of_each_op, job
+
+from fluidc.compiler.codegen.tvm.cpu import host_cpu
+from fluidc.compiler.ir.core import Module
+from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ops.kinds import ExampleKind
+
+CASES = [case for case in all_cases() if case.cpu is True]
+BACKWARD = first_of_each_op(case for case in CASES if case.wrt)
+SYMBOLIC = first_of_each_op(case for case in CASES if any(isinstance(kind, ExampleKind) for kind in case.kinds))
+JOBS: list[tuple[Case, bool]] = [(case, False) for case in CASES] + [(c, True) for c in CASES if c.id in SYMBOLIC]
+IDS = [case.id + ("-N" if symbolic else "") for case, symbolic in JOBS]
+
+
+def run(start: int, end: int) -> dict[int, str]:
+    """Compile jobs ``start`` to ``end`` together and run each; returns the faults of those that have one.
+
+    Jobs that do not compile together are compiled one by one, so that the one to blame says why.
+    """
+    made = {n: job(JOBS[n][0], f"case{n}", symbolic=JOBS[n][1], backward=_backward(n)) for n in range(start, end)}
+    try:
+        together = compiled(list(made.values()))
+    except Exception:
+        together = None
+    faults: dict[int, str] = {}
+    for number, mine in made.items():
+        try:
+            mine.compare(cuda_jobs.call(together or compiled([mine]), mine.function.name, mine.arguments))
+        except Exception:
+            faults[number] = traceback.format_exc()
+    return faults
+
+
+def _backward(number: int) -> bool:
+    return JOBS[number][0].id in BACKWARD
+
+
+def compiled(jobs: Sequence[Job]) -> object:
+    """A module with the functions of the jobs, for the device."""
+    cuda_jobs.tvm_for_device()
+    from fluidc.compiler.codegen.tvm.cuda.arch import Options
+    from fluidc.compiler.codegen.tvm.cuda.build import compile_module
+
+    module = Module(Stage.TARGET, (), tuple(j.function for j in jobs))
+    return compile_module(module, Options(host_cpu())).executable
