@@ -14,9 +14,14 @@ from .commands import SAMPLERS, RunArguments, inspect, predict, run
 from .errors import FluidcError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0, 1 when it failed, 2 for wrong usage (argparse exits by itself)."""
-    parsed = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, bundled: Path | None = None) -> int:
+    """Run one command; returns 0, 1 when it failed, 2 for wrong usage (argparse exits by itself).
+
+    Args:
+        arguments: of the command line; None takes this process' own.
+        bundled: the artifact of a bundle, which commands mean that name none.
+    """
+    parsed = _parser(bundled).parse_args(arguments)
     try:
         if parsed.command == "run":
             return run(_run_arguments(parsed))
@@ -44,12 +49,16 @@ def _run_arguments(parsed: argparse.Namespace) -> RunArguments:
     return RunArguments(**values)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fluidc.runtime", description=__doc__)
+def _parser(bundled: Path | None) -> argparse.ArgumentParser:
+    if bundled is None:
+        parser = argparse.ArgumentParser(prog="python -m fluidc.runtime", description=__doc__)
+    else:
+        parser = argparse.ArgumentParser(
+            prog="run.py", description=f"Trains and applies {bundled.name}; see README.txt."
+        )
     commands = parser.add_subparsers(dest="command", required=True)
 
     run_ = commands.add_parser("run", help="train an artifact on a data set")
-    run_.add_argument("artifact", type=Path)
     run_.add_argument("--data", type=Path, required=True, help=".npz file whose keys are the feeds")
     run_.add_argument("-o", "--output", type=Path, help="write the trained artifact here")
     length = run_.add_mutually_exclusive_group()
@@ -74,15 +83,18 @@ def _parser() -> argparse.ArgumentParser:
     run_.add_argument("--seed", type=int, help="of initialisers, shuffles and dropout; never of noise")
 
     predict_ = commands.add_parser("predict", help="write an artifact's outputs for a data set")
-    predict_.add_argument("artifact", type=Path)
     predict_.add_argument("--data", type=Path, required=True)
     predict_.add_argument("-o", "--output", type=Path, required=True)
     predict_.add_argument("--fetch", action="append", default=[], metavar="NAME")
 
     inspect_ = commands.add_parser("inspect", help="show what an artifact is and needs")
-    inspect_.add_argument("artifact", type=Path)
     inspect_.add_argument("--verify", action="store_true", help="check the privacy of a private artifact's program")
 
+    for command in (run_, predict_, inspect_):
+        if bundled is None:
+            command.add_argument("artifact", type=Path)
+        else:
+            command.add_argument("artifact", type=Path, nargs="?", default=bundled, help=f"[{bundled.name}]")
     for command in (run_, predict_):
         command.add_argument("--threads", type=_positive, help="of a step [FLUIDC_THREADS, else every core]")
     for command in (run_, predict_, inspect_):

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
 import numpy as np
 
-from . import certificate
 from .artifact import MANIFEST, Artifact, ArtifactFile
 from .data import load_data
 from .engine import Array, Engine
@@ -26,17 +25,18 @@ from .evaluate import evaluate
 from .files import write_atomically
 from .keeper import Checkpoints
 from .ledger import LEDGER
-from .onnx_engine import OnnxEngine
-from .onnx_profile import NodeProfilingEngine, NodeReport
 from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
-from .profile import LEAST_CALLS, TAKE_MORE, ProfilingEngine, profiling
-from .profile_report import ProfileReport, check_file
 from .progress import Display, StepReport, at_least, display
 from .report import NOT_PRIVATE, run_report
 from .session import Session
 from .signals import Interruptible, StopSignals
 from .threads import numpy_threads, thread_count
 from .train import RunResult
+
+if TYPE_CHECKING:  # what few runs use is imported by those: docs/adr/0033-bundles.md
+    from .onnx_profile import NodeProfilingEngine, NodeReport
+    from .profile import ProfilingEngine
+    from .profile_report import ProfileReport
 
 EngineChoice = Callable[[Artifact, int | None], Engine]
 """Gives the engine for an artifact and a number of threads."""
@@ -219,6 +219,8 @@ def inspect(path: Path, verify: bool = False, require_signature: Sequence[Path] 
         for line in _described(path, file):
             print(line)
         return 0
+    from . import certificate
+
     report = certificate.verify(artifact)
     print(f"{path}: {'verified' if report.ok else 'NOT verified: the artifact contradicts its privacy block'}")
     print(f"✓ members       {len(artifact.manifest.members)} files have the sizes and SHA-256 of the manifest")
@@ -252,6 +254,9 @@ def _run_dir(arguments: RunArguments) -> Path:
 
 def _check_profile(arguments: RunArguments, file: Path) -> None:
     """Refuse, before anything is spent, a profile that could not be made."""
+    from .profile import LEAST_CALLS, TAKE_MORE
+    from .profile_report import check_file
+
     check_file(file)
     if arguments.private_report:
         raise DataError(
@@ -265,6 +270,10 @@ def _check_profile(arguments: RunArguments, file: Path) -> None:
 
 def _clocked(artifact: Artifact, engine: Engine, file: Path) -> ProfilingEngine | NodeProfilingEngine:
     """An engine that measures what ``engine`` does. Raises EngineError, or DataError for a file it cannot write."""
+    from .onnx_engine import OnnxEngine
+    from .onnx_profile import NodeProfilingEngine
+    from .profile import profiling
+
     if not isinstance(engine, OnnxEngine):
         return profiling(artifact, engine)
     if file.suffix.lower() != ".json":
@@ -277,6 +286,9 @@ def _clocked(artifact: Artifact, engine: Engine, file: Path) -> ProfilingEngine 
 
 
 def _times(name: str, clocked: ProfilingEngine | NodeProfilingEngine, mark: str) -> ProfileReport | NodeReport:
+    from .onnx_profile import NodeProfilingEngine, NodeReport
+    from .profile_report import ProfileReport
+
     if isinstance(clocked, NodeProfilingEngine):
         return NodeReport(name, clocked.profile(), clocked.threads, mark)
     return ProfileReport(name, clocked.profile(), mark)

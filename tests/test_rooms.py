@@ -90,12 +90,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     # An audit looks at artifacts, not at programs.
     "frontend.audit": ("runtime",),
+    # A bundle is made of the runtime's files.
+    "frontend.bundle": ("runtime",),
     # A benchmark compiles programs of its own and times their steps.
     "frontend.bench": ("frontend", "frontend.lower", "compiler", "runtime"),
     "frontend.cli": (
         "frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "frontend.audit", "frontend.bench",
-        "frontend.compat", "frontend.compat.program_desc", "frontend.formats", "frontend.dygraph.traced_layer",
-        "compiler", "runtime",
+        "frontend.bundle", "frontend.compat", "frontend.compat.program_desc", "frontend.formats",
+        "frontend.dygraph.traced_layer", "compiler", "runtime",
     ),
 }  # fmt: skip
 

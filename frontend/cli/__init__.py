@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Train an artifact on a data set.",
     "predict": "Write an artifact's outputs for a data set.",
     "inspect": "Show what an artifact is and needs.",
+    "bundle": "Write an artifact with all that it runs on.",
     "sign": "Sign an artifact, so that others can require it.",
     "keygen": "Make a pair of keys to sign artifacts with.",
     "audit": "Measure the privacy of a compiled artifact.",
