@@ -18,6 +18,9 @@ THREADS = 256
 
 MOST_THREADS = 1024
 
+BLOCKS_WANTED = 264
+"""Blocks that keep a large device busy: two for each of 132 multiprocessors."""
+
 
 def device_host() -> Host:
     """A CUDA device: scalar code, one element of float32 at a time."""
@@ -78,6 +81,21 @@ class DeviceBlock(Block):
     def sync(self) -> None:
         """A barrier of all threads of the block; also orders what they wrote to memory."""
         self.add(tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_storage_sync", tvm.ir.StringImm("shared"))))
+
+    def sync_warp(self) -> None:
+        """A barrier of the threads of a warp, which also orders what they wrote to memory."""
+        self.add(tirx.Evaluate(tirx.call_extern("int32", "__syncwarp")))
+
+    def exchange(self, value: Value, dtype: DType, distance: int) -> Value:
+        """``value`` as the thread has it whose number in the warp differs in the bit ``distance``.
+
+        All threads of the warp must take part.
+        """
+        every = tirx.const(0xFFFF_FFFF, "uint32")
+        narrow = dtype in (DType.I8, DType.U8, DType.F16, DType.BF16)
+        assert not narrow, f"sums of {dtype.value} are exchanged in a wider type"
+        taken = tirx.call_extern(TVM_NAMES[dtype], "__shfl_xor_sync", every, value, tirx.const(distance, "int32"))
+        return self.let(taken, dtype, "other")
 
     def room(self, dtype: DType, shape: Shape, name: str = "room") -> tuple[TensorDef, Buffer]:
         """Memory of the function's own, as large as a tensor of this shape."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ....ir.types import Sym
-from ..expr import Node
+from ....ir.types import Sym, numel
+from ..expr import Index, Node
 from ..graph import Placeholder, TensorDef
 from ..kernels.chacha import first_nonce_word
+from ..kernels.product import unravel
 from ..kit import TVM_NAMES, Buffer, Host, Value, integer
 from ..nests import (
     ComputeNest,
@@ -21,13 +22,14 @@ from ..nests import (
 )
 from ..primfunc import Kernel, kernel_name
 from ..tvm_api import tirx
-from .device import THREADS, DeviceBlock
+from .device import DeviceBlock, Part
 from .kernels.compute import emit_compute
 from .kernels.contract import emit_contract
 from .kernels.keystream import emit_keystream
 from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
 from .kernels.structured import emit_structured
+from .rows import Rows, kept_rows, plan_rows
 from .space import Grid, Space
 
 
@@ -52,7 +54,10 @@ def build_kernel(group: Group, host: Host, in_place: dict[TensorDef, Placeholder
     for tensor in stores:
         if tensor in in_place:
             buffers[tensor] = buffers[in_place[tensor]]
-        elif tensor not in buffers:
+    rows = plan_rows(group)
+    kept = kept_rows(group, rows, {*buffers, *in_place}) if rows is not None else {}
+    for tensor in stores:
+        if tensor not in buffers and tensor not in kept:
             buffers[tensor] = block.room(tensor.dtype, tensor.shape, "made")[1]
     emit_group(Grid(block), buffers, group, {})
     symbols = tuple(block.symbols)
@@ -68,15 +73,28 @@ def build_kernel(group: Group, host: Host, in_place: dict[TensorDef, Placeholder
 
 
 def emit_group(space: Space, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value]) -> None:
-    """The nests of a group, on given buffers, where loop variables are ``bound``."""
-    if group.row is None or len(group.nests) == 1:
+    """The nests of a group, where loop variables are ``bound``; what has no buffer is kept in shared memory."""
+    rows = plan_rows(group)
+    if rows is None or (rows.apart and space.alone):
         for nest in group.nests:
             _emit_nest(space, buffers, nest, bound)
         return
-    with space.teams(space.block.size(group.row), THREADS) as (row, team):
+    _emit_rows(space, dict(buffers), group, rows, bound)
+
+
+def _emit_rows(
+    space: Space, buffers: dict[TensorDef, Buffer], group: Group, rows: Rows, bound: Mapping[Node, Value]
+) -> None:
+    block = space.block
+    kept = kept_rows(group, rows, set(buffers))
+    with space.teams(block.size(numel(rows.extents)), rows.threads) as (number, team):
+        for tensor, count in kept.items():
+            shared = team.shared(tensor.dtype, count, "row")
+            buffers[tensor] = Part(shared.whole, block.simplify(shared.first - number * integer(count)))
         for nest in group.nests:
             assert isinstance(nest, ComputeNest | ReduceNest)
-            _emit_nest(team, buffers, nest, {**bound, nest.where[0]: row})
+            axes = tuple(index for index in nest.where[: rows.axes] if isinstance(index, Index))
+            _emit_nest(team, buffers, nest, {**bound, **unravel(block, axes, number)})
 
 
 def _emit_nest(space: Space, buffers: dict[TensorDef, Buffer], nest: Nest, bound: Mapping[Node, Value]) -> None:

@@ -1,4 +1,4 @@
-"""How work is shared out among threads: over a launch of its own, or over the threads of one block."""
+"""How work is shared out among threads: over a launch of its own, or over the threads of a team."""
 
 from __future__ import annotations
 
@@ -7,26 +7,41 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ....ir.types import DType
 from ..kit import Value, integer
 from ..tvm_api import tirx
-from .device import THREADS, DeviceBlock
+from .device import THREADS, WARP, DeviceBlock, Part
 
 
 class Space(Protocol):
     """Threads that work together on the elements of a nest.
 
-    What `each` and `teams` have stored when they are left is seen by all threads of the space.
+    What is stored within `each`, `tiles` and `teams` is seen by all threads of the space afterwards.
     """
 
     @property
     def block(self) -> DeviceBlock: ...
 
+    @property
+    def widest(self) -> int:
+        """Threads of the largest team that `tiles` has."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether the space is the whole device: its teams run at the same time, and more of them are welcome."""
+        ...
+
     def each(self, count: Value) -> AbstractContextManager[Value]:
         """Numbers below ``count`` (i64), each in one thread; neighbouring threads have neighbouring numbers."""
         ...
 
+    def tiles(self, count: Value) -> AbstractContextManager[tuple[Value, Team]]:
+        """Numbers below ``count``, each taken by a team of ``widest`` threads, all of which run all statements."""
+        ...
+
     def teams(self, count: Value, threads: int) -> AbstractContextManager[tuple[Value, Team]]:
-        """Numbers below ``count``, each taken by a team of threads (``threads`` of them, if there is a choice)."""
+        """Numbers below ``count``, each taken by a team of ``threads`` threads if there is a choice."""
         ...
 
 
@@ -41,20 +56,43 @@ class Grid:
 
     block: DeviceBlock
     when: tuple[Condition, ...] = ()
+    widest: int = THREADS
+    alone: bool = True
 
     @contextmanager
     def each(self, count: Value) -> Generator[Value]:
-        block, threads = self.block, integer(THREADS)
+        block = self.block
+        known = block.simplify(count)
+        size = THREADS
+        if isinstance(known, tirx.IntImm) and int(known.value) < THREADS:
+            size = max(int(known.value), 1)
+        threads = integer(size)
         blocks = tirx.floordiv(count + threads - integer(1), threads)
-        with block.launch(blocks, THREADS) as (number, thread), self._guarded():
+        with block.launch(blocks, size) as (number, thread), self._guarded():
             at = block.simplify(number * threads + thread)
             with block.when(at < count):
                 yield at
 
     @contextmanager
+    def tiles(self, count: Value) -> Generator[tuple[Value, Team]]:
+        with self.teams(count, self.widest) as found:
+            yield found
+
+    @contextmanager
     def teams(self, count: Value, threads: int = THREADS) -> Generator[tuple[Value, Team]]:
-        with self.block.launch(count, threads) as (number, thread), self._guarded():
-            yield number, Team(self.block, thread, threads)
+        block = self.block
+        if threads > WARP:
+            with block.launch(count, threads) as (number, thread), self._guarded():
+                yield number, Team(block, thread, threads)
+            return
+        slots = THREADS // WARP
+        blocks = tirx.floordiv(count + integer(slots - 1), integer(slots))
+        with block.launch(blocks, THREADS) as (number, thread), self._guarded():
+            slot = block.simplify(tirx.floordiv(thread, integer(WARP)))
+            lane = block.simplify(tirx.floormod(thread, integer(WARP)))
+            at = block.simplify(number * integer(slots) + slot)
+            with block.when(at < count):  # the same in all threads of a warp
+                yield at, Team(block, lane, WARP, slot, slots)
 
     @contextmanager
     def _guarded(self) -> Generator[None]:
@@ -72,17 +110,39 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class Team:
-    """The threads of one block.
+    """The threads of one block, or of one of its warps.
 
     Attributes:
         block: Where statements go, inside a launch.
         thread: Number of the thread (i64).
         threads: How many there are.
+        slot: Number of the team among those of its thread block.
+        slots: Teams of a thread block; several only where each is a warp.
     """
 
     block: DeviceBlock
     thread: Value
     threads: int
+    slot: Value | None = None
+    slots: int = 1
+    alone: bool = False
+
+    @property
+    def widest(self) -> int:
+        return self.threads
+
+    def sync(self) -> None:
+        """A barrier of the team, which also orders what its threads wrote to memory."""
+        if self.slots > 1:
+            self.block.sync_warp()
+        else:
+            self.block.sync()
+
+    def shared(self, dtype: DType, count: int, name: str = "shared") -> Part:
+        """``count`` elements that the threads of the team share, uninitialised."""
+        whole = self.block.shared(dtype, count * self.slots, name)
+        first = integer(0) if self.slot is None else self.block.simplify(self.slot * integer(count))
+        return Part(whole, first)
 
     @contextmanager
     def each(self, count: Value) -> Generator[Value]:
@@ -91,9 +151,15 @@ class Team:
             at = block.simplify(turn * threads + self.thread)
             with block.when(at < count):
                 yield at
-        block.sync()
+        self.sync()
+
+    @contextmanager
+    def tiles(self, count: Value) -> Generator[tuple[Value, Team]]:
+        with self.block.loop(count, "turn") as turn:
+            yield turn, self
+        self.sync()
 
     @contextmanager
     def teams(self, count: Value, threads: int = THREADS) -> Generator[tuple[Value, Team]]:
-        with self.block.loop(count, "turn") as turn:
-            yield turn, self
+        with self.tiles(count) as found:
+            yield found

@@ -190,6 +190,9 @@ def unravel(block: Block, indices: Sequence[Index], flat: Value) -> dict[Node, V
     found: dict[Node, Value] = {}
     for index in reversed(indices):
         extent = block.size(extent_of(index))
+        if isinstance(extent, tirx.IntImm) and int(extent.value) == 0:
+            found[index] = integer(0)  # in a loop of no trips
+            continue
         found[index] = block.simplify(flat if index is indices[0] else tirx.floormod(flat, extent))
         flat = tirx.floordiv(flat, extent)
     return found

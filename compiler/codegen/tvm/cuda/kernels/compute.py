@@ -11,6 +11,7 @@ from ...kernels.compute import Definition, extent_of, free_indices, in_memory_or
 from ...kernels.product import unravel
 from ...kit import Buffer, Value, integer
 from ...lower import Lowering
+from ...tvm_api import tirx
 from ..space import Space
 
 
@@ -29,6 +30,8 @@ def emit_compute(
     made = definitions[0].tensor
     free = free_indices(in_memory_order(indices, made), bound)
     count = block.size(numel(extent_of(index) for index in free))
+    if isinstance(count, tirx.IntImm) and int(count.value) == 0:
+        return
     with space.each(count) as number:
         if is_flat(indices, definitions):
             zeros = [bound.get(index, integer(0)) for index in indices]

@@ -1,21 +1,77 @@
-"""Reductions: a thread per result where there are many, else a team of threads."""
+"""Reductions: results side by side in a team of threads, each result taken by one thread or by several.
+
+Where results are few and terms many, teams take parts of the terms, and a second launch joins what they found.  Terms
+are joined in an order that depends on nothing but sizes: results are the same in every run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from .....ir.types import numel
-from ...expr import Node
+from .....ir.types import DType, numel
+from ...expr import Index, Node
 from ...graph import TensorDef
 from ...kernels.combine import Combine
 from ...kernels.compute import Definition, extent_guess, extent_of, free_indices, in_memory_order, store_all
 from ...kernels.product import unravel
 from ...kernels.reduce import Sums
-from ...kit import Buffer, Value, integer
+from ...kit import TVM_NAMES, Buffer, Value, convert, integer
 from ...lower import Lowering
 from ...tvm_api import tirx
-from ..device import THREADS
+from ..access import by_stride, coalescing
+from ..device import BLOCKS_WANTED, WARP, DeviceBlock
 from ..space import Space, Team
+
+FEW_TERMS = 8
+"""Terms that one thread adds up where they lie side by side."""
+FEW_ROWS_OF_TERMS = 32
+"""Terms that one thread adds up where its neighbours read what lies beside them."""
+TERMS_OF_WARP = 1024
+"""Terms up to which a warp is enough for a result."""
+TERMS_OF_THREAD = 32
+"""Terms of a thread from which others may take some of them."""
+
+Terms = Callable[[Mapping[Node, Value], Value, Value], list[Value]]
+"""The terms, one per reduction, of the result at these indices, with this number; and the term's number."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the threads of a team are shared out.
+
+    Attributes:
+        results: Results that a team takes at a time.
+        lanes: Threads of one result.
+        across: Whether neighbouring threads have neighbouring results (else neighbouring terms of one).
+    """
+
+    results: int
+    lanes: int
+    across: bool
+
+
+def choose_layout(results: int, terms: int, across: bool, threads: int) -> Layout:
+    """The layout for so many results of so many terms each; ``across`` where results lie side by side."""
+    if terms <= (FEW_ROWS_OF_TERMS if across else FEW_TERMS):
+        return Layout(threads, 1, True)
+    if across:
+        if results >= BLOCKS_WANTED * 8 * threads:
+            return Layout(threads, 1, True)
+        beside = min(_power(results), WARP)
+        return Layout(beside, threads // beside, True)
+    if terms <= 2 * FEW_TERMS:
+        lanes = FEW_TERMS
+    elif terms <= TERMS_OF_WARP or results >= 64 * BLOCKS_WANTED:
+        lanes = WARP
+    else:
+        lanes = threads
+    return Layout(threads // lanes, lanes, False)
+
+
+def _power(count: int) -> int:
+    """The power of two that is not below a number."""
+    return 1 << max(count - 1, 0).bit_length()
 
 
 def emit_reduce(
@@ -28,66 +84,147 @@ def emit_reduce(
     """Reduce for every index not in ``bound`` and store ``definitions``, which read the results."""
     block = space.block
     free = free_indices(in_memory_order(sums.indices, definitions[0].tensor), bound)
-    results, terms = numel(extent_of(i) for i in free), numel(extent_of(i) for i in sums.reduced)
-    work = _Reduction(buffers, sums, definitions)
-    if extent_guess(terms) <= 32:
-        with space.each(block.size(results)) as number:
-            at = {**bound, **unravel(block, free, number)}
-            totals = work.totals(space, at, integer(0), block.size(terms), 1)
-            work.finish(space, at, totals)
+    reduced = by_stride(block, sums.bodies, sums.reduced, bound)
+    combines = [Combine(block, part.kind, part.accumulate) for part in sums.parts]
+
+    def terms(at: Mapping[Node, Value], _number: Value, term: Value) -> list[Value]:
+        lowering = Lowering(block, buffers, {**at, **unravel(block, reduced, term)})
+        lowering.expect(*sums.bodies)
+        return [c.term(lowering.scalar_or_vector(body)) for c, body in zip(combines, sums.bodies, strict=True)]
+
+    def finish(at: Mapping[Node, Value], _number: Value, totals: Sequence[Value]) -> None:
+        found = [combine.result(total) for combine, total in zip(combines, totals, strict=True)]
+        slots: dict[Node, Value] = dict(zip(sums.results, found, strict=True))
+        store_all(Lowering(block, buffers, at, slots=slots), definitions)
+
+    across = bool(free) and coalescing(block, sums.bodies, free[-1], bound) > coalescing(
+        block, sums.bodies, reduced[-1], bound
+    )
+    size = numel(extent_of(index) for index in free), numel(extent_of(index) for index in reduced)
+    layout = choose_layout(extent_guess(size[0]), extent_guess(size[1]), across, space.widest)
+    results, count = block.size(size[0]), block.size(size[1])
+    if size[0] == 0:
         return
-    with space.teams(block.size(results), THREADS) as (number, team):
-        at = {**bound, **unravel(block, free, number)}
-        totals = work.together(team, work.totals(team, at, team.thread, block.size(terms), team.threads))
-        with block.when(tirx.EQ(team.thread, integer(0))):
-            work.finish(team, at, totals)
-        block.sync()
+    work = _Reduction(block, combines, free, bound, results)
+    parts = _parts(layout, extent_guess(size[0]), extent_guess(size[1])) if space.alone else 1
+    if parts == 1:
+        work.run(space, layout, 1, count, terms, lambda at, number, _part, totals: finish(at, number, totals))
+        return
+    beside = extent_guess(size[0]) >= WARP
+    rooms = [block.room(c.dtype, (parts, size[0]) if beside else (size[0], parts), "parts")[1] for c in combines]
+
+    def place(number: Value, part: Value) -> Value:
+        return block.simplify(part * results + number if beside else number * integer(parts) + part)
+
+    def keep(_at: Mapping[Node, Value], number: Value, part: Value, totals: Sequence[Value]) -> None:
+        for room, total in zip(rooms, totals, strict=True):
+            block.write(room, place(number, part), total)
+
+    work.run(space, layout, parts, count, terms, keep)
+    joined = choose_layout(extent_guess(size[0]), parts, beside, space.widest)
+
+    def kept(_at: Mapping[Node, Value], number: Value, part: Value) -> list[Value]:
+        return [block.read(room, place(number, part)) for room in rooms]
+
+    work.run(space, joined, 1, integer(parts), kept, lambda at, number, _part, totals: finish(at, number, totals))
 
 
+def _parts(layout: Layout, results: int, terms: int) -> int:
+    """Into how many parts the terms are cut, so that there are teams for the whole device."""
+    teams = -(-results // layout.results)
+    turns = -(-terms // layout.lanes)
+    if teams >= BLOCKS_WANTED or turns <= 2 * TERMS_OF_THREAD:
+        return 1
+    return min(-(-turns // TERMS_OF_THREAD), -(-2 * BLOCKS_WANTED // teams))
+
+
+@dataclass(frozen=True)
 class _Reduction:
-    def __init__(self, buffers: Mapping[TensorDef, Buffer], sums: Sums, definitions: Sequence[Definition]) -> None:
-        self.buffers = buffers
-        self.sums = sums
-        self.definitions = definitions
+    block: DeviceBlock
+    combines: Sequence[Combine]
+    free: tuple[Index, ...]
+    bound: Mapping[Node, Value]
+    results: Value
 
-    def totals(self, space: Space, at: Mapping[Node, Value], first: Value, terms: Value, step: int) -> list[Buffer]:
-        """Registers with the combined terms ``first``, ``first + step``, ..."""
-        block = space.block
-        combines = [Combine(block, part.kind, part.accumulate) for part in self.sums.parts]
-        totals = [block.register(combine.dtype, 1, "total") for combine in combines]
-        for combine, total in zip(combines, totals, strict=True):
-            block.put(total, combine.start(1))
-        count = block.simplify(tirx.floordiv(terms - first + integer(step - 1), integer(step)))
-        with block.loop(count, "term") as turn:
-            number = block.simplify(first + turn * integer(step))
-            lowering = Lowering(block, self.buffers, {**at, **unravel(block, self.sums.reduced, number)})
-            lowering.expect(*self.sums.bodies)
-            for combine, total, body in zip(combines, totals, self.sums.bodies, strict=True):
-                term = combine.term(lowering.scalar_or_vector(body))
-                block.put(total, combine.join(block.get(total), term))
-        return totals
+    def run(
+        self,
+        space: Space,
+        layout: Layout,
+        parts: int,
+        count: Value,
+        terms: Terms,
+        finish: Callable[[Mapping[Node, Value], Value, Value, Sequence[Value]], None],
+    ) -> None:
+        """Join ``count`` terms of each result, a part of them in each team, and hand on the totals."""
+        block = self.block
+        beside = integer(layout.results)
+        tiles = block.simplify(tirx.floordiv(self.results + beside - integer(1), beside))
+        chunk = block.simplify(tirx.floordiv(count + integer(parts - 1), integer(parts)))
+        with space.tiles(block.simplify(tiles * integer(parts))) as (number, team):
+            part = block.simplify(tirx.floordiv(number, tiles)) if parts > 1 else integer(0)
+            tile = block.simplify(number - part * tiles)
+            fast, slow = integer(layout.results if layout.across else layout.lanes), team.thread
+            low, high = block.simplify(tirx.floormod(slow, fast)), block.simplify(tirx.floordiv(slow, fast))
+            own, lane = (low, high) if layout.across else (high, low)
+            result = block.simplify(tile * beside + own)
+            inside = block.simplify(result < self.results)
+            at = {**self.bound, **unravel(block, self.free, result)}
+            first = block.simplify(part * chunk)
+            some = block.simplify(tirx.max(tirx.min(chunk, count - first), integer(0))) if parts > 1 else count
+            lanes = integer(layout.lanes)
+            turns = block.simplify(tirx.floordiv(some - lane + lanes - integer(1), lanes))
+            totals = [block.register(combine.dtype, 1, "total") for combine in self.combines]
+            for combine, total in zip(self.combines, totals, strict=True):
+                block.put(total, combine.start(1))
+            if not (isinstance(count, tirx.IntImm) and int(count.value) == 0):
+                with block.when(inside), block.loop(turns, "term") as turn:
+                    values = terms(at, result, block.simplify(first + turn * lanes + lane))
+                    for combine, total, value in zip(self.combines, totals, values, strict=True):
+                        block.put(total, combine.join(block.get(total), value))
+            for combine, total in zip(self.combines, totals, strict=True):
+                self._join(team, layout, combine, total, own)
+            with block.when(tirx.And(inside, tirx.EQ(lane, integer(0)))):
+                finish(at, result, part, [block.get(total) for total in totals])
 
-    def together(self, team: Team, totals: Sequence[Buffer]) -> list[Buffer]:
-        """The totals of all threads combined, in a fixed tree order; right in the first thread."""
-        block = team.block
-        for part, total in zip(self.sums.parts, totals, strict=True):
-            combine = Combine(block, part.kind, part.accumulate)
-            shared = block.shared(combine.dtype, team.threads)
-            block.write(shared, team.thread, block.get(total))
-            block.sync()
-            half = team.threads // 2
-            while half:
-                with block.when(team.thread < integer(half)):
-                    low, high = block.read(shared, team.thread), block.read(shared, team.thread + integer(half))
-                    block.write(shared, team.thread, block.let(combine.join(low, high), combine.dtype))
-                block.sync()
-                half //= 2
-            block.put(total, block.read(shared, integer(0)))
-        return list(totals)
+    def _join(self, team: Team, layout: Layout, combine: Combine, total: Buffer, own: Value) -> None:
+        """The totals of all threads of a result, in each of them."""
+        if layout.lanes == 1:
+            return
+        if layout.across and layout.results < WARP and layout.results * layout.lanes <= WARP:
+            self._exchange(combine, total, layout.results, WARP // layout.results)
+        elif layout.across:
+            self._collect(team, combine, total, team.thread, own, layout.lanes, layout.results)
+        else:
+            self._exchange(combine, total, 1, min(layout.lanes, WARP))
+            if layout.lanes > WARP:
+                warp = self.block.simplify(tirx.floordiv(team.thread, integer(WARP)))
+                first = self.block.simplify(own * integer(layout.lanes // WARP))
+                self._collect(team, combine, total, warp, first, layout.lanes // WARP, 1)
 
-    def finish(self, space: Space, at: Mapping[Node, Value], totals: Sequence[Buffer]) -> None:
-        block = space.block
-        slots: dict[Node, Value] = {}
-        for part, result, total in zip(self.sums.parts, self.sums.results, totals, strict=True):
-            slots[result] = Combine(block, part.kind, part.accumulate).result(block.get(total))
-        store_all(Lowering(block, self.buffers, at, slots=slots), self.definitions)
+    def _exchange(self, combine: Combine, total: Buffer, distance: int, lanes: int) -> None:
+        """Join the totals of ``lanes`` threads of a warp that are ``distance`` apart, by halves."""
+        block = self.block
+        narrow = combine.dtype in (DType.I8, DType.U8, DType.F16, DType.BF16)
+        wide = DType.F32 if combine.dtype.is_float else DType.I32
+        while lanes > 1:
+            lanes //= 2
+            mine = block.get(total)
+            if narrow:
+                other = tirx.Cast(TVM_NAMES[combine.dtype], block.exchange(convert(wide, mine), wide, lanes * distance))
+            else:
+                other = block.exchange(mine, combine.dtype, lanes * distance)
+            block.put(total, combine.join(mine, other))
+
+    def _collect(
+        self, team: Team, combine: Combine, total: Buffer, mine: Value, first: Value, count: int, step: int
+    ) -> None:
+        """Join ``count`` totals that lie ``step`` apart in shared memory, where each thread has put its own."""
+        block = self.block
+        shared = team.shared(combine.dtype, team.threads, "totals")
+        block.write(shared, mine, block.get(total))
+        team.sync()
+        block.put(total, block.read(shared, first))
+        with block.loop(count - 1, "lane") as lane:
+            value = block.read(shared, block.simplify(first + (lane + integer(1)) * integer(step)))
+            block.put(total, combine.join(block.get(total), value))
+        team.sync()
