@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parsed.fetch,
                 parsed.threads,
                 require_signature=parsed.require_signature,
+                device=parsed.device,
             )
         return inspect(parsed.artifact, parsed.verify, parsed.require_signature)
     except FluidcError as error:
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect_.add_argument("--verify", action="store_true", help="check the privacy of a private artifact's program")
 
     for command in (run_, predict_):
+        command.add_argument("--device", type=_number, metavar="N", help="GPU that runs an artifact for cuda (0)")
         command.add_argument("--threads", type=_positive, help="of a step [FLUIDC_THREADS, else every core]")
     for command in (run_, predict_, inspect_):
         command.add_argument(
@@ -96,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("-v", "--verbose", action="store_true", help="show where an error was raised")
     return parser
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
 
 
 def _positive(text: str) -> int:
