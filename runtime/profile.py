@@ -156,9 +156,9 @@ class ProfilingEngine:
         """As the engine below."""
         return self._engine.in_place
 
-    def tensor(self, array: Array) -> Handle:
+    def tensor(self, array: Array, *, secret: bool = False) -> Handle:
         """As the engine below."""
-        return self._engine.tensor(array)
+        return self._engine.tensor(array, secret=secret)
 
     def state(self, buffer: Buffer) -> Handle:
         """As the engine below."""
@@ -211,6 +211,12 @@ class ProfilingEngine:
 def profiling(artifact: Artifact, engine: Engine) -> ProfilingEngine:
     """An engine that measures, over the one of ``artifact``. Raises EngineError where there are no kernels to clock."""
     kind = artifact.manifest.target.kind
+    if kind == "cuda":
+        raise EngineError(
+            "a step on a GPU is launched as one, and its kernels are not clocked one by one",
+            "--profile",
+            "profile the run by NVIDIA's tools: FLUIDC_CUDA_GRAPH=0 nsys profile fluidc run ...",
+        )
     if not isinstance(engine, TvmEngine):
         raise EngineError(
             f"artifacts for the target {kind} have no kernels that could be clocked",

@@ -1,0 +1,151 @@
+"""TVM's runtime on a device: a module's functions, and tensors of device memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..errors import EngineError
+from ..libraries import RUNTIME, RUNTIME_CUDA
+from ..tvm_abi import (
+    DeviceTensor,
+    Function,
+    Module,
+    Object,
+    TvmError,
+    global_function,
+    load_library,
+    set_global_function,
+    set_stream,
+)
+from ..tvm_engine import last_line, load_module, machine
+from .cudart import CudaError
+from .device import Device, in_words
+
+_HOST, _CUDA, _POOLED = 1, 2, 2  # DLPack's device types, the runtime's pooled allocator
+_ALLOCATE = "vm.builtin.alloc_storage"
+_MEMORY = "out of memory"
+
+Held: TypeAlias = list[Object]
+"""Memory that nobody else gets as long as the list lives."""
+
+_loading = threading.Lock()
+
+
+class Machine:
+    """A module's functions on one device.
+
+    Args:
+        module: The library, as bytes or as a path, or a module that was made in this process.
+        device: Where it runs.
+
+    Raises EngineError when it does not load.
+    """
+
+    def __init__(self, module: bytes | Path | str | Module, device: Device) -> None:
+        load_tvm()
+        self._device = device
+        self._held: Held | None = None
+        self._functions: dict[str, Function] = {}
+        with _loading:
+            self._machine = self._loaded(load_module(module))
+        device.resources.add(self)
+
+    def call(self, function: str, tensors: Sequence[DeviceTensor], held: Held | None = None) -> list[DeviceTensor]:
+        """Begin what a function does, in the device's stream; its results are there once all of that has ended.
+
+        Args:
+            function: Its name.
+            tensors: Arguments.
+            held: Takes the memory of intermediate values.
+
+        Raises EngineError when there is no such function, an argument does not fit, or memory is used up.
+        """
+        found = self._functions.get(function) or self._lookup(function)
+        self._held = held
+        place = _CUDA, self._device.ordinal
+        before = set_stream(place, self._device.stream)
+        try:
+            return found.tensors(tensors)
+        except TvmError as error:
+            raise _refusal(function, error, self._device) from error
+        finally:
+            set_stream(place, before)
+            self._held = None
+
+    def _loaded(self, module: Module) -> Module:
+        """A virtual machine whose storage passes by `_hold`: it looks functions up here, once."""
+        allocate = global_function(_ALLOCATE)
+        set_global_function(_ALLOCATE, Function.watching(allocate, self._hold))
+        try:
+            return machine(module, _CUDA, self._device.ordinal, _POOLED, _HOST, 0, _POOLED)
+        finally:
+            set_global_function(_ALLOCATE, allocate)
+
+    def _hold(self, storage: Object) -> None:
+        if self._held is not None:
+            self._held.append(storage)
+
+    def _lookup(self, function: str) -> Function:
+        found = self._machine.function(function)
+        if found is None:
+            raise EngineError(
+                f"the module has no function {function!r}",
+                f"function {function!r}",
+                "use one of the functions that the manifest lists",
+            )
+        self._functions[function] = found
+        return found
+
+
+def allocate(device: Device, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> DeviceTensor:
+    """Device memory for an array; raises EngineError, which says for ``what``, when it is used up."""
+    load_tvm()
+    try:
+        return DeviceTensor.allocated((_CUDA, device.ordinal), shape, dtype)
+    except TvmError as error:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        raise _exhausted(device, f"{in_words(size)} for {what}", error) from error
+
+
+@cache
+def load_tvm() -> None:
+    """Load TVM's runtime for CUDA, after CUDA's own.  Raises EngineError."""
+    load_library(RUNTIME)
+    load_library(RUNTIME_CUDA)
+
+
+def _refusal(function: str, error: TvmError, device: Device) -> EngineError:
+    text = last_line(error)
+    if _MEMORY in str(error):
+        return _exhausted(device, f"more for the function {function!r}", error)
+    if "CUDA" in str(error):
+        return EngineError(
+            f"the device failed in the function {function!r}: {text}",
+            device.name,
+            "go on from the last checkpoint in a new process; report the program that shows it",
+        )
+    return EngineError(
+        f"the compiled function {function!r} refused its arguments: {text}",
+        f"function {function!r}",
+        "pass arrays of the types and shapes that the artifact's manifest lists",
+    )
+
+
+def _exhausted(device: Device, what: str, error: TvmError) -> EngineError:
+    if _MEMORY not in str(error):
+        return EngineError(f"the device gives no memory: {last_line(error)}", device.name, "see nvidia-smi")
+    try:
+        state = device.memory()
+    except CudaError:
+        state = "how much it has is not known"
+    return EngineError(
+        f"the device is out of memory: {what} wanted, and {state}",
+        device.name,
+        "take smaller batches, end other processes on the device (nvidia-smi), or choose another with --device",
+    )
