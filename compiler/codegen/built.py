@@ -20,6 +20,8 @@ class BuildOptions:
         threads: threads that loops are cut for; 0 for as many as `runtime.threads.thread_count` says.
         self_contained: ``onnx``: random bits are made by the graph, of a key, and not taken as inputs.
         ort_training: ``onnx``: kernels of onnxruntime-training where they are faster.
+        architectures: ``cuda``: chips to generate code for (``sm_90``); empty for `tvm.cuda.arch.DEFAULT`.
+        tf32: ``cuda``: products of f32 may round their factors to TF32.
         metadata: ``onnx``: what a file tells of itself beside its inputs and outputs, by name.
     """
 
@@ -27,6 +29,8 @@ class BuildOptions:
     threads: int = 0
     self_contained: bool = False
     ort_training: bool = False
+    architectures: tuple[str, ...] = ()
+    tf32: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 

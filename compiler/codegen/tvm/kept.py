@@ -12,6 +12,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from ....runtime.engine import Engine
 from ....runtime.errors import ArtifactError
 from ....runtime.kernels import KernelTable
 from ....runtime.manifest import TargetSpec
@@ -37,15 +38,53 @@ def build(module: Module, options: BuildOptions) -> Built:
         from .build import compile_module
 
         return compile_module(module, chosen)
-    store = user_cache()
-    key = _key("code", module, chosen, locations=False)
-    code, describe = store.read(key), None
-    if code is None:
+    cpu = chosen.cpu
+    spec = TargetSpec("cpu", cpu.triple, cpu.name, cpu.features, chosen.threads)
+
+    def compiled() -> tuple[bytes, Callable[[], KernelTable]]:
         from .objects import compile_library
 
-        code, describe = compile_library(module, chosen)
+        return compile_library(module, chosen)
+
+    def table() -> KernelTable:
+        from .build import table_of
+
+        return table_of(module, chosen)
+
+    def engine(code: bytes) -> Engine:
+        check_cpu(spec)
+        return TvmEngine(code, chosen.threads)
+
+    return library(module, (cpu, chosen.threads), spec, compiled, table, engine)
+
+
+def library(
+    module: Module,
+    options: tuple[object, ...],
+    spec: TargetSpec,
+    compiled: Callable[[], tuple[bytes, Callable[[], KernelTable]]],
+    table: Callable[[], KernelTable],
+    engine: Callable[[bytes], Engine],
+) -> Library:
+    """A module's library: one that is kept, or compiled now and kept.
+
+    Args:
+        module: At stage ``target``.
+        options: All that the code depends on beside the module, the versions of TVM and this package.
+        spec: What the code is for.
+        compiled: Compiles it; also gives what makes the table of its kernels.
+        table: Makes the table where the code was found.
+        engine: Runs the code.
+
+    Raises what ``compiled`` does.
+    """
+    store = user_cache()
+    key = _key("code", module, (spec.kind, *options), locations=False)
+    code = store.read(key)
+    if code is None:
+        code, table = compiled()
         store.write(key, code)
-    return Library(module, chosen, code, store, describe)
+    return Library(code, spec, engine, _key("kernels", module, (spec.kind, *options), locations=True), store, table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,57 +92,46 @@ class Library:
     """A module's code as one shared library.
 
     Attributes:
-        module: What was compiled.
-        options: How.
         code: The library.
-        store: Where the table of its kernels is kept.
-        describe: Makes that table; None where the library was found compiled.
+        spec: What it is for.
+        run: Makes an engine of it.
+        key: Under which the table of its kernels is kept.
+        store: Where.
+        table: Makes that table.
     """
 
-    module: Module
-    options: Options
     code: bytes
+    spec: TargetSpec
+    run: Callable[[bytes], Engine]
+    key: str
     store: Cache
-    describe: Callable[[], KernelTable] | None
-
-    @property
-    def spec(self) -> TargetSpec:
-        """The machine the code is for."""
-        cpu = self.options.cpu
-        return TargetSpec("cpu", cpu.triple, cpu.name, cpu.features, self.options.threads)
+    table: Callable[[], KernelTable]
 
     @property
     def kernels(self) -> KernelTable:
         """What the code consists of; it names lines of the user's, so that it is kept apart from the code."""
-        key = _key("kernels", self.module, self.options, locations=True)
-        kept = self.store.read(key)
+        kept = self.store.read(self.key)
         if kept is not None:
             try:
-                return KernelTable.from_bytes(kept, key)
+                return KernelTable.from_bytes(kept, self.key)
             except ArtifactError:
                 pass
-        if self.describe is not None:
-            table = self.describe()
-        else:
-            from .build import table_of
-
-            table = table_of(self.module, self.options)
-        self.store.write(key, table.to_bytes())
+        table = self.table()
+        self.store.write(self.key, table.to_bytes())
         return table
 
-    def engine(self) -> TvmEngine:
-        """An engine over the library.  Raises EngineError for code that this processor cannot execute."""
-        check_cpu(self.spec)
-        return TvmEngine(self.code, self.options.threads)
+    def engine(self) -> Engine:
+        """An engine over the library.  Raises EngineError for code that this machine cannot execute."""
+        return self.run(self.code)
 
     def members(self) -> Mapping[str, bytes]:
         """``module.so``, the same bytes for the same input (`objects.compile_library`)."""
         return {"module.so": self.code}
 
 
-def _key(kind: str, module: Module, options: Options, *, locations: bool) -> str:
+def _key(kind: str, module: Module, options: tuple[object, ...], *, locations: bool) -> str:
     """Hexadecimal digits that differ wherever the result may: text, machine, threads, and what generates code."""
-    question = (kind, _generator(), options.cpu, options.threads, to_text(module, locations=locations))
+    question = (kind, _generator(), *options, to_text(module, locations=locations))
     return hashlib.sha256("\n".join(map(repr, question)).encode()).hexdigest()
 
 
