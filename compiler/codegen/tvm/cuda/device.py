@@ -72,6 +72,16 @@ class DeviceBlock(Block):
             body = tirx.AttrStmt(axis, "thread_extent", extent, body)
         self.add(body)
 
+    @contextmanager
+    def unrolled(self, count: int, name: str = "u") -> Generator[Value]:
+        """A short loop that becomes straight-line code, so that arrays indexed by its variable stay in registers."""
+        variable = tirx.Var(self.names.fresh(name), "int64")
+        self.analyzer.bind(variable, tvm.ir.Range(integer(0), integer(count)))
+        self._stack.append([])
+        yield variable
+        body = sequence(self._stack.pop())
+        self.add(tirx.For(variable, integer(0), integer(count), tirx.ForKind.UNROLLED, body))
+
     def shared(self, dtype: DType, count: int, name: str = "shared") -> Buffer:
         """``count`` elements that the threads of a block share, uninitialised."""
         buffer = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=self.names.fresh(name), scope="shared")

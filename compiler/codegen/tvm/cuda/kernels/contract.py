@@ -1,18 +1,24 @@
-"""Sums of products, and what is fused behind them."""
+"""Sums of products, and what is fused behind them.
+
+By tiles in shared memory (``tiled.py``) where there is enough to do; else a thread or a warp takes an element.  Few
+elements of many terms are made in parts, which a launch of its own adds in order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .....ir.types import DType, numel
-from ...expr import Index, Load, Node, Slot, binary, const, select, substitute
-from ...graph import Contract, Padded, TensorDef
-from ...kernels.compute import Definition, extent_of, free_indices, store_all
-from ...kernels.product import unravel
-from ...kit import Buffer, Value, convert
-from ...kit import const as constant
-from ...lower import Lowering
-from ..space import Space
+from ...expr import Node, Slot
+from ...graph import Contract, TensorDef
+from ...kernels.compute import Definition, extent_of
+from ...kernels.product import ceil_div
+from ...kit import Buffer, Value, const, dtype_name, integer
+from ...tvm_api import tirx
+from ..device import THREADS, WARP
+from ..space import Grid, Space
+from .product import Product, Sink, make_product, sizes_of
+from .tiled import emit_tiled
+from .tiles import Cut, choose_cut
 
 
 def emit_contract(
@@ -24,45 +30,99 @@ def emit_contract(
     bound: Mapping[Node, Value],
 ) -> None:
     """Store ``definitions`` of every element of a product; they read it as ``result``."""
+    product = make_product(space.block, buffers, contract, result, definitions, bound)
+    if isinstance(space, Grid):
+        _launch(space, product, choose_cut(sizes_of(product)))
+    else:
+        _direct(space, product, 1, _storing(product))
+
+
+def _launch(grid: Grid, product: Product, cut: Cut) -> None:
+    if cut.splits == 1:
+        _sum(grid, product, cut, _storing(product))
+        return
+    block = grid.block
+    shape = (cut.splits, *(extent_of(index) for index in product.free))
+    _, partial = block.room(product.dtype, shape, "partial")
+    count = product.count(product.free)
+
+    def keep(split: Value, at: Mapping[Node, Value], total: Value) -> None:
+        number = split
+        for index in product.free:
+            number = number * block.size(extent_of(index)) + at[index]
+        block.write(partial, block.simplify(number), total)
+
+    _sum(grid, product, cut, keep)
+    with grid.each(count) as number:
+        total = block.register(product.dtype, 1, "total")
+        block.put(total, const(0, product.dtype))
+        with block.loop(integer(cut.splits), "part") as part:
+            block.put(total, block.get(total) + block.read(partial, block.simplify(part * count + number)))
+        product.store(product.at((product.free, number)), block.get(total))
+
+
+def _sum(grid: Grid, product: Product, cut: Cut, sink: Sink) -> None:
+    if cut.tile is not None:
+        emit_tiled(grid, product, cut.tile, cut.splits, sink)
+    elif cut.kind == "dot":
+        _dot(grid, product, sink)
+    else:
+        _direct(grid, product, cut.splits, sink)
+
+
+def _storing(product: Product) -> Sink:
+    def store(split: Value, at: Mapping[Node, Value], total: Value) -> None:
+        product.store(at, total)
+
+    return store
+
+
+def _direct(space: Space, product: Product, splits: int, sink: Sink) -> None:
+    """A thread for every part of every element."""
     block = space.block
-    free = free_indices((*contract.batch, *contract.rows, *contract.columns), bound)
-    left, right = left_operand(contract), contract.right
-    with space.each(block.size(numel(extent_of(index) for index in free))) as number:
-        at = {**bound, **unravel(block, free, number)}
-        total = block.register(contract.dtype, 1, "total")
-        block.put(total, constant(0, contract.dtype))
-        with block.loop(block.size(numel(extent_of(index) for index in contract.inner)), "term") as term:
-            lowering = Lowering(block, buffers, {**at, **unravel(block, contract.inner, term)})
-            lowering.expect(left, right)
-            x, y = (convert(contract.dtype, lowering.scalar_or_vector(node)) for node in (left, right))
-            block.put(total, block.get(total) + x * y)
-        lowering = Lowering(block, buffers, at, slots={result: block.get(total)})
-        if contract.valid is None:
-            store_all(lowering, definitions)
-        else:
-            with block.when(lowering.scalar_or_vector(contract.valid)):
-                store_all(lowering, definitions)
+    count, terms = product.count(product.free), product.count(product.terms)
+    share = block.simplify(ceil_div(terms, splits))
+    with space.each(block.simplify(count * integer(splits))) as number:
+        split = block.simplify(tirx.floordiv(number, count))
+        at = product.at((product.free, block.simplify(tirx.floormod(number, count))))
+        first = block.simplify(split * share)
+        some = block.simplify(tirx.min(share, terms - first))
+        sink(split, at, block.get(_total(product, at, first, some, 1)))
 
 
-def left_operand(contract: Contract) -> Node:
-    """The left operand as an expression; that of images with a frame is 0 there."""
-    padded = contract.padded
-    if padded is None:
-        return contract.left
-    assert isinstance(contract.left, Load)
-    return _framed(padded, contract.left.children)
+def _dot(grid: Grid, product: Product, sink: Sink) -> None:
+    """A warp for every element, which adds its threads' sums as a tree."""
+    block, each = grid.block, THREADS // WARP
+    count, terms = product.count(product.free), product.count(product.terms)
+    with grid.teams(ceil_div(count, each), THREADS) as (number, team):
+        element = block.simplify(number * integer(each) + tirx.floordiv(team.thread, integer(WARP)))
+        lane = block.simplify(tirx.floormod(team.thread, integer(WARP)))
+        at = product.at((product.free, element))
+        # All threads take part in what follows; those beyond the last element have no terms.
+        some = tirx.Select(element < count, ceil_div(terms - lane, WARP), integer(0))
+        total = _total(product, at, lane, some, WARP)
+        distance = WARP // 2
+        while distance:
+            other = tirx.call_extern(
+                dtype_name(product.dtype), "__shfl_xor_sync",
+                tirx.const(0xFFFF_FFFF, "uint32"), block.get(total), tirx.IntImm("int32", distance),
+            )  # fmt: skip
+            block.put(total, block.get(total) + other)
+            distance //= 2
+        with block.when(tirx.And(tirx.EQ(lane, integer(0)), element < count)):
+            sink(integer(0), at, block.get(total))
 
 
-def _framed(padded: Padded, where: Sequence[Node]) -> Node:
-    """An element of padded images: that of the image behind it, or 0 in the frame."""
-    values: dict[Node, Node] = {}
-    inside: list[Node] = []
-    for index, before, size, place in zip(padded.indices, padded.before, padded.shape, where, strict=True):
-        assert isinstance(index, Index)
-        own = values[index] = binary("-", place, const(before, DType.I64))
-        if index.extent != size:
-            inside += [own >= 0, own < index.extent]
-    value = substitute(padded.body, values)
-    for condition in inside:
-        value = select(condition, value, const(0, value.dtype))
-    return value
+def _total(product: Product, at: Mapping[Node, Value], first: Value, count: Value, step: int) -> Buffer:
+    """A register with the sum of ``count`` terms from ``first`` on, ``step`` apart."""
+    block = product.block
+    total = block.register(product.dtype, 1, "total")
+    block.put(total, const(0, product.dtype))
+    with block.loop(count, "term") as turn:
+        term = block.simplify(first + turn * integer(step))
+        pair = block.scratch(product.dtype, 2, "pair")
+        here = {**at, **product.at((product.terms, term))}
+        for place, operand in enumerate((product.left, product.right)):
+            operand.read(block, product.buffers, here, None, pair, place)
+        block.put(total, block.get(total) + block.read(pair, integer(0)) * block.read(pair, integer(1)))
+    return total
