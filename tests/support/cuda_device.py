@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -226,10 +227,9 @@ class Device:
 
     def register(self) -> None:
         """Let TVM compile for this device; ``checked`` says whether kernels check their accesses."""
-        import tvm  # registers a callback of its own
         import tvm_ffi
 
-        assert tvm.cuda(0).exist
+        importlib.import_module("tvm")  # registers a callback of its own
 
         def compile_kernel(code: str) -> bytes:
             return compile_kernels(code, checked=self.checked)
@@ -290,9 +290,8 @@ class Device:
     def trace(self) -> list[Launched]:
         """Every launch since `reset`, in order."""
         records: list[dict[str, Any]] = json.loads(f"[{self.driver.device_trace().decode()}]")
-        return [
-            Launched(**record | {"grid": tuple(record["grid"]), "block": tuple(record["block"])}) for record in records
-        ]
+        sizes = [{key: tuple(record.pop(key)) for key in ("grid", "block")} for record in records]
+        return [Launched(**size, **record) for size, record in zip(sizes, records, strict=True)]
 
     def reset(self) -> None:
         """Forget the trace and the counters; what is allocated stays counted."""
