@@ -36,9 +36,15 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
 )  # fmt: skip
 @click.option(
     "--target", metavar="NAME",
-    help="cpu (default); onnx: ONNX Runtime executes it; reference: numpy, slow and exact; ort-artifacts: a folder "
-    "for ONNX Runtime's on-device training API.",
+    help="cpu (default); cuda: for NVIDIA GPUs, none is needed here; onnx: ONNX Runtime executes it; reference: numpy, "
+    "slow and exact; ort-artifacts: a folder for ONNX Runtime's on-device training API.",
 )  # fmt: skip
+@click.option(
+    "--arch", metavar="NAME,...",
+    help="cuda: chips to generate machine code for [sm_80,sm_90]; compute_90 adds code that drivers compile for later "
+    "chips.",
+)  # fmt: skip
+@click.option("--tf32", is_flag=True, help="cuda: products may round their factors to TF32: faster, 10 bits.")
 @click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")
 @click.option("--ort-training", is_flag=True, help="onnx: use gradient kernels that only onnxruntime-training has.")
 @click.option(
@@ -61,6 +67,8 @@ def command(
     script: tuple[Path, str | None],
     output: Path,
     target: str | None,
+    arch: str | None,
+    tf32: bool,
     self_contained: bool,
     ort_training: bool,
     cpu: str,
@@ -100,13 +108,14 @@ def command(
     from .source import Overrides, Request, lowered
 
     target = _target(target, output, self_contained, ort_training)
+    architectures = _architectures(target, arch, tf32)
     on_device = target == ort_artifacts.TARGET
     if on_device:
         ort_artifacts.check(output)
     else:
         check_target(target)
         _check_output(output, script[0])
-    if target == "cpu" or cpu != "native":
+    if target in ("cpu", "cuda") or cpu != "native":
         named_cpu(cpu)
     path, name = script
     training = training_of(path, loss, optimizer, trainable, params)
@@ -127,7 +136,7 @@ def command(
             _tell(f"warning: {warning}")
     _tell(f"compiling for {target}")
     imported = _TVM_API in sys.modules
-    options = BuildOptions(cpu, threads or 0, self_contained, ort_training)
+    options = BuildOptions(cpu, threads or 0, self_contained, ort_training, architectures, tf32)
     files = on_device or output.suffix == ".onnx"  # written of the program's text, for callers without a runtime
     with plain_warnings():
         if on_device:
@@ -187,6 +196,14 @@ def _target(target: str | None, output: Path, self_contained: bool, ort_training
     return target or "cpu"
 
 
+def _architectures(target: str, names: str | None, tf32: bool) -> tuple[str, ...]:
+    """The chips that are named.  Raises BadParameter for what is of cuda alone."""
+    for option, given in (("--arch", names is not None), ("--tf32", tf32)):
+        if given and target != "cuda":
+            raise click.BadParameter("it belongs to --target cuda", param_hint=option)
+    return tuple(dict.fromkeys(name.strip() for name in (names or "").split(",") if name.strip()))
+
+
 def _check_output(path: Path, source: Path) -> None:
     """Refuse at once what could not be written after all the work, or would be written over what is compiled."""
     if not path.parent.is_dir():
@@ -208,7 +225,7 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, target: str, seconds
     batch = (
         f"{manifest.batch} rows" if manifest.batch is not None else "any number of rows" if is_open else "fixed rows"
     )
-    shape = " ".join(part for part in (target, manifest.target.cpu) if part)
+    shape = " ".join(part for part in (target, *manifest.target.architectures, manifest.target.cpu) if part)
     trainable = [s for s in manifest.state if s.trainable]
     count = sum(_product(s.shape) for s in trainable)
     rows = [
