@@ -8,7 +8,7 @@ from ....ir.types import Sym
 from ..expr import Node
 from ..graph import Placeholder, TensorDef
 from ..kernels.chacha import first_nonce_word
-from ..kit import TVM_NAMES, Buffer, Host, Value, integer
+from ..kit import TVM_NAMES, Buffer, Value, integer
 from ..nests import (
     ComputeNest,
     ContractNest,
@@ -21,7 +21,7 @@ from ..nests import (
 )
 from ..primfunc import Kernel, kernel_name
 from ..tvm_api import tirx
-from .device import THREADS, DeviceBlock
+from .device import THREADS, Device, DeviceBlock
 from .kernels.compute import emit_compute
 from .kernels.contract import emit_contract
 from .kernels.keystream import emit_keystream
@@ -31,7 +31,7 @@ from .kernels.structured import emit_structured
 from .space import Grid, Space
 
 
-def build_kernel(group: Group, host: Host, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
+def build_kernel(group: Group, host: Device, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
     """Emit a group as a function.
 
     Args:
