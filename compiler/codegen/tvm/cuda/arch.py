@@ -16,7 +16,10 @@ class Options:
     Attributes:
         cpu: The CPU that launches the kernels.
         architectures: The chips to generate machine code for, ``sm_90`` and the like.
+        tf32: Whether large products of float32 may round their operands to 10 bits of mantissa, which tensor cores
+            multiply several times as fast.
     """
 
     cpu: Cpu
     architectures: tuple[str, ...] = DEFAULT
+    tf32: bool = False

@@ -54,7 +54,7 @@ def compile_module(module: Module, options: Options) -> Compiled:
     Raises:
         TargetError: An op has no rule for this target, or the module is at another stage.
     """
-    builder, tables = lowered(module)
+    builder, tables = lowered(module, tf32=options.tf32)
     executable = _build(builder.get(), options)
     return Compiled(executable, tuple(signature(module, f) for f in module.functions), options, tables)
 
@@ -64,11 +64,11 @@ def kernel_table(module: Module) -> KernelTable:
     return KernelTable(1, tuple(table() for table in lowered(module)[1]))
 
 
-def lowered(module: Module) -> tuple[Any, tuple[Described, ...]]:
+def lowered(module: Module, *, tf32: bool = False) -> tuple[Any, tuple[Described, ...]]:
     """A Relax builder with every function, and what makes the tables of their kernels; raises TargetError."""
     if module.stage is not Stage.TARGET:
         raise TargetError(f"the cuda target takes a module at stage target, not {module.stage}")
-    builder, host = relax.BlockBuilder(), device_host()
+    builder, host = relax.BlockBuilder(), device_host(tf32=tf32)
 
     def emit(group: Group, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
         return build_kernel(group, host, in_place, visible)

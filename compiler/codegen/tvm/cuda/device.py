@@ -22,9 +22,20 @@ BLOCKS_WANTED = 264
 """Blocks that keep a large device busy: two for each of 132 multiprocessors."""
 
 
-def device_host() -> Host:
+@dataclass(frozen=True)
+class Device(Host):
+    """A CUDA device as kernels are written for it.
+
+    Attributes:
+        tf32: Whether a library may multiply float32 with 10 bits of mantissa.
+    """
+
+    tf32: bool = False
+
+
+def device_host(*, tf32: bool = False) -> Device:
     """A CUDA device: scalar code, one element of float32 at a time."""
-    return Host(CUDA, vector_bytes=4, threads=1)
+    return Device(CUDA, vector_bytes=4, threads=1, tf32=tf32)
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,9 @@ class DeviceBlock(Block):
     runtime's memory plan knows it.
     """
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.device = device
         self.rooms: dict[TensorDef, Buffer] = {}
         self.in_launch = False
 
@@ -81,6 +93,14 @@ class DeviceBlock(Block):
         yield variable
         body = sequence(self._stack.pop())
         self.add(tirx.For(variable, integer(0), integer(count), tirx.ForKind.UNROLLED, body))
+
+    def divided(self, number: Value, by: Value) -> tuple[Value, Value]:
+        """Quotient and remainder of what is known not to be negative, though TVM may not see it."""
+        if isinstance(by, tirx.IntImm):
+            found = tirx.floordiv(number, by), tirx.floormod(number, by)
+        else:
+            found = tirx.truncdiv(number, by), tirx.truncmod(number, by)
+        return self.simplify(found[0]), self.simplify(found[1])
 
     def shared(self, dtype: DType, count: int, name: str = "shared") -> Buffer:
         """``count`` elements that the threads of a block share, uninitialised."""

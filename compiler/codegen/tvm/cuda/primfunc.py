@@ -9,7 +9,7 @@ from ..expr import Index, Node
 from ..graph import Placeholder, TensorDef
 from ..kernels.chacha import first_nonce_word
 from ..kernels.product import unravel
-from ..kit import TVM_NAMES, Buffer, Host, Value, integer
+from ..kit import TVM_NAMES, Buffer, Value, integer
 from ..nests import (
     ComputeNest,
     ContractNest,
@@ -22,7 +22,7 @@ from ..nests import (
 )
 from ..primfunc import Kernel, kernel_name
 from ..tvm_api import tirx
-from .device import DeviceBlock, Part
+from .device import Device, DeviceBlock, Part
 from .kernels.compute import emit_compute
 from .kernels.contract import emit_contract
 from .kernels.keystream import emit_keystream
@@ -33,7 +33,7 @@ from .rows import Rows, kept_rows, plan_rows
 from .space import Grid, Space
 
 
-def build_kernel(group: Group, host: Host, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
+def build_kernel(group: Group, host: Device, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
     """Emit a group as a function.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...expr import Node, Slot
+from ...expr import Node, Slot, load
 from ...graph import Contract, TensorDef
 from ...kernels.compute import Definition, extent_of
 from ...kernels.product import ceil_div
@@ -16,6 +16,8 @@ from ...kit import Buffer, Value, const, dtype_name, integer
 from ...tvm_api import tirx
 from ..device import THREADS, WARP
 from ..space import Grid, Space
+from .library import Gemm, as_gemm, call_gemm
+from .operands import Probe
 from .product import Product, Sink, make_product, sizes_of
 from .tiled import emit_tiled
 from .tiles import Cut, choose_cut
@@ -31,10 +33,45 @@ def emit_contract(
 ) -> None:
     """Store ``definitions`` of every element of a product; they read it as ``result``."""
     product = make_product(space.block, buffers, contract, result, definitions, bound)
-    if isinstance(space, Grid):
+    if not isinstance(space, Grid):
+        _direct(space, product, 1, _storing(product))
+        return
+    tf32 = space.block.device.tf32
+    # What happens on a condition that only the device knows is no affair of the host's.
+    gemm = None if space.when else as_gemm(product, tf32=tf32)
+    if gemm is None:
         _launch(space, product, choose_cut(sizes_of(product)))
     else:
-        _direct(space, product, 1, _storing(product))
+        _by_library(space, product, gemm, tf32=tf32)
+
+
+def _by_library(grid: Grid, product: Product, gemm: Gemm, *, tf32: bool) -> None:
+    """Ask the library, and compute the product here where it declines."""
+    block = grid.block
+    made = _plainly_stored(product)
+    into = product.buffers[made] if made is not None else _all_sums(product)
+    done = tirx.NE(call_gemm(product, gemm, into, tf32=tf32), tirx.IntImm("int32", 0))
+    with block.when(done):
+        if made is None:
+            with grid.each(product.count(product.free)) as number:
+                product.store(product.at((product.free, number)), block.read(into, number))
+    with block.otherwise(done):
+        _launch(grid, product, choose_cut(sizes_of(product)))
+
+
+def _all_sums(product: Product) -> Buffer:
+    shape = tuple(extent_of(index) for index in product.free)
+    return product.block.room(product.contract.dtype, shape, "product")[1]
+
+
+def _plainly_stored(product: Product) -> TensorDef | None:
+    """The tensor that holds the sums in order, if they are all that is stored."""
+    contract, definitions = product.contract, product.definitions
+    if contract.valid is not None or len(definitions) != 1 or definitions[0].value is not product.result:
+        return None
+    (only,) = definitions
+    probe = Probe(product.block, product.buffers, product.bound, contract)
+    return only.tensor if probe.in_order(load(only.tensor, only.where), product.free) else None
 
 
 def _launch(grid: Grid, product: Product, cut: Cut) -> None:
@@ -83,8 +120,8 @@ def _direct(space: Space, product: Product, splits: int, sink: Sink) -> None:
     count, terms = product.count(product.free), product.count(product.terms)
     share = block.simplify(ceil_div(terms, splits))
     with space.each(block.simplify(count * integer(splits))) as number:
-        split = block.simplify(tirx.floordiv(number, count))
-        at = product.at((product.free, block.simplify(tirx.floormod(number, count))))
+        split, element = block.divided(number, count) if splits > 1 else (integer(0), number)
+        at = product.at((product.free, element))
         first = block.simplify(split * share)
         some = block.simplify(tirx.min(share, terms - first))
         sink(split, at, block.get(_total(product, at, first, some, 1)))

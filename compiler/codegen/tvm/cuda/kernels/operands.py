@@ -160,6 +160,14 @@ class Probe:
         found = sym.detect_linear_equation(offset, [self._variables[index]])
         return (self._block.simplify(found[0]), self._block.simplify(found[1])) if found else None
 
+    def in_order(self, read: Load, indices: Sequence[Index]) -> bool:
+        """Whether elements lie as the indices number them, from the start of the tensor on."""
+        number: Value = integer(0)
+        for index in indices:
+            number = number * self._block.size(extent_of(index)) + self._variables[index]
+        away = self._block.simplify(self.offset(read) - number)
+        return isinstance(away, tirx.IntImm) and int(away.value) == 0
+
     def innermost_last(self, indices: tuple[Index, ...], *values: Node) -> tuple[Index, ...]:
         """The indices with that one last along which elements of the first value that has such lie side by side."""
         for read in loads(*values):

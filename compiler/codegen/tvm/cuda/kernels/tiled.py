@@ -34,12 +34,11 @@ def emit_tiled(grid: Grid, product: Product, tile: Tile, splits: int, sink: Sink
     batch = product.count(product.batch)
     blocks = block.simplify(integer(splits) * batch * down * across)
     with grid.teams(blocks, tile.threads) as (number, team):
-        row = block.simplify(tirx.floormod(tirx.floordiv(number, across), down) * integer(tile.rows))
-        column = block.simplify(tirx.floormod(number, across) * integer(tile.columns))
-        outer = tirx.floordiv(number, block.simplify(across * down))
-        one = product.at((product.batch, block.simplify(tirx.floormod(outer, batch))))
-        split = block.simplify(tirx.floordiv(outer, batch))
-        work = _Block(block, product, tile, team.thread, one)
+        number, place = block.divided(number, block.simplify(across * down))
+        line, beside = block.divided(place, across)
+        row, column = line * integer(tile.rows), beside * integer(tile.columns)
+        split, element = block.divided(number, batch) if splits > 1 else (integer(0), number)
+        work = _Block(block, product, tile, team.thread, product.at((product.batch, element)))
         work.multiply(row, column, split, splits)
         work.finish(row, rows, column, columns, split, sink)
 

@@ -1,0 +1,150 @@
+"""Products on the emulated CUDA device, cut as a test says: a `cuda_worker.Worker` runs `compute`."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from cuda_jobs import call, tvm_for_device
+from cuda_worker import device
+from tvm_rules import module_of
+
+from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import Cut
+from fluidc.compiler.ir.core import Function, Module
+from fluidc.compiler.ir.stage import Stage
+from fluidc.compiler.ir.types import DType, Sym, TensorType
+
+CONTRACT = "fluidc.compiler.codegen.tvm.cuda.kernels.contract"
+LIBRARY = "fluidc.compiler.codegen.tvm.cuda.kernels.library"
+DTYPES = (DType.F32, DType.F64, DType.F16)
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """``max(op(x) @ op(w) + 1, 0)`` of [*batch, m, k] and [*batch, k, n]; with ``symbolic`` batch and m are symbols."""
+
+    m: int
+    n: int
+    k: int
+    transposed: tuple[bool, bool] = (False, False)
+    batch: tuple[int, ...] = ()
+    cut: Cut | None = None
+    dtype: DType = DType.F32
+    symbolic: bool = False
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        x = (self.k, self.m) if self.transposed[0] else (self.m, self.k)
+        w = (self.n, self.k) if self.transposed[1] else (self.k, self.n)
+        return (*self.batch, *x), (*self.batch, *w)
+
+    def function(self, name: str) -> Function:
+        def rule(t: Any, x: Any, w: Any) -> Any:
+            return t.pointwise(lambda u: t.maximum(u + 1, 0), t.matmul(x, w, *self.transposed))
+
+        m: Any = Sym("M") if self.symbolic else self.m
+        x, w = ([m if size == self.m and self.symbolic else size for size in shape] for shape in self.shapes)
+        types = [TensorType(self.dtype, tuple(shape)) for shape in (x, w)]
+        made = module_of(types, [TensorType(self.dtype, (*self.batch, m, self.n))], rule).functions[0]
+        return Function(name, made.params, made.ops, made.outputs)
+
+    def expected(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+        kind = np.int64 if self.dtype.is_integer else np.float64
+        x, w = (
+            a.swapaxes(-1, -2) if turned else a
+            for a, turned in zip((x.astype(kind), w.astype(kind)), self.transposed, strict=True)
+        )
+        return np.maximum(x @ w + 1, 0)
+
+
+@contextmanager
+def cuts(chosen: Sequence[Cut | None]) -> Iterator[None]:
+    """Products are cut so, in the order in which they are emitted (None: as the compiler would)."""
+    from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import choose_cut
+
+    waiting = list(chosen)
+    with mock.patch(f"{CONTRACT}.choose_cut", lambda sizes: waiting.pop(0) or choose_cut(sizes)):
+        yield
+    assert not waiting
+
+
+def compiled(functions: Sequence[Function], chosen: Sequence[Cut | None], **options: Any) -> Any:
+    """The functions, compiled for the device."""
+    from fluidc.compiler.codegen.tvm.cpu import host_cpu
+    from fluidc.compiler.codegen.tvm.cuda.arch import Options
+    from fluidc.compiler.codegen.tvm.cuda.build import compile_module
+
+    tvm_for_device()
+    with cuts(chosen):
+        return compile_module(Module(Stage.TARGET, (), tuple(functions)), Options(host_cpu(), **options)).executable
+
+
+def compute(
+    cases: Sequence[Matmul], arguments: Sequence[Sequence[np.ndarray]], change: Callable[[str], str] | None = None
+) -> list[np.ndarray]:
+    """The results of products; ``change`` is made to the text of their kernels."""
+    import tvm_ffi
+    from cuda_device import compile_kernels
+
+    tvm_for_device()
+    if change is not None:
+        tvm_ffi.register_global_func(
+            "tvm_callback_cuda_compile", lambda code: compile_kernels(change(code)), override=True
+        )
+    made = compiled([case.function(f"f{i}") for i, case in enumerate(cases)], [case.cut for case in cases])
+    return [call(made, f"f{i}", given)[0] for i, given in enumerate(arguments)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the library was asked for; the numbers in the order of its arguments."""
+
+    numbers: tuple[int, ...]
+
+
+def with_library(
+    cases: Sequence[Matmul], arguments: Sequence[Sequence[np.ndarray]], answers: bool, tf32: bool = False
+) -> tuple[list[np.ndarray], list[Asked]]:
+    """Results where a library ``answers`` or declines (every product is large enough for it), and what it was asked."""
+    import tvm_ffi
+
+    asked: list[Asked] = []
+
+    def gemm(a: Any, b: Any, c: Any, *numbers: int) -> int:
+        asked.append(Asked(numbers))
+        if answers:
+            _gemm(*(pointer.value for pointer in (a, b, c)), *numbers)
+        return int(answers)
+
+    tvm_for_device()
+    tvm_ffi.register_global_func("fluidc.cuda.gemm", gemm, override=True)
+    with mock.patch(f"{LIBRARY}.LEAST_WORK", dict.fromkeys(DTYPES, 0)):
+        functions = [case.function(f"f{i}") for i, case in enumerate(cases)]
+        made = compiled(functions, [case.cut for case in cases], tf32=tf32)
+    found = [call(made, f"f{i}", given)[0] for i, given in enumerate(arguments)]
+    return found, asked
+
+
+def _gemm(
+    a: int, b: int, c: int, dtype: int, batch: int, m: int, n: int, k: int, trans_a: int, trans_b: int,
+    stride_a: int, stride_b: int, stride_c: int, lda: int, ldb: int, ldc: int, tf32: int,
+) -> None:  # fmt: skip
+    """The library's function by its contract, on the memory of the device."""
+    kind, found = np.dtype(["f4", "f8", "f2"][dtype]), device()
+
+    def matrix(address: int, number: int, stride: int, lead: int, rows: int, columns: int) -> np.ndarray:
+        flat = found.get(address + number * stride * kind.itemsize, np.empty((rows - 1) * lead + columns, kind))
+        return np.lib.stride_tricks.as_strided(flat, (rows, columns), (lead * kind.itemsize, kind.itemsize))
+
+    for number in range(batch):
+        x = matrix(a, number, stride_a, lda, *((k, m) if trans_a else (m, k)))
+        y = matrix(b, number, stride_b, ldb, *((n, k) if trans_b else (k, n)))
+        result = np.ascontiguousarray((x.T if trans_a else x) @ (y.T if trans_b else y))
+        for i, row in enumerate(result):
+            to = c + (number * stride_c + i * ldc) * kind.itemsize
+            found.check(found.runtime.cudaMemcpy(ctypes.c_void_p(to), row.ctypes, ctypes.c_size_t(row.nbytes), 1))
