@@ -7,15 +7,19 @@ it leaves is judged by a reader of its own (`crash_reader`). That this can fail 
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from broken_files import BROKEN
-from crash_runs import Job, Server, Trajectory, build, campaign, serving, uninterrupted
+from crash_reader import read, told
+from crash_runs import Job, Lineage, Server, Trajectory, build, campaign, serving, uninterrupted
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,38 @@ def test_a_plain_run_that_is_killed_ends_in_the_same_bits(
     killed = campaign(server, job, whole(job), tmp_path, rounds=40)
     print(f"{killed} kills in {time.monotonic() - start:.1f} s")
     assert killed >= 100
+
+
+@pytest.mark.parametrize("mode", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("kind", ["plain", "private"])
+def test_a_disk_that_refuses_costs_no_step(
+    server: Server, whole: Callable[[Job], Trajectory], tmp_path: Path, kind: Literal["plain", "private"], mode: str
+) -> None:
+    """At every call: an ordinary run goes on without its checkpoint; what a private one has taken is in one."""
+    run = Lineage(server, Job(kind, str(tmp_path / "run"), ahead=3), whole(Job(kind, "")) if kind == "plain" else None)
+    fatal, errors, unsaved = 1, 0, 0
+    while True:
+        newest = read(run.run_dir).newest
+        events = run.process(fatal=fatal, mode=mode)["events"]
+        (end,) = [event for event in events if "end" in event] or [None]
+        steps, (error,) = told(events, "step"), told(events, "error") or [""]
+        errors += bool(error)
+        if end is None:
+            assert os.strerror(getattr(errno, mode)) in error
+            assert kind == "private" or not steps, "a run that had begun was ended"
+            if mode == "EIO" and steps:
+                assert read(run.run_dir).newest == steps[-1], "steps were taken and are in no checkpoint"
+        elif end["unsaved"]:
+            unsaved += 1
+            assert os.strerror(getattr(errno, mode)) in end["unsaved"]
+        elif end["calls"] < fatal:
+            break
+        if end is not None:
+            assert steps[-1] == newest + 7
+        fatal += 1
+    assert errors >= 3
+    assert unsaved >= 1
+    run.check_clean()
 
 
 SLOWER = ("torn_records_kept", "no_fsync_before_the_rename", "old_ones_removed_first", "dropout_from_the_start")

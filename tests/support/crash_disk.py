@@ -7,10 +7,13 @@ whole, as POSIX allows:
 
 - the bytes of a file since its own last fsync: all of them, or all but a beginning;
 - names made, replaced and removed since the last fsync of their folder: all of them, or all but the first few.
+
+Instead of dying, the process may be refused: ``EIO`` at that call alone, or ``ENOSPC`` from there on.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -29,7 +32,7 @@ class Faults:
     Args:
         root: folder; what happens elsewhere is nobody's concern.
         fatal: number of the call, from 1; 0 for none.
-        mode: ``kill``, ``torn`` or ``power``.
+        mode: ``kill``, ``torn`` or ``power``; ``EIO`` or ``ENOSPC``.
         seed: decides what is lost.
         missed: told of every change below ``root`` that came by no wrapped function.
 
@@ -46,6 +49,8 @@ class Faults:
         self.calls: list[str] = []
         self.inside = False
         self.handles: dict[int, str] = {}
+        self.failed: set[int] = set()
+        """Inodes of files whose fsync has failed."""
         self.durable: dict[int, bytes] = {}
         """Inode -> what an fsync made durable, for files that were written to."""
         self.pending: list[tuple[str, Callable[[], None]]] = []
@@ -67,7 +72,9 @@ class Faults:
             self.inside = True
             try:
                 self.calls.append(name)
-                if len(self.calls) == self.fatal:
+                if self.mode in ("EIO", "ENOSPC"):
+                    self._refuse(name, args)
+                elif len(self.calls) == self.fatal:
                     self._die(name, args)
                 return meaning(real, *args, **options)
             finally:
@@ -141,6 +148,7 @@ class Faults:
     def _unlink(self, real: Callable[..., None], path: Any) -> None:
         path = os.fspath(path)
         old = _content(path)
+        self.failed.discard(os.stat(path).st_ino)  # another file may get this number
         real(path)
         self._changed(path, lambda: _put(path, old))
 
@@ -154,6 +162,21 @@ class Faults:
     def _dirty(self, handle: int) -> None:
         """What is in the file now was durable, unless it is known that less was."""
         self.durable.setdefault(os.fstat(handle).st_ino, _content(_path_of(handle)))
+
+    def _refuse(self, name: str, args: tuple[Any, ...]) -> None:
+        """Fail as a bad or a full disk does; a full one still removes, renames and syncs."""
+        if self.mode == "ENOSPC":
+            if len(self.calls) >= self.fatal and name in ("open", "write", "pwrite", "mkdir"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return
+        if name in ("fsync", "fdatasync") and not os.path.isdir(_path_of(args[0])):
+            file = os.fstat(args[0]).st_ino
+            if file in self.failed:
+                self.missed(f"{name} was tried again after it had failed")
+            if len(self.calls) == self.fatal:
+                self.failed.add(file)
+        if len(self.calls) == self.fatal:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     # -- the end --------------------------------------------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class Lineage:
         result = self.server.run(replace(self.job, steps=before.newest + more, **death))
         events = result["events"]
         after = read(self.run_dir)
-        judge(before, after, events, killed=result["killed"])
+        judge(before, after, events, killed=result["killed"], refused=death.get("mode") in ("EIO", "ENOSPC"))
         self.draws += told(events, "draw")
         self.keys += told(events, "key")
         assert len(set(self.draws)) == len(self.draws), "one number was given to two steps"

@@ -114,7 +114,12 @@ def run(job: dict[str, Any], artifact: Artifact, data: dict[str, Any], tell: Tel
         progress=Notes(tell),
         callback=lambda report: tell(step=report.step, **{n: v.tobytes().hex() for n, v in report.fetches.items()}),
     )
-    tell(end=result.step, calls=len(faults.calls), taken=result.taken)
+    tell(
+        end=result.step,
+        calls=len(faults.calls),
+        taken=result.taken,
+        unsaved=None if result.unsaved is None else str(result.unsaved),
+    )
 
 
 def fork(job: dict[str, Any], artifact: Artifact, data: dict[str, Any]) -> dict[str, Any]:
