@@ -394,7 +394,14 @@ class Session:
             yield ledger
         finally:
             if run_dir is not None:
-                ledger.close()
+                try:
+                    ledger.close()
+                except LedgerError as error:  # what was learnt is worth more than what would be given back
+                    warnings.warn(
+                        f"{error.what} ({error.where}): steps that were reserved and not taken stay counted",
+                        PrivacyWarning,
+                        stacklevel=5,
+                    )
                 self.model.ledger = ledger.position
             else:
                 self.model.uncounted = self.model.uncounted or ledger.begun > 0

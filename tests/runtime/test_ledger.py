@@ -497,26 +497,3 @@ def test_a_directory_without_a_ledger_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LedgerError, match="cannot be written"):
         Ledger.open(tmp_path / "file" / "run", POISSON)
-
-
-@pytest.mark.parametrize("moment", ["before", "after", "torn"])
-def test_dying_between_any_two_calls_never_loses_a_visible_step(tmp_path: Path, moment: str) -> None:
-    reached_the_end = False
-    children = {
-        fatal: _python(str(HERE / "crash_ledger.py"), str(tmp_path / str(fatal)), str(fatal), moment)
-        for fatal in (*range(1, 22, 2 if moment == "torn" else 1), 200)
-    }
-    for fatal, child in children.items():
-        said, _ = child.communicate(timeout=120)
-        events = said.split()
-        visible, draws = events.count("visible"), events.count("draw")
-        reached_the_end |= "clean" in events
-        assert ("clean" in events) == (child.returncode == 0)
-        run_dir = tmp_path / str(fatal)
-        with Ledger.open(run_dir, POISSON) as ledger:
-            assert visible <= ledger.steps <= draws + 3
-            if "clean" in events:
-                assert ledger.steps == draws == 8
-            assert ledger.step() >= draws
-        assert read_ledger(run_dir)[1].totals.voids == []
-    assert reached_the_end
