@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ...runtime import libraries
-from ...runtime.artifact import Artifact
+from ...runtime.artifact import ArtifactFile
 from ...runtime.errors import EngineError, FluidcError
 from ...runtime.manifest import TargetKind
 from ...runtime.processor import machine
@@ -59,10 +59,10 @@ def bundle_of(path: Path) -> Bundle:
     package that belongs into it is not installed.
     """
     data = _read(path)
-    artifact = Artifact.from_bytes(data, str(path))
+    file = ArtifactFile.from_bytes(data, str(path))
+    artifact = file.artifact
     target = artifact.manifest.target
     _check_target(target.kind, target.triple, path)
-    private = artifact.manifest.privacy is not None
     members = {LAUNCHER: Path(launcher.__file__).read_bytes(), path.name: data, **_runtime()}
     packages = _Packages(members)
     for library in libraries.NEEDED[target.kind]:
@@ -70,7 +70,7 @@ def bundle_of(path: Path) -> Bundle:
         packages.add_notices(library.distribution)
     packages.add("safetensors", ("safetensors/__init__.py", "safetensors/numpy.py", "safetensors/_safetensors_rust"))
     only = None
-    if private:
+    if artifact.manifest.privacy is not None or file.signature is not None:
         version = sys.version_info
         only, folder = f"{version.major}.{version.minor}", f"lib-cpython-{version.major}{version.minor}"
         packages.add("cryptography", ("cryptography/",), folder)

@@ -18,7 +18,7 @@ def readme(name: str, artifact: Artifact, needs: Mapping[str, str], glibc: tuple
         artifact: itself.
         needs: packages that the machine has to have, with their oldest versions.
         glibc: version of the C library.
-        only: version of Python that loads the fast keystream, where the bundle has one.
+        only: version of Python that loads all packages; None where every version does.
     """
     manifest = artifact.manifest
     feeds = [f"    {feed.name}: {feed.dtype}[{_dims(feed.shape)}]" for feed in manifest.feeds]
@@ -47,9 +47,15 @@ def readme(name: str, artifact: Artifact, needs: Mapping[str, str], glibc: tuple
             _filled(
                 f"The program is differentially private. Its privacy ledger lies in {name}.run, beside it, unless "
                 "--run-dir says otherwise: keep it. A copy of this folder without the ledger knows nothing of the "
-                "steps that were taken, and two copies that train on the same data spend twice the budget. Python "
-                f"{only} makes the random words by the package cryptography, which is in the bundle; other versions "
-                "make the same words in numpy, more slowly, unless cryptography is installed there."
+                "steps that were taken, and two copies that train on the same data spend twice the budget."
+            )
+        )
+    if only is not None:
+        parts.append(
+            _filled(
+                f"Python {only} loads the package cryptography that is in the bundle: it makes random words and checks "
+                "signatures. Other versions make the same words in numpy, more slowly, and check signatures where "
+                "cryptography is installed."
             )
         )
     parts += [

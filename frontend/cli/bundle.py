@@ -30,4 +30,6 @@ def command(artifact: Path, output: Path) -> None:
         size, what = write_folder(bundle, output), "folder"
     click.echo(f"wrote the {what} {output}: {len(bundle.members) + 1} files, {size / 1e6:.1f} MB")
     if bundle.only is not None:
-        click.echo(f"Python {bundle.only} loads its cryptography; other versions make keystreams in numpy, more slowly")
+        click.echo(
+            f"for Python {bundle.only} with cryptography; other versions make random words in numpy, more slowly"
+        )
