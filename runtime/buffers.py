@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +15,54 @@ Array: TypeAlias = NDArray[Any]
 ALIGNMENT = 64
 
 
-class Buffer:
-    """Memory of one state variable: its owner's array, and a second one where an engine needs it.
+class Remote(Protocol):
+    """Memory that numpy does not reach, such as a GPU's, and that can hold the values of a buffer."""
 
-    An engine that must not overwrite what it still reads writes `spare` and then has the buffer flipped (`flip`): its
-    newest values are then *away* from the owner's array.  `array` brings them home first, so that whoever looks there
-    sees the newest values and may write new ones.  That holds until the next call of a function that writes the
-    variable: then ask again, for an array kept from before may hold old values, and what is written to it may be lost.
+    def fetch(self, into: Array) -> None:
+        """Copy its values to an array of the buffer's shape and type, once all that writes them has ended."""
+        ...
+
+    def leave_remote(self) -> None:
+        """The newest values are those that numpy reaches, whatever a device has made of its own."""
+        self.remote = None
+
+    def save(self) -> Callable[[], None]:
+        """Copy its values aside; what is returned puts them back."""
+        ...
+
+
+class Buffer:
+    """Memory of one state variable: its owner's array, a second one where an engine needs it, and memory elsewhere.
+
+    An engine that must not overwrite what it still reads writes `spare` and then has the buffer flipped (`flip`); one
+    that works on a device keeps the values there (`remote`).  The newest values are then *away* from the owner's array.
+    `array` brings them home first, so that whoever looks there sees the newest values and may write new ones.  That
+    holds until the next call of a function that has the variable: then ask again, for an array kept from before may
+    hold old values, and what is written to it may be lost.
+
+    Copied, pickled, or in a forked process, a buffer has its values in an array of its own.
 
     Args:
         array: The owner's, for good: a buffer never moves.
 
     Attributes:
         home: The owner's array as it is: its type, shape and address hold, its values may be old.
-        sides: The array with the newest values, then the other one if there is one.  Engines may look at them.
+        sides: The array with the newest values of those that numpy reaches, then the other one if there is one.
+            Engines may look at them.
+        remotes: Memory on devices, by device; what engines on one device share.
+        remote: That of `remotes` with the newest values, or None where they are in `sides`.
     """
 
-    __slots__ = ("home", "sides")
+    __slots__ = ("__weakref__", "home", "remote", "remotes", "sides")
 
     def __init__(self, array: Array) -> None:
         self.home = array
         self.sides = [array]
+        self.remotes: dict[Hashable, Remote] = {}
+        self.remote: Remote | None = None
+
+    def __reduce__(self) -> tuple[Callable[[Array], Buffer], tuple[Array]]:
+        return _copied, (self.array,)
 
     @property
     def array(self) -> Array:
@@ -46,19 +74,41 @@ class Buffer:
     @property
     def is_away(self) -> bool:
         """Whether the newest values are not in the owner's array."""
-        return self.sides[0] is not self.home
+        return self.remote is not None or self.sides[0] is not self.home
 
     def bring_home(self) -> None:
-        """Copy the newest values into the owner's array, if they are away."""
-        if self.is_away:
+        """Move the newest values to the owner's array, if they are away."""
+        self.copy_home()
+        self._is_home()
+
+    def copy_home(self) -> None:
+        """Copy the newest values to the owner's array; they stay where they are, and go on from there."""
+        if self.remote is not None:
+            self.remote.fetch(self.home)
+        elif self.sides[0] is not self.home:
             np.copyto(self.home, self.sides[0])
-            self.sides.reverse()
 
     def put(self, values: object) -> None:
         """Make ``values`` the newest; they are broadcast and converted as numpy assigns them."""
         self.home[...] = values
-        if self.is_away:
-            self.sides.reverse()
+        self._is_home()
+
+    def leave_remote(self) -> None:
+        """The newest values are those that numpy reaches, whatever a device has made of its own."""
+        self.remote = None
+
+    def save(self) -> Callable[[], None]:
+        """Copy the newest values aside, where they are; what is returned makes them the newest again."""
+        remote = self.remote
+        if remote is None:
+            return partial(self.put, self.sides[0].copy())
+        restore = remote.save()
+
+        def back() -> None:
+            restore()
+            self.remote = remote
+
+        return back
 
     @property
     def spare(self) -> Array:
@@ -66,6 +116,15 @@ class Buffer:
         if len(self.sides) == 1:
             self.sides.append(aligned(self.home.shape, self.home.dtype))
         return self.sides[1]
+
+    def _is_home(self) -> None:
+        if self.sides[0] is not self.home:
+            self.sides.reverse()
+        self.remote = None
+
+
+def _copied(array: Array) -> Buffer:
+    return Buffer(aligned_copy(array))
 
 
 def flip(buffers: Iterable[Buffer]) -> None:

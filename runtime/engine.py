@@ -23,11 +23,16 @@ class Engine(Protocol):
     @property
     def in_place(self) -> bool:
         """Whether `call` works on the arrays of the state's buffers themselves: they must then be at home
-        (`Buffer.bring_home`) before each call that another engine's may have preceded."""
+        (`Buffer.bring_home`) before each call that another engine's may have preceded.  Other engines see to it."""
         ...
 
-    def tensor(self, array: Array) -> Handle:
-        """Wrap a 64-byte-aligned, C-contiguous array without copying; the handle keeps it alive."""
+    def tensor(self, array: Array, *, secret: bool = False) -> Handle:
+        """Wrap a 64-byte-aligned, C-contiguous array without copying; the handle keeps it alive.
+
+        Args:
+            array: Each call reads what is then in it.
+            secret: A key, or noise: an engine that copies it for a call wipes the copy before the call ends.
+        """
         ...
 
     def state(self, buffer: Buffer) -> Handle:

@@ -70,9 +70,12 @@ class TargetSpec:
     Attributes:
         kind: which engine executes it.
         triple: LLVM triple, or empty where the code is portable.
-        cpu: name of the processor or GPU architecture (``x86-64-v3``, ``sm_90``), or empty.
+        cpu: name of the processor (``x86-64-v3``), of ``cuda`` the one beside the GPU, or empty.
         features: instruction sets the code uses, as the operating system names them.
         threads: threads that its loops are cut for; it runs on any number.  0 where nothing is cut.
+        architectures: chips of ``cuda`` that there is code for: machine code (``sm_90``), and PTX that the driver
+            compiles for later ones (``compute_90``).
+        tf32: whether products of f32 on ``cuda`` may round their factors to TF32.
     """
 
     kind: TargetKind
@@ -80,6 +83,8 @@ class TargetSpec:
     cpu: str
     features: tuple[str, ...]
     threads: int = 0
+    architectures: tuple[str, ...] = ()
+    tf32: bool = False
 
     def to_json(self) -> Json:
         """The JSON object of docs/artifact.md."""
@@ -89,6 +94,8 @@ class TargetSpec:
             "cpu": self.cpu,
             "features": self.features,
             "threads": self.threads,
+            "architectures": self.architectures,
+            "tf32": self.tf32,
         }
 
     @classmethod
@@ -100,6 +107,8 @@ class TargetSpec:
             fields.text("cpu", empty=True),
             fields.texts("features"),
             fields.integer("threads"),
+            fields.texts("architectures"),
+            fields.truth("tf32"),
         )
 
 

@@ -77,11 +77,12 @@ class OnnxEngine:
         """State is read on one side and written on the other."""
         return False
 
-    def tensor(self, array: Array) -> Handle:
+    def tensor(self, array: Array, *, secret: bool = False) -> Handle:
         """Wrap an array without copying; the handle keeps it alive.
 
         Raises ValueError unless the array is C-contiguous and 64-byte aligned.
         """
+        del secret  # nothing is copied
         if array.__array_interface__["data"][0] % ALIGNMENT or not array.flags.c_contiguous:
             raise ValueError("an engine takes C-contiguous arrays on 64-byte boundaries; see `engine.aligned`")
         return _Tensor(array, self._wrap(array))
@@ -179,6 +180,9 @@ class _Function:
         """Run it on handles of `OnnxEngine`; its fetches."""
         if len(arguments) != len(self._signature.arguments):
             raise self._refusal(f"it takes {len(self._signature.arguments)} arguments, {len(arguments)} were given")
+        for place in self._state:
+            if arguments[place].remote is not None:
+                arguments[place].bring_home()
         key = tuple([id(arguments[place].sides[0]) for place in self._state])
         binding = self._bindings.get(key) or self._bind(key, arguments)
         io = binding.io

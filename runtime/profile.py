@@ -156,9 +156,9 @@ class ProfilingEngine:
         """As the engine below."""
         return self._engine.in_place
 
-    def tensor(self, array: Array) -> Handle:
+    def tensor(self, array: Array, *, secret: bool = False) -> Handle:
         """As the engine below."""
-        return self._engine.tensor(array)
+        return self._engine.tensor(array, secret=secret)
 
     def state(self, buffer: Buffer) -> Handle:
         """As the engine below."""

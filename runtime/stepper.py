@@ -74,9 +74,10 @@ class Stepper:
         self._state = state
         self._checks = {feed.name: FeedCheck(feed) for feed in manifest.feeds}
         self._staged: dict[tuple[str, tuple[int, ...]], tuple[Array, Handle]] = {}
-        self._key, self._key_handle = self._own((8,), np.dtype(np.uint32))
+        self._key, self._key_handle = self._own((8,), np.dtype(np.uint32), secret=True)
         self._draw, self._draw_handle = self._own((), np.dtype(np.uint64))
-        self._rng_key, self._rng_key_handle = self._own((8,), np.dtype(np.uint32))
+        # A secret in private steps only, but its handle is made once.
+        self._rng_key, self._rng_key_handle = self._own((8,), np.dtype(np.uint32), secret=True)
         self._rng_counter, self._rng_counter_handle = self._own((), np.dtype(np.uint64))
         self._row, self._row_handle = self._own((), np.dtype(np.int64))
         self._phase, self._phase_handle = self._own((), np.dtype(np.int64))
@@ -193,7 +194,7 @@ class Stepper:
         by_name = {slot.check.spec.name: array for slot, array in zip(step.slots, arrays, strict=True)}
         chosen = [by_name[slot.check.spec.name] for slot in accumulate.slots]
         written = [self._state[o.name] for o in accumulate.spec.outputs if o.kind == "state"]
-        before = [buffer.array.copy() for buffer in written] if rows else []
+        restore = [buffer.save() for buffer in written] if rows else []
         parts: list[list[Array]] = []
         sizes: list[int] = []
         applied = False
@@ -209,8 +210,8 @@ class Stepper:
                 applied = True
         except BaseException:  # an interrupt too: a half-summed lot must not leak into the next one
             if not applied:
-                for buffer, old in zip(written, before, strict=False):
-                    buffer.put(old)
+                for back in restore:
+                    back()
             raise
         values = {
             spec.name: _combine(spec, [part[i] for part in parts], sizes) for i, spec in enumerate(accumulate.fetches)
@@ -323,10 +324,12 @@ class Stepper:
 
     # -- binding ------------------------------------------------------------------------------------------------
 
-    def _own(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Array, Handle]:
+    def _own(
+        self, shape: tuple[int, ...], dtype: np.dtype[np.generic], *, secret: bool = False
+    ) -> tuple[Array, Handle]:
         buffer = aligned(shape, dtype)
         buffer.fill(0)
-        return buffer, self._engine.tensor(buffer)
+        return buffer, self._engine.tensor(buffer, secret=secret)
 
     def _bind_state(self) -> dict[str, Handle]:
         used = {b.name for f in self._manifest.functions for b in f.inputs if b.kind == "state"}
@@ -363,7 +366,7 @@ class Stepper:
         """By parameter, for every one that a function takes noise for."""
         wanted = {b.name for f in self._manifest.functions for b in f.inputs if b.kind == "noise"}
         integer = np.dtype(np.int64)
-        return {s.name: self._own(s.shape, integer) for s in self._manifest.state if s.name in wanted}
+        return {s.name: self._own(s.shape, integer, secret=True) for s in self._manifest.state if s.name in wanted}
 
     def _make_plan(self, spec: FunctionSpec) -> _Plan:
         own: dict[str, Handle] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_char, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from .errors import EngineError
 from .libraries import FFI, SharedLibrary, found
 
 # Kinds of values: enum TVMFFITypeIndex.
-_NONE, _INT, _BOOL, _STRING = 0, 1, 2, 8
+_NONE, _INT, _BOOL, _DTYPE, _DEVICE, _STRING = 0, 1, 2, 5, 6, 8
 _FIRST_OBJECT, _FUNCTION, _TENSOR, _ARRAY, _MODULE = 64, 68, 70, 71, 73
 _KINDS = {_FUNCTION: "function", _TENSOR: "tensor", _ARRAY: "array", _MODULE: "module"}
 _HEADER = 24  # bytes of struct TVMFFIObject, which every object begins with
@@ -38,6 +38,7 @@ _DTYPES = {
     (2, 16): "float16", (2, 32): "float32", (2, 64): "float64", (6, 8): "bool",
 }  # fmt: skip
 _NUMPY = {key: np.dtype(name) for key, name in _DTYPES.items()}
+_CODES = {dtype: key for key, dtype in _NUMPY.items()}
 
 
 class _Any(ctypes.Structure):
@@ -104,6 +105,11 @@ class _Library:
         self.hold = _typed(library.TVMFFIObjectIncRef, c_void_p)
         self.release = _typed(library.TVMFFIObjectDecRef, c_void_p)
         self.tensor = _typed(library.TVMFFITensorFromDLPack, c_void_p, c_int32, c_int32, c_void_p)
+        self.view = _typed(library.TVMFFITensorCreateUnsafeView, c_void_p, c_void_p, c_void_p)
+        self.make_function = _typed(library.TVMFFIFunctionCreate, c_void_p, c_void_p, c_void_p, c_void_p)
+        self.set_global = _typed(library.TVMFFIFunctionSetGlobal, c_void_p, c_void_p, ctypes.c_int)
+        self.set_stream = _typed(library.TVMFFIEnvSetStream, c_int32, c_int32, c_void_p, c_void_p)
+        self.raise_error = _typed(library.TVMFFIErrorSetRaisedFromCStr, c_char_p, c_char_p, result=None)
 
 
 def _typed(function: Any, *arguments: Any, result: Any = ctypes.c_int) -> Any:
@@ -183,7 +189,70 @@ class Tensor(Object):
         return cls(made.value or 0, array.shape)
 
 
-Value: TypeAlias = Object | int | str
+class DeviceTensor(Object):
+    """A tensor in memory that numpy may not reach.
+
+    Attributes:
+        address: of the object.
+        data: where its values begin; they lie without gaps.
+        shape, dtype: as numpy has them.
+    """
+
+    __slots__ = ("_device", "data", "dtype", "shape")
+
+    def __init__(self, address: int) -> None:
+        super().__init__(_TENSOR, address)
+        tensor = _Tensor.from_address(address + _HEADER)
+        self.shape = _shape(tensor)
+        self.dtype = _dtype(tensor)
+        self.data = int(tensor.data + tensor.offset)
+        self._device = (tensor.device_type, tensor.device)
+
+    @classmethod
+    def allocated(cls, device: tuple[int, int], shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceTensor:
+        """Memory of a device (DLPack's kind, number), uninitialised.  Raises TvmError when it is used up."""
+        allocate = _function("runtime.TVMTensorAllocWithScope")
+        made = allocate(_function("ffi.Shape")(*shape), _Packed.dtype(dtype), _Packed.device(device), None)
+        assert isinstance(made, DeviceTensor)
+        return made
+
+    def part(self, first: int, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceTensor:
+        """The bytes from ``first`` on as a tensor of another shape and type, which keeps the whole."""
+        (code, bits), dims = _CODES[dtype], (c_int64 * len(shape))(*shape)
+        steps = [1] * len(shape)
+        for axis in reversed(range(len(shape) - 1)):
+            steps[axis] = steps[axis + 1] * shape[axis + 1]
+        strides = (c_int64 * len(shape))(*steps)
+        described = _Tensor(
+            self.data + first, *self._device, len(shape), code, bits, 1,
+            ctypes.addressof(dims), ctypes.addressof(strides), 0,
+        )  # fmt: skip
+        made = c_void_p()
+        if _library().view(self.address, ctypes.byref(described), ctypes.byref(made)):
+            raise _raised()
+        return DeviceTensor(made.value or 0)
+
+
+class _Packed:
+    """An argument of a call that is no object."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+
+    @classmethod
+    def dtype(cls, dtype: np.dtype[Any]) -> _Packed:
+        code, bits = _CODES[dtype]
+        return cls(_PACKED(_DTYPE, 0, code | bits << 8 | 1 << 16))
+
+    @classmethod
+    def device(cls, device: tuple[int, int]) -> _Packed:
+        kind, number = device
+        return cls(_PACKED(_DEVICE, 0, kind | number << 32))
+
+
+Value: TypeAlias = Object | _Packed | int | str | None
 
 
 class Function(Object):
@@ -209,6 +278,68 @@ class Function(Object):
             return [_copied(each) for each in (_Any * cells.size).from_address(cells.data)] if cells.size else []
         finally:
             _library().release(returned.value)
+
+    def tensors(self, tensors: Sequence[Object]) -> list[DeviceTensor]:
+        """Call it with tensors; those of the array that it returns.  Raises TvmError as a call does."""
+        returned = self._returned([each.packed for each in tensors])
+        if returned.kind != _ARRAY:
+            raise TvmError(f"it returned {_value(returned)!r}, not an array of tensors")
+        library = _library()
+        try:
+            cells = _Sequence.from_address(returned.value + _HEADER)
+            found: list[DeviceTensor] = []
+            for each in (_Any * cells.size).from_address(cells.data) if cells.size else ():
+                _check_tensor(each)
+                library.hold(each.value)
+                found.append(DeviceTensor(each.value))
+            return found
+        finally:
+            library.release(returned.value)
+
+    @classmethod
+    def of(cls, function: Callable[..., int]) -> Function:
+        """A function of Python's for modules to call, with integers and addresses; kept for good.
+
+        What it raises is an error of the module's call.
+        """
+
+        def call(_: int, arguments: Any, count: int, result: Any) -> int:
+            result[0].kind, result[0].value = _INT, function(*[arguments[place].value for place in range(count)])
+            return 0
+
+        return cls._made(call)
+
+    @classmethod
+    def watching(cls, function: Function, seen: Callable[[Object], None]) -> Function:
+        """A function that does what another one does, and shows the object that it returns; kept for good."""
+        library = _library()
+
+        def call(_: int, arguments: Any, count: int, result: Any) -> int:
+            failed: int = library.call(function.address, ctypes.cast(arguments, c_char_p), count, result)
+            if not failed:
+                library.hold(result[0].value)
+                seen(Object(result[0].kind, result[0].value))
+            return failed
+
+        return cls._made(call)
+
+    @classmethod
+    def _made(cls, call: Callable[[int, Any, int, Any], int]) -> Function:
+        library = _library()
+
+        def guarded(handle: int, arguments: Any, count: int, result: Any) -> int:
+            try:
+                return call(handle, arguments, count, result)
+            except Exception as error:
+                library.raise_error(type(error).__name__.encode(), str(error).encode("utf-8", "replace"))
+                return -1
+
+        entry = _CALLBACK(guarded)
+        _callbacks.append(entry)
+        made = c_void_p()
+        if library.make_function(None, ctypes.cast(entry, c_void_p), None, ctypes.byref(made)):
+            raise _raised()
+        return cls(made.value or 0)
 
     def _returned(self, packed: Sequence[bytes]) -> Any:
         result = _Any()
@@ -249,6 +380,26 @@ class Module(Object):
         return function(*arguments)
 
 
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p, ctypes.POINTER(_Any), c_int32, ctypes.POINTER(_Any))
+_callbacks: list[Any] = []
+
+
+def set_global_function(name: str, function: Function) -> None:
+    """Register a function, in the place of another one of its name; whoever has that one keeps it."""
+    text = _c_string(name)
+    if _library().set_global(ctypes.byref(_Bytes(ctypes.addressof(text), len(text) - 1)), function.address, 1):
+        raise _raised()
+    _function.cache_clear()
+
+
+def set_stream(device: tuple[int, int], stream: int) -> int:
+    """Let this thread's calls work in a stream of a device (DLPack's kind, number); the one that was set before."""
+    before = c_void_p()
+    if _library().set_stream(*device, stream, ctypes.byref(before)):
+        raise _raised()
+    return before.value or 0
+
+
 def global_function(name: str) -> Function:
     """A function that a loaded library registered; raises EngineError when none did."""
     return _function(name)
@@ -269,8 +420,10 @@ def _function(name: str) -> Function:
 
 def _packed(value: Value, texts: list[Any]) -> bytes:
     """An argument of a call; what a text is copied to joins ``texts``."""
-    if isinstance(value, Object):
+    if isinstance(value, Object | _Packed):
         return value.packed
+    if value is None:
+        return _PACKED(_NONE, 0, 0)
     if isinstance(value, str):
         texts.append(_c_string(value))
         return _PACKED(_STRING, 0, ctypes.addressof(texts[-1]))
@@ -289,6 +442,8 @@ def _value(returned: _Any) -> Object | int | None:
     if kind >= _FIRST_OBJECT:
         if kind == _FUNCTION:
             return Function(value)
+        if kind == _TENSOR:
+            return DeviceTensor(value)
         return Module(value) if kind == _MODULE else Object(kind, value)
     if kind == _NONE:
         return None
@@ -299,21 +454,33 @@ def _value(returned: _Any) -> Object | int | None:
 
 def _copied(value: _Any) -> Array:
     """A tensor's values as a new array."""
-    if value.kind != _TENSOR:
-        raise TvmError(f"it returned a {_KINDS.get(value.kind, f'value of kind {value.kind}')}, not a tensor")
+    _check_tensor(value)
     tensor = _Tensor.from_address(value.value + _HEADER)
-    dtype = _NUMPY.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
-    if dtype is None:
-        raise TvmError(
-            f"it returned elements of code {tensor.code} and {tensor.bits} bits, which numpy has no type for"
-        )
-    shape = tuple((c_int64 * tensor.axes).from_address(tensor.shape)) if tensor.axes else ()
+    dtype, shape = _dtype(tensor), _shape(tensor)
     size = dtype.itemsize
     for dim in shape:
         size *= dim
     if not size:
         return np.empty(shape, dtype)
     return np.ndarray(shape, dtype, memoryview((c_char * size).from_address(tensor.data + tensor.offset))).copy()
+
+
+def _check_tensor(value: _Any) -> None:
+    if value.kind != _TENSOR:
+        raise TvmError(f"it returned a {_KINDS.get(value.kind, f'value of kind {value.kind}')}, not a tensor")
+
+
+def _shape(tensor: _Tensor) -> tuple[int, ...]:
+    return tuple((c_int64 * tensor.axes).from_address(tensor.shape)) if tensor.axes else ()
+
+
+def _dtype(tensor: _Tensor) -> np.dtype[Any]:
+    dtype = _NUMPY.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
+    if dtype is None:
+        raise TvmError(
+            f"it returned elements of code {tensor.code} and {tensor.bits} bits, which numpy has no type for"
+        )
+    return dtype
 
 
 def _raised() -> TvmError:

@@ -45,11 +45,8 @@ class TvmEngine:
         self.threads = thread_count(threads)
         _announce(self.threads)
         load_library(RUNTIME)
-        if isinstance(module, Module):
-            self._module = module
-        else:
-            self._module = _load_bytes(module) if isinstance(module, bytes) else _load(Path(module))
-        self._machine = _machine(self._module)
+        self._module = load_module(module)
+        self._machine = machine(self._module, _CPU, _DEVICE, _POOLED)
         self._functions: dict[str, Function] = {}
         self._use_workers = global_function("runtime.config_threadpool")
 
@@ -58,11 +55,12 @@ class TvmEngine:
         """Compiled functions write state where they read it."""
         return True
 
-    def tensor(self, array: Array) -> Handle:
+    def tensor(self, array: Array, *, secret: bool = False) -> Handle:
         """Wrap an array without copying; the handle keeps it alive.
 
         Raises ValueError unless the array is C-contiguous and 64-byte aligned.
         """
+        del secret  # nothing is copied
         if array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous:
             raise ValueError("an engine takes C-contiguous arrays on 64-byte boundaries; see `engine.aligned`")
         return Tensor.over(array)
@@ -85,7 +83,7 @@ class TvmEngine:
             return found.arrays(arguments)
         except TvmError as error:
             raise EngineError(
-                f"the compiled function {function!r} refused its arguments: {_last_line(error)}",
+                f"the compiled function {function!r} refused its arguments: {last_line(error)}",
                 f"function {function!r}",
                 "pass arrays of the types and shapes that the artifact's manifest lists",
             ) from error
@@ -132,7 +130,8 @@ class TvmEngine:
         return found
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """What an error of TVM's says, without where it was raised."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
 
@@ -189,19 +188,31 @@ def _run_alone() -> None:
         os.environ[_POOL_SIZE] = "1"
 
 
-def _machine(module: Module) -> Module:
-    """A virtual machine over the module's functions; raises EngineError for a library that holds none."""
+def machine(module: Module, *devices: int) -> Module:
+    """A virtual machine over the module's functions; raises EngineError for a library that holds none.
+
+    Args:
+        module: The library.
+        devices: Kind, number and allocator of each device.
+    """
     try:
         made = module.call("vm_load_executable")
         if isinstance(made, Module):
-            made.call("vm_initialization", _CPU, _DEVICE, _POOLED)
+            made.call("vm_initialization", *devices)
             return made
         what = "it holds no functions"
     except TvmError as error:
-        what = _last_line(error)
+        what = last_line(error)
     raise EngineError(
         f"the compiled module does not load: {what}", "module.so", "compile the program again on this machine"
     )
+
+
+def load_module(module: bytes | Path | str | Module) -> Module:
+    """A shared library, in memory or by its path, as a module; one that is a module is itself.  Raises EngineError."""
+    if isinstance(module, bytes):
+        return _load_bytes(module)
+    return module if isinstance(module, Module) else _load(Path(module))
 
 
 def _load_bytes(library: bytes) -> Module:
@@ -222,7 +233,7 @@ def _load(path: Path) -> Module:
         return Module.load(path)
     except TvmError as error:
         raise EngineError(
-            f"the compiled module does not load: {_last_line(error)}",
+            f"the compiled module does not load: {last_line(error)}",
             str(path),
             "compile the program again on this machine",
         ) from error

@@ -413,7 +413,7 @@ class Idle:
 
     in_place = True
 
-    def tensor(self, array: Array) -> Array:
+    def tensor(self, array: Array, *, secret: bool = False) -> Array:
         return array
 
     def state(self, buffer: Buffer) -> Array:

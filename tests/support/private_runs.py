@@ -102,8 +102,8 @@ class Recording:
     def in_place(self) -> bool:
         return self.inner.in_place
 
-    def tensor(self, array: Array) -> tuple[Any, Array]:
-        return self.inner.tensor(array), array
+    def tensor(self, array: Array, *, secret: bool = False) -> tuple[Any, Array]:
+        return self.inner.tensor(array, secret=secret), array
 
     def state(self, buffer: Buffer) -> tuple[Any, Array]:
         return self.inner.state(buffer), buffer.home
