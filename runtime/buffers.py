@@ -22,10 +22,6 @@ class Remote(Protocol):
         """Copy its values to an array of the buffer's shape and type, once all that writes them has ended."""
         ...
 
-    def leave_remote(self) -> None:
-        """The newest values are those that numpy reaches, whatever a device has made of its own."""
-        self.remote = None
-
     def save(self) -> Callable[[], None]:
         """Copy its values aside; what is returned puts them back."""
         ...

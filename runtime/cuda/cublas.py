@@ -18,10 +18,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import EngineError
+from ..tvm_abi import Function, set_global_function
 from . import libraries
 from .cudart import runtime
 from .device import Device, open_device
-from .machine import allocate, register
+from .machine import allocate
 
 GEMM = "fluidc.cuda.gemm"
 SWITCH = "FLUIDC_CUBLAS"
@@ -67,9 +68,7 @@ class Cublas:
             library.cublasCreate_v2(byref(self._handle)),
             library.cublasSetStream_v2(self._handle, c_void_p(device.stream)),
             # After the stream, which gives back the one that was set before.
-            library.cublasSetWorkspace_v2(
-                self._handle, c_void_p(int(self._workspace.data_ptr())), c_size_t(WORKSPACE)
-            ),
+            library.cublasSetWorkspace_v2(self._handle, c_void_p(self._workspace.data), c_size_t(WORKSPACE)),
             library.cublasSetMathMode(self._handle, c_int(_DEFAULT_MATH)),
         )
         if any(started):
@@ -100,7 +99,7 @@ class Cublas:
 @cache
 def register_gemm() -> None:
     """Let modules find `GEMM`; whether it does anything is decided when it is first called."""
-    register(GEMM, _gemm)
+    set_global_function(GEMM, Function.of(_gemm))
 
 
 def _gemm(*arguments: Any) -> int:

@@ -10,11 +10,11 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..buffers import ALIGNMENT, Array, Buffer
 from ..errors import EngineError
 from ..manifest import TargetSpec
+from ..tvm_abi import Module
 from .architectures import check_architecture
 from .cublas import register_gemm
 from .device import open_device
@@ -49,7 +49,7 @@ class CudaEngine:
 
     def __init__(
         self,
-        module: bytes | Path | str | Any,
+        module: bytes | Path | str | Module,
         target: TargetSpec | None = None,
         device: int = 0,
         *,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 
+from ..tvm_abi import DeviceTensor
 from .device import Device
-from .machine import Result
+from .machine import Held
 
-Begin = Callable[[list[object]], list[Result]]
+Begin = Callable[[Held], list[DeviceTensor]]
 """Begins a function's work; the list takes the memory that it uses on the way."""
 
 
@@ -30,7 +31,7 @@ class Graph:
     def __init__(self, device: Device, begin: Begin) -> None:
         runtime, stream = device.runtime, device.stream
         self._device = device
-        self._held: list[object] = []
+        self._held: Held = []
         runtime.begin_capture(stream)
         try:
             self.results = begin(self._held)

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..libraries import BUNDLED
+
 DRIVER = "libcuda.so.1"
 RUNTIME = "libcudart.so.13"
 CUBLAS = ("libcublasLt.so.13", "libcublas.so.13")
 """In the order in which they are loaded."""
 
-_BUNDLED = Path(__file__).parents[1] / "lib"
 _TOOLKITS = ("CUDA_PATH", "CUDA_HOME")
 
 
@@ -30,7 +31,7 @@ def load(name: str) -> ctypes.CDLL | None:
 
 def folders() -> Iterator[Path]:
     """Folders that may hold NVIDIA's libraries, beside those that the system searches."""
-    yield _BUNDLED
+    yield BUNDLED
     spec = importlib.machinery.PathFinder.find_spec("nvidia")  # the wheels share a namespace; nothing is executed
     for folder in (spec and spec.submodule_search_locations) or ():
         yield from sorted(Path(folder).glob("*/lib"))

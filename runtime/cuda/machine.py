@@ -1,13 +1,9 @@
-"""TVM's runtime on a device: a module's functions, tensors of device memory, and functions for a module's host code."""
+"""TVM's runtime on a device: a module's functions, and tensors of device memory."""
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import importlib.machinery
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,43 +11,30 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import EngineError
-from ..tvm_engine import last_line, load_module, load_runtime, runtime_library
+from ..libraries import RUNTIME, RUNTIME_CUDA
+from ..tvm_abi import (
+    DeviceTensor,
+    Function,
+    Module,
+    Object,
+    TvmError,
+    global_function,
+    load_library,
+    set_global_function,
+    set_stream,
+)
+from ..tvm_engine import last_line, load_module, machine
 from .cudart import CudaError
 from .device import Device, in_words
 
 _HOST, _CUDA, _POOLED = 1, 2, 2  # DLPack's device types, the runtime's pooled allocator
-_LIBRARY = "libtvm_runtime_cuda.so"
 _ALLOCATE = "vm.builtin.alloc_storage"
 _MEMORY = "out of memory"
 
-Tensor: TypeAlias = Any
-"""A tensor of TVM's, in device memory."""
+Held: TypeAlias = list[Object]
+"""Memory that nobody else gets as long as the list lives."""
 
 _loading = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Result:
-    """A tensor that a function returned.
-
-    Attributes:
-        tensor: It, which keeps its memory.
-        address: Where its values begin.
-        shape, dtype: As numpy has them.
-    """
-
-    tensor: Tensor
-    address: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        count = self.dtype.itemsize
-        for dim in self.shape:
-            count *= dim
-        return count
 
 
 class Machine:
@@ -64,162 +47,84 @@ class Machine:
     Raises EngineError when it does not load.
     """
 
-    def __init__(self, module: bytes | Path | str | Any, device: Device) -> None:
+    def __init__(self, module: bytes | Path | str | Module, device: Device) -> None:
+        load_tvm()
         self._device = device
-        self._held: list[object] | None = None
-        ffi = load_tvm()
-        loaded = load_module(module)
-        try:
-            with _loading:
-                self._machine = self._initialised(ffi, loaded)
-        except RuntimeError as error:
-            raise EngineError(
-                f"the compiled module does not load: {last_line(error)}", device.name, "compile the program again"
-            ) from error
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._held: Held | None = None
+        self._functions: dict[str, Function] = {}
+        with _loading:
+            self._machine = self._loaded(load_module(module))
         device.resources.add(self)
 
-    def call(self, function: str, tensors: Sequence[Tensor], held: list[object] | None = None) -> list[Result]:
+    def call(self, function: str, tensors: Sequence[DeviceTensor], held: Held | None = None) -> list[DeviceTensor]:
         """Begin what a function does, in the device's stream; its results are there once all of that has ended.
 
         Args:
             function: Its name.
             tensors: Arguments.
-            held: Takes the memory of intermediate values, which nobody else then gets as long as the list lives.
+            held: Takes the memory of intermediate values.
 
         Raises EngineError when there is no such function, an argument does not fit, or memory is used up.
         """
-        found = self._functions.get(function)
-        if found is None:
-            found = self._functions[function] = self._lookup(function)
+        found = self._functions.get(function) or self._lookup(function)
         self._held = held
+        place = _CUDA, self._device.ordinal
+        before = set_stream(place, self._device.stream)
         try:
-            with _ffi().use_raw_stream(_device_of(self._device.ordinal), self._device.stream):
-                returned = found(*tensors)
-        except (RuntimeError, TypeError, ValueError) as error:
+            return found.tensors(tensors)
+        except TvmError as error:
             raise _refusal(function, error, self._device) from error
         finally:
+            set_stream(place, before)
             self._held = None
-        return [Result(each, each.data_ptr(), tuple(map(int, each.shape)), _numpy(each)) for each in returned]
 
-    def _initialised(self, ffi: Any, module: Any) -> Any:
-        """A virtual machine whose storage goes through `_allocate`: it looks its functions up here, once."""
-        allocate: Callable[..., object] = ffi.get_global_func(_ALLOCATE)
-
-        def allocate_held(*arguments: Any) -> object:
-            made = allocate(*arguments)
-            if self._held is not None:
-                self._held.append(made)
-            return made
-
-        ffi.register_global_func(_ALLOCATE, allocate_held, override=True)
+    def _loaded(self, module: Module) -> Module:
+        """A virtual machine whose storage passes by `_hold`: it looks functions up here, once."""
+        allocate = global_function(_ALLOCATE)
+        set_global_function(_ALLOCATE, Function.watching(allocate, self._hold))
         try:
-            machine = module["vm_load_executable"]()
-            machine["vm_initialization"](_CUDA, self._device.ordinal, _POOLED, _HOST, 0, _POOLED)
+            return machine(module, _CUDA, self._device.ordinal, _POOLED, _HOST, 0, _POOLED)
         finally:
-            ffi.register_global_func(_ALLOCATE, allocate, override=True)
-        return machine
+            set_global_function(_ALLOCATE, allocate)
 
-    def _lookup(self, function: str) -> Callable[..., Any]:
-        try:
-            return self._machine[function]
-        except (AttributeError, KeyError, RuntimeError) as error:
+    def _hold(self, storage: Object) -> None:
+        if self._held is not None:
+            self._held.append(storage)
+
+    def _lookup(self, function: str) -> Function:
+        found = self._machine.function(function)
+        if found is None:
             raise EngineError(
                 f"the module has no function {function!r}",
                 f"function {function!r}",
                 "use one of the functions that the manifest lists",
-            ) from error
+            )
+        self._functions[function] = found
+        return found
 
 
-def allocate(device: Device, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> Tensor:
-    """Device memory for an array of this shape and type.  Raises EngineError, which names ``what``, when it is used up."""
-    ffi = _ffi()
+def allocate(device: Device, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> DeviceTensor:
+    """Device memory for an array; raises EngineError, which says for ``what``, when it is used up."""
+    load_tvm()
     try:
-        return ffi.get_global_func("runtime.TVMTensorAllocWithScope")(
-            ffi.Shape(shape), ffi.dtype(dtype.name), _device_of(device.ordinal), None
-        )
-    except RuntimeError as error:
+        return DeviceTensor.allocated((_CUDA, device.ordinal), shape, dtype)
+    except TvmError as error:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         raise _exhausted(device, f"{in_words(size)} for {what}", error) from error
 
 
-def part(whole: Tensor, first: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """The bytes of a tensor from ``first`` on, as a tensor of another shape and type; it keeps the whole."""
-    ffi = _ffi()
-    view = ffi.get_global_func("runtime.TVMTensorCreateView")(whole, ffi.Shape(shape), ffi.dtype(dtype.name), first)
-    # Kernels take no offsets: the view's is added to its address.
-    capsule = view.__dlpack__()
-    described = _Described.from_address(_capsule_pointer(capsule, b"dltensor"))
-    described.data += described.offset
-    described.offset = 0
-    return ffi.from_dlpack(_Exported(capsule, described.device))
-
-
-def register(name: str, function: Callable[..., object]) -> None:
-    """Let the host code of modules call ``function``, with addresses as ctypes or int."""
-    load_tvm().register_global_func(name, function, override=True)
-
-
-# Parts ------------------------------------------------------------------------------------------------
-class _Described(ctypes.Structure):
-    """``struct DLTensor``, as far as it is read."""
-
-    _fields_ = (
-        ("data", ctypes.c_uint64), ("kind", ctypes.c_int32), ("device", ctypes.c_int32), ("axes", ctypes.c_int32),
-        ("dtype", ctypes.c_uint32), ("shape", ctypes.c_uint64), ("strides", ctypes.c_uint64),
-        ("offset", ctypes.c_uint64),
-    )  # fmt: skip
-
-
-class _Exported:
-    """Something that exports a capsule which it already has."""
-
-    def __init__(self, capsule: object, device: int) -> None:
-        self._capsule, self._device = capsule, device
-
-    def __dlpack__(self, **_: object) -> object:
-        return self._capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return _CUDA, self._device
-
-
-_capsule_pointer: Any = ctypes.pythonapi.PyCapsule_GetPointer
-_capsule_pointer.argtypes, _capsule_pointer.restype = (ctypes.py_object, ctypes.c_char_p), ctypes.c_void_p
-
-
 @cache
-def load_tvm() -> Any:
-    """TVM's package of calls, with its runtime for CUDA loaded.  Raises EngineError."""
-    load_runtime()
-    path = runtime_library().with_name(_LIBRARY)
-    try:
-        ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        raise EngineError(
-            f"TVM's runtime for CUDA does not load: {error}", str(path), "pip install 'apache-tvm>=0.27,<0.28'"
-        ) from error
-    return _ffi()
+def load_tvm() -> None:
+    """Load TVM's runtime for CUDA, after CUDA's own.  Raises EngineError."""
+    load_library(RUNTIME)
+    load_library(RUNTIME_CUDA)
 
 
-def _ffi() -> Any:
-    return importlib.import_module("tvm_ffi")
-
-
-@cache
-def _device_of(ordinal: int) -> Any:
-    return _ffi().device("cuda", ordinal)
-
-
-def _numpy(tensor: Tensor) -> np.dtype[Any]:
-    return np.dtype(str(tensor.dtype))
-
-
-def _refusal(function: str, error: Exception, device: Device) -> EngineError:
+def _refusal(function: str, error: TvmError, device: Device) -> EngineError:
     text = last_line(error)
     if _MEMORY in str(error):
         return _exhausted(device, f"more for the function {function!r}", error)
-    if isinstance(error, RuntimeError) and "CUDA" in str(error):
+    if "CUDA" in str(error):
         return EngineError(
             f"the device failed in the function {function!r}: {text}",
             device.name,
@@ -232,7 +137,7 @@ def _refusal(function: str, error: Exception, device: Device) -> EngineError:
     )
 
 
-def _exhausted(device: Device, what: str, error: Exception) -> EngineError:
+def _exhausted(device: Device, what: str, error: TvmError) -> EngineError:
     if _MEMORY not in str(error):
         return EngineError(f"the device gives no memory: {last_line(error)}", device.name, "see nvidia-smi")
     try:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from ..buffers import Array, Buffer
 from ..errors import EngineError
 from ..signals import PutOffInterrupt
+from ..tvm_abi import DeviceTensor
 from .device import Device
 from .graph import Graph
-from .machine import Machine, Result, Tensor, part
+from .machine import Machine
 from .staging import Feeding, Fetching, placed
 from .values import DeviceValues
 
@@ -87,16 +88,13 @@ class Plan:
         self._stated = [handle for handle in handles if isinstance(handle, Stated)]
         fed = [(number, handle) for number, handle in enumerate(handles) if isinstance(handle, Fed)]
         places, self._size = placed([handle.array for _, handle in fed])
-        self._feeds = [
-            (number, tuple(side.view(place) for side in feeding.sides))
-            for (number, _), place in zip(fed, places, strict=True)
-        ]
+        self._views = tuple([side.view(place) for place in places] for side in feeding.sides)
         self._secrets = [place for (_, handle), place in zip(fed, places, strict=True) if handle.secret]
         parts = {
-            number: part(feeding.tensor, place.first, place.shape, place.dtype)
+            number: feeding.tensor.part(place.first, place.shape, place.dtype)
             for (number, _), place in zip(fed, places, strict=True)
         }
-        self._tensors: list[Tensor] = [
+        self._tensors: list[DeviceTensor] = [
             handle.values.tensor if isinstance(handle, Stated) else parts[number]
             for number, handle in enumerate(handles)
         ]
@@ -116,8 +114,9 @@ class Plan:
             return self._fetched(arrived)
         side = self._feeding.free()
         try:
-            for number, views in self._feeds:
-                views[side][...] = handles[number].array  # pyright: ignore  # of `Fed`
+            fed = [handle.array for handle in handles if isinstance(handle, Fed)]
+            for view, array in zip(self._views[side], fed, strict=True):
+                view[...] = array
             self._feeding.send(side, self._size)
             return self._fetched(arrived)
         finally:
@@ -128,7 +127,7 @@ class Plan:
         results = self._begin(arrived)
         return self._means.fetching.fetch(results) if results else []
 
-    def _begin(self, arrived: Sequence[Stated]) -> list[Result]:
+    def _begin(self, arrived: Sequence[Stated]) -> list[DeviceTensor]:
         """Begin the work of one call; its results are there when that has ended."""
         graph = self._graph
         if graph is None:
@@ -143,7 +142,7 @@ class Plan:
         graph.launch()
         return graph.results
 
-    def _first(self, arrived: Sequence[Stated]) -> list[Result]:
+    def _first(self, arrived: Sequence[Stated]) -> list[DeviceTensor]:
         """The first call, which may find too little memory when it is half done: state is then what it was."""
         device = self._means.device
         restore = self._saved({id(stated) for stated in arrived})

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..buffers import Array
+from ..tvm_abi import DeviceTensor
 from .cudart import Runtime
 from .device import Device
-from .machine import Result, allocate
+from .machine import allocate
 
 ALIGNMENT = 256
 """Bytes; of every array's place."""
@@ -69,7 +70,7 @@ class Feeding:
         self._device = device
         self.capacity = max(_LEAST, 1 << (size - 1).bit_length()) if size < 16 << 20 else _up(size, 1 << 20)
         self.tensor = allocate(device, (self.capacity,), np.dtype(np.uint8), "the arguments of a step")
-        self.address = int(self.tensor.data_ptr())
+        self.address = self.tensor.data
         self.sides = tuple(Pinned(device, self.capacity) for _ in range(2))
         self._copied = tuple(device.runtime.make_event() for _ in self.sides)
         self._next = 0
@@ -104,18 +105,18 @@ class Fetching:
         self._memory: Pinned | None = None
         self._size = 0
 
-    def fetch(self, results: Sequence[Result]) -> list[Array]:
+    def fetch(self, results: Sequence[DeviceTensor]) -> list[Array]:
         """Copies of results as new arrays, once all that makes them has ended."""
         runtime, stream = self._device.runtime, self._device.stream
         places: list[Place] = []
         end = 0
         for result in results:
             places.append(Place(end, result.shape, result.dtype))
-            end += _up(result.size, ALIGNMENT)
+            end += _up(places[-1].size, ALIGNMENT)
         memory = self._room(end)
         for result, place in zip(results, places, strict=True):
-            if result.size:
-                runtime.to_host(memory.address + place.first, result.address, result.size, stream)
+            if place.size:
+                runtime.to_host(memory.address + place.first, result.data, place.size, stream)
         runtime.wait(stream)
         return [memory.view(place).copy() if place.size else np.empty(place.shape, place.dtype) for place in places]
 

@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 
 from ..buffers import Array, Buffer
+from ..tvm_abi import DeviceTensor
 from .device import Device
-from .machine import Tensor, allocate
+from .machine import allocate
 
 
 class DeviceValues:
@@ -23,8 +24,8 @@ class DeviceValues:
 
     def __init__(self, device: Device, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
         self._device = device
-        self.tensor: Tensor = allocate(device, shape, dtype, f"state {dtype}{list(shape)}")
-        self.address = int(self.tensor.data_ptr())
+        self.tensor = allocate(device, shape, dtype, f"state {dtype}{list(shape)}")
+        self.address = self.tensor.data
         self.size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         device.resources.add(self)
 
@@ -49,12 +50,12 @@ class DeviceValues:
         """Copy the values aside, on the device; what is returned puts them back."""
         with self._device.used():
             kept = allocate(self._device, (max(self.size, 1),), np.dtype(np.uint8), "a copy of state")
-            self._copy(int(kept.data_ptr()), self.address)
+            self._copy(kept.data, self.address)
         return partial(self._restore, kept)
 
-    def _restore(self, kept: Tensor) -> None:
+    def _restore(self, kept: DeviceTensor) -> None:
         with self._device.used():
-            self._copy(self.address, int(kept.data_ptr()))
+            self._copy(self.address, kept.data)
 
     def _copy(self, to: int, source: int) -> None:
         if self.size:
