@@ -125,7 +125,11 @@ class Plan:
 
     def _fetched(self, arrived: Sequence[Stated]) -> list[Array]:
         results = self._begin(arrived)
-        return self._means.fetching.fetch(results) if results else []
+        if not results:
+            return []
+        fetched = self._means.fetching.fetch(results)
+        self._feeding.settled()
+        return fetched
 
     def _begin(self, arrived: Sequence[Stated]) -> list[DeviceTensor]:
         """Begin the work of one call; its results are there when that has ended."""

@@ -73,28 +73,40 @@ class Feeding:
         self.address = self.tensor.data
         self.sides = tuple(Pinned(device, self.capacity) for _ in range(2))
         self._copied = tuple(device.runtime.make_event() for _ in self.sides)
+        self._read = [True, True]
         self._next = 0
         device.resources.add(self)
 
     def free(self) -> int:
         """The number of the side that can be written now."""
         side, self._next = self._next, 1 - self._next
-        self._device.runtime.wait_event(self._copied[side])
+        self._wait(side)
         return side
 
     def send(self, side: int, size: int) -> None:
         """Begin to copy the first bytes of a side to the device."""
         runtime, stream = self._device.runtime, self._device.stream
+        self._read[side] = False
         runtime.to_device(self.address, self.sides[side].address, size, stream)
         runtime.record(self._copied[side], stream)
+
+    def settled(self) -> None:
+        """All that was begun has ended, as somebody knows who has waited for it."""
+        self._read = [True, True]
 
     def wipe(self, side: int, places: Sequence[Place]) -> None:
         """Leave nothing of these arguments behind, on the host nor, once what was begun has ended, on the device."""
         runtime, stream = self._device.runtime, self._device.stream
-        runtime.wait_event(self._copied[side])
+        self._wait(side)
         for place in places:
             self.sides[side].values[place.first : place.first + place.size] = 0
             runtime.clear(self.address + place.first, place.size, stream)
+
+    def _wait(self, side: int) -> None:
+        """Until a side's last copy has ended."""
+        if not self._read[side]:
+            self._device.runtime.wait_event(self._copied[side])
+            self._read[side] = True
 
 
 class Fetching:
