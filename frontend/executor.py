@@ -25,7 +25,7 @@ from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
 from .compiled_program import CompiledProgram
-from .errors import invalid, unsupported, wrong_type
+from .errors import invalid, wrong_type
 from .feed_types import LENGTHS, feed_type
 from .framework import Program, default_main_program
 from .lod import LoDTensor
@@ -86,19 +86,23 @@ class Executor:
     """Runs programs.
 
     Args:
-        place: ``CPUPlace()`` (also when None) runs on this machine's processor.
+        place: ``CPUPlace()`` (also when None) runs on this machine's processor, ``CUDAPlace(i)`` on GPU i, where what
+            programs share stays from run to run; a startup program runs on the processor.
         target: ``cpu`` compiles with TVM; ``onnx`` runs by ONNX Runtime; ``reference`` runs every op in numpy, slow and
-            exact.
+            exact; ``cuda`` is the one of CUDAPlace, and without such a place runs on GPU 0.
 
     A program is compiled once per version, feed types and fetches; what it reads and writes lives in the scope,
     so a training program, its test clone and others share variables by name.
     """
 
     def __init__(self, place: Place | None = None, target: str | None = None) -> None:
-        if isinstance(place, CUDAPlace):
-            raise unsupported("CUDAPlace: this version has no CUDA target", "use CPUPlace()")
         self.place = place or CPUPlace()
-        self.target = target or "cpu"
+        self.target = target or ("cuda" if isinstance(place, CUDAPlace) else "cpu")
+        if isinstance(place, CUDAPlace) and self.target != "cuda":
+            raise invalid(
+                f"Executor: {place} is a GPU, and the target {self.target!r} does not run there",
+                "use CPUPlace(), or leave target out",
+            )
         try:
             check_target(self.target)
         except TargetError as error:
@@ -212,11 +216,20 @@ class Executor:
             code = self._codes.get(key)
             if code is None:
                 compiled = self._compile(program, types, fetches, rows, target)
-                code = _Code(compiled, compiled.built.engine())
+                code = _Code(compiled, self._engine(compiled))
                 _keep(self._codes, key, code)
             step = _bound(code, program, scope)
         _keep(self._steps, (key, id(scope)), step)
         return step
+
+    def _engine(self, compiled: Compiled) -> Engine:
+        """An engine that runs the code where this executor is told to."""
+        built = compiled.built
+        if not isinstance(self.place, CUDAPlace) or built.spec.kind != "cuda":
+            return built.engine()
+        from ..runtime.cuda.engine import CudaEngine  # most programs never run on a GPU
+
+        return CudaEngine(built.members()["module.so"], built.spec, self.place.device_id)
 
     def _rows(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> int:
         """Rows to compile for: the size at hand for the first two sizes of a program, then 0 (any)."""

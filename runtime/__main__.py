@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None, bundled: Path | None = None) ->
                 parsed.fetch,
                 parsed.threads,
                 require_signature=parsed.require_signature,
+                device=parsed.device,
             )
         return inspect(parsed.artifact, parsed.verify, parsed.require_signature)
     except FluidcError as error:
@@ -96,6 +97,7 @@ def _parser(bundled: Path | None) -> argparse.ArgumentParser:
         else:
             command.add_argument("artifact", type=Path, nargs="?", default=bundled, help=f"[{bundled.name}]")
     for command in (run_, predict_):
+        command.add_argument("--device", type=_number, metavar="N", help="GPU that runs an artifact for cuda (0)")
         command.add_argument("--threads", type=_positive, help="of a step [FLUIDC_THREADS, else every core]")
     for command in (run_, predict_, inspect_):
         command.add_argument(
@@ -108,6 +110,13 @@ def _parser(bundled: Path | None) -> argparse.ArgumentParser:
         )
         command.add_argument("-v", "--verbose", action="store_true", help="show where an error was raised")
     return parser
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:  # what few runs use is imported by those: docs/adr/0033-bundl
     from .profile import ProfilingEngine
     from .profile_report import ProfileReport
 
-EngineChoice = Callable[[Artifact, int | None], Engine]
-"""Gives the engine for an artifact and a number of threads."""
+EngineChoice = Callable[[Artifact, int | None, int | None], Engine]
+"""Gives the engine for an artifact, a number of threads, and the number of a device."""
 
 SAMPLERS: tuple[SamplerKind, ...] = get_args(SamplerKind)
 
@@ -77,6 +77,7 @@ class RunArguments:
     insecure_noise_key: str | None = None
     seed: int | None = None
     threads: int | None = None
+    device: int | None = None
     private_report: bool = False
     report: Path | None = None
     profile: Path | None = None
@@ -121,7 +122,7 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
         _check_profile(arguments, arguments.profile)
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
     with plain_warnings(), numpy_threads(_numpy_share(artifact, arguments.threads)):
-        engine = choose(artifact, arguments.threads)
+        engine = choose(artifact, arguments.threads, arguments.device)
         clocked = None if arguments.profile is None else _clocked(artifact, engine, arguments.profile)
         session = Session.load(
             artifact,
@@ -192,12 +193,13 @@ def predict(
     threads: int | None = None,
     choose: EngineChoice = engine_for,
     require_signature: Sequence[Path] = (),
+    device: int | None = None,
 ) -> int:
     """Write what ``infer`` returns for every row of ``data`` as ``.npz``; returns 0. Raises FluidcError."""
     read = Artifact.read(artifact, require_signature or None)
     _check_folder(output)
     with plain_warnings(), numpy_threads(_numpy_share(read, threads)):
-        session = Session.load(read, choose(read, threads))
+        session = Session.load(read, choose(read, threads, device))
         values = session.predict_all(data, tuple(fetch) or None)
     if any(state.trainable and state.name not in read.state for state in read.manifest.state):
         print("note: this artifact has not been trained: its parameters have their first values", file=sys.stderr)
@@ -418,6 +420,8 @@ def _described(path: Path, file: ArtifactFile) -> Iterator[str]:
     built = f"{target.kind} ({machine})" if machine else target.kind
     if target.threads:
         built += f", loops cut for {target.threads} {'thread' if target.threads == 1 else 'threads'}"
+    if target.architectures:
+        built += f", code for {', '.join(target.architectures)}{' with TF32' if target.tf32 else ''}"
     yield f"{path}: compiled by fluidc {manifest.fluidc_version} for {built}"
     if manifest.caution:
         yield manifest.caution

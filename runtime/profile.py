@@ -211,6 +211,12 @@ class ProfilingEngine:
 def profiling(artifact: Artifact, engine: Engine) -> ProfilingEngine:
     """An engine that measures, over the one of ``artifact``. Raises EngineError where there are no kernels to clock."""
     kind = artifact.manifest.target.kind
+    if kind == "cuda":
+        raise EngineError(
+            "a step on a GPU is launched as one, and its kernels are not clocked one by one",
+            "--profile",
+            "profile the run by NVIDIA's tools: FLUIDC_CUDA_GRAPH=0 nsys profile fluidc run ...",
+        )
     if not isinstance(engine, TvmEngine):
         raise EngineError(
             f"artifacts for the target {kind} have no kernels that could be clocked",

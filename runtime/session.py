@@ -74,6 +74,7 @@ class Session:
         engine: Engine | None = None,
         threads: int | None = None,
         *,
+        device: int | None = None,
         seed: int | None = None,
         insecure_noise_key: bytes | None = None,
         require_signature: KeySource | None = None,
@@ -84,6 +85,7 @@ class Session:
             artifact: file, or one already read.
             engine: executes it; None takes the runtime's engine for its target.
             threads: threads of a step; None takes FLUIDC_THREADS, else every core that the process may use.
+            device: number of the GPU, for an artifact that runs on one; None takes the first.
             seed: of initialisers, shuffles and dropout, in private steps of nothing; None takes the artifact's, else a
                 fresh one.
             insecure_noise_key: makes the noise of a private program reproducible and its privacy void; for tests.
@@ -103,7 +105,7 @@ class Session:
             read = artifact
         else:
             read = Artifact.read(artifact, require_signature)
-        return cls(Model(read, engine or engine_for(read, threads), seed), insecure_noise_key)
+        return cls(Model(read, engine or engine_for(read, threads, device), seed), insecure_noise_key)
 
     # -- single calls -------------------------------------------------------------------------------------------
 

@@ -340,7 +340,7 @@ def unknown_target() -> None:
 
 
 def cuda_place() -> None:
-    fluid.Executor(fluid.CUDAPlace(0))
+    fluid.Executor(fluid.CUDAPlace(0), target="onnx")
 
 
 BUILDING: tuple[Callable[[], None], ...] = (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from ...runtime.artifact import Artifact
 from ...runtime.engine import Engine
-from ...runtime.engines import engine_for
+from ...runtime.engines import check_device, engine_for
 from ...runtime.errors import ArtifactError
 
 
-def choose_engine(artifact: Artifact, threads: int | None) -> Engine:
+def choose_engine(artifact: Artifact, threads: int | None, device: int | None = None) -> Engine:
     """The engine that runs ``artifact``; raises FluidcError where there is none on this machine."""
-    return reference_engine(artifact) if artifact.manifest.target.kind == "reference" else engine_for(artifact, threads)
+    if artifact.manifest.target.kind != "reference":
+        return engine_for(artifact, threads, device)
+    check_device(artifact.manifest.target, device)
+    return reference_engine(artifact)
 
 
 def reference_engine(artifact: Artifact) -> Engine:

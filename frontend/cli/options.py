@@ -14,6 +14,9 @@ NEW_FILE = click.Path(path_type=Path)
 artifact_argument = click.argument("artifact", type=OLD_FILE)
 data_option = click.option("--data", type=OLD_FILE, required=True, help=".npz file whose keys are the feeds.")
 fetch_option = click.option("--fetch", multiple=True, metavar="NAME", help="Fetch this; may be repeated.")
+device_option = click.option(
+    "--device", type=click.IntRange(0), metavar="N", help="GPU that runs an artifact for cuda [0]."
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST), help="Threads of a step [FLUIDC_THREADS, else every core it may use]."
 )

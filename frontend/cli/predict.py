@@ -8,7 +8,15 @@ import click
 
 from ...runtime import commands
 from .engines import choose_engine
-from .options import NEW_FILE, artifact_argument, data_option, fetch_option, signature_option, threads_option
+from .options import (
+    NEW_FILE,
+    artifact_argument,
+    data_option,
+    device_option,
+    fetch_option,
+    signature_option,
+    threads_option,
+)
 
 
 @click.command("predict", epilog="Example:  fluidc predict trained.fluidc --data test.npz -o predictions.npz")
@@ -18,6 +26,7 @@ from .options import NEW_FILE, artifact_argument, data_option, fetch_option, sig
 @fetch_option
 @signature_option
 @threads_option
+@device_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -27,6 +36,7 @@ def command(
     fetch: tuple[str, ...],
     require_signature: tuple[Path, ...],
     threads: int | None,
+    device: int | None,
 ) -> None:
     """Write what ARTIFACT returns for every row of DATA, in the order of the rows."""
-    ctx.exit(commands.predict(artifact, data, output, fetch, threads, choose_engine, require_signature))
+    ctx.exit(commands.predict(artifact, data, output, fetch, threads, choose_engine, require_signature, device))

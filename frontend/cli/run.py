@@ -8,7 +8,16 @@ import click
 
 from ...runtime import commands
 from .engines import choose_engine
-from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_option, signature_option, threads_option
+from .options import (
+    NEW_FILE,
+    OLD_FILE,
+    artifact_argument,
+    data_option,
+    device_option,
+    fetch_option,
+    signature_option,
+    threads_option,
+)
 
 
 @click.command("run", epilog="Example:  fluidc run mlp.fluidc --data train.npz --epochs 10 -o trained.fluidc")
@@ -42,6 +51,7 @@ from .options import NEW_FILE, OLD_FILE, artifact_argument, data_option, fetch_o
 )
 @signature_option
 @threads_option
+@device_option
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
     """Train ARTIFACT on a data set, and write the trained artifact.

@@ -77,7 +77,10 @@ def guard(place: Place | None = None, target: str | None = None) -> Iterator[Non
 def enable_dygraph(place: Place | None = None, target: str | None = None) -> None:
     """Eager mode from here on, until `disable_dygraph`."""
     if isinstance(place, CUDAPlace):
-        raise unsupported("CUDAPlace: this version has no CUDA target", "use CPUPlace()")
+        raise unsupported(
+            f"guard: {place} is a GPU, and eager mode runs on the processor",
+            "use CPUPlace(); what declarative or TracedLayer traces runs on a GPU: fluid.Executor(fluid.CUDAPlace(0))",
+        )
     if place is not None and not isinstance(place, CPUPlace):
         raise wrong_type(f"guard: place is {type(place).__name__}", "give fluid.CPUPlace()")
     if target not in (None, "cpu", "onnx", "reference"):

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..buffers import ALIGNMENT, Array, Buffer
-from ..errors import EngineError
 from ..manifest import TargetSpec
 from ..tvm_abi import Module
 from .architectures import check_architecture
@@ -112,10 +111,3 @@ class CudaEngine:
         if self._feeding is None or size > self._feeding.capacity:
             self._feeding = Feeding(self.device, size)
         return self._feeding
-
-
-def cuda_engine(module: bytes | None, target: TargetSpec, device: int | None = None) -> CudaEngine:
-    """An engine for the code of an artifact; ``device`` None is the first one.  Raises EngineError."""
-    if module is None:
-        raise EngineError("the artifact holds no code", "module.so", "compile the script again")
-    return CudaEngine(module, target, device or 0)
