@@ -118,7 +118,7 @@ def _step(probe: Probe, product: Product, offset: Value, indices: Sequence[Index
 
 
 def call_gemm(product: Product, gemm: Gemm, into: Buffer, *, tf32: bool) -> Value:
-    """Ask the library to compute all elements, in the order of ``product.free``, into a buffer; whether it has (i32)."""
+    """Ask the library to compute all elements, in the order of ``product.free``, into a buffer; whether it did."""
     block = product.block
     rows, columns = product.count(product.rows), product.count(product.columns)
     left, right = gemm.left, gemm.right

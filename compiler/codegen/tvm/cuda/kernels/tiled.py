@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...expr import Node
 from ...kernels.product import ceil_div
-from ...kit import Buffer, Value, const, integer
+from ...kit import Value, const, integer
 from ...tvm_api import tirx
 from ..device import WARP, DeviceBlock
 from ..space import Grid
