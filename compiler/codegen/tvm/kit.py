@@ -350,6 +350,10 @@ class Block:
         where = offset if lanes == 1 else tirx.Ramp(offset, integer(stride), lanes)
         return tirx.BufferLoad(buffer, _flat_index(buffer, where))
 
+    def read_if(self, wanted: Value, buffer: Buffer, offset: Value, dtype: DType) -> Value:
+        """An element of a buffer if it is ``wanted``, else any value: element 0 is read then, without a branch."""
+        return self.read(buffer, tirx.Select(wanted, offset, integer(0)))
+
     def gather(self, buffer: Buffer, offsets: Value) -> Value:
         """One element per lane of ``offsets``."""
         return tirx.BufferLoad(buffer, _flat_index(buffer, offsets))

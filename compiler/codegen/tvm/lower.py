@@ -297,12 +297,12 @@ class Lowering:
         return pick(vectors, distances)
 
     def _guarded_scalar(self, buffer: Buffer, flat: Value, guard: Value | None, dtype: DType) -> Value:
-        """One element; where no lane wants it, element 0 is read instead."""
+        """One element, if any lane wants it."""
         if guard is not None:
             wanted = guard
             if lanes_of(guard) > 1:
                 wanted = tirx.NE(_any_lane(guard), const(0, DType.I32))
-            flat = tirx.Select(wanted, flat, integer(0))
+            return self.block.read_if(wanted, buffer, flat, dtype)
         return self.block.read(buffer, flat)
 
     def _guarded_by_scalar(self, buffer: Buffer, flat: Value, guard: Value, dtype: DType) -> Value:

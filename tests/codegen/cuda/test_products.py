@@ -49,9 +49,7 @@ def check(worker: Worker, cases: Sequence[Matmul]) -> None:
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 def test_every_tile_in_every_orientation(worker: Worker, tile: Tile) -> None:
     rows, columns, depth = tile.rows, tile.columns, tile.depth
-    cases = [
-        Matmul(rows + 3, columns + 5, 2 * depth + 4, form, cut=Cut("tiled", tile, 1)) for form in FORMS
-    ]
+    cases = [Matmul(rows + 3, columns + 5, 2 * depth + 4, form, cut=Cut("tiled", tile, 1)) for form in FORMS]
     check(worker, cases)
 
 
@@ -65,6 +63,8 @@ def test_a_library_is_asked_for_matrices(worker: Worker, answers: bool) -> None:
     for case, given, have in zip(cases, arguments, found, strict=True):
         error = {DType.F16: 2e-2, DType.F64: 1e-12}.get(case.dtype, 1e-4)
         np.testing.assert_allclose(have, case.expected(*given), rtol=error, atol=error, err_msg=str(case))
-    for case, (dtype, batch, m, n, k, trans_a, trans_b, *_, tf32) in zip(cases, (a.numbers for a in asked), strict=True):
+    for case, (dtype, batch, m, n, k, trans_a, trans_b, *_, tf32) in zip(
+        cases, (a.numbers for a in asked), strict=True
+    ):
         assert (dtype, batch) == (DTYPES.index(case.dtype), *(case.batch or (1,)))
         assert (m, n, k, bool(trans_a), bool(trans_b), tf32) == (case.m, case.n, case.k, *case.transposed, 0)

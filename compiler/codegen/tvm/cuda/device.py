@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ....ir.types import DType, Shape, numel
 from ..graph import Placeholder, TensorDef
-from ..kit import TVM_NAMES, Block, Buffer, Host, Value, integer, sequence
+from ..kit import TVM_NAMES, Block, Buffer, Host, Value, const, integer, sequence
 from ..tvm_api import tirx, tvm
 from .machine import CUDA
 
@@ -143,6 +143,10 @@ class DeviceBlock(Block):
         if isinstance(buffer, Part):
             return super().read(buffer.whole, self.simplify(buffer.first + offset), lanes, stride)
         return super().read(buffer, offset, lanes, stride)
+
+    def read_if(self, wanted: Value, buffer: Buffer | Part, offset: Value, dtype: DType) -> Value:
+        """As `kit.Block.read_if`; nothing is read in vain, for another thread may be writing element 0."""
+        return tirx.if_then_else(wanted, self.read(buffer, offset), const(0, dtype))
 
     def write(self, buffer: Buffer | Part, offset: Value, value: Value, stride: int = 1) -> None:
         if isinstance(buffer, Part):

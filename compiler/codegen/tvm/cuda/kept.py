@@ -24,9 +24,7 @@ def build(module: Module, options: BuildOptions) -> Built:
     """Compile a module for the ``cuda`` target, or find it compiled; see ``codegen.target.build``."""
     cpu, compiler = named_cpu(options.cpu or "native"), find_compiler()
     chosen = Options(cpu, options.architectures or DEFAULT, options.tf32)
-    spec = TargetSpec(
-        "cuda", cpu.triple, cpu.name, cpu.features, architectures=chosen.architectures, tf32=chosen.tf32
-    )
+    spec = TargetSpec("cuda", cpu.triple, cpu.name, cpu.features, architectures=chosen.architectures, tf32=chosen.tf32)
 
     def compiled() -> tuple[bytes, Callable[[], KernelTable]]:
         from .library import compile_library

@@ -14,9 +14,7 @@ from .toolchain.compiler import Compiler
 from .toolchain.embed import embedding
 
 
-def compile_library(
-    module: Module, options: Options, compiler: Compiler
-) -> tuple[bytes, Callable[[], KernelTable]]:
+def compile_library(module: Module, options: Options, compiler: Compiler) -> tuple[bytes, Callable[[], KernelTable]]:
     """Compile every function of a module at stage ``target``; returns the library, and what tells of its kernels.
 
     Raises:
