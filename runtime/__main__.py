@@ -13,6 +13,8 @@ from typing import Any
 from .commands import SAMPLERS, RunArguments, inspect, predict, run
 from .errors import FluidcError
 
+_DATA = ".npz file, folder of .npy files, or table (.csv, .parquet); named after the feeds"
+
 
 def main(arguments: Sequence[str] | None = None, bundled: Path | None = None) -> int:
     """Run one command; returns 0, 1 when it failed, 2 for wrong usage (argparse exits by itself).
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None, bundled: Path | None = None) ->
                 parsed.output,
                 parsed.fetch,
                 parsed.threads,
+                columns=parsed.columns,
                 require_signature=parsed.require_signature,
                 device=parsed.device,
             )
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, bundled: Path | None = None) ->
 
 def _run_arguments(parsed: argparse.Namespace) -> RunArguments:
     values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields(RunArguments)}
-    values["fetch"] = tuple(parsed.fetch)
+    values["fetch"], values["columns"] = tuple(parsed.fetch), tuple(parsed.columns)
     values["require_signature"] = tuple(parsed.require_signature)
     return RunArguments(**values)
 
@@ -60,7 +63,7 @@ def _parser(bundled: Path | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     run_ = commands.add_parser("run", help="train an artifact on a data set")
-    run_.add_argument("--data", type=Path, required=True, help=".npz file whose keys are the feeds")
+    run_.add_argument("--data", type=Path, required=True, help=_DATA)
     run_.add_argument("-o", "--output", type=Path, help="write the trained artifact here")
     length = run_.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=_positive)
@@ -68,13 +71,14 @@ def _parser(bundled: Path | None) -> argparse.ArgumentParser:
     run_.add_argument("--batch", type=_positive, help="rows of an ordinary batch")
     run_.add_argument("--sampler", choices=SAMPLERS)
     run_.add_argument("--fetch", action="append", default=[], metavar="NAME")
-    run_.add_argument("--eval", type=Path, dest="evaluate", help=".npz file to evaluate on afterwards")
+    run_.add_argument("--eval", type=Path, dest="evaluate", help="data to evaluate on afterwards")
     run_.add_argument("--run-dir", type=Path, help="privacy ledger and checkpoints (default: ARTIFACT.run)")
     run_.add_argument("--checkpoint", type=Path, help="folder of the checkpoints (RUN_DIR/checkpoints)")
     run_.add_argument("--checkpoint-every", metavar="N|SECONDSs")
     run_.add_argument("--keep", type=_positive, default=3, help="newest checkpoints kept (3)")
     run_.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    run_.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with constants and results")
+    run_.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with curves, graph and results")
+    run_.add_argument("--log", type=Path, metavar="DIR", help="write event files for TensorBoard")
     run_.add_argument(
         "--profile", type=Path, metavar="FILE.png", help="clock every kernel; a table, and a plot or .json"
     )
@@ -84,7 +88,7 @@ def _parser(bundled: Path | None) -> argparse.ArgumentParser:
     run_.add_argument("--seed", type=int, help="of initialisers, shuffles and dropout; never of noise")
 
     predict_ = commands.add_parser("predict", help="write an artifact's outputs for a data set")
-    predict_.add_argument("--data", type=Path, required=True)
+    predict_.add_argument("--data", type=Path, required=True, help=_DATA)
     predict_.add_argument("-o", "--output", type=Path, required=True)
     predict_.add_argument("--fetch", action="append", default=[], metavar="NAME")
 
@@ -98,6 +102,7 @@ def _parser(bundled: Path | None) -> argparse.ArgumentParser:
             command.add_argument("artifact", type=Path, nargs="?", default=bundled, help=f"[{bundled.name}]")
     for command in (run_, predict_):
         command.add_argument("--device", type=_number, metavar="N", help="GPU that runs an artifact for cuda (0)")
+        command.add_argument("--columns", action="append", default=[], metavar="FEED=A,B|A..B", help="of a table")
         command.add_argument("--threads", type=_positive, help="of a step [FLUIDC_THREADS, else every core]")
     for command in (run_, predict_, inspect_):
         command.add_argument(

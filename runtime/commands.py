@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Self, cast, get_args
 
 import numpy as np
 
 from .artifact import MANIFEST, Artifact, ArtifactFile
+from .columns import Columns, is_table, parse_columns
 from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
@@ -25,8 +27,9 @@ from .evaluate import evaluate
 from .files import write_atomically
 from .keeper import Checkpoints
 from .ledger import LEDGER
+from .observe import History, Observed, Observer
 from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
-from .progress import Display, StepReport, at_least, display
+from .progress import Counted, Display, StepReport, at_least, display
 from .report import NOT_PRIVATE, run_report
 from .session import Session
 from .signals import Interruptible, StopSignals
@@ -56,7 +59,8 @@ class RunArguments:
     ``checkpoint`` default to ``ARTIFACT.run`` and ``checkpoints`` in it. ``private_report`` leaves out of what is
     shown, and of the page ``report``, all that depends on examples without noise. ``profile`` clocks every kernel,
     prints a table, and writes this file: a plot, or data (``.json``). ``require_signature`` names files of public keys,
-    or folders of them, one of which the artifact must be signed with.
+    or folders of them, one of which the artifact must be signed with. ``columns`` are of both data
+    sets, as `columns.parse_columns` reads them. ``log`` is a folder for TensorBoard.
     """
 
     artifact: Path
@@ -67,6 +71,7 @@ class RunArguments:
     batch: int | None = None
     sampler: SamplerKind | None = None
     fetch: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     evaluate: Path | None = None
     run_dir: Path | None = None
     checkpoint: Path | None = None
@@ -80,6 +85,7 @@ class RunArguments:
     device: int | None = None
     private_report: bool = False
     report: Path | None = None
+    log: Path | None = None
     profile: Path | None = None
     require_signature: tuple[Path, ...] = ()
 
@@ -121,7 +127,8 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
     if arguments.profile is not None:
         _check_profile(arguments, arguments.profile)
     secret = None if arguments.insecure_noise_key is None else _key(arguments.insecure_noise_key)
-    with plain_warnings(), numpy_threads(_numpy_share(artifact, arguments.threads)):
+    log = None
+    with plain_warnings() as warned, numpy_threads(_numpy_share(artifact, arguments.threads)), ExitStack() as stack:
         engine = choose(artifact, arguments.threads, arguments.device)
         clocked = None if arguments.profile is None else _clocked(artifact, engine, arguments.profile)
         session = Session.load(
@@ -136,7 +143,23 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
         show: Display = display(untimed=arguments.private_report)
         if private and arguments.output is None and not policy.periodic:
             show = _KeepsNothing(show)
-        held_out = None if arguments.evaluate is None else load_data(arguments.evaluate, artifact.manifest, "infer")
+        history = History()
+        observers: list[Observer] = [history] if arguments.report is not None else []
+        if arguments.log is not None:
+            from .event_log import EventLog
+
+            log = stack.enter_context(EventLog(arguments.log, session.model, untimed=arguments.private_report))
+            observers.append(log)
+        observed = Observed(show, observers, timed=not arguments.private_report)
+        held_out = None
+        if arguments.evaluate is not None:
+            held_out = load_data(
+                arguments.evaluate,
+                artifact.manifest,
+                "infer",
+                _columns(arguments, arguments.evaluate),
+                Counted(show.note),
+            )
         result = session.train(
             arguments.data,
             arguments.epochs,
@@ -144,29 +167,48 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
             arguments.sampler,
             _run_dir(arguments) if private else None,
             batch=arguments.batch,
+            columns=_columns(arguments, arguments.data),
             fetches=arguments.fetch or None,
             checkpoints=policy,
             resume=arguments.resume,
             check_numerics=arguments.check_numerics,
-            progress=show,
+            progress=observed if observers else show,
             private_report=arguments.private_report,
         )
-    kept = None if result.interrupted else arguments.output
-    if kept is not None:
-        with StopSignals(enabled=True) as signals:
-            session.export(kept)  # before anything else can fail
-        if signals.raised:
-            print(f"{signals.name}: stopped after the training; wrote {kept}")
-            return 1
-    found = None
-    if held_out is not None and not result.interrupted:
-        found = evaluate(session.model, held_out, None), held_out.where
+        kept = None if result.interrupted else arguments.output
+        if kept is not None:
+            with StopSignals(enabled=True) as signals:
+                session.export(kept)  # before anything else can fail
+            if signals.raised:
+                print(f"{signals.name}: stopped after the training; wrote {kept}")
+                return 1
+        found = None
+        if held_out is not None and not result.interrupted:
+            found = evaluate(session.model, held_out, None), held_out.where
+            if log is not None:
+                log.evaluation(found[0])
     report = run_report(arguments.artifact.name, session.model, result, found, private=arguments.private_report)
     for line in report.lines():
         print(line)
     if arguments.report is not None:
-        report.write(arguments.report)
+        from .page.details import details_of
+        from .page.html import write_page
+        from .profile import ProfilingEngine
+
+        details = details_of(
+            session.model,
+            _command(arguments),
+            arguments.data.name,
+            history,
+            observed.times,
+            clocked.profile() if isinstance(clocked, ProfilingEngine) else None,
+            warned,
+            private=arguments.private_report,
+        )
+        write_page(arguments.report, report, details)
         print(f"wrote {arguments.report}")
+    if arguments.log is not None:
+        print(f"wrote {arguments.log}: tensorboard --logdir {arguments.log}")
     if arguments.profile is not None and clocked is not None:
         times = _times(arguments.artifact.name, clocked, NOT_PRIVATE if private else "")
         for line in times.lines():
@@ -194,19 +236,35 @@ def predict(
     choose: EngineChoice = engine_for,
     require_signature: Sequence[Path] = (),
     device: int | None = None,
+    columns: Sequence[str] = (),
 ) -> int:
     """Write what ``infer`` returns for every row of ``data`` as ``.npz``; returns 0. Raises FluidcError."""
     read = Artifact.read(artifact, require_signature or None)
     _check_folder(output)
     with plain_warnings(), numpy_threads(_numpy_share(read, threads)):
         session = Session.load(read, choose(read, threads, device))
-        values = session.predict_all(data, tuple(fetch) or None)
+        values = session.predict_all(data, tuple(fetch) or None, columns=parse_columns(columns))
     if any(state.trainable and state.name not in read.state for state in read.manifest.state):
         print("note: this artifact has not been trained: its parameters have their first values", file=sys.stderr)
     _write_npz(output, values)
     for name, value in values.items():
         print(f"{name}: {value.dtype}{list(value.shape)}")
     print(f"wrote {output}")
+    return 0
+
+
+def convert(artifact: Path, data: Path, folder: Path, columns: Sequence[str] = (), function: str = "step") -> int:
+    """Write ``data`` as a folder of ``.npy`` files, which runs map; returns 0. Raises FluidcError."""
+    from .convert import convert as write_folder
+
+    manifest = Artifact.read(artifact).manifest
+    _check_folder(folder.with_name(folder.name + ".npy"))
+    made = write_folder(
+        data, folder, manifest, function, parse_columns(columns), Counted(lambda text: print(text, file=sys.stderr))
+    )
+    for name, array in made.arrays.items():
+        print(f"{name}: {array.dtype}{list(array.shape)}")
+    print(f"wrote {folder}, {made.rows:,} rows, {sum(array.nbytes for array in made.arrays.values()):,} bytes")
     return 0
 
 
@@ -252,6 +310,12 @@ def _where_to_go_on(result: RunResult) -> str:
 
 def _run_dir(arguments: RunArguments) -> Path:
     return arguments.run_dir or arguments.artifact.with_name(arguments.artifact.name + ".run")
+
+
+def _columns(arguments: RunArguments, path: Path) -> Columns:
+    """The columns stated for ``path``: none where it is no table, and the other data set is one."""
+    tables = [each for each in (arguments.data, arguments.evaluate) if each is not None and is_table(each)]
+    return parse_columns(arguments.columns) if path in tables or not tables else {}
 
 
 def _check_profile(arguments: RunArguments, file: Path) -> None:
@@ -361,20 +425,37 @@ def _key(text: str) -> bytes:
     return key
 
 
+def _command(arguments: RunArguments) -> str:
+    """The command line, with the names of files only, and no key in it."""
+    parts = ["fluidc", "run", arguments.artifact.name]
+    for field in fields(arguments):
+        value: object = getattr(arguments, field.name)
+        if field.name == "artifact" or value == field.default:
+            continue
+        option = {"output": "-o", "evaluate": "--eval"}.get(field.name, f"--{field.name.replace('_', '-')}")
+        for each in cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,):
+            shown = each.name if isinstance(each, Path) else str(each)
+            parts += [option] if each is True else [option, "..." if "key" in field.name else shown]
+    return shlex.join(parts)
+
+
 @contextmanager
-def plain_warnings() -> Generator[None]:
-    """Warnings as one line on standard error, each text once, without the line of code that gave them."""
-    seen: set[str] = set()
+def plain_warnings() -> Generator[list[str]]:
+    """Warnings as one line on standard error, each text once, without the line of code that gave them.
+
+    Gives a list that their texts are added to.
+    """
+    seen: list[str] = []
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         if str(message) not in seen:
-            seen.add(str(message))
+            seen.append(str(message))
             print(f"warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
-        yield
+        yield seen
 
 
 def _check_folder(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import numpy as np
@@ -13,6 +13,12 @@ from .manifest import FeedSpec, Manifest, numpy_dtype
 
 BATCH = "N"
 """The symbol of the example axis."""
+
+Watch = Callable[[str, int, int], None]
+"""Is told how far a long piece of work is: what it does, how much of it is done, and of how much."""
+
+_CHECKED_BYTES = 16 << 20
+"""Values are looked at in parts of this size: a mapped array never has to be in memory as a whole."""
 
 
 class FeedCheck:
@@ -42,10 +48,11 @@ class FeedCheck:
         """The feed as errors show it."""
         return f"feed {self.spec.name!r}, declared {_spelled(self.spec)}"
 
-    def accept(self, value: object) -> Array:
+    def accept(self, value: object, watch: Watch | None = None) -> Array:
         """``value`` as an array of the declared dtype, rank and sizes, not copied if it is one already.
 
-        Raises DataError for anything else, a label out of range included. Nothing is ever cast.
+        ``watch`` is told how far the look at its values is. Raises DataError for anything else, a label out of range
+        included. Nothing is ever cast.
         """
         array = self._as_array(value)
         if array.dtype != self.dtype:
@@ -53,9 +60,22 @@ class FeedCheck:
         shape = array.shape
         if len(shape) != len(self.spec.shape) or any(shape[axis] != size for axis, size in self._fixed):
             raise self._wrong_shape(shape)
-        if self._ranged and array.size:
-            self._check_range(array)
+        self.check_range(array, watch=watch)
         return array
+
+    def check_range(self, array: Array, first: int = 0, watch: Watch | None = None) -> None:
+        """Look at every value of ``array``, whose first row is row ``first`` of the data. Raises DataError."""
+        if not self._ranged or not array.size:
+            return
+        if self.batch_axis != 0 or array.nbytes <= _CHECKED_BYTES:
+            self._check_part(array, first)
+            return
+        rows = len(array)
+        step = max(1, _CHECKED_BYTES * rows // array.nbytes)
+        for start in range(0, rows, step):
+            self._check_part(array[start : start + step], first + start)
+            if watch is not None:
+                watch(f"checking {self.spec.name!r}", min(start + step, rows), rows)
 
     def _as_array(self, value: object) -> Array:
         if isinstance(value, np.ndarray):
@@ -89,7 +109,7 @@ class FeedCheck:
             hint += f"; {name}[..., None] adds the last dim"
         return DataError(what, self.where, hint)
 
-    def _check_range(self, array: Array) -> None:
+    def _check_part(self, array: Array, first: int) -> None:
         low, high = self.spec.low, self.spec.high
         too_low = low is not None and int(array.min()) < low
         if not too_low and (high is None or int(array.max()) < high):
@@ -97,7 +117,7 @@ class FeedCheck:
         bad = array < low if too_low else array >= high
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         axis = self.batch_axis
-        at = f"row {place[axis]}" if axis is not None else f"place {list(place)}"
+        at = f"row {first + place[axis]}" if axis is not None else f"place {list(place)}"
         bounds = f"at least {low}" if high is None else f"below {high}" if low is None else f"in [{low}, {high})"
         raise DataError(
             f"feed {self.spec.name!r} holds {array[place]} in {at}, values must be {bounds}",

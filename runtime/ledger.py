@@ -208,6 +208,15 @@ class Ledger:
         self._begun += 1
         return number
 
+    def holds_next(self, epoch: int = 0) -> bool:
+        """Whether the next `step`, of that epoch, is reserved durably already: its lot may then be drawn before it.
+
+        False wherever `step` would write a record, or raise.
+        """
+        if self._stopped or self._pid != os.getpid() or self._begun >= self._totals.reserved:
+            return False
+        return self._spec.unit != "epoch" or self._first_epoch + epoch < self._totals.epochs
+
     def taint(self, reason: str) -> None:
         """Record that a decision was taken on values that are not private. Raises LedgerError."""
         self.check_usable()

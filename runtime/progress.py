@@ -217,6 +217,25 @@ class Bar(Silent):
         self._live.console.print(text, markup=False, highlight=False)
 
 
+class Counted:
+    """Tells how far a long piece of work is: nothing for two seconds, then a line every two.
+
+    Args:
+        note: shows a line.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._next = time.monotonic() + _LINES_EVERY
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """``done`` of ``of`` parts are behind; 0 where nobody knows how many there are."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _LINES_EVERY
+        self._note(f"{what}: {100 * done // of} %" if of else f"{what}: {done:,} rows")
+
+
 def display(stream: TextIO | None = None, *, untimed: bool = False) -> Lasting:
     """A bar where ``stream`` (standard error by default) is a terminal and rich is installed, else lines.
 

@@ -1,4 +1,4 @@
-"""What a run leaves to be read: the lines at its end, and a web page that needs no other file.
+"""What a run leaves to be read: the lines at its end, which `page` also makes a web page of.
 
 A private report holds public values only: constants, counts of steps and both epsilons. Losses, accuracies, speeds and
 wall times depend on single examples, and so does every text that would tell how many there are.
@@ -6,18 +6,14 @@ wall times depend on single examples, and so does every text that would tell how
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from .errors import DataError
 from .evaluate import Evaluation
-from .files import write_atomically
 from .manifest import Manifest
 from .model import Model
 from .privacy import PrivacySpec
-from .progress import at_least, epsilon_text
+from .progress import epsilon_text
 from .train import RunResult
 
 NOT_PRIVATE = "NOT PRIVATE"
@@ -67,38 +63,6 @@ class RunReport:
         yield "  " + ", ".join(f"{name} {value}" for name, value in self.constants)
         for remark in self.remarks:
             yield f"  {remark}"
-
-    def write(self, path: Path) -> None:
-        """Write the page. Raises DataError where that is not possible."""
-        try:
-            write_atomically(path, self.page().encode("utf-8"))
-        except OSError as error:
-            raise DataError(
-                f"the report cannot be written: {error.strerror}",
-                str(path),
-                "choose a folder that exists, is writable and has space",
-            ) from None
-
-    def page(self) -> str:
-        """The report as one HTML page."""
-        title = html.escape(self.name)
-        parts = [
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            f"<style>{_STYLE}</style></head><body>",
-            f"<h1>{title}</h1>",
-            f"<p>{html.escape(self.headline)}</p>",
-        ]
-        if self.caution:
-            parts.append(f"<p class=verdict>{html.escape(self.caution)}</p>")
-        if self.privacy:
-            parts.append(f"<p class=verdict>{html.escape(self.privacy)}</p>")
-            parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
-        if self.curve:
-            parts.append(_plot(self.curve, self.spent, self.unit))
-        parts.append(_table(("constant", "value"), self.constants))
-        if self.values:
-            parts.append(_table(("from the data", "value", ""), self.values))
-        return "\n".join([*parts, "</body></html>\n"])
 
 
 def run_report(
@@ -207,52 +171,3 @@ def _remarks(model: Model, spec: PrivacySpec, result: RunResult, *, private: boo
 
 def _curve(spec: PrivacySpec) -> tuple[tuple[int, float], ...]:
     return tuple(sorted((entry.count, entry.epsilon) for entry in spec.table if entry.delta == spec.delta))
-
-
-# -- the page ---------------------------------------------------------------------------------------------------------
-
-_STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; margin: 24px; max-width: 720px; color: #222; }
-h1 { font-size: 19px; } p { margin: 6px 0; } .verdict { font-weight: 600; }
-table { border-collapse: collapse; margin: 16px 0; } td, th { border: 1px solid #ccc; padding: 3px 9px; }
-th { text-align: left; background: #f4f4f2; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
-"""
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640, 300, 56, 16, 44
-
-
-def _table(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
-    titles = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table><tr>{titles}</tr>\n{body}</table>"
-
-
-def _plot(curve: tuple[tuple[int, float], ...], spent: tuple[int, float] | None, unit: str) -> str:
-    """Epsilon against the count: what the artifact's table bounds it by."""
-    last, top = curve[-1][0], max(curve[-1][1] * 1.05, 1e-9)
-
-    def at(count: float, epsilon: float) -> str:
-        x = _LEFT + (_WIDTH - _LEFT - 16) * count / last
-        y = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - epsilon / top)
-        return f"{x:.1f},{y:.1f}"
-
-    corners = " ".join(at(count, epsilon) for count, epsilon in ((0, 0.0), *curve))
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img">',
-        f'<polyline points="{at(0, top)} {at(0, 0)} {at(last, 0)}" fill="none" stroke="#888"/>',
-        f'<polyline points="{corners}" fill="none" stroke="#2458a6" stroke-width="2"/>',
-    ]
-    for count in sorted({0, last // 2, last}):
-        x, y = at(count, 0).split(",")
-        parts.append(f'<text x="{x}" y="{float(y) + 16:.1f}" text-anchor="middle">{count}</text>')
-    for epsilon in (curve[-1][1] / 2, curve[-1][1]):
-        x, y = at(0, epsilon).split(",")
-        parts.append(
-            f'<text x="{float(x) - 6:.1f}" y="{float(y) + 4:.1f}" text-anchor="end">{at_least(epsilon)}</text>'
-        )
-    if spent is not None:
-        x, y = at(min(spent[0], last), spent[1]).split(",")
-        parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="#b3261e"/>')
-        parts.append(f'<text x="{float(x) - 8:.1f}" y="{float(y) - 8:.1f}" text-anchor="end">so far</text>')
-    parts.append(f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">{unit}s counted</text>')
-    parts.append(f'<text x="4" y="{_TOP}">ε</text></svg>')
-    return "".join(parts)

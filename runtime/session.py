@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from .artifact import Artifact
+from .columns import Columns
 from .data import DataSet, DataSource, load_data
 from .engine import Array, Engine
 from .engines import engine_for
 from .errors import BudgetError, CheckpointError, DataError, LedgerError, PrivacyWarning, SamplerError, SignatureError
 from .evaluate import Evaluation, chosen, evaluate, predict
+from .feeds import Watch
 from .keeper import Checkpoints, Keeper, take_folder
 from .keystream import fresh_key, insecure_key
 from .ledger import Ledger, Spent
@@ -23,7 +25,7 @@ from .ledger_records import Void
 from .lock import FolderLock
 from .model import Model
 from .privacy import PrivacySpec, SamplerKind
-from .progress import Display, Silent, display
+from .progress import Counted, Display, Silent, display
 from .resume import check_counted, check_unused, resume, save
 from .sampler import Course
 from .signature import KeySource
@@ -135,13 +137,17 @@ class Session:
         values = self.model.stepper.run("infer", feeds)
         return {name: values[name] for name in names}
 
-    def predict_all(self, data: DataSource, fetches: Sequence[str] | None = None) -> dict[str, Array]:
-        """`predict` over a data set, a part at a time; see `evaluate.predict`."""
-        return predict(self.model, self._data(data, "infer"), fetches)
+    def predict_all(
+        self, data: DataSource, fetches: Sequence[str] | None = None, *, columns: Columns | None = None
+    ) -> dict[str, Array]:
+        """`predict` over a data set (as `train` takes them), a part at a time; see `evaluate.predict`."""
+        return predict(self.model, self._data(data, "infer", columns), fetches)
 
-    def evaluate(self, data: DataSource, fetches: Sequence[str] | None = None) -> Evaluation:
-        """Means of ``infer``'s scalars over a data set; see `evaluate.evaluate`."""
-        return evaluate(self.model, self._data(data, "infer"), fetches)
+    def evaluate(
+        self, data: DataSource, fetches: Sequence[str] | None = None, *, columns: Columns | None = None
+    ) -> Evaluation:
+        """Means of ``infer``'s scalars over a data set (as `train` takes them); see `evaluate.evaluate`."""
+        return evaluate(self.model, self._data(data, "infer", columns), fetches)
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -154,6 +160,8 @@ class Session:
         run_dir: Path | str | None = None,
         *,
         batch: int | None = None,
+        columns: Columns | None = None,
+        prefetch: bool | None = None,
         fetches: Sequence[str] | None = None,
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
@@ -166,12 +174,17 @@ class Session:
         """Train on a data set.
 
         Args:
-            data: ``.npz`` file or mapping whose keys are the feeds.
+            data: mapping from feeds to arrays, or the path of a ``.npz`` file, of a folder of ``.npy`` files, or of a
+                table (``.csv``, ``.parquet``).
             epochs: passes over the data; for a private program, each stands for 1 / q steps.
             steps: more steps to take; with ``resume``, the last step counted from the very beginning.
             sampler: ``shuffle`` (default) or ``sequential``; a private program has its own and takes no other.
             run_dir: where the privacy ledger is kept; None counts in memory.
             batch: rows of an ordinary batch, where the program does not fix them.
+            columns: of a table, feed -> its columns, or first and last one as ``("a..z",)``; those of the feed's name
+                where it is not there.
+            prefetch: gather the rows of the next batch while a step runs: always, never, or (None) where it is found to
+                be faster. What is computed is the same.
             fetches: names shown and handed on; default those of the program.
             checkpoints: where and when to write them; None writes none.
             resume: go on from the newest checkpoint, if there is one.
@@ -193,7 +206,6 @@ class Session:
                 raise DataError(f"{name} is {value}", f"argument {name}", "give a number of at least 1")
         if epochs is not None and steps is not None:
             raise DataError("epochs and steps are both given", "arguments epochs, steps", "give one of them")
-        dataset = self._data(data, "step")
         if private_report and model.manifest.privacy is None:
             raise DataError(
                 "a private report is wanted of an ordinary program, of which everything is exact",
@@ -202,6 +214,8 @@ class Session:
             )
         chosen_display = display(untimed=private_report) if progress is True else Silent()
         show = chosen_display if isinstance(progress, bool) else progress
+        # How fast a check is tells how many rows there are.
+        dataset = self._data(data, "step", columns, None if private_report else Counted(show.note))
         if model.manifest.privacy is not None:
             _check_private_arguments(model.manifest.privacy, sampler, batch)
             if run_dir is None and checkpoints is not None:
@@ -218,15 +232,19 @@ class Session:
             elif checkpoints is not None and model.step == 0:
                 check_unused(checkpoints.directory)
             if model.manifest.privacy is None:
-                source, last = self._plain(dataset, epochs, steps, sampler, batch, resume, show)
-                return run(model, source, replace(options, steps=last), show, None, callback, keeper)
+                source, last = self._plain(dataset, epochs, steps, sampler, batch, resume, show, prefetch)
+                with closing(source):
+                    return run(model, source, replace(options, steps=last), show, None, callback, keeper)
             with self._counting(model.manifest.privacy, run_dir) as ledger:
                 if not private_report:
                     _compare_sizes(model.manifest.privacy, dataset, show)
                 last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
-                source = PrivateSteps(model, dataset, ledger, self._secret, 0 if run_dir else ledger.epochs)
+                first = 0 if run_dir else ledger.epochs
                 options = replace(options, steps=last)
-                return run(model, source, options, show, ledger, callback, keeper, allow_nonprivate=allow_nonprivate)
+                with closing(PrivateSteps(model, dataset, ledger, self._secret, first, prefetch=prefetch)) as source:
+                    return run(
+                        model, source, options, show, ledger, callback, keeper, allow_nonprivate=allow_nonprivate
+                    )
         finally:
             self._keeper = None
             if keeper is not None:
@@ -326,8 +344,8 @@ class Session:
 
     # -- parts --------------------------------------------------------------------------------------------------
 
-    def _data(self, source: DataSource, function: str) -> DataSet:
-        return load_data(source, self.model.manifest, function)
+    def _data(self, source: DataSource, function: str, columns: Columns | None, watch: Watch | None = None) -> DataSet:
+        return load_data(source, self.model.manifest, function, columns, watch)
 
     def _fed_lot(self, feeds: Mapping[str, object]) -> dict[str, Array]:
         spec = self.model.manifest.privacy
@@ -350,6 +368,7 @@ class Session:
         batch: int | None,
         resumed: bool,
         show: Display,
+        prefetch: bool | None,
     ) -> tuple[Source, int]:
         """The batches of an ordinary run, and its last step."""
         model = self.model
@@ -376,7 +395,7 @@ class Session:
                 data.where,
                 "resume with the same data, batch and sampler, or train afresh in a new folder",
             )
-        source = PlainSteps(model, data, rows, chosen_kind)
+        source = PlainSteps(model, data, rows, chosen_kind, prefetch=prefetch)
         if source.dropped:
             show.note(f"the last {source.dropped} rows of each epoch are left out: the batch size is fixed at {fixed}")
         wanted = steps if steps is not None else (epochs or 0) * source.lots_per_epoch

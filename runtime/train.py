@@ -17,9 +17,10 @@ from .keeper import Keeper
 from .keystream import fresh_key, insecure_key
 from .ledger import Ledger, Spent
 from .model import Model, model_key
+from .prefetch import Prefetcher
 from .privacy import Q_ONE, PrivacySpec
 from .progress import Display, StepReport
-from .sampler import Course, Sampler, SamplerState, plain_sampler, private_sampler
+from .sampler import Course, Indices, Sampler, SamplerState, plain_sampler, private_sampler
 from .signals import StopSignals
 from .stepper import Fetches
 
@@ -94,15 +95,42 @@ class Source(Protocol):
         """Take one step; ``left`` more are planned, this one included."""
         ...
 
+    def close(self) -> None:
+        """End what works ahead; no step is taken afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A lot with its rows: the examples, their feeds, and where the sampler stands behind it."""
+
+    indices: Indices
+    feeds: Mapping[str, Array]
+    after: SamplerState
+
+
+def _draw(sampler: Sampler, data: DataSet, phase: int = 0) -> _Drawn:
+    indices = sampler.next_lot(phase)
+    return _Drawn(indices, data.take(indices), sampler.state)
+
 
 class PlainSteps:
     """Batches of a data set, in an order that the model's seed fixes.
 
     Goes on where the model's last batches ended, if they were drawn in the same way, else with a new epoch.
-    Raises DataError when a fixed batch does not fit into the data.
+    ``prefetch`` draws and gathers the next batch while a step runs (see `Prefetcher`); the model's place moves on with
+    the step that uses it. Raises DataError when a fixed batch does not fit into the data.
     """
 
-    def __init__(self, model: Model, data: DataSet, batch: int, kind: Literal["shuffle", "sequential"]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        data: DataSet,
+        batch: int,
+        kind: Literal["shuffle", "sequential"],
+        *,
+        prefetch: bool | None = None,
+    ) -> None:
         fixed = model.manifest.batch
         if fixed is not None and data.rows < fixed:
             raise DataError(
@@ -118,16 +146,26 @@ class PlainSteps:
             start = SamplerState(start.epoch + (start.position > 0), 0)
         model.course = course
         self._sampler = plain_sampler(kind, data.rows, batch, model.seed, drop_tail=fixed is not None, state=start)
+        self._ahead = Prefetcher[_Drawn](enabled=prefetch)
         self.lots_per_epoch = self._sampler.lots_per_epoch
         self.dropped = data.rows % batch if fixed is not None else 0
 
     def take(self, left: int) -> Taken:
         """One step on the next batch."""
         model = self._model
-        indices = self._sampler.next_lot()
-        fetches = model.stepper.run("step", self._data.take(indices))
-        model.sampler = self._sampler.state
-        return Taken(fetches, len(indices))
+        drawn = self._ahead.take(self._draw)
+        if left > 1 and self._ahead.worthwhile:
+            self._ahead.start(self._draw)
+        fetches = model.stepper.run("step", drawn.feeds)
+        model.sampler = drawn.after
+        return Taken(fetches, len(drawn.indices))
+
+    def close(self) -> None:
+        """End what works ahead."""
+        self._ahead.close()
+
+    def _draw(self) -> _Drawn:
+        return _draw(self._sampler, self._data)
 
 
 class PrivateSteps:
@@ -139,9 +177,19 @@ class PrivateSteps:
         ledger: open, and held by this run.
         secret: key of a reproducible test run without any privacy guarantee, or None.
         first_epoch: epochs that this ledger's run has counted already.
+        prefetch: draw and gather the next lot while a step runs, if the ledger holds a reservation for its step.
     """
 
-    def __init__(self, model: Model, data: DataSet, ledger: Ledger, secret: bytes | None, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        data: DataSet,
+        ledger: Ledger,
+        secret: bytes | None,
+        first_epoch: int = 0,
+        *,
+        prefetch: bool | None = None,
+    ) -> None:
         self._model = model
         self._data = data
         self._ledger = ledger
@@ -150,19 +198,32 @@ class PrivateSteps:
         key = fresh_key() if secret is None else insecure_key(secret, "sampler", ledger.steps)
         self._spec = spec_of(model)
         self._sampler: Sampler = private_sampler(self._spec, data.rows, key)
-        self._ahead = 1
+        self._ahead = Prefetcher[_Drawn](enabled=prefetch)
+        self._epoch = self._sampler.epoch
+        """Epoch of the next lot, drawn already or not."""
+        self._reserve = 1
         model.insecure = model.insecure or secret is not None
 
     def take(self, left: int) -> Taken:
         """One step on the next lot. Raises BudgetError when it would exceed the budget; nothing happens then."""
-        number = self._ledger.step(self._first_epoch + self._sampler.epoch, ahead=max(1, min(left, self._ahead)))
+        number = self._ledger.step(self._first_epoch + self._epoch, ahead=max(1, min(left, self._reserve)))
         start = time.monotonic()
-        indices = self._sampler.next_lot(self._spec.phase_of(number))
+        drawn = self._ahead.take(lambda: self._draw(number))
+        self._epoch = self._sampler.epoch
+        if left > 1 and self._ahead.worthwhile and self._ledger.holds_next(self._first_epoch + self._epoch):
+            self._ahead.start(lambda: self._draw(number + 1))
         key = fresh_key() if self._secret is None else insecure_key(self._secret, "step", number)
-        fetches = self._model.stepper.run_lot(self._data.take(indices), key=key, draw=number)
+        fetches = self._model.stepper.run_lot(drawn.feeds, key=key, draw=number)
         seconds = max(time.monotonic() - start, 1e-6)
-        self._ahead = max(1, min(_MAX_RESERVED, int(_RESERVE_SECONDS / seconds)))
-        return Taken(fetches, len(indices))
+        self._reserve = max(1, min(_MAX_RESERVED, int(_RESERVE_SECONDS / seconds)))
+        return Taken(fetches, len(drawn.indices))
+
+    def close(self) -> None:
+        """End what works ahead; a lot that was drawn for a reserved step and not used is forgotten."""
+        self._ahead.close()
+
+    def _draw(self, number: int) -> _Drawn:
+        return _draw(self._sampler, self._data, self._spec.phase_of(number))
 
 
 def spec_of(model: Model) -> PrivacySpec:

@@ -149,10 +149,24 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "click": ("frontend.cli",),
     "google": ("frontend.compat.onnx", "frontend.compat.program_desc"),
     "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
+    # Extras of the runtime, loaded where they are asked for.
+    "pyarrow": ("runtime.table_files",),
+    "tensorboardX": ("runtime.event_log",),
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }
 # Slow to import: only inside functions, or in modules that are themselves loaded on first use.
-HEAVY = ("tvm", "tvm_ffi", "dp_accounting", "scipy", "onnx", "onnxruntime", "sklearn", "matplotlib")
+HEAVY = (
+    "tvm",
+    "tvm_ffi",
+    "dp_accounting",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+    "matplotlib",
+    "pyarrow",
+    "tensorboardX",
+)
 # Distributions whose name is not that of their module, and modules that come with a declared distribution.
 DISTRIBUTIONS = {
     "tvm": "apache-tvm",

@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "compile": "Compile a fluid script, or a model in ONNX, to an artifact.",
     "run": "Train an artifact on a data set.",
     "predict": "Write an artifact's outputs for a data set.",
+    "data": "Make data ready to be mapped.",
     "inspect": "Show what an artifact is and needs.",
     "bundle": "Write an artifact with all that it runs on.",
     "sign": "Sign an artifact, so that others can require it.",

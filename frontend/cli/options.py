@@ -10,9 +10,21 @@ from ...runtime.threads import MOST
 
 OLD_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(path_type=Path)
+DATA = click.Path(exists=True, path_type=Path)
 
 artifact_argument = click.argument("artifact", type=OLD_FILE)
-data_option = click.option("--data", type=OLD_FILE, required=True, help=".npz file whose keys are the feeds.")
+data_option = click.option(
+    "--data",
+    type=DATA,
+    required=True,
+    help=".npz file, folder of .npy files, or table (.csv, .parquet); named after the feeds.",
+)
+columns_option = click.option(
+    "--columns",
+    multiple=True,
+    metavar="FEED=A,B|A..B",
+    help="Columns of a table that make a feed [FEED, or FEED0 and so on]; may be repeated.",
+)
 fetch_option = click.option("--fetch", multiple=True, metavar="NAME", help="Fetch this; may be repeated.")
 device_option = click.option(
     "--device", type=click.IntRange(0), metavar="N", help="GPU that runs an artifact for cuda [0]."

@@ -9,9 +9,10 @@ import click
 from ...runtime import commands
 from .engines import choose_engine
 from .options import (
+    DATA,
     NEW_FILE,
-    OLD_FILE,
     artifact_argument,
+    columns_option,
     data_option,
     device_option,
     fetch_option,
@@ -23,19 +24,23 @@ from .options import (
 @click.command("run", epilog="Example:  fluidc run mlp.fluidc --data train.npz --epochs 10 -o trained.fluidc")
 @artifact_argument
 @data_option
+@columns_option
 @click.option("-o", "--output", type=NEW_FILE, help="Write the trained artifact here.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data; private: 1/q steps each.")
 @click.option("--steps", type=click.IntRange(1), help="Steps; default of a private artifact: its whole budget.")
 @click.option("--batch", type=click.IntRange(1), help="Rows of a batch, where the artifact does not fix them [32].")
 @click.option("--sampler", type=click.Choice(commands.SAMPLERS), help="shuffle or sequential; private: the stored one.")
 @fetch_option
-@click.option("--eval", "evaluate", type=OLD_FILE, help="Evaluate on this .npz afterwards.")
+@click.option("--eval", "evaluate", type=DATA, help="Evaluate on this data afterwards.")
 @click.option("--run-dir", type=NEW_FILE, help="Privacy ledger and checkpoints [ARTIFACT.run].")
 @click.option("--checkpoint", type=NEW_FILE, help="Folder of the checkpoints [RUN_DIR/checkpoints].")
 @click.option("--checkpoint-every", metavar="N|SECONDSs", help="When to write one [60s where --checkpoint is given].")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Newest checkpoints kept.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint.")
-@click.option("--report", type=NEW_FILE, metavar="FILE.html", help="Write a page with constants, epsilon and results.")
+@click.option(
+    "--report", type=NEW_FILE, metavar="FILE.html", help="Write a page: curves, graph, times, constants, results."
+)
+@click.option("--log", type=NEW_FILE, metavar="DIR", help="Write event files for TensorBoard.")
 @click.option(
     "--profile",
     type=NEW_FILE,
@@ -56,7 +61,8 @@ from .options import (
 def command(ctx: click.Context, **options: Any) -> None:
     """Train ARTIFACT on a data set, and write the trained artifact.
 
-    DATA is an .npz file whose keys are the feeds. A private artifact draws its lots by the sampler it was accounted
+    DATA holds an array for each feed, or a table with columns for it; what is large is mapped, so it may be larger
+    than memory (docs/data.md). A private artifact draws its lots by the sampler it was accounted
     for, counts every step in the ledger of the run directory before its lot is drawn, and stops at its budget.
     """
     if options["epochs"] is not None and options["steps"] is not None:

@@ -74,7 +74,10 @@ def test_the_report_names_the_constants_and_what_is_not_covered(
     assert re.search(r"^loss of the last step: [\d.]+  \(NOT PRIVATE\)$", out, re.MULTILINE)
     assert re.search(r"^trained 60 steps in [\d.]+ s  \(NOT PRIVATE: the time\)$", out, re.MULTILINE)
     assert re.search(r"evaluation on .*: 90 rows  \(NOT PRIVATE if", out)
-    assert re.search(r"<td>loss of the last step</td><td>[\d.]+</td><td>NOT PRIVATE</td>", page)
+    cell = r'<td>loss of the last step</td><td class="number">[\d.]+</td><td><span class="mark">NOT PRIVATE</span></td>'
+    assert re.search(cell, page)
+    assert "<figcaption>loss (NOT PRIVATE)</figcaption>" in page
+    assert re.search(r"<figcaption>Time from step to step, .* on average \(NOT PRIVATE\)</figcaption>", page)
     assert "[NOT PRIVATE: loss" in err
 
 
@@ -82,9 +85,11 @@ def test_the_page_stands_alone_and_draws_epsilon(tmp_path: Path, capsys: pytest.
     _, _, page = trained(tmp_path / "run", capsys)
     assert page.startswith("<!DOCTYPE html>")
     assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org/2000/svg)|<script", page)
-    drawing = page[page.index("<svg") : page.index("</svg>") + 6]
-    ElementTree.fromstring(drawing)
-    curve = re.findall(r'<polyline points="([^"]*)" fill="none" stroke="#2458a6"', drawing)[0].split()
+    drawings = re.findall(r"<svg.*?</svg>", page)
+    for drawing in drawings:
+        ElementTree.fromstring(drawing)
+    (drawing,) = (each for each in drawings if "so far" in each)
+    curve = re.findall(r'<polyline class="curve c0" points="([^"]*)"', drawing)[0].split()
     heights = [float(point.split(",")[1]) for point in curve]
     assert len(curve) == 1 + len({entry.count for entry in SPEC.table})
     assert heights == sorted(heights, reverse=True)
@@ -164,11 +169,11 @@ def test_an_untimed_display_has_no_clock() -> None:
         def isatty(self) -> bool:
             return True
 
-    lines = display(io.StringIO(), untimed=True)
+    lines = display(io.StringIO(), untimed=True).shown
     assert isinstance(lines, Lines)
     assert [lines.due() for _ in range(102)].count(True) == 3
     for untimed in (False, True):
-        bar = display(Terminal(), untimed=untimed)
+        bar = display(Terminal(), untimed=untimed).shown
         assert isinstance(bar, Bar)
         columns = [type(column).__name__ for column in bar._progress.columns]  # pyright: ignore[reportPrivateUsage]
         assert ("TimeRemainingColumn" in columns) == (not untimed)
