@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
         "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.tvm_abi", "runtime.onnx_engine",
         "runtime.threads", "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline",
-        "compiler.codegen.onnx.join",
+        "runtime.libraries", "compiler.codegen.onnx.join",
     ),
     # Sums are written as ONNX Runtime computes them best.
     "compiler.codegen.onnx.join": ("compiler.passes", "compiler.ir", "compiler.ops"),

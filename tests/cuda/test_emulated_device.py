@@ -15,6 +15,7 @@ import pytest
 from cuda_device import Launched
 from cuda_jobs import Empty
 from cuda_worker import Outcome, Worker, WorkerError
+from ml_dtypes import bfloat16
 
 pytestmark = pytest.mark.skipif(cuda_device.available() is not None, reason=str(cuda_device.available()))
 
@@ -238,6 +239,28 @@ def test_vectors_and_small_types(worker: Worker) -> None:
     np.testing.assert_array_equal(found[1], rows[:, 0] > 0)
     np.testing.assert_array_equal(found[2], np.arange(16) * 1000)
     np.testing.assert_array_equal(found[3], np.arange(16) << 40)
+
+
+def test_float16_and_bfloat16(worker: Worker) -> None:
+    code = (
+        HEAD
+        + """k(float* x, half* h, nv_bfloat16* b, float* y) {
+      int t = threadIdx.x;
+      h[t] = (half)x[t];
+      b[t] = __float2bfloat16(x[t]);
+      y[t] = __half2float(h[t] * h[t] + (half)1.0f) + max((float)b[t], 0.5f);
+    }"""
+    )
+    special = [0, -0.0, 65504, 65519, 65520, 1e-7, 6e-8, 2e-8, 6.1e-5, np.inf, -np.inf, np.nan, 1e-45, 3e38, 0.1, 1 / 3]
+    x = np.concatenate([np.array(special, "f4"), np.exp(floats(112, 2) * 9).astype("f4") * np.sign(floats(112, 3))])
+    with np.errstate(over="ignore"):
+        found = run(worker, code, 1, 128, [x, Empty((128,), "float16"), Empty((128,), "uint16"), Empty((128,))]).value
+        h, b = x.astype("f2"), x.astype(bfloat16)
+        want = (h * h + np.float16(1)).astype("f4") + np.maximum(b.astype("f4"), np.float32(0.5))
+    np.testing.assert_array_equal(found[1], h)
+    np.testing.assert_array_equal(found[2].view(bfloat16).astype("f4"), b.astype("f4"))
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(found[3][finite], want[finite])
 
 
 # Faults -----------------------------------------------------------------------------------------------

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
+import platform
+import re
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fluidc.compiler.codegen.cache import Cache
 from fluidc.compiler.codegen.tvm.cuda.toolchain import find, nvcc, nvrtc
-from fluidc.compiler.codegen.tvm.cuda.toolchain.architectures import Architecture, chosen
+from fluidc.compiler.codegen.tvm.cuda.toolchain.architectures import chosen
 from fluidc.compiler.codegen.tvm.cuda.toolchain.compiler import Compiler, MachineCode, compile_code
 from fluidc.compiler.codegen.tvm.cuda.toolchain.places import toolkits
 from fluidc.compiler.codegen.tvm.cuda.toolchain.source import kernel_at, kernels, prepared
@@ -104,7 +106,8 @@ def test_float16_and_bfloat16(compiler: Compiler) -> None:
 def test_spills_are_counted(compiler: Compiler) -> None:
     much = "".join(f"float a{i} = x[{i} * n]; " for i in range(60))
     back = "".join(f"x[{i} * n] = a{i} * a{(i * 7 + 3) % 60}; " for i in range(60))
-    code = f'extern "C" __global__ void __launch_bounds__(1024, 2) k(float* x, int n) {{\n{much}\n__syncthreads();\n{back}}}\n'
+    body = f"{{\n{much}\n__syncthreads();\n{back}}}\n"
+    code = 'extern "C" __global__ void __launch_bounds__(1024, 2) k(float* x, int n) ' + body
     (used,) = compiled(compiler, code, "sm_90").kernels
     assert used.registers == 32
     assert used.spilled > 0
@@ -123,15 +126,18 @@ def test_an_architecture_that_the_compiler_does_not_know(compiler: Compiler) -> 
         compiled(compiler, CODE, "sm_35")
 
 
-def test_divisions_and_roots_are_rounded_right(compiler: Compiler) -> None:
-    """Fast approximations are single instructions: without them a division takes a call or a refinement."""
-    text = 'extern "C" __global__ void k(float* x) { x[0] = x[1] / x[2]; x[3] = sqrtf(x[4]); x[5] = x[6] * x[7] + x[8]; }\n'
-    (image, _) = compiler.translate(prepared(text), [Architecture(90, virtual=True)])
-    assert b"div.rn.f32" in image or b"div.rn.f32" in _unpacked(compiler, text)
+PLAIN = "x[0] = x[1] / x[2]; x[3] = sqrtf(x[4]); x[5] = x[6] * x[7] + x[8];"
+STATED = "x[0] = __fdiv_rn(x[1], x[2]); x[3] = __fsqrt_rn(x[4]); x[5] = __fmaf_rn(x[6], x[7], x[8]);"
 
 
-def _unpacked(compiler: Compiler, text: str) -> bytes:
-    raise AssertionError("PTX is stored as text")
+def test_arithmetic_is_rounded_once(compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def image(body: str) -> bytes:
+        return compiled(compiler, f'extern "C" __global__ void k(float* x) {{ {body} }}', "sm_90").image
+
+    assert image(PLAIN) == image(STATED)
+    for module in (nvrtc, nvcc):
+        monkeypatch.setattr(module, "PRECISION", ("--use_fast_math",))
+    assert image(PLAIN) != image(STATED)
 
 
 def test_what_was_compiled_is_kept(compiler: Compiler, tmp_path: Path) -> None:
@@ -186,13 +192,13 @@ ptxas info    : Used 8 registers
 
 # What is not there ------------------------------------------------------------------------------------
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[pytest.MonkeyPatch]:
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A machine without wheels and toolkits."""
     monkeypatch.setattr(find, "wheels", tuple)
     monkeypatch.setattr(find, "toolkits", tuple)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(find.VARIABLE, raising=False)
-    yield monkeypatch
+    return monkeypatch
 
 
 @pytest.mark.parametrize(
@@ -259,22 +265,39 @@ def test_toolkits_are_looked_for_where_variables_say(monkeypatch: pytest.MonkeyP
 
 
 # A machine without a driver ---------------------------------------------------------------------------
-def test_the_stub_of_the_driver() -> None:
+def test_the_stub_of_the_driver(tmp_path: Path) -> None:
+    path = tmp_path / "stub.so"
+    path.write_bytes(stub_driver(platform.machine()))
     code = f"""
-import ctypes, sys
-stub = ctypes.CDLL(sys.argv[1])
+import ctypes
+stub = ctypes.CDLL({str(path)!r})
 print([getattr(stub, name)() for name in {SYMBOLS!r}])
-print(ctypes.CDLL("libcuda.so.1")._handle == stub._handle)
+print(ctypes.CDLL("libcuda.so.1")._handle == stub._handle)  # by its name, as those that need it ask for it
 """
-    assert set(stub_driver("aarch64")) != set(stub_driver("x86_64"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [str([100] * len(SYMBOLS)), "True"], done.stderr
+    assert stub_driver("aarch64") != stub_driver("x86_64")
     with pytest.raises(TargetError, match="built on x86_64 and aarch64, not on riscv64"):
         stub_driver("riscv64")
-    import platform
-    import tempfile
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stub.so"
-        path.write_bytes(stub_driver(platform.machine()))
-        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == [str([100] * len(SYMBOLS)), "True"], done.stderr
-    assert ctypes.sizeof(ctypes.c_void_p) == 8
+
+def test_an_artifact_holds_machine_code_and_fails_cleanly_without_a_device(compiler: Compiler, tmp_path: Path) -> None:
+    path, script = tmp_path / "module.so", Path(__file__).parents[1] / "support" / "cuda_build.py"
+
+    def run(*arguments: str, **environment: str) -> str:
+        variables = os.environ | {"PYTHONPATH": str(script.parent)} | environment
+        command = [sys.executable, str(script), *arguments]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    wanted = "nvrtc" if compiler.title.startswith("NVRTC") else "nvcc"
+    said = run("build", str(path), "sm_80", "sm_90", **{find.VARIABLE: wanted}).splitlines()
+    assert said[0] == f"{compiler.title} {FATBIN.hex()}"
+    assert any("'sm_80'" in line for line in said)
+    content = path.read_bytes()
+    assert FATBIN in content
+    assert b"__global__" not in content
+    said = run("load", str(path)).splitlines()
+    assert said[0] == "no device; loaded"
+    assert re.fullmatch(r"failed: .*CUDA.*", said[1]), said

@@ -90,7 +90,7 @@ template <class T> __attribute__((always_inline)) static inline T* device_vector
 #define BINARY(F) extern "C" float F##f(float, float) noexcept; extern "C" double F(double, double) noexcept;
 UNARY(exp) UNARY(exp2) UNARY(exp10) UNARY(expm1) UNARY(log) UNARY(log2) UNARY(log10) UNARY(log1p) UNARY(sqrt)
 UNARY(cbrt) UNARY(sin) UNARY(cos) UNARY(tan) UNARY(asin) UNARY(acos) UNARY(atan) UNARY(sinh) UNARY(cosh) UNARY(tanh)
-UNARY(asinh) UNARY(acosh) UNARY(atanh) UNARY(erf) UNARY(erfc) UNARY(tgamma) UNARY(lgamma) UNARY(fabs) UNARY(floor)
+UNARY(asinh) UNARY(acosh) UNARY(atanh) UNARY(erfinv) UNARY(erf) UNARY(erfc) UNARY(tgamma) UNARY(lgamma) UNARY(fabs) UNARY(floor)
 UNARY(ceil) UNARY(trunc) UNARY(round) UNARY(rint) UNARY(nearbyint)
 BINARY(pow) BINARY(fmod) BINARY(remainder) BINARY(atan2) BINARY(hypot) BINARY(fmax) BINARY(fmin) BINARY(copysign)
 BINARY(nextafter) BINARY(fdim)

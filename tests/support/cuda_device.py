@@ -26,13 +26,15 @@ from typing import Any
 import numpy as np
 
 SOURCES = Path(__file__).parents[1] / "cuda_device"
-ENGINE = ("memory.cpp", "launch.cpp", "driver.cpp", "queues.cpp")
+ENGINE = ("memory.cpp", "launch.cpp", "driver.cpp", "queues.cpp", "functions.cpp")
 COUNTERS = (
     "launches", "blocks", "threads", "graph_launches", "graphs", "allocations", "frees", "live_bytes", "peak_bytes",
     "host_to_device", "device_to_host", "device_to_device", "copied_bytes", "memsets", "syncs", "host_allocations",
 )  # fmt: skip
 ORDERS = ("forward", "reverse", "random")
-PREAMBLE = re.compile(r"\A.*#define ushort unsigned short\n#endif\n", re.S)
+PREAMBLE = re.compile(r"\A.*#define ushort unsigned short\n(?:#endif\n)?", re.S)
+INCLUDE = re.compile(r"^#include <.*>$", re.M)
+NARROW = re.compile(r"\b(?:half|nv_bfloat16)\b")
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(([^)]*)\) )?(\w+)\([^;{]*\) ?\{')
 SHARED = re.compile(r"__shared__ ((?:alignas\(\d+\) )?[\w ]+?) (\w+)((?:\[[^\]]+\])*);")
 VECTOR = re.compile(r"\*\((?:const )?(\w+[248]) ?\*\)\(")
@@ -115,7 +117,7 @@ def libraries() -> Path:
 
 def host_source(code: str) -> str:
     """CUDA C as C++ of this machine: shared memory is the engine's, and every kernel is exported."""
-    code = PREAMBLE.sub("", code)
+    code = INCLUDE.sub("", PREAMBLE.sub("", code))
     starts = [match.start() for match in KERNEL.finditer(code)] + [len(code)]
     parts = [code[: starts[0]]]
     for start, end in pairwise(starts):
@@ -151,8 +153,11 @@ def compile_kernels(code: str, *, checked: bool = True) -> bytes:
     options = ("-O1", "-std=c++20", "-fPIC", "-w",
                "-fno-exceptions", "-fno-rtti", "-fno-gnu-unique", "-fvisibility=hidden",
                *_processor(), *checks)  # fmt: skip
-    source = '#include "kernel.h"\n#line 1 "kernel.cu"\n' + host_source(code)
-    key = hashlib.sha256("\0".join((source, _compiler(), *options)).encode() + (SOURCES / "kernel.h").read_bytes())
+    body = host_source(code)
+    half = '#include "half.h"\n' if NARROW.search(body) else ""
+    source = f'#include "kernel.h"\n{half}#line 1 "kernel.cu"\n{body}'
+    headers = b"".join((SOURCES / name).read_bytes() for name in ("kernel.h", "half.h"))
+    key = hashlib.sha256("\0".join((source, _compiler(), *options)).encode() + headers)
     kept = _folder() / f"{key.hexdigest()}.kernels"
     with_image = kept.read_bytes() if kept.exists() else _compiled(source, options, kept)
     return b"EMULATED" + f"{len(with_image):016d}".encode() + with_image

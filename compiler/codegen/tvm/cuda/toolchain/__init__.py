@@ -9,5 +9,6 @@ nvrtc.py          NVRTC, a library; fatbin.py joins what it makes for several ar
 nvcc.py           nvcc, a program
 find.py           which of them this machine has
 stub.py           a libcuda.so.1 for machines without a driver
+device_runtime.py TVM's CUDA runtime, loaded
 embed.py          TVM told to compile with it
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _PREAMBLE = re.compile(r"\A.*?#define ushort unsigned short\n#endif\n", re.S)
-_HEADERS = re.compile(r"#include <(?:cuda_fp\w+|cuda_bf\w+|mma|math_constants|cooperative_groups)\.h>")
+_HEADERS = re.compile(r"#include <(?:cuda_fp\w+|cuda_bf\w+|mma|cooperative_groups)\.h>")
 _KERNEL = re.compile(r'^extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(.*\{$', re.M)
 
 _TYPES = """\
@@ -24,6 +24,10 @@ typedef unsigned long long uint64_t;
 #include <cmath>
 #include <cstdint>
 #endif
+#define CUDART_INF_F __int_as_float(0x7f800000)
+#define CUDART_NAN_F __int_as_float(0x7fffffff)
+#define CUDART_INF __longlong_as_double(0x7ff0000000000000LL)
+#define CUDART_NAN __longlong_as_double(0xfff8000000000000LL)
 #define uint unsigned int
 #define uchar unsigned char
 #define ushort unsigned short
