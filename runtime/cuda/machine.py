@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,12 +31,20 @@ from .device import Device, in_words
 
 _HOST, _CUDA, _POOLED = 1, 2, 2  # DLPack's device types, the runtime's pooled allocator
 _ALLOCATE = "vm.builtin.alloc_storage"
-_MEMORY = "out of memory"
+_MEMORY = re.compile(r"out of memory|CUDA[^\n]*\(2\)")  # of TVM's own, and with CUDA's number
 
 Held: TypeAlias = list[Object]
 """Memory that nobody else gets as long as the list lives."""
 
-_loading = threading.Lock()
+
+class _Holding(threading.local):
+    """Where a thread's calls put the memory that they take, or None."""
+
+    memory: Held | None = None
+
+
+_holding = _Holding()
+_watching = threading.RLock()
 
 
 class Machine:
@@ -50,10 +60,9 @@ class Machine:
     def __init__(self, module: bytes | Path | str | Module, device: Device) -> None:
         load_tvm()
         self._device = device
-        self._held: Held | None = None
         self._functions: dict[str, Function] = {}
-        with _loading:
-            self._machine = self._loaded(load_module(module))
+        with _storage_watched():
+            self._machine = machine(load_module(module), _CUDA, device.ordinal, _POOLED, _HOST, 0, _POOLED)
         device.resources.add(self)
 
     def call(self, function: str, tensors: Sequence[DeviceTensor], held: Held | None = None) -> list[DeviceTensor]:
@@ -66,30 +75,23 @@ class Machine:
 
         Raises EngineError when there is no such function, an argument does not fit, or memory is used up.
         """
-        found = self._functions.get(function) or self._lookup(function)
-        self._held = held
+        found = self._functions.get(function)
         place = _CUDA, self._device.ordinal
         before = set_stream(place, self._device.stream)
+        _holding.memory = held
         try:
-            return found.tensors(tensors)
+            if found is not None:
+                return found.tensors(tensors)
+            with _storage_watched():  # compiled code looks functions up when it first calls them
+                found = self._lookup(function)
+                results = found.tensors(tensors)
+            self._functions[function] = found
+            return results
         except TvmError as error:
             raise _refusal(function, error, self._device) from error
         finally:
+            _holding.memory = None
             set_stream(place, before)
-            self._held = None
-
-    def _loaded(self, module: Module) -> Module:
-        """A virtual machine whose storage passes by `_hold`: it looks functions up here, once."""
-        allocate = global_function(_ALLOCATE)
-        set_global_function(_ALLOCATE, Function.watching(allocate, self._hold))
-        try:
-            return machine(module, _CUDA, self._device.ordinal, _POOLED, _HOST, 0, _POOLED)
-        finally:
-            set_global_function(_ALLOCATE, allocate)
-
-    def _hold(self, storage: Object) -> None:
-        if self._held is not None:
-            self._held.append(storage)
 
     def _lookup(self, function: str) -> Function:
         found = self._machine.function(function)
@@ -99,8 +101,31 @@ class Machine:
                 f"function {function!r}",
                 "use one of the functions that the manifest lists",
             )
-        self._functions[function] = found
         return found
+
+
+@contextmanager
+def _storage_watched() -> Generator[None]:
+    """Modules that look up how to take memory meanwhile find what tells `_holding`; others are not slowed down."""
+    with _watching:
+        allocate, watched = _storage()
+        set_global_function(_ALLOCATE, watched)
+        try:
+            yield
+        finally:
+            set_global_function(_ALLOCATE, allocate)
+
+
+@cache
+def _storage() -> tuple[Function, Function]:
+    """TVM's function that takes memory from its pool, and the same with `_hold`."""
+    allocate = global_function(_ALLOCATE)
+    return allocate, Function.watching(allocate, _hold)
+
+
+def _hold(storage: Object) -> None:
+    if _holding.memory is not None:
+        _holding.memory.append(storage)
 
 
 def allocate(device: Device, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> DeviceTensor:
@@ -122,7 +147,7 @@ def load_tvm() -> None:
 
 def _refusal(function: str, error: TvmError, device: Device) -> EngineError:
     text = last_line(error)
-    if _MEMORY in str(error):
+    if _MEMORY.search(str(error)):
         return _exhausted(device, f"more for the function {function!r}", error)
     if "CUDA" in str(error):
         return EngineError(
@@ -138,7 +163,7 @@ def _refusal(function: str, error: TvmError, device: Device) -> EngineError:
 
 
 def _exhausted(device: Device, what: str, error: TvmError) -> EngineError:
-    if _MEMORY not in str(error):
+    if not _MEMORY.search(str(error)):
         return EngineError(f"the device gives no memory: {last_line(error)}", device.name, "see nvidia-smi")
     try:
         state = device.memory()

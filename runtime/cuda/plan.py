@@ -13,7 +13,7 @@ from ..signals import PutOffInterrupt
 from ..tvm_abi import DeviceTensor
 from .device import Device
 from .graph import Graph
-from .machine import Machine
+from .machine import Held, Machine
 from .staging import Feeding, Fetching, placed
 from .values import DeviceValues
 
@@ -99,6 +99,7 @@ class Plan:
             for number, handle in enumerate(handles)
         ]
         self._graph: Graph | None = None
+        self._reserved: Held = []
         self._ran = False
 
     def call(self, handles: Sequence[Handle]) -> list[Array]:
@@ -150,9 +151,12 @@ class Plan:
         """The first call, which may find too little memory when it is half done: state is then what it was."""
         device = self._means.device
         restore = self._saved({id(stated) for stated in arrived})
+        # A capture then finds as much in the pool, and need not ask the device for any.
+        held = self._reserved if self._may_capture else None
         try:
-            results = self._means.machine.call(self._function, self._tensors)
+            results = self._means.machine.call(self._function, self._tensors, held)
         except BaseException:
+            self._reserved.clear()
             with suppress(EngineError):
                 device.wait()
                 for back in restore:
@@ -173,10 +177,15 @@ class Plan:
         # What has just been copied to the device is still where it came from.
         return back + [stated.buffer.leave_remote for stated in self._stated if id(stated) in arrived]
 
+    @property
+    def _may_capture(self) -> bool:
+        return self._means.captured and self._function not in self._means.uncapturable
+
     def _capture(self) -> bool:
         """Write the work down; whether that could be done.  Nothing is run."""
         means, function = self._means, self._function
-        if not means.captured or function in means.uncapturable:
+        self._reserved.clear()
+        if not self._may_capture:
             return False
         try:
             self._graph = Graph(means.device, lambda held: means.machine.call(function, self._tensors, held))
