@@ -10,7 +10,7 @@ from typing import Protocol
 from ....ir.types import DType
 from ..kit import Value, integer
 from ..tvm_api import tirx
-from .device import THREADS, WARP, DeviceBlock, Part
+from .device import BLOCKS_WANTED, THREADS, WARP, DeviceBlock, Part
 
 
 class Space(Protocol):
@@ -62,10 +62,7 @@ class Grid:
     @contextmanager
     def each(self, count: Value) -> Generator[Value]:
         block = self.block
-        known = block.simplify(count)
-        size = THREADS
-        if isinstance(known, tirx.IntImm) and int(known.value) < THREADS:
-            size = max(int(known.value), 1)
+        size = block_threads(block.simplify(count))
         threads = integer(size)
         blocks = tirx.floordiv(count + threads - integer(1), threads)
         with block.launch(blocks, size) as (number, thread), self._guarded():
@@ -100,6 +97,19 @@ class Grid:
             for condition in self.when:
                 stack.enter_context(self.block.when(condition(self.block)))
             yield
+
+
+def block_threads(count: Value) -> int:
+    """Threads of a block where so many elements are shared out, one each: few elements go to many multiprocessors."""
+    if not isinstance(count, tirx.IntImm):
+        return THREADS
+    known = max(int(count.value), 1)
+    if known < WARP:
+        return known
+    size = WARP
+    while size < THREADS and size * BLOCKS_WANTED < known:
+        size *= 2
+    return size
 
 
 class Condition(Protocol):
