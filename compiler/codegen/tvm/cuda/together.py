@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ..graph import TensorDef
 from ..kernels.compute import cost, extent_guess
-from ..nests import ComputeNest, Group, KeystreamNest, Plan, nest_operands, nest_stores
+from ..nests import ComputeNest, Group, KeystreamNest, Plan, ReduceNest, nest_operands, nest_stores
+from .device import THREADS, DeviceBlock, device_host
+from .kernels.reduce import plan_reduction
 
-MOST_NESTS = 16
+MOST_NESTS = 32
 """Nests of one launch."""
-MOST_BUFFERS = 64
+MOST_BUFFERS = 160
 """Tensors that one launch takes."""
 MOST_ELEMENTS = 1 << 22
 """Elements of a nest that is big enough for a launch of its own."""
@@ -31,12 +33,12 @@ def join_independent(plan: Plan) -> None:
 
 def _partner(groups: list[Group], position: int, touched: _Touched) -> int | None:
     group = groups[position]
-    if not may_share(group):
+    if not touched.may_share(group):
         return None
     for later in range(position + 1, len(groups)):
         if touched.conflict(group, groups[later]):
             return None
-        if may_share(groups[later]) and _fits(group, groups[later]):
+        if touched.may_share(groups[later]) and _fits(group, groups[later]):
             return later
     return None
 
@@ -55,6 +57,8 @@ def _is_small(nest: object) -> bool:
             return nest.noise is None and _elements(nest.definitions[0].tensor) and cost(*values) <= DEAREST
         case KeystreamNest():
             return _elements(nest.stream)
+        case ReduceNest():
+            return plan_reduction(DeviceBlock(device_host()), nest.sums, nest.definitions, {}, THREADS).parts == 1
         case _:
             return False
 
@@ -79,12 +83,19 @@ class _Touched:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._known: dict[Group, tuple[set[int], set[int]]] = {}
+        self._shares: dict[Group, bool] = {}
 
     def conflict(self, first: Group, second: Group) -> bool:
         """Whether one of two groups writes what the other touches."""
         reads, writes = self._of(first)
         others, overwritten = self._of(second)
         return not (writes.isdisjoint(others) and writes.isdisjoint(overwritten) and reads.isdisjoint(overwritten))
+
+    def may_share(self, group: Group) -> bool:
+        """`may_share`, remembered."""
+        if group not in self._shares:
+            self._shares[group] = may_share(group)
+        return self._shares[group]
 
     def _of(self, group: Group) -> tuple[set[int], set[int]]:
         if group not in self._known:
