@@ -15,7 +15,7 @@ from ..ir.core import Value
 from ..ir.types import Dim, DType, TensorType, numel, static_shape
 from .base import Array, Op, OpBuilder
 from .by_example import tokens_of
-from .emit import Expr, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
+from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import Factors, fixed
 from .kinds import ExampleKind, Kind, MixedKind, PublicKind, all_public, default_kind
 from .loops import each
@@ -286,6 +286,8 @@ class LookupNormSq(Op):
 
         first = t.reduce("min", (rows, count), (count,), same, i64)  # where an id stands for the first time
         squares = t.reduce("sum", (rows, count), (width,), square, f64)
+        if t.many_threads:
+            return self._by_columns(t, ids, ct, first, squares)
 
         def body(loops: Loops, out: Tensor) -> None:
             def example(n: Expr) -> None:
@@ -322,16 +324,63 @@ class LookupNormSq(Op):
                 loops.serial(count, kept(occurrence))
                 loops.serial(count, kept(finish))
                 loops.serial(width, lambda d: loops.store(total, 0, total[0] + columns[d]))
-                norm: Any = t.call("sqrt", total[0])
-                bound: Any = lengths[0] * self.roundoff
-                stated: Any = t.maximum(norm + bound, lengths[0] * LEAST_SHARE)
-                exact = (bound <= norm * 2.0**-12) | norm.ne(norm)
-                loops.store(out, n, t.select(exact, total[0], stated * stated))
+                loops.store(out, n, self._guarded(t, total[0], lengths[0]))
 
             loops.parallel(rows, example)
 
         (out,) = t.loops([((rows,), f64)], body)
         return out
+
+    def _by_columns(self, t: TvmEmitter, ids: Tensor, ct: Tensor, first: Tensor, squares: Tensor) -> Tensor:
+        """The same, a thread per column of an example."""
+        count, width = static_shape(self.ct.tensor.shape[1:])
+        rows, f64 = self.ids.tensor.shape[0], DType.F64
+
+        def kept(n: Index, s: Index) -> Expr | None:
+            return None if self.padding_idx is None else ids[n, s].ne(self.padding_idx)
+
+        def body(loops: Loops, out: Tensor) -> None:
+            def column(n: Expr, d: Expr) -> None:
+                sums, total = loops.local(f64, (count,)), loops.local(f64)
+                loops.store(total, 0, t.const(0.0, f64))
+
+                def wanted(then: Callable[[Expr], None]) -> Callable[[Expr], None]:
+                    return lambda s: then(s) if (k := kept(n, s)) is None else loops.when(k, lambda: then(s))
+
+                def add(s: Expr) -> None:
+                    place, value = first[n, s], t.cast(ct[n, s, d], f64)
+                    loops.when(
+                        place.eq(s),
+                        lambda: loops.store(sums, s, value),
+                        lambda: loops.store(sums, place, sums[place] + value),
+                    )
+
+                def square(s: Expr) -> None:
+                    loops.when(first[n, s].eq(s), lambda: loops.store(total, 0, total[0] + sums[s] * sums[s]))
+
+                loops.serial(count, wanted(add))
+                loops.serial(count, wanted(square))
+                loops.store(out, (n, d), total[0])
+
+            each(t, loops, (rows, width), column)
+
+        (columns,) = t.loops([((rows, width), f64)], body)
+
+        def length(n: Index, s: Index) -> Expr:
+            found = t.call("sqrt", squares[n, s])
+            return found if (k := kept(n, s)) is None else t.select(k, found, t.const(0.0, f64))
+
+        totals = t.reduce("sum", (rows,), (width,), lambda n, d: columns[n, d], f64)
+        lengths = t.reduce("sum", (rows,), (count,), length, f64)
+        return t.pointwise(partial(self._guarded, t), totals, lengths)
+
+    def _guarded(self, t: TvmEmitter, total: Expr, lengths: Expr) -> Expr:
+        """The squared norm, or a bound on it where the sums cancelled."""
+        norm: Any = t.call("sqrt", total)
+        bound: Any = lengths * self.roundoff
+        stated: Any = t.maximum(norm + bound, lengths * LEAST_SHARE)
+        exact = (bound <= norm * 2.0**-12) | norm.ne(norm)
+        return t.select(exact, total, stated * stated)
 
     def to_onnx(self, o: OnnxEmitter, ids: str, ct: str) -> str:
         rows, count, width = self.ct.tensor.shape

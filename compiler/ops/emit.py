@@ -77,8 +77,9 @@ class RaggedTensor(Protocol):
 class Loops(Protocol):
     """Explicit loops inside ``TvmEmitter.loops``; bodies run in program order."""
 
-    def serial(self, extent: Dim | Expr, body: Callable[[Expr], None]) -> None:
-        """``for i in range(extent): body(i)``."""
+    def serial(self, extent: Dim | Expr, body: Callable[[Expr], None], *, independent: bool = False) -> None:
+        """``for i in range(extent): body(i)``; ``independent`` says that iterations touch disjoint memory, which a
+        target of many threads makes use of."""
         ...
 
     def parallel(self, extent: Dim | Expr, body: Callable[[Expr], None]) -> None:
@@ -96,6 +97,11 @@ class Loops(Protocol):
 
 class TvmEmitter(Protocol):
     """Builds the loops of one op."""
+
+    @property
+    def many_threads(self) -> bool:
+        """Whether the target runs thousands of threads at a time: parts of an example are then worth one each."""
+        ...
 
     # One element --------------------------------------------------------------------------------------
     def const(self, value: float | bool, dtype: DType) -> Expr: ...

@@ -9,8 +9,10 @@ Both forms run in float64 and are never underestimates (privacy documentation §
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from .base import Array, Op
 from .emit import Expr, Index, Loops, OnnxEmitter, Scalar, Tensor, TvmEmitter
 from .factors import fixed
 from .kinds import ExampleKind, Kind, default_kind
+from .loops import each
 from .norm_bound import gram_roundoff, guarded, lower_guarded, onnx_guarded
 from .onnx_forms import wide_operand
 
@@ -276,6 +279,8 @@ class OuterNormSq(_Outer):
 
     def to_tvm(self, t: TvmEmitter, lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> Tensor:
         rows, columns = self.rows, self.columns
+        if t.many_threads:
+            return self._by_rows(t, lefts, rights)
 
         def body(loops: Loops, out: Tensor) -> None:
             def example(n: Expr) -> None:
@@ -305,6 +310,39 @@ class OuterNormSq(_Outer):
 
         (out,) = t.loops([(self.result.tensor.shape, F64)], body)
         return out
+
+    def _by_rows(self, t: TvmEmitter, lefts: tuple[Tensor, ...], rights: tuple[Tensor, ...]) -> Tensor:
+        """The same, a thread per row of an example's matrix."""
+        batch, rows, columns = self.rights[0].tensor.shape[0], self.rows, self.columns
+
+        def body(loops: Loops, out: Tensor) -> None:
+            def row(n: Expr, k: Expr) -> None:
+                total, part = loops.local(F64), loops.local(F64)
+                loops.store(total, 0, t.const(0.0, F64))
+
+                def column(j: Expr) -> None:
+                    loops.store(part, 0, t.const(0.0, F64))
+                    for x, d in zip(lefts, rights, strict=True):
+
+                        def add(i: Expr, x: Tensor = x, d: Tensor = d) -> None:
+                            loops.store(part, 0, part[0] + t.cast(x[n, i, k], F64) * t.cast(d[n, i, j], F64))
+
+                        loops.serial(fixed(x.shape[1]), add)
+                    loops.store(total, 0, total[0] + part[0] * part[0])
+
+                loops.serial(columns, column)
+                loops.store(out, (n, k), total[0])
+
+            each(t, loops, (batch, rows), row)
+
+        (squares,) = t.loops([((batch, rows), F64)], body)
+        total = t.reduce("sum", (batch,), (rows,), lambda n, k: squares[n, k], F64)
+        lengths = [_token_lengths(t, x, d) for x, d in zip(lefts, rights, strict=True)]
+
+        def stated(total: Expr, *lengths: Expr) -> Expr:
+            return lower_guarded(t, total, reduce(operator.add, lengths), 0.0, self.terms)
+
+        return t.pointwise(stated, total, *lengths)
 
     def to_onnx(self, o: OnnxEmitter, lefts: tuple[str, ...], rights: tuple[str, ...]) -> str:
         """Every example's matrix is stored: it is smaller than the blocks where this form is the cheaper one."""
@@ -458,8 +496,60 @@ def _dense(t: TvmEmitter, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return t.reduce("sum", shape[:1], shape[1:], element, F64), t.reduce("sum", shape[:1], shape[1:2], length, F64)
 
 
+def _token_lengths(t: TvmEmitter, x: Tensor, d: Tensor) -> Tensor:
+    """The sum over tokens of the lengths of their two vectors' product, f64[N]."""
+
+    def squares(source: Tensor) -> Tensor:
+        def element(n: Index, i: Index, k: Index) -> Scalar:
+            value: Any = t.cast(source[n, i, k], F64)
+            return value * value
+
+        return t.reduce("sum", source.shape[:2], source.shape[2:], element, F64)
+
+    left, right = squares(x), squares(d)
+
+    def length(n: Index, i: Index) -> Scalar:
+        return t.call("sqrt", left[n, i]) * t.call("sqrt", right[n, i])
+
+    return t.reduce("sum", x.shape[:1], x.shape[1:2], length, F64)
+
+
+def _equal_ids_by_token(t: TvmEmitter, ids: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``_equal_ids``, a thread per token."""
+    batch, count, width = d.shape
+
+    def body(loops: Loops, squares: Tensor, lengths: Tensor) -> None:
+        def token(n: Expr, i: Expr) -> None:
+            total, part = loops.local(F64), loops.local(F64)
+
+            def product(j: Expr) -> None:
+                loops.store(part, 0, t.const(0.0, F64))
+                loops.serial(width, lambda k: loops.store(part, 0, part[0] + d[n, i, k] * d[n, j, k]))
+
+            def earlier(j: Expr) -> None:
+                product(j)
+                loops.store(total, 0, total[0] + part[0] * 2.0)
+
+            product(i)
+            loops.store(total, 0, part[0])
+            loops.store(lengths, (n, i), t.call("sqrt", part[0]))
+            loops.serial(i, lambda j: loops.when(ids[n, j].eq(ids[n, i]), lambda: earlier(j)))
+            loops.store(squares, (n, i), total[0])
+
+        each(t, loops, (batch, count), token)
+
+    first, second = t.loops([((batch, count), F64), ((batch, count), F64)], body)
+
+    def total(of: Tensor) -> Tensor:
+        return t.reduce("sum", (batch,), (count,), lambda n, i: of[n, i], F64)
+
+    return total(first), total(second)
+
+
 def _equal_ids(t: TvmEmitter, ids: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """Squares and lengths of a block of ids: products of tokens with the same id only."""
+    if t.many_threads:
+        return _equal_ids_by_token(t, ids, d)
     batch, count, width = d.shape
 
     def body(loops: Loops, squares: Tensor, lengths: Tensor) -> None:

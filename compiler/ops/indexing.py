@@ -550,14 +550,12 @@ class Argsort(Ordering):
 
         def body(loops: Loops, values: Tensor, positions: Tensor) -> None:
             def row(*o: Expr) -> None:
-                rank = loops.local(DType.I64)
-
                 def at(i: Any) -> tuple[Any, ...]:
                     return (*o[:axis], i, *o[axis:])
 
                 def place(i: Expr) -> None:
                     # An element's place is the number of elements before it.
-                    here = t.cast(i, DType.I64)
+                    here, rank = t.cast(i, DType.I64), loops.local(DType.I64)
                     mine = _key(t, x[at(here)])
                     loops.store(rank, 0, t.const(0, DType.I64))
 
@@ -572,7 +570,7 @@ class Argsort(Ordering):
                     loops.store(values, at(rank[0]), x[at(here)])
                     loops.store(positions, at(rank[0]), here)
 
-                loops.serial(count, place)
+                loops.serial(count, place, independent=True)
 
             each(t, loops, shape[:axis] + shape[axis + 1 :], row)
 

@@ -11,18 +11,21 @@ from .emit import Expr, Loops, TvmEmitter
 def each(t: TvmEmitter, loops: Loops, shape: Shape, body: Callable[..., None], *, parallel: bool = True) -> None:
     """``body(*index)`` for every index of ``shape``, row-major, indices i64.
 
-    With ``parallel`` the first axis of several elements may run on several threads.
+    With ``parallel`` every element touches memory of its own; the first axis of several elements may run on several
+    threads.
     """
 
-    def nest(rest: Shape, index: tuple[Expr, ...], parallel: bool) -> None:
+    def nest(rest: Shape, index: tuple[Expr, ...], first: bool) -> None:
         if not rest:
             body(*index)
             return
 
         def step(i: Expr) -> None:
-            nest(rest[1:], (*index, t.cast(i, DType.I64)), parallel and rest[0] == 1)
+            nest(rest[1:], (*index, t.cast(i, DType.I64)), first and rest[0] == 1)
 
-        run = loops.parallel if parallel and rest[0] != 1 else loops.serial
-        run(rest[0], step)
+        if first and rest[0] != 1:
+            loops.parallel(rest[0], step)
+        else:
+            loops.serial(rest[0], step, independent=parallel)
 
     nest(shape, (), parallel)

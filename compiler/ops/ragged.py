@@ -269,7 +269,7 @@ def _rows(loops: Loops, kind: RaggedType, body: Any) -> None:
 
     def nest(index: tuple[Expr, ...], shape: Sequence[Any]) -> None:
         if shape:
-            loops.serial(shape[0], lambda j: nest((*index, j), shape[1:]))
+            loops.serial(shape[0], lambda j: nest((*index, j), shape[1:]), independent=True)
         else:
             body(*index)
 

@@ -58,27 +58,59 @@ LARGE: tuple[Case, ...] = (
     _case("log_softmax-10", LogSoftmax, floats(300, 10), wrt=(0,), **WIDE),
     _case("cross_entropy", SoftmaxCrossEntropy, floats(50, 70), ints(50, 1, high=70), wrt=(0,), **WIDE),
     _case("standardize-images", lambda x: Standardize(x, (0, 2, 3)), floats(6, 5, 14, 13), wrt=(0,), **WIDE),
-    _case("layer_norm", lambda x, s, b: LayerNorm(x, s, b), floats(40, 130), floats(130), floats(130), wrt=(0, 1, 2), **WIDE),
+    _case(
+        "layer_norm",
+        lambda x, s, b: LayerNorm(x, s, b),
+        floats(40, 130),
+        floats(130),
+        floats(130),
+        wrt=(0, 1, 2),
+        **WIDE,
+    ),
     _case("transpose", lambda x: shape.Transpose(x, (1, 0)), floats(70, 130)),
     _case("transpose-images", lambda x: shape.Transpose(x, (0, 3, 1, 2)), floats(3, 40, 11, 35)),
     _case("add-wide", elementwise.Add, floats(600, 256), floats(600, 256)),
-    _case("lookup_grad", lambda i, c: embedding.LookupGrad(i, c, 50), ints(20, 30, high=50), floats(20, 30, 40), **WIDE),
+    _case(
+        "lookup_grad", lambda i, c: embedding.LookupGrad(i, c, 50), ints(20, 30, high=50), floats(20, 30, 40), **WIDE
+    ),
     _case(
         "lookup_grad-padding", lambda i, c: embedding.LookupGrad(i, c, 9, 3), ints(200, high=9), floats(200, 5), **WIDE
     ),
     _case("lookup_norm_sq", embedding.LookupNormSq, ints(5, 40, high=9), floats(5, 40, 50)),
-    _case("lookup_norm_sq-padding", lambda i, c: embedding.LookupNormSq(i, c, 2), ints(5, 40, high=9), floats(5, 40, 50)),
-    _case("scatter_add", lambda x, i, u: indexing.ScatterAdd(x, i, u, 0), floats(40, 70), ints(90, high=40),
-          floats(90, 70), **WIDE),
-    _case("scatter_add-inner", lambda x, i, u: indexing.ScatterAdd(x, i, u, 1), floats(7, 40, 3), ints(90, high=40),
-          floats(7, 90, 3), **WIDE),
+    _case(
+        "lookup_norm_sq-padding", lambda i, c: embedding.LookupNormSq(i, c, 2), ints(5, 40, high=9), floats(5, 40, 50)
+    ),
+    _case(
+        "scatter_add",
+        lambda x, i, u: indexing.ScatterAdd(x, i, u, 0),
+        floats(40, 70),
+        ints(90, high=40),
+        floats(90, 70),
+        **WIDE,
+    ),
+    _case(
+        "scatter_add-inner",
+        lambda x, i, u: indexing.ScatterAdd(x, i, u, 1),
+        floats(7, 40, 3),
+        ints(90, high=40),
+        floats(7, 90, 3),
+        **WIDE,
+    ),
     _case("scatter", lambda x, i, u: indexing.Scatter(x, i, u, 0), floats(40, 70), ints(90, high=40), floats(90, 70)),
-    _case("add_along", lambda x, i, u: indexing.AddAlong(x, i, u, 1), floats(30, 20), ints(30, 50, high=20),
-          floats(30, 50), **WIDE),
+    _case(
+        "add_along",
+        lambda x, i, u: indexing.AddAlong(x, i, u, 1),
+        floats(30, 20),
+        ints(30, 50, high=20),
+        floats(30, 50),
+        **WIDE,
+    ),
     _case("top_k", lambda x: indexing.TopK(x, 5), distinct(40, 60)),
     _case("argsort", lambda x: indexing.Argsort(x, 0), distinct(70, 40)),
     _case("cumsum", lambda x: indexing.Cumsum(x, 0), floats(80, 40), **WIDE),
     _case("cumsum-last", lambda x: indexing.Cumsum(x, 1), floats(40, 80), **WIDE),
     _case("max_pool", lambda x: pool.MaxPool2d(x, kernel=(2, 2)), distinct(3, 8, 20, 22), wrt=(0,)),
-    _case("max_pool-overlap", lambda x: pool.MaxPool2d(x, kernel=(3, 3), strides=(2, 2)), distinct(3, 8, 21, 21), wrt=(0,)),
-)  # fmt: skip
+    _case(
+        "max_pool-overlap", lambda x: pool.MaxPool2d(x, kernel=(3, 3), strides=(2, 2)), distinct(3, 8, 21, 21), wrt=(0,)
+    ),
+)

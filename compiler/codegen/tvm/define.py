@@ -42,7 +42,7 @@ class Scope:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self.emitter = Emitter()
+        self.emitter = Emitter(many_threads=target == "cuda")
         self.values: dict[Value, Lowered] = {}
 
     def placeholder(self, dtype: DType, shape: Shape, name: str) -> Placeholder:

@@ -55,7 +55,8 @@ class Emitter:
     ``tensors`` lists every definition, operands before readers; those in ``keep`` are to be stored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, many_threads: bool = False) -> None:
+        self.many_threads = many_threads
         self.tensors: list[TensorDef] = []
         self.keep: set[TensorDef] = set()
         self._name = "t"
@@ -301,18 +302,18 @@ class LoopTracer:
         (statements,) = self._stack
         return tuple(statements)
 
-    def serial(self, extent: Dim | Expr, body: Callable[[Expr], None]) -> None:
-        self._loop(extent, body, parallel=False)
+    def serial(self, extent: Dim | Expr, body: Callable[[Expr], None], *, independent: bool = False) -> None:
+        self._loop(extent, body, parallel=False, independent=independent)
 
     def parallel(self, extent: Dim | Expr, body: Callable[[Expr], None]) -> None:
-        self._loop(extent, body, parallel=True)
+        self._loop(extent, body, parallel=True, independent=True)
 
-    def _loop(self, extent: Dim | Expr, body: Callable[[Expr], None], *, parallel: bool) -> None:
+    def _loop(self, extent: Dim | Expr, body: Callable[[Expr], None], *, parallel: bool, independent: bool) -> None:
         fixed = extent if isinstance(extent, int | Sym) else None
         count = _extent(fixed) if fixed is not None else _node(extent)
         variable = index(fixed)
         inside = self._body(lambda: body(expr(variable)))
-        self._stack[-1].append(Loop(variable, count, parallel, inside))
+        self._stack[-1].append(Loop(variable, count, parallel, independent, inside))
 
     def when(self, condition: Expr, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         taken = self._body(then)

@@ -7,7 +7,7 @@ their readers, ``kernels/`` turns the stored ones into loops.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from ...ir.location import UNKNOWN, Loc
@@ -150,11 +150,15 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """``for index in range(extent): body``."""
+    """``for index in range(extent): body``.
+
+    Iterations of an ``independent`` loop touch disjoint memory; those of a ``parallel`` one are worth threads of a CPU.
+    """
 
     index: Index
     extent: Node
     parallel: bool
+    independent: bool
     body: tuple[Statement, ...]
 
 
@@ -209,7 +213,7 @@ class Program:
                     return Store(statement.tensor, tuple(map(change, statement.indices)), change(statement.value))
                 case Loop():
                     inside = tuple(map(each, statement.body))
-                    return Loop(statement.index, change(statement.extent), statement.parallel, inside)
+                    return replace(statement, extent=change(statement.extent), body=inside)
                 case When():
                     branches = tuple(map(each, statement.then)), tuple(map(each, statement.otherwise))
                     return When(change(statement.condition), *branches)

@@ -18,7 +18,7 @@ from .describe import describe
 from .fuse import plan
 from .graph import Placeholder, TensorDef
 from .kit import TVM_NAMES, Host, symbol_size
-from .nests import Group
+from .nests import Group, Plan
 from .primfunc import Kernel
 from .streams import fuse_streams
 from .tvm_api import relax, tirx, tvm
@@ -59,6 +59,7 @@ def add_function(
     channels_last: Sequence[str] = (),
     *,
     fuse_noise: bool = True,
+    arrange: Callable[[Plan], None] | None = None,
 ) -> Described:
     """Plan a function, emit its kernels and add the Relax function that calls them.
 
@@ -70,6 +71,7 @@ def add_function(
         emit: Makes a kernel of a group, given what overwrites a state variable and what others read.
         channels_last: Names of parameters and outputs that lie with their channels innermost.
         fuse_noise: Whether the kernel that adds a stream of noise may make it.
+        arrange: Changes which groups the plan has, if any.
 
     Returns what makes the table of its kernels.  Raises TargetError for an op without a rule for the target.
     """
@@ -79,6 +81,8 @@ def add_function(
     schedule = plan(made.emitter.tensors, made.outputs, made.writes, made.emitter.keep)
     if fuse_noise:
         fuse_streams(schedule, host)
+    if arrange is not None:
+        arrange(schedule)
     visible = set(made.outputs)
     for group in schedule.groups:
         visible.update(group.inputs())

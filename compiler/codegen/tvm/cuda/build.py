@@ -19,6 +19,7 @@ from ..tvm_api import pipelines, relax, tirx, tvm
 from .arch import Options
 from .device import MOST_THREADS, WARP, device_host
 from .primfunc import build_kernel
+from .together import join_independent
 
 PIPELINE = "fluidc_cuda"
 
@@ -73,7 +74,10 @@ def lowered(module: Module, *, tf32: bool = False) -> tuple[Any, tuple[Described
     def emit(group: Group, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
         return build_kernel(group, host, in_place, visible)
 
-    tables = tuple(add_function(builder, module, f, host, emit, fuse_noise=False) for f in module.functions)
+    tables = tuple(
+        add_function(builder, module, f, host, emit, fuse_noise=False, arrange=join_independent)
+        for f in module.functions
+    )
     return builder, tables
 
 

@@ -16,6 +16,9 @@ WARP = 32
 THREADS = 256
 """Threads of a block where nothing else is said: several blocks fit a multiprocessor, each with registers enough."""
 
+SMALL_BLOCK = 64
+"""Threads of a block where there are too few for every multiprocessor to get some otherwise."""
+
 MOST_THREADS = 1024
 
 BLOCKS_WANTED = 264
@@ -101,6 +104,13 @@ class DeviceBlock(Block):
         else:
             found = tirx.truncdiv(number, by), tirx.truncmod(number, by)
         return self.simplify(found[0]), self.simplify(found[1])
+
+    @contextmanager
+    def discarded(self) -> Generator[None]:
+        """What is added within is forgotten."""
+        self._stack.append([])
+        yield
+        self._stack.pop()
 
     def shared(self, dtype: DType, count: int, name: str = "shared") -> Buffer:
         """``count`` elements that the threads of a block share, uninitialised."""

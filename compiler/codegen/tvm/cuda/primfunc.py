@@ -22,7 +22,7 @@ from ..nests import (
 )
 from ..primfunc import Kernel, kernel_name
 from ..tvm_api import tirx
-from .device import Device, DeviceBlock, Part
+from .device import BLOCKS_WANTED, SMALL_BLOCK, THREADS, Device, DeviceBlock, Part
 from .kernels.compute import emit_compute
 from .kernels.contract import emit_contract
 from .kernels.keystream import emit_keystream
@@ -30,7 +30,8 @@ from .kernels.program import emit_program
 from .kernels.reduce import emit_reduce
 from .kernels.structured import emit_structured
 from .rows import Rows, kept_rows, plan_rows
-from .space import Grid, Space
+from .space import Count, Grid, Share, Space
+from .together import may_share
 
 
 def build_kernel(group: Group, host: Device, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:
@@ -74,12 +75,43 @@ def build_kernel(group: Group, host: Device, in_place: dict[TensorDef, Placehold
 
 def emit_group(space: Space, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value]) -> None:
     """The nests of a group, where loop variables are ``bound``; what has no buffer is kept in shared memory."""
+    if isinstance(space, Grid) and len(group.nests) > 1 and group.row is None and may_share(group):
+        _side_by_side(space, buffers, group, bound)
+        return
     rows = plan_rows(group)
     if rows is None or (rows.apart and space.alone):
         for nest in group.nests:
             _emit_nest(space, buffers, nest, bound)
         return
     _emit_rows(space, dict(buffers), group, rows, bound)
+
+
+def _side_by_side(grid: Grid, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value]) -> None:
+    """One launch in which every nest has thread blocks of its own."""
+    block, threads = grid.block, THREADS
+    starts = _starts(block, buffers, group, bound, threads)
+    if isinstance(starts[-1], tirx.IntImm) and int(starts[-1].value) < BLOCKS_WANTED:
+        threads = SMALL_BLOCK
+        starts = _starts(block, buffers, group, bound, threads)
+    with grid.teams(starts[-1], threads) as (number, team):
+        for nest, start, stop in zip(group.nests, starts, starts[1:], strict=False):
+            with block.when(tirx.And(start <= number, number < stop)):
+                share = Share(block, block.simplify(number - start), team.thread, threads)
+                _emit_nest(share, buffers, nest, bound)
+
+
+def _starts(
+    block: DeviceBlock, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value], threads: int
+) -> list[Value]:
+    """Number of the first thread block of every nest, and of all there are."""
+    starts: list[Value] = [integer(0)]
+    for nest in group.nests:
+        count = Count(block, threads)
+        with block.discarded():
+            _emit_nest(count, buffers, nest, bound)
+        asked = integer(0) if count.blocks is None else count.blocks
+        starts.append(block.simplify(starts[-1] + asked))
+    return starts
 
 
 def _emit_rows(

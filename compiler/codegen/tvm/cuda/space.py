@@ -10,7 +10,7 @@ from typing import Protocol
 from ....ir.types import DType
 from ..kit import Value, integer
 from ..tvm_api import tirx
-from .device import THREADS, WARP, DeviceBlock, Part
+from .device import BLOCKS_WANTED, THREADS, WARP, DeviceBlock, Part
 
 
 class Space(Protocol):
@@ -62,10 +62,7 @@ class Grid:
     @contextmanager
     def each(self, count: Value) -> Generator[Value]:
         block = self.block
-        known = block.simplify(count)
-        size = THREADS
-        if isinstance(known, tirx.IntImm) and int(known.value) < THREADS:
-            size = max(int(known.value), 1)
+        size = block_threads(block.simplify(count))
         threads = integer(size)
         blocks = tirx.floordiv(count + threads - integer(1), threads)
         with block.launch(blocks, size) as (number, thread), self._guarded():
@@ -100,6 +97,19 @@ class Grid:
             for condition in self.when:
                 stack.enter_context(self.block.when(condition(self.block)))
             yield
+
+
+def block_threads(count: Value) -> int:
+    """Threads of a block where so many elements are shared out, one each: few elements go to many multiprocessors."""
+    if not isinstance(count, tirx.IntImm):
+        return THREADS
+    known = max(int(count.value), 1)
+    if known < WARP:
+        return known
+    size = WARP
+    while size < THREADS and size * BLOCKS_WANTED < known:
+        size *= 2
+    return size
 
 
 class Condition(Protocol):
@@ -163,3 +173,71 @@ class Team:
     def teams(self, count: Value, threads: int = THREADS) -> Generator[tuple[Value, Team]]:
         with self.tiles(count) as found:
             yield found
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some of the blocks of a launch, for one nest among several that run side by side.
+
+    Attributes:
+        block: Where statements go, inside the launch.
+        number: Number of the thread block among those of the share.
+        thread: Number of the thread in its block.
+        threads: Of a block.
+    """
+
+    block: DeviceBlock
+    number: Value
+    thread: Value
+    threads: int = THREADS
+    alone: bool = False
+
+    @property
+    def widest(self) -> int:
+        return self.threads
+
+    @contextmanager
+    def each(self, count: Value) -> Generator[Value]:
+        at = self.block.simplify(self.number * integer(self.threads) + self.thread)
+        with self.block.when(at < count):
+            yield at
+
+    @contextmanager
+    def tiles(self, count: Value) -> Generator[tuple[Value, Team]]:
+        del count  # one in each block of the share
+        yield self.number, Team(self.block, self.thread, self.threads)
+
+    def teams(self, count: Value, threads: int = THREADS) -> AbstractContextManager[tuple[Value, Team]]:
+        del threads
+        return self.tiles(count)
+
+
+@dataclass
+class Count:
+    """Finds out how many thread blocks a nest asks for; what is emitted into it goes nowhere."""
+
+    block: DeviceBlock
+    threads: int = THREADS
+    alone: bool = False
+    blocks: Value | None = None
+
+    @property
+    def widest(self) -> int:
+        return self.threads
+
+    @contextmanager
+    def each(self, count: Value) -> Generator[Value]:
+        threads = integer(self.threads)
+        with self.tiles(tirx.floordiv(count + threads - integer(1), threads)):
+            yield integer(0)
+
+    @contextmanager
+    def tiles(self, count: Value) -> Generator[tuple[Value, Team]]:
+        assert self.blocks is None, "a nest that asks for several launches"
+        self.blocks = self.block.simplify(count)
+        with self.block.discarded():
+            yield integer(0), Team(self.block, integer(0), self.threads)
+
+    def teams(self, count: Value, threads: int = THREADS) -> AbstractContextManager[tuple[Value, Team]]:
+        del threads
+        return self.tiles(count)

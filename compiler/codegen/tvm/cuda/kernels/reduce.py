@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .....ir.types import DType, numel
+from .....ir.types import Dim, DType, numel
 from ...expr import Index, Node
 from ...graph import TensorDef
 from ...kernels.combine import Combine
@@ -74,6 +74,43 @@ def _power(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
+@dataclass(frozen=True)
+class ReductionPlan:
+    """How reductions are shared out.
+
+    Attributes:
+        free: Loop variables of the results, in the order they lie in memory.
+        reduced: Those of the terms, likewise.
+        results: How many there are.
+        terms: How many each has.
+        layout: Of a team.
+        parts: Into which the terms are cut, for teams of their own.
+    """
+
+    free: tuple[Index, ...]
+    reduced: tuple[Index, ...]
+    results: Dim
+    terms: Dim
+    layout: Layout
+    parts: int
+
+
+def plan_reduction(
+    block: DeviceBlock, sums: Sums, definitions: Sequence[Definition], bound: Mapping[Node, Value], threads: int
+) -> ReductionPlan:
+    """How to reduce for every index not in ``bound``, by teams of ``threads`` threads."""
+    free = free_indices(in_memory_order(sums.indices, definitions[0].tensor), bound)
+    reduced = by_stride(block, sums.bodies, sums.reduced, bound)
+    across = bool(free) and coalescing(block, sums.bodies, free[-1], bound) > coalescing(
+        block, sums.bodies, reduced[-1], bound
+    )
+    results, terms = numel(extent_of(index) for index in free), numel(extent_of(index) for index in reduced)
+    layout = choose_layout(extent_guess(results), extent_guess(terms), across, threads)
+    return ReductionPlan(
+        free, reduced, results, terms, layout, _parts(layout, extent_guess(results), extent_guess(terms))
+    )
+
+
 def emit_reduce(
     space: Space,
     buffers: Mapping[TensorDef, Buffer],
@@ -83,8 +120,8 @@ def emit_reduce(
 ) -> None:
     """Reduce for every index not in ``bound`` and store ``definitions``, which read the results."""
     block = space.block
-    free = free_indices(in_memory_order(sums.indices, definitions[0].tensor), bound)
-    reduced = by_stride(block, sums.bodies, sums.reduced, bound)
+    plan = plan_reduction(block, sums, definitions, bound, space.widest)
+    free, reduced, layout = plan.free, plan.reduced, plan.layout
     combines = [Combine(block, part.kind, part.accumulate) for part in sums.parts]
 
     def terms(at: Mapping[Node, Value], _number: Value, term: Value) -> list[Value]:
@@ -97,16 +134,12 @@ def emit_reduce(
         slots: dict[Node, Value] = dict(zip(sums.results, found, strict=True))
         store_all(Lowering(block, buffers, at, slots=slots), definitions)
 
-    across = bool(free) and coalescing(block, sums.bodies, free[-1], bound) > coalescing(
-        block, sums.bodies, reduced[-1], bound
-    )
-    size = numel(extent_of(index) for index in free), numel(extent_of(index) for index in reduced)
-    layout = choose_layout(extent_guess(size[0]), extent_guess(size[1]), across, space.widest)
+    size = plan.results, plan.terms
     results, count = block.size(size[0]), block.size(size[1])
     if size[0] == 0:
         return
     work = _Reduction(block, combines, free, bound, results)
-    parts = _parts(layout, extent_guess(size[0]), extent_guess(size[1])) if space.alone else 1
+    parts = plan.parts if space.alone else 1
     if parts == 1:
         work.run(space, layout, 1, count, terms, lambda at, number, _part, totals: finish(at, number, totals))
         return
