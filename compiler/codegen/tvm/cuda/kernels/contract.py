@@ -12,7 +12,7 @@ from ...expr import Node, Slot, load
 from ...graph import Contract, TensorDef
 from ...kernels.compute import Definition, extent_of
 from ...kernels.product import ceil_div
-from ...kit import Buffer, Value, const, dtype_name, integer
+from ...kit import Buffer, Value, const, integer
 from ...tvm_api import tirx
 from ..device import THREADS, WARP
 from ..space import Grid, Space
@@ -140,10 +140,7 @@ def _dot(grid: Grid, product: Product, sink: Sink) -> None:
         total = _total(product, at, lane, some, WARP)
         distance = WARP // 2
         while distance:
-            other = tirx.call_extern(
-                dtype_name(product.dtype), "__shfl_xor_sync",
-                tirx.const(0xFFFF_FFFF, "uint32"), block.get(total), tirx.IntImm("int32", distance),
-            )  # fmt: skip
+            other = block.exchange(block.get(total), product.dtype, distance)
             block.put(total, block.get(total) + other)
             distance //= 2
         with block.when(tirx.And(tirx.EQ(lane, integer(0)), element < count)):

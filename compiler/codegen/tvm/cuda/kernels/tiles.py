@@ -139,7 +139,8 @@ def _cuts(sizes: Sizes) -> Iterator[Cut]:
             if splits == 1 or splits * tile.depth * 2 <= sizes.terms:
                 yield Cut("tiled", tile, splits)
         splits *= 2
-    yield Cut("dot")
+    if sizes.itemsize >= 4:  # what threads exchange
+        yield Cut("dot")
 
 
 def cycles(sizes: Sizes, cut: Cut) -> float:
