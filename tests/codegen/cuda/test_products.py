@@ -46,7 +46,7 @@ def check(worker: Worker, cases: Sequence[Matmul]) -> None:
         np.testing.assert_allclose(have, case.expected(*given), rtol=error, atol=error, err_msg=str(case))
 
 
-@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}x{tile.depth}")
 def test_every_tile_in_every_orientation(worker: Worker, tile: Tile) -> None:
     rows, columns, depth = tile.rows, tile.columns, tile.depth
     cases = [
@@ -58,7 +58,10 @@ def test_every_tile_in_every_orientation(worker: Worker, tile: Tile) -> None:
 def test_every_way_to_cut(worker: Worker) -> None:
     """In parts of uneven length, by a thread or a warp per element; products of unknown size, of several at a time."""
     small, wide = TILES[-1], TILES[3]
-    ways = [Cut("tiled", small, 3), Cut("tiled", wide, 2), Cut("direct"), Cut("direct", None, 4), Cut("dot")]
+    ways = [
+        Cut("tiled", small, 4), Cut("tiled", wide, 2), Cut("direct"), Cut("direct", None, 8), Cut("direct", None, 32),
+        Cut("dot"),
+    ]  # fmt: skip
     cases = [Matmul(19, 21, 230, form, cut=cut) for cut in ways for form in FORMS]
     cases += [Matmul(5, 18, 70, form, (3,), cut=cut) for cut in ways for form in FORMS[:2]]
     cases += [Matmul(35, 18, 70, FORMS[1], (), cut, symbolic=True) for cut in ways]
