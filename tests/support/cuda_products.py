@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from cuda_device import compile_kernels
 from cuda_jobs import call, tvm_for_device
 from cuda_worker import device
 from tvm_rules import module_of
@@ -73,30 +75,35 @@ def cuts(chosen: Sequence[Cut | None]) -> Iterator[None]:
     assert not waiting
 
 
-def compiled(functions: Sequence[Function], chosen: Sequence[Cut | None], **options: Any) -> Any:
-    """The functions, compiled for the device."""
+def compiled(
+    functions: Sequence[Function],
+    chosen: Sequence[Cut | None],
+    change: Callable[[str], str] = lambda code: code,
+    **options: Any,
+) -> Any:
+    """The functions, compiled for the device; the text of their kernels is compiled as ``change(text)``."""
+    import tvm_ffi
+
     from fluidc.compiler.codegen.tvm.cpu import host_cpu
     from fluidc.compiler.codegen.tvm.cuda.arch import Options
     from fluidc.compiler.codegen.tvm.cuda.build import compile_module
 
     tvm_for_device()
+    compile_text: Any = lambda code: compile_kernels(change(code))  # noqa: E731
+    tvm_ffi.register_global_func("tvm_callback_cuda_compile", compile_text, override=True)
     with cuts(chosen):
         return compile_module(Module(Stage.TARGET, (), tuple(functions)), Options(host_cpu(), **options)).executable
 
 
 def compute(
-    cases: Sequence[Matmul], arguments: Sequence[Sequence[np.ndarray]], change: Callable[[str], str] | None = None
+    cases: Sequence[Matmul],
+    arguments: Sequence[Sequence[np.ndarray]],
+    change: Callable[..., str] = lambda code: code,
+    *details: Any,
 ) -> list[np.ndarray]:
-    """The results of products; ``change`` is made to the text of their kernels."""
-    import tvm_ffi
-    from cuda_device import compile_kernels
-
-    tvm_for_device()
-    if change is not None:
-        tvm_ffi.register_global_func(
-            "tvm_callback_cuda_compile", lambda code: compile_kernels(change(code)), override=True
-        )
-    made = compiled([case.function(f"f{i}") for i, case in enumerate(cases)], [case.cut for case in cases])
+    """The results of products; the text of their kernels is compiled as ``change(text, *details)``."""
+    functions = [case.function(f"f{i}") for i, case in enumerate(cases)]
+    made = compiled(functions, [case.cut for case in cases], lambda code: change(code, *details))
     return [call(made, f"f{i}", given)[0] for i, given in enumerate(arguments)]
 
 
@@ -148,3 +155,18 @@ def _gemm(
         for i, row in enumerate(result):
             to = c + (number * stride_c + i * ldc) * kind.itemsize
             found.check(found.runtime.cudaMemcpy(ctypes.c_void_p(to), row.ctypes, ctypes.c_size_t(row.nbytes), 1))
+
+
+def without_barrier(code: str, number: int) -> str:
+    """A text without one of its barriers."""
+    parts = code.split("__syncthreads();")
+    assert len(parts) == 3, "a barrier before the first step and one after each"
+    return "__syncthreads();".join(parts[: number + 1]) + "__syncthreads();".join(parts[number + 1 :])
+
+
+def without_edge(code: str) -> str:
+    """A text that stores whole tiles."""
+    start = code.index("sums", code.rindex("__syncthreads();"))
+    head, tail = code[:start], code[start:]
+    head, condition = head[: head.rindex("if (")], head[head.rindex("if (") :]
+    return head + re.sub(r"if \(.*\) \{", "if (true) {", condition) + tail

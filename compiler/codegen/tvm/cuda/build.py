@@ -53,7 +53,8 @@ def compile_module(module: Module, options: Options) -> Compiled:
     """Compile every function of a module at stage ``target`` for CUDA devices.
 
     Raises:
-        TargetError: An op has no rule for this target, or the module is at another stage.
+        TargetError: An op has no rule for this target, the module is at another stage, or it is private and to be
+            compiled with TF32.
     """
     builder, tables = lowered(module, tf32=options.tf32)
     executable = _build(builder.get(), options)
@@ -69,6 +70,12 @@ def lowered(module: Module, *, tf32: bool = False) -> tuple[Any, tuple[Described
     """A Relax builder with every function, and what makes the tables of their kernels; raises TargetError."""
     if module.stage is not Stage.TARGET:
         raise TargetError(f"the cuda target takes a module at stage target, not {module.stage}")
+    if tf32 and module.privacy is not None:
+        # The slack that is accounted for, and the bounds of norms that may cancel, are those of float32.
+        raise TargetError(
+            "TF32 rounds products by more than the privacy of this program allows for",
+            hint="compile a private program without --tf32",
+        )
     builder, host = relax.BlockBuilder(), device_host(tf32=tf32)
 
     def emit(group: Group, in_place: dict[TensorDef, Placeholder], visible: set[TensorDef]) -> Kernel:

@@ -12,7 +12,7 @@ from ...expr import Node, Slot, load
 from ...graph import Contract, TensorDef
 from ...kernels.compute import Definition, extent_of
 from ...kernels.product import ceil_div
-from ...kit import Buffer, Value, const, dtype_name, integer
+from ...kit import Buffer, Value, const, integer
 from ...tvm_api import tirx
 from ..device import THREADS, WARP
 from ..space import Grid, Space
@@ -21,6 +21,10 @@ from .operands import Probe
 from .product import Product, Sink, make_product, sizes_of
 from .tiled import emit_tiled
 from .tiles import Cut, choose_cut
+
+
+MANY_PARTS = 16
+"""Parts from which several warps add those of an element; a power of two, as their number is."""
 
 
 def emit_contract(
@@ -90,12 +94,39 @@ def _launch(grid: Grid, product: Product, cut: Cut) -> None:
         block.write(partial, block.simplify(number), total)
 
     _sum(grid, product, cut, keep)
-    with grid.each(count) as number:
-        total = block.register(product.dtype, 1, "total")
-        block.put(total, const(0, product.dtype))
-        with block.loop(integer(cut.splits), "part") as part:
-            block.put(total, block.get(total) + block.read(partial, block.simplify(part * count + number)))
-        product.store(product.at((product.free, number)), block.get(total))
+    if cut.splits < MANY_PARTS:
+        with grid.each(count) as number:
+            total = _added(product, partial, number, integer(0), cut.splits)
+            product.store(product.at((product.free, number)), block.get(total))
+        return
+    # A warp adds some of the parts of as many neighbouring elements as it has threads, the first warp what they found.
+    warps = THREADS // WARP
+    with grid.teams(ceil_div(count, WARP), THREADS) as (group, team):
+        warp, lane = block.divided(team.thread, integer(WARP))
+        number = block.simplify(group * integer(WARP) + lane)
+        shared = block.shared(product.dtype, THREADS, "parts")
+        with block.when(number < count):
+            total = _added(product, partial, number, warp, cut.splits // warps)
+            block.write(shared, team.thread, block.get(total))
+        block.sync()
+        with block.when(tirx.And(team.thread < integer(WARP), number < count)):
+            total = block.register(product.dtype, 1, "total")
+            block.put(total, block.read(shared, lane))
+            for other in range(1, warps):
+                block.put(total, block.get(total) + block.read(shared, block.simplify(lane + integer(other * WARP))))
+            product.store(product.at((product.free, number)), block.get(total))
+
+
+def _added(product: Product, partial: Buffer, number: Value, group: Value, parts: int) -> Buffer:
+    """A register with the sum of group ``group`` of the parts of element ``number``, in order."""
+    block = product.block
+    count = product.count(product.free)
+    total = block.register(product.dtype, 1, "total")
+    block.put(total, const(0, product.dtype))
+    with block.loop(integer(parts), "part") as part:
+        at = block.simplify((group * integer(parts) + part) * count + number)
+        block.put(total, block.get(total) + block.read(partial, at))
+    return total
 
 
 def _sum(grid: Grid, product: Product, cut: Cut, sink: Sink) -> None:
@@ -140,10 +171,7 @@ def _dot(grid: Grid, product: Product, sink: Sink) -> None:
         total = _total(product, at, lane, some, WARP)
         distance = WARP // 2
         while distance:
-            other = tirx.call_extern(
-                dtype_name(product.dtype), "__shfl_xor_sync",
-                tirx.const(0xFFFF_FFFF, "uint32"), block.get(total), tirx.IntImm("int32", distance),
-            )  # fmt: skip
+            other = block.exchange(block.get(total), product.dtype, distance)
             block.put(total, block.get(total) + other)
             distance //= 2
         with block.when(tirx.And(tirx.EQ(lane, integer(0)), element < count)):

@@ -12,25 +12,25 @@ from typing import Literal, TypeAlias
 
 from ..device import WARP
 
-MULTIPROCESSORS = 120
-"""Of a chip: between those of an A100 (108) and of an H100 (132)."""
+MULTIPROCESSORS = 132
+"""Of an H100 or H200; an A100 has 108."""
 
 LANES = 128
 """Multiply-adds of float32 that a multiprocessor does in a cycle."""
 
-STEP_LATENCY = 800
+STEP_LATENCY = 600
 """Cycles from asking for the operands of a step until they are in shared memory."""
 
 TERM_LATENCY = 40
 """Cycles that a thread takes for a term that it reads by itself."""
 
-START, JOIN = 1500, 5000
+START, JOIN = 1500, 4000
 """Cycles of a block beside its steps; of one more launch."""
 
-JOIN_BYTES = 1024
+JOIN_BYTES = 2048
 """Bytes of partial sums that are written and read in a cycle."""
 
-MOST_SPLITS = 64
+MOST_SPLITS = 256
 
 RESIDENT_WARPS = 48
 """Warps of plain code that a multiprocessor holds together."""
@@ -68,14 +68,21 @@ TILES = (
     Tile(128, 64, 8, 8, 4, 3, 0.75),
     Tile(64, 128, 8, 4, 8, 3, 0.75),
     Tile(64, 64, 16, 4, 4, 4, 0.65),
+    Tile(64, 64, 32, 4, 4, 4, 0.65),
     Tile(64, 32, 16, 4, 2, 5, 0.5),
+    Tile(64, 32, 32, 4, 2, 5, 0.5),
     Tile(32, 64, 16, 2, 4, 5, 0.5),
+    Tile(32, 64, 32, 2, 4, 5, 0.5),
     Tile(32, 32, 32, 2, 2, 6, 0.35),
+    Tile(32, 32, 64, 2, 2, 4, 0.35),
+    Tile(256, 8, 16, 8, 1, 4, 0.35),
     Tile(128, 16, 16, 4, 2, 5, 0.45),
     Tile(16, 128, 16, 2, 4, 5, 0.45),
+    Tile(64, 16, 32, 2, 2, 6, 0.35),
+    Tile(16, 64, 32, 2, 2, 6, 0.35),
     Tile(16, 16, 32, 1, 1, 8, 0.15),
 )
-"""Every tile has 256 threads, at least 8 across and 4 down."""
+"""Every tile has 256 threads, at least 8 across and 4 down.  The deeper ones wait less often, where few blocks wait."""
 
 WIDEST_REGISTERS = 256
 """Bytes of sums that a thread holds in registers."""
@@ -136,10 +143,12 @@ def _cuts(sizes: Sizes) -> Iterator[Cut]:
     while splits <= MOST_SPLITS:
         yield Cut("direct", None, splits)
         for tile in tiles:
-            if splits == 1 or splits * tile.depth * 2 <= sizes.terms:
+            fills = _blocks(sizes, tile) >= 2 * MULTIPROCESSORS
+            if splits == 1 or (splits * tile.depth * 2 <= sizes.terms and not fills):
                 yield Cut("tiled", tile, splits)
         splits *= 2
-    yield Cut("dot")
+    if sizes.itemsize >= 4:  # what threads exchange
+        yield Cut("dot")
 
 
 def cycles(sizes: Sizes, cut: Cut) -> float:
@@ -163,13 +172,17 @@ def cycles(sizes: Sizes, cut: Cut) -> float:
 
 
 def _tiled(sizes: Sizes, tile: Tile, splits: int) -> float:
-    blocks = _ceil(sizes.rows, tile.rows) * _ceil(sizes.columns, tile.columns) * sizes.batch * splits
+    blocks = _blocks(sizes, tile) * splits
     steps = _ceil(_ceil(sizes.terms, splits), tile.depth)
     share = tile.share if sizes.itemsize <= 4 else tile.share / 2
     alone = tile.rows * tile.columns * tile.depth / (LANES * share)
     each = _ceil(blocks, MULTIPROCESSORS)
     together, rounds = min(each, tile.resident), _ceil(each, tile.resident)
     return rounds * (START + steps * max(STEP_LATENCY, together * alone))
+
+
+def _blocks(sizes: Sizes, tile: Tile) -> int:
+    return _ceil(sizes.rows, tile.rows) * _ceil(sizes.columns, tile.columns) * sizes.batch
 
 
 def _ceil(value: int, step: int) -> int:
