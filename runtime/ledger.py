@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from .errors import ArtifactError, BudgetError, LedgerError
+from .errors import ArtifactError, BudgetError, LedgerError, PrivacyWarning
 from .fields import parse_object
 from .files import fsync_directory, make_directory, remove_left_overs, write_all, write_atomically
 from .ledger_records import Position, Reading, Record, RecordKind, Void, contains, read_records
 from .lock import InUse, is_at, lock
 from .privacy import PrivacySpec
+from .witness import Witness
 
 LEDGER = "ledger.jsonl"
 PRIVACY = "privacy.json"
@@ -95,9 +97,12 @@ class Ledger:
     of the step exist.
     """
 
-    def __init__(self, spec: PrivacySpec, log: _Log, reading: Reading, where: str, void: Void) -> None:
+    def __init__(
+        self, spec: PrivacySpec, log: _Log, reading: Reading, where: str, void: Void, witness: Witness | None = None
+    ) -> None:
         self._spec = spec
         self._log = log
+        self._witness = witness
         self._records = list(reading.records)
         self._totals = reading.totals
         self._where = where
@@ -123,6 +128,7 @@ class Ledger:
             void: why no epsilon will hold for this run, or "".
             resume: position stored in the checkpoint, or the trained artifact, that the run goes on from.
 
+        Warns, by PrivacyWarning, where this machine has seen the ledger with records that it lacks.
         Raises LedgerError when the ledger is busy, damaged, of another artifact, or missing or behind ``resume``.
         """
         directory = Path(run_dir)
@@ -137,7 +143,11 @@ class Ledger:
         try:
             _lock(handle, path)
             reading = _recover(handle, directory, spec, resume)
-            return cls(spec, _File(handle, path), reading, str(path), void)
+            witness = Witness(spec.sha256(), path)
+            doubt = witness.doubt(reading.records, reading.totals.steps)
+            if doubt:
+                warnings.warn(doubt, PrivacyWarning, stacklevel=2)
+            return cls(spec, _File(handle, path), reading, str(path), void, witness)
         except OSError as error:
             os.close(handle)
             raise _unwritable(error, str(path)) from None
@@ -311,6 +321,8 @@ class Ledger:
             # The record may be on the disk and not in the totals: another one after it would break the chain.
             self._stopped = "an earlier write was interrupted"
             raise
+        if self._witness is not None:
+            self._witness.saw(self._records[0], self.position, totals.steps, now=kind in ("open", "close"))
 
 
 def read_ledger(run_dir: Path | str) -> tuple[PrivacySpec, Reading]:

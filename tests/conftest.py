@@ -27,6 +27,14 @@ def _nothing_compiled_before() -> Generator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_ledger_remembered() -> Generator[None]:
+    """Ledgers of tests are not remembered among those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLUIDC_STATE", "")
+        yield
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     """``golden("errors/name.txt", text)``: ``text`` is what tests/golden/errors/name.txt holds."""

@@ -101,7 +101,7 @@ class Server:
 def serving(folder: Path, broken: str = "") -> Iterator[Server]:
     """A server for the artifacts in ``folder``, with one way to break the runtime applied."""
     environment = {
-        **os.environ, "TMPDIR": str(folder),
+        **os.environ, "TMPDIR": str(folder), "FLUIDC_STATE": str(folder / "state"),
         "TVM_NUM_THREADS": "1", "TVM_BIND_THREADS": "0", "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
     command = [sys.executable, str(SERVER), str(folder), *([broken] if broken else [])]
