@@ -8,7 +8,7 @@ extern "C" double erfinv(double y) {
   double x = std::copysign(std::sqrt(std::sqrt(a * a - rest / 0.147) - a), y);
   for (int i = 0; i < 4; i++) {
     // Near one the complement is exact where the function is not.
-    double error = std::fabs(y) > 0.5 ? std::copysign((1 - std::fabs(y)) - std::erfc(std::fabs(x)), y) : std::erf(x) - y;
+    double error = std::fabs(y) > 0.5 ? (y < 0 ? -1 : 1) * ((1 - std::fabs(y)) - std::erfc(std::fabs(x))) : std::erf(x) - y;
     x -= error / (M_2_SQRTPI * std::exp(-x * x));
   }
   return x;
