@@ -15,7 +15,7 @@ PY     := $(ENV)python
 export TVM_BIND_THREADS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck pytest golden conformance stock bench bench-steps bench-peers docs types mutants-privacy ort-api nightly wheel clean
+.PHONY: help demo test check lint typecheck pytest golden conformance stock other-pythons bench bench-steps bench-peers docs types mutants-privacy ort-api nightly wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,13 @@ $(STOCK)/.done: pyproject.toml Makefile
 stock: $(STOCK)/.done ## Set up with the onnxruntime that has no training ops, then run the tests of ONNX
 	$(STOCK)/bin/python -m pytest -q -m 'not nightly' -k onnx tests
 
+other-pythons: ## Run bundles on the other versions of Python that are installed here
+	@for version in 3.12 3.13 3.14; do \
+	  command -v python$$version > /dev/null && python$$version -c '' 2> /dev/null || continue; \
+	  python$$version -m venv --clear .venv-$$version && .venv-$$version/bin/pip install --quiet \
+	    --disable-pip-version-check numpy && found="$$found:$(CURDIR)/.venv-$$version/bin/python"; \
+	done; FLUIDC_OTHER_PYTHONS="$$found" $(PY) -m pytest -q tests/e2e/test_bundle_alone.py
+
 conformance: ## onnx's backend cases through import, the cpu and ONNX Runtime; writes docs/onnx_ops.md
 	$(PY) tests/onnx_conformance.py --write
 
@@ -116,4 +123,4 @@ wheel: ## Build the wheel into dist/
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what the targets above made
-	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) $(ORTAPI) $(STOCK) .types build dist demo
+	rm -rf $(DEMO) $(TEST) $(PEERS) $(PADDLE) $(ORTAPI) $(STOCK) .venv-3.* .types build dist demo

@@ -1,4 +1,5 @@
-"""Writes the table of steps in README.md from ``results/steps-2.json``, which `make bench-steps` measures.
+"""Writes the tables of README.md: of steps, from ``results/steps-2.json``, which `make bench-steps` measures, and of
+first steps, from ``results/cold_start-2.json`` (``cold_start.py``).
 
 python benchmarks/readme_table.py            rewrite it
 python benchmarks/readme_table.py --check    exit 1 where README says something else
@@ -6,15 +7,17 @@ python benchmarks/readme_table.py --check    exit 1 where README says something 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from fluidc.frontend.bench.compare import PLAIN, PRIVATE, Comparison, Contestant
 from fluidc.frontend.bench.report import Report
 
 HERE = Path(__file__).resolve().parent
-RESULTS, README = HERE / "results" / "steps-2.json", HERE.parent / "README.md"
-BEGIN, END = "<!-- steps: made by benchmarks/readme_table.py -->\n", "<!-- end of steps -->\n"
+STEPS, FIRST = HERE / "results" / "steps-2.json", HERE / "results" / "cold_start-2.json"
+README = HERE.parent / "README.md"
 
 
 def table(report: Report) -> str:
@@ -62,22 +65,44 @@ def memory(model: Comparison) -> str:
     return "-" if plain is None or private is None else f"{private / plain:.2f}"
 
 
-def rewritten(text: str, report: Report) -> str:
-    """README with the table of ``report``."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md lacks {BEGIN if not begin else END}")
-    return f"{before}{BEGIN}\n{table(report)}\n{END}{after}"
+def first_steps(record: dict[str, Any]) -> str:
+    """Markdown: the digits MLP's first step by everybody that was measured."""
+    here, figures = record["machine"], record["figures"]
+    versions = ", ".join(f"{name} {here['versions'][name]}" for name in ("torch", "opacus") if name in here["versions"])
+    lines = [
+        f"{here['cpu']}, {here['threads']} threads; {versions}.{' Other work was running.' if here['noisy'] else ''}",
+        "",
+        "| digits MLP | plain | memory | disk | compressed | private | memory | disk | compressed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for way in dict.fromkeys(label.split(", ", 1)[1] for label in figures):
+        cells = [way.replace("PyTorch", "PyTorch, Opacus")]
+        for kind in ("plain", "private"):
+            found = figures[f"{kind}, {way}"]
+            sizes = (f"{found[name]:.3g} MB" if name in found else "-" for name in ("megabytes", "folder", "archive"))
+            cells += [f"{found['seconds']:.2f} s", *sizes]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rewritten(text: str, name: str, made: str) -> str:
+    """README with another table between the marks of ``name``."""
+    begin, end = f"<!-- {name}: made by benchmarks/readme_table.py -->\n", f"<!-- end of {name} -->\n"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"README.md lacks {end if found else begin}")
+    return f"{before}{begin}\n{made}\n{end}{after}"
 
 
 def main() -> None:
     text = README.read_text()
-    made = rewritten(text, Report.from_json(RESULTS.read_text()))
+    made = rewritten(text, "steps", table(Report.from_json(STEPS.read_text())))
+    made = rewritten(made, "first steps", first_steps(json.loads(FIRST.read_text())))
     if "--check" not in sys.argv[1:]:
         README.write_text(made)
     elif made != text:
-        sys.exit("README.md does not say what results/steps-2.json says: run python benchmarks/readme_table.py")
+        sys.exit("README.md does not say what the results say: run python benchmarks/readme_table.py")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ CORES = available_cores()
 # Kernels with one thread too: on a shared machine the other cores are not always there.
 BENCHMARKS = (
     ("compile_time", CORES), ("session_overhead", CORES), ("noise", CORES), ("kernels", 1), ("kernels", CORES),
-    ("growth", CORES), ("steps", CORES),
+    ("growth", CORES), ("steps", CORES), ("cold_start", CORES),
 )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def main() -> None:
         results.write_text(old.to_json())
     assert old is not None
     draw(old, results.with_suffix(".png"))
-    if results == readme_table.RESULTS:
+    if results == readme_table.STEPS:
         readme_table.main()
 
 

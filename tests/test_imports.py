@@ -46,7 +46,7 @@ def test_importing_the_runtime_loads_no_engine() -> None:
     assert not any(name.startswith(("fluidc.compiler", "fluidc.frontend")) for name in names)
 
 
-@pytest.mark.parametrize("command", ["run", "predict", "inspect", "compile", "dump", "opt", "ops", "privacy"])
+@pytest.mark.parametrize("command", ["run", "predict", "inspect", "bundle", "compile", "dump", "opt", "ops", "privacy"])
 def test_help_loads_neither_compiler_nor_engine(command: str) -> None:
     names = loaded(fluidc(command, "--help"))
     assert names.isdisjoint(HEAVY)

@@ -21,25 +21,31 @@ class Refusal(Exception):
 
 def main(arguments=None):
     """Run one command; returns its exit code."""
+    try:
+        artifact = prepare()
+    except Refusal as error:
+        sys.stderr.write("error: {}\n".format(error))
+        return 1
+    from fluidc.runtime.__main__ import main as run
+
+    return run(arguments, artifact)
+
+
+def prepare():
+    """Check the bundle and put its packages on the path; returns the artifact's file, raises Refusal."""
     import os
 
     folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [each for each in sys.path if os.path.abspath(each) != folder]  # nothing is imported from beside this
-    try:
-        manifest = read_manifest(os.path.join(folder, MANIFEST))
-        check_python(manifest)
-        check_machine(manifest)
-        check_members(folder, manifest)
-        find_packages(folder)
-        check_numpy(manifest)
-    except Refusal as error:
-        sys.stderr.write("error: {}\n".format(error))
-        return 1
+    manifest = read_manifest(os.path.join(folder, MANIFEST))
+    check_python(manifest)
+    check_machine(manifest)
+    check_members(folder, manifest)
+    find_packages(folder)
+    check_numpy(manifest)
     from pathlib import Path
 
-    from fluidc.runtime.__main__ import main as run
-
-    return run(arguments, Path(folder) / manifest["artifact"])
+    return Path(folder) / manifest["artifact"]
 
 
 def read_manifest(path):
@@ -56,7 +62,10 @@ def read_manifest(path):
                 path,
                 "copy the whole bundle again: its files belong together",
             )
-        str(manifest["artifact"]), [(m["name"], m["size"], m["sha256"]) for m in manifest["members"]]
+        facts = {"format", "artifact", "python", "system", "machine", "glibc", "needs", "members"}
+        parts = [{"name", "size", "sha256"} - set(member) for member in manifest["members"]]
+        if facts - set(manifest) or any(parts):
+            raise ValueError("parts of it are missing")
         return manifest
     except (IOError, OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(

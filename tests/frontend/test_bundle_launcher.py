@@ -105,7 +105,9 @@ def test_a_missing_member(copy: Path) -> None:
     assert "not whole: lib/fluidc/runtime/model.py cannot be read (No such file or directory)" in text
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "artifact": "a", "members": [1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "members": []}', '{"format": 1, "members": [1]}']
+)
 def test_a_damaged_manifest(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text)
     code, found = inspected(copy)
