@@ -21,15 +21,18 @@ from fluidc.runtime.archive import pack
 Change = Callable[[Random, bytes], bytes]
 
 NUMBERS: tuple[Any, ...] = (
-    -1, 0, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, -(2**63), -(10**40),
+    -1, 0, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, -(2**63),
+    -(10**40),
     0.0, -0.0, 0.5, 1e-300, 1e300, -1.5, 1e16,
 )  # fmt: skip
 TEXTS: tuple[str, ...] = (
-    "", " ", "x", "w", "N", "0", "\0", "\n", "\x1b[31mred", "\ud800", "\u202edlrow", "é" * 3, "../../etc/passwd", "/dev/zero", "a" * 5000,
+    "", " ", "x", "w", "N", "0", "\0", "\n", "\x1b[31mred", "\ud800", "\u202edlrow", "é" * 3, "../../etc/passwd",
+    "/dev/zero", "a" * 5000,
     "%s%n", "{}", "nan", "step", "infer", "manifest.json", "__class__", "module.so", "f32", "bool", "N*N", "1e999",
 )  # fmt: skip
 RAW: tuple[str, ...] = (
-    "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[" * 100_000, '{"a":' * 5000, "9" * 5000, '"\\ud800"', '"\\u0000"',
+    "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[" * 100_000, '{"a":' * 5000, "9" * 5000, '"\\ud800"',
+    '"\\u0000"',
     "1.", "01", "'x'", "null", "true", '"\\x"', "\ufeff{}", "// no", '{"a":1,"a":2}', "[[[[[[[[]]]]]]]]", "{}", "[]",
 )  # fmt: skip
 
@@ -74,11 +77,16 @@ def damaged_bytes(random: Random, data: bytes) -> bytes:
 
 _TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|[%@]?[\w.#]+|\s+|.', re.DOTALL)
 _STRANGE = (
-    "", "{", "}", "(", ")", "[", "]", "<", ">", ",", ":", ";", "=", "^", "*", "%x", "%0", "@w", "@", "%", '"', '"x"', "-1", "0",
-    "1", "99999999999999999999", "9" * 5000, "1e999", "-inf", "nan", "1.5", "f32[N]", "f32[]", "f64", "bf16", "bool[N,3]",
-    "f32[999999999,999999999]", "ragged<f32[T,2], N>", "2*N", "none", "true", "inf", "return", "yield", "func", "state", "module",
-    "loc(", "{axes=(0,)}", "{ ^() : yield }", "( " * 20_000, "[" * 20_000, "{ ^() :" * 300, "\0", "\ud7ff", "// c", "²", "٣",
-    "elementwise.add(%x, %x)", "linear.matmul(%x, %x)", "shape.reshape(%x) {shape=(0,)}", "public", "clipped<%c>", "mixed",
+    "", "{", "}", "(", ")", "[", "]", "<", ">", ",", ":", ";", "=", "^", "*", "%x", "%0", "@w", "@", "%", '"', '"x"',
+    "-1", "0",
+    "1", "99999999999999999999", "9" * 5000, "1e999", "-inf", "nan", "1.5", "f32[N]", "f32[]", "f64", "bf16",
+    "bool[N,3]",
+    "f32[999999999,999999999]", "ragged<f32[T,2], N>", "2*N", "none", "true", "inf", "return", "yield", "func",
+    "state", "module",
+    "loc(", "{axes=(0,)}", "{ ^() : yield }", "( " * 20_000, "[" * 20_000, "{ ^() :" * 300, "\0", "\ud7ff", "// c",
+    "²", "٣",
+    "elementwise.add(%x, %x)", "linear.matmul(%x, %x)", "shape.reshape(%x) {shape=(0,)}", "public", "clipped<%c>",
+    "mixed",
 )  # fmt: skip
 
 
@@ -115,7 +123,7 @@ def damaged_text(random: Random, data: bytes) -> bytes:
                     lines.insert(first, lines[second])
                 tokens = lines
             case _:
-                number = [i for i in solid if tokens[i].isdigit()]
+                number = [i for i in solid if tokens[i].isdecimal() and len(tokens[i]) < 1000]
                 if number:
                     at = random.choice(number)
                     tokens[at] = str(max(0, int(tokens[at]) + random.choice((-1, 1, 2))))
@@ -280,7 +288,8 @@ def damaged_npy(random: Random, data: bytes) -> bytes:
         header = header.replace(
             random.choice((b"'<f4'", b"'<i8'", b"False", b"(", b")", b"'descr'", b"'shape'", b",")),
             random.choice((
-                b"'|O'", b"'<f8'", b"'|V3'", b"'<U9'", b"[('a','<f4'),('b','|O')]", b"True", b"(-1,", b"(99999999999,", b"", b"1.5",
+                b"'|O'", b"'<f8'", b"'|V3'", b"'<U9'", b"[('a','<f4'),('b','|O')]", b"True", b"(-1,",
+                b"(99999999999,", b"", b"1.5",
                 b"__import__('os').system('true')", b"lambda: 0", b"(" * 300, b"'>f4'", b"'M8[ns]'", b"None", b"{}",
             )),
         )  # fmt: skip
