@@ -25,6 +25,14 @@ NIGHTLY = 5000
 """Inputs of each kind, other ones than those of the normal run."""
 
 
+def needed(name: str) -> Target:
+    """The target, where what reads such files is installed."""
+    target = TARGETS[name]
+    if target.needs:
+        pytest.importorskip(target.needs)
+    return target
+
+
 def read_many(target: Target, first: int, count: int, folder: Path, seconds: float) -> Counter[str]:
     """How reading the damaged inputs ended, by outcome; fails where anything went wrong."""
     command = [sys.executable, str(CHILD), target.name, str(first), str(count), str(folder)]
@@ -46,7 +54,7 @@ def test_two_thousand_inputs_are_read() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files_are_refused_or_understood(name: str, tmp_path: Path) -> None:
-    target = TARGETS[name]
+    target = needed(name)
     outcomes = read_many(target, 0, target.share, tmp_path, 120)
     refusals = {words for words in outcomes if words != "accepted"}
     assert len(refusals) >= target.distinct, refusals
@@ -56,7 +64,7 @@ def test_damaged_files_are_refused_or_understood(name: str, tmp_path: Path) -> N
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", TARGETS)
 def test_many_more_damaged_files(name: str, tmp_path: Path) -> None:
-    read_many(TARGETS[name], 1_000_000, NIGHTLY, tmp_path, 3000)
+    read_many(needed(name), 1_000_000, NIGHTLY, tmp_path, 3000)
 
 
 # What would be caught -----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import json
 import pickle
 import shutil
 import struct
+import unittest.mock
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from fuzz_mutations import (
     damaged_bytes,
     damaged_document,
     damaged_json,
+    damaged_npy,
     damaged_npz,
     damaged_text,
     garbage,
@@ -49,7 +51,7 @@ from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
 from fluidc.frontend.cli import main
 from fluidc.frontend.lower import lower
-from fluidc.runtime import certificate, commands, tensors
+from fluidc.runtime import archives, certificate, commands, tensors
 from fluidc.runtime.archive import pack
 from fluidc.runtime.artifact import Artifact, ArtifactFile, PrivacySpec
 from fluidc.runtime.buffers import Buffer
@@ -79,6 +81,7 @@ class Target:
         distinct: refusals with different words that there must be, at least: what never gets behind the first check
             tests one check.
         accepts: an undamaged one is accepted whatever reads it.
+        needs: a package that reads such files, and is not everywhere.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Target:
     share: int
     distinct: int
     accepts: bool = True
+    needs: str = ""
 
 
 # Artifacts -----------------------------------------------------------------------------------------------------
@@ -413,6 +417,59 @@ def read_data(data: bytes, folder: Path) -> None:
     found.take(np.arange(found.rows))
 
 
+def npy(folder: Path) -> list[bytes]:
+    made: list[bytes] = []
+    for order in "CF":
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(linear_data(20)["x"], order=order))
+        made.append(buffer.getvalue())
+    return made
+
+
+def read_folder(data: bytes, folder: Path) -> None:
+    """One file of a folder of arrays, read at once and mapped."""
+    path = folder / "arrays"
+    path.mkdir(exist_ok=True)
+    for name, value in linear_data(20).items():
+        np.save(path / f"{name}.npy", value)
+    (path / "x.npy").write_bytes(data)
+    for limit in (archives.MAPPED_BYTES, 1):
+        with unittest.mock.patch.object(archives, "MAPPED_BYTES", limit):
+            found = load_data(path, linear_artifact().manifest, "step")
+            found.take(np.arange(found.rows))
+
+
+COLUMNS = {"x": ("x0..x2",), "y": ("y",), "label": ("label",)}
+
+
+def _table() -> dict[str, list[float] | list[int]]:
+    data = linear_data(20)
+    columns = {f"x{i}": data["x"][:, i].tolist() for i in range(3)}
+    return columns | {"y": data["y"][:, 0].tolist(), "label": data["label"][:, 0].tolist()}
+
+
+def csv(folder: Path) -> list[bytes]:
+    table = _table()
+    rows = zip(*table.values(), strict=True)
+    return ["\n".join([",".join(table), *(",".join(map(str, row)) for row in rows), ""]).encode()]
+
+
+def parquet(folder: Path) -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(_table()), buffer)
+    return [buffer.getvalue()]
+
+
+def read_table(data: bytes, folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(data)
+    found = load_data(path, linear_artifact().manifest, "step", COLUMNS)
+    found.take(np.arange(found.rows))
+
+
 # Command lines -----------------------------------------------------------------------------------------------------
 
 
@@ -469,6 +526,9 @@ TARGETS: dict[str, Target] = {
         Target("privacy blocks", blocks, (damaged_json, damaged_bytes), partial(read_run, name=PRIVACY), 100, 5),
         Target("programs", programs, (damaged_text,), read_program, 400, 30),
         Target("data", npz, (damaged_npz, damaged_npz, damaged_bytes, with_pickle), read_data, 300, 8),
+        Target("arrays", npy, (damaged_npy, damaged_npy, damaged_bytes), read_folder, 150, 8),
+        Target("csv", csv, (damaged_text, damaged_bytes), partial(read_table, name="t.csv"), 150, 5, needs="pyarrow"),
+        Target("parquet", parquet, (damaged_bytes,), partial(read_table, name="t.parquet"), 150, 3, needs="pyarrow"),
         Target("command lines", files, (garbage,), read_by_command, 150, 10, accepts=False),
     )
 }
