@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -36,9 +37,10 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+# What zipfile raises, and numpy, which reads a header as Python reads a literal.
 _DAMAGE = (
     ValueError, TypeError, OverflowError, EOFError, RecursionError, MemoryError, struct.error, zlib.error,
-    zipfile.BadZipFile, NotImplementedError, RuntimeError,
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError, LookupError,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from . import tensors
 from .archive import pack, unpack
 from .errors import ArtifactError
 from .fields import parse_object
-from .files import read_regular, write_atomically
+from .files import MAX_FILE_BYTES, read_regular, write_atomically
 from .kernels import KernelTable
 from .limits import ADJACENCIES, Adjacency, SamplerKind
 from .manifest import (
@@ -108,7 +108,6 @@ KERNELS = "kernels.json"
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_TEXT_BYTES = 256 << 20
-MAX_FILE_BYTES = 64 << 30
 
 _CODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.(so|onnx)")
 _IR_NAME = re.compile(r"ir/([A-Za-z0-9_][A-Za-z0-9_-]{0,99})\.ir")

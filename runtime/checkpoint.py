@@ -16,7 +16,7 @@ from pathlib import Path
 from . import tensors
 from .errors import CheckpointError
 from .fields import Fields, Json, canonical_bytes, parse_object
-from .files import make_directory, write_atomically
+from .files import MAX_FILE_BYTES, make_directory, read_regular, write_atomically
 from .ledger_records import Position
 from .sampler import Course, SamplerState
 from .tensors import Array
@@ -174,7 +174,7 @@ def _load(path: Path) -> Checkpoint:
         )
 
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_FILE_BYTES)
     except OSError as error:
         raise CheckpointError(f"the checkpoint cannot be read: {error.strerror}", str(path), "check the path") from None
     try:

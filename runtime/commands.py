@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast, get_args
@@ -22,7 +23,7 @@ from .columns import Columns, is_table, parse_columns
 from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import DataError, LedgerError, SignatureError
+from .errors import DataError, LedgerError, SignatureError, printable
 from .evaluate import evaluate
 from .files import write_atomically
 from .keeper import Checkpoints
@@ -277,7 +278,7 @@ def inspect(path: Path, verify: bool = False, require_signature: Sequence[Path] 
     artifact = file.artifact
     if not verify:
         for line in _described(path, file):
-            print(line)
+            print(printable(line))
         return 0
     from . import certificate
 
@@ -286,7 +287,7 @@ def inspect(path: Path, verify: bool = False, require_signature: Sequence[Path] 
     print(f"✓ members       {len(artifact.manifest.members)} files have the sizes and SHA-256 of the manifest")
     print(f"{'✓' if file.signer else '–'} signature     {_described_signature(file)}")
     for line in report.lines():
-        print(line)
+        print(printable(line))
     return 0 if report.ok else 1
 
 
@@ -528,7 +529,7 @@ def _described(path: Path, file: ArtifactFile) -> Iterator[str]:
         stored = "  stored" if state.name in artifact.state else ""
         kind = "" if state.kind == "model" else f"  {state.kind}"
         yield f"  {state.name}: {state.dtype}{_dims(state.shape)}  {state.role}{kind}{stored}"
-    count = sum(int(np.prod(s.shape)) for s in manifest.state if s.trainable)
+    count = sum(prod(s.shape) for s in manifest.state if s.trainable)
     yield f"  {count:,} trainable numbers"
     yield from _described_privacy(artifact)
     yield "members (SHA-256 checked)"

@@ -5,6 +5,25 @@ The base of every error of fluidc is here, since the runtime is the room that al
 
 from __future__ import annotations
 
+import re
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Controls other than tab and newline, halves of surrogates, and what turns the direction of writing around."""
+
+
+def printable(text: str) -> str:
+    r"""``text`` as it can be shown: names in files that nobody vouches for can hold commands to a terminal.
+
+    >>> printable("red\x1b[31m")
+    'red\\x1b[31m'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def is_printable(text: str) -> bool:
+    """Whether `printable` leaves ``text`` as it is, and it is one line without tabs."""
+    return _UNPRINTABLE.search(text) is None and "\n" not in text and "\t" not in text
+
 
 class FluidcError(Exception):
     """An error of the user's program, data, files or arguments; ``str`` gives one line per part.
@@ -32,7 +51,7 @@ class FluidcError(Exception):
             lines.append(f"  at {self.where}")
         if self.hint is not None:
             lines.append(f"  {self.hint}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 class Refusal(FluidcError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeGuard, TypeVar
+
+from .errors import is_printable
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Refusal: TypeAlias = Callable[[str, str], Exception]
@@ -16,6 +18,9 @@ _Text = TypeVar("_Text", bound=str)
 
 MAX_INT = (1 << 63) - 1
 
+MAX_RANK = 32
+"""Dims of an array, in every numpy that there is."""
+
 
 def canonical_bytes(value: Json) -> bytes:
     """The one byte form of ``value`` that hashes are taken of: sorted keys, no spaces, ASCII, no NaN."""
@@ -23,7 +28,10 @@ def canonical_bytes(value: Json) -> bytes:
 
 
 def parse_object(data: bytes, where: str, refuse: Refusal) -> Fields:
-    """The JSON object in ``data``. Raises ``refuse(...)`` for all else, doubled keys and NaN included."""
+    """The JSON object in ``data``, which is UTF-8.
+
+    Raises ``refuse(...)`` for all else, doubled keys and NaN included.
+    """
 
     def no_constant(name: str) -> NoReturn:
         raise ValueError(f"{name} is not a JSON number")
@@ -35,7 +43,7 @@ def parse_object(data: bytes, where: str, refuse: Refusal) -> Fields:
         return made
 
     try:
-        parsed: Json = json.loads(data, parse_constant=no_constant, object_pairs_hook=no_doubles)
+        parsed: Json = json.loads(data.decode("utf-8"), parse_constant=no_constant, object_pairs_hook=no_doubles)
     except (ValueError, RecursionError) as error:
         raise refuse(f"this is not readable JSON ({error})", where) from None
     return Fields(parsed, where, refuse)
@@ -68,7 +76,7 @@ class Fields:
     def text(self, key: str, *, empty: bool = False) -> str:
         """A string, not empty unless ``empty``."""
         value = self.take(key)
-        if not isinstance(value, str) or not (value or empty):
+        if not _is_text(value) or not (value or empty):
             self.fail(key, f"a text is wanted, found {_shown(value)}")
         return value
 
@@ -126,7 +134,7 @@ class Fields:
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings that are not empty."""
         items = self._as_list(key, self.take(key))
-        texts = tuple(item for item in items if isinstance(item, str) and item)
+        texts = tuple(item for item in items if _is_text(item) and item)
         if len(texts) != len(items):
             self.fail(key, "a list of texts is wanted")
         return texts
@@ -134,14 +142,17 @@ class Fields:
     def text_lists(self, key: str) -> tuple[tuple[str, ...], ...]:
         """A list of lists of strings, none of them empty."""
         lists = tuple(tuple(self._as_list(key, items)) for items in self._as_list(key, self.take(key)))
-        if not all(items and all(isinstance(item, str) and item for item in items) for items in lists):
+        if not all(items and all(_is_text(item) and item for item in items) for items in lists):
             self.fail(key, "a list of lists of texts is wanted")
         return tuple(tuple(str(item) for item in items) for items in lists)
 
     def dims(self, key: str) -> tuple[int | str, ...]:
-        """A shape: each dim an integer ≥ 0 or a symbol."""
+        """A shape: at most `MAX_RANK` dims, each an integer ≥ 0 or a symbol."""
         dims: list[int | str] = []
-        for item in self._as_list(key, self.take(key)):
+        items = self._as_list(key, self.take(key))
+        if len(items) > MAX_RANK:
+            self.fail(key, f"a shape of {len(items)} dims is more than the {MAX_RANK} that arrays have")
+        for item in items:
             if isinstance(item, str) and item.isidentifier():
                 dims.append(item)
             else:
@@ -196,6 +207,15 @@ class Fields:
         return made
 
 
+def _is_text(value: Json) -> TypeGuard[str]:
+    """Whether it is a text that can be shown as it is, on one line."""
+    return isinstance(value, str) and is_printable(value)
+
+
 def _shown(value: Json) -> str:
-    text = json.dumps(value)
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} fields"
+    text = json.dumps(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."

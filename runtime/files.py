@@ -8,6 +8,9 @@ import re
 import stat
 from pathlib import Path
 
+MAX_FILE_BYTES = 64 << 30
+"""Of an artifact or a checkpoint, which are read as a whole."""
+
 
 def fsync_directory(path: Path) -> None:
     """Make the names in directory ``path`` durable. Raises OSError."""

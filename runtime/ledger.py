@@ -17,7 +17,7 @@ from typing import Protocol, Self
 
 from .errors import ArtifactError, BudgetError, LedgerError, PrivacyWarning
 from .fields import parse_object
-from .files import fsync_directory, make_directory, remove_left_overs, write_all, write_atomically
+from .files import fsync_directory, make_directory, read_regular, remove_left_overs, write_all, write_atomically
 from .ledger_records import Position, Reading, Record, RecordKind, Void, contains, read_records
 from .lock import InUse, is_at, lock
 from .privacy import PrivacySpec
@@ -26,6 +26,9 @@ from .witness import Witness
 LEDGER = "ledger.jsonl"
 PRIVACY = "privacy.json"
 HOLDER = "ledger.pid"
+
+MAX_BYTES = 4 << 30
+"""Of a ledger: ten million steps, one record each."""
 
 
 @dataclass(frozen=True)
@@ -332,8 +335,8 @@ def read_ledger(run_dir: Path | str) -> tuple[PrivacySpec, Reading]:
     """
     directory = Path(run_dir)
     try:
-        block = (directory / PRIVACY).read_bytes()
-        data = (directory / LEDGER).read_bytes()
+        block = read_regular(directory / PRIVACY, MAX_BYTES)
+        data = read_regular(directory / LEDGER, MAX_BYTES)
     except OSError as error:
         raise LedgerError(
             f"the privacy ledger cannot be read: {error.strerror}",
@@ -374,7 +377,7 @@ def _lock(handle: int, path: Path) -> None:
 def _recover(handle: int, directory: Path, spec: PrivacySpec, resume: Position | None) -> Reading:
     """Verify the ledger behind ``handle``, drop a torn last record, and make all names durable."""
     path = directory / LEDGER
-    reading = read_records(path.read_bytes(), spec.sha256(), str(path))
+    reading = read_records(read_regular(path, MAX_BYTES), spec.sha256(), str(path))
     if resume is not None and not contains(reading.records, resume):
         raise _behind(path)
     if reading.torn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal, get_args
 
 import numpy as np
@@ -29,6 +30,13 @@ OutputKind = Literal["fetch", "state"]
 Combine = Literal["none", "mean", "sum", "rows"]
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+
+MAX_STATE_BYTES = 1 << 46
+"""Of all state together: more than a process can address on most machines."""
+
+MAX_ROWS = 1 << 31
+"""Of a batch."""
+
 _NUMPY_NAMES: dict[Dtype, str] = {
     "f32": "float32",
     "f64": "float64",
@@ -394,6 +402,8 @@ class Manifest:
         for feed in self.feeds:
             if (feed.low, feed.high) != (None, None) and feed.dtype not in _INTEGERS:
                 raise _contradiction(f"feed {feed.name!r}", f"a value range on the dtype {feed.dtype}")
+        if sum(8 * prod(state.shape) for state in self.state) > MAX_STATE_BYTES:
+            raise _contradiction("state", f"variables of more than {MAX_STATE_BYTES} bytes")
         for function in self.functions:
             self._check_function(function)
         if self.trained is not None and self.privacy is None:
@@ -492,7 +502,7 @@ class Manifest:
         made = cls(
             fluidc_version=fields.text("fluidc_version"),
             target=fields.record("target", TargetSpec.from_json),
-            batch=fields.optional_integer("batch", 1),
+            batch=fields.optional_integer("batch", 1, MAX_ROWS),
             feeds=fields.records("feeds", FeedSpec.from_json),
             fetches=fields.texts("fetches"),
             state=fields.records("state", StateSpec.from_json),

@@ -10,7 +10,7 @@ import numpy as np
 
 from .artifact import Artifact
 from .engine import Array, Arrays, Buffer, Engine, aligned_zeros
-from .errors import ArtifactError, DataError
+from .errors import ArtifactError, DataError, EngineError
 from .keystream import seeded_key
 from .ledger_records import Position
 from .manifest import Trained, numpy_dtype
@@ -48,7 +48,8 @@ class Model:
         uncounted: private steps are behind the state that no ledger on disk counts.
         insecure: noise came from a known key, in this run or in one before it.
 
-    Raises ArtifactError when a variable has no first value, DataError for a seed out of range.
+    Raises ArtifactError when a variable has no first value, DataError for a seed out of range, EngineError where the
+    memory does not suffice.
     """
 
     def __init__(self, artifact: Artifact, engine: Engine, seed: int | None = None) -> None:
@@ -59,10 +60,17 @@ class Model:
         self.artifact = artifact
         self.manifest = manifest
         self.seed = int.from_bytes(os.urandom(8), "little") if chosen is None else chosen
-        self.buffers = {
-            spec.name: Buffer(aligned_zeros(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}")))
-            for spec in manifest.state
-        }
+        try:
+            self.buffers = {
+                spec.name: Buffer(aligned_zeros(spec.shape, numpy_dtype(spec.dtype, f"state {spec.name!r}")))
+                for spec in manifest.state
+            }
+        except (MemoryError, ValueError) as error:  # numpy says ValueError where the number of bytes has no name
+            raise EngineError(
+                f"there is not enough memory for the state of the program ({error})",
+                f"{len(manifest.state)} state variables",
+                "run it on a machine with more memory",
+            ) from None
         self.state: Mapping[str, Array] = Arrays(self.buffers)
         self.stepper = Stepper(manifest, engine, self.buffers)
         self.step = 0

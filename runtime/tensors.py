@@ -39,7 +39,7 @@ def metadata_of(data: bytes) -> str:
     (length,) = struct.unpack_from("<Q", data)
     if length > len(data) - 8:
         raise ValueError("the header passes the end of the file")
-    header: object = json.loads(data[8 : 8 + length])
+    header: object = json.loads(data[8 : 8 + length].decode("utf-8"))
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     metadata = cast("dict[str, object]", header).get("__metadata__", {})

@@ -13,6 +13,11 @@ from .syntax import is_name_char, quoted
 TokenKind = Literal["word", "value", "state", "string", "int", "float", "punctuation", "end"]
 PUNCTUATION = "{}()[]<>,:;=^*"
 
+MAX_DEPTH = 64
+"""Brackets within brackets. What reads and walks a module calls itself for each, and Python bounds that."""
+
+_SHOWN = 200  # characters of a line that errors show
+
 
 @dataclass(frozen=True)
 class Token:
@@ -52,6 +57,10 @@ class Source:
         # Indentation is cut from what is shown, not from the column; tabs before the caret stay tabs.
         shown = line.lstrip()
         before = line[len(line) - len(shown) : offset - start]
+        if len(shown) > _SHOWN:  # the part around the caret
+            first = max(0, len(before) - _SHOWN // 2)
+            shown = ("… " if first else "") + shown[first : first + _SHOWN] + " …"
+            before = ("  " if first else "") + before[first:]
         caret = "".join("\t" if c == "\t" else " " for c in before) + "^"
         where = f"{self.name}:{number}:{column}\n      {shown.rstrip()}\n      {caret}"
         return ParseError(what, where=where, hint=hint)
@@ -59,7 +68,7 @@ class Source:
 
 def tokenise(source: Source) -> list[Token]:
     """All tokens, closed by one of kind ``end``; ``// …`` is a comment.  Raises ParseError."""
-    text, tokens, i = source.text, list[Token](), 0
+    text, tokens, i, depth = source.text, list[Token](), 0, 0
     while i < len(text):
         char = text[i]
         if char.isspace():
@@ -67,6 +76,9 @@ def tokenise(source: Source) -> list[Token]:
         elif text.startswith("//", i):
             i = _scan(text, i, lambda c: c != "\n")
         elif char in PUNCTUATION:
+            depth += (char in "{([<") - (char in "})]>")
+            if depth > MAX_DEPTH:
+                raise source.error(i, f"brackets are nested more than {MAX_DEPTH} deep")
             tokens.append(Token("punctuation", char, i))
             i += 1
         elif char in "%@":

@@ -96,11 +96,8 @@ def _verbose() -> click.Option:
 
 def show_error(error: FluidcError) -> None:
     """Print an error on standard error: what happened, where, and what to do next."""
-    click.secho(f"error: {error.what}", fg="red", err=True)
-    if error.where:
-        click.secho(f"  at {error.where}", fg="red", err=True)
-    if error.hint:
-        click.secho(f"  {error.hint}", fg="red", err=True)
+    for line in f"error: {error}".splitlines():
+        click.secho(line, fg="red", err=True)
 
 
 @click.group(cls=LazyGroup, params=[_verbose()], context_settings={"help_option_names": ["-h", "--help"]})

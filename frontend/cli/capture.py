@@ -74,6 +74,15 @@ class Chosen:
     outputs: tuple[str, ...] = ()
 
 
+_NO_SCRIPTS = {
+    ".fluidc": "an artifact: run, predict, inspect and dump take it",
+    ".ir": "the text of a program: fluidc opt takes it",
+    ".npz": "data: run and predict take it",
+    ".safetensors": "a checkpoint: run --resume takes it",
+}
+"""Files that a slip of the fingers must not have executed: suffix -> what it is."""
+
+
 def run_script(path: Path, arguments: Sequence[str]) -> Script:
     """Run a script as ``python path arguments`` would, up to its first training step.
 
@@ -83,6 +92,10 @@ def run_script(path: Path, arguments: Sequence[str]) -> Script:
         CaptureError: The script cannot be read, has a syntax error, fails or exits.
         FluidcError: What fluid refuses in it.
     """
+    if path.suffix in _NO_SCRIPTS:
+        raise CaptureError(
+            "this is no script, and it is not run as one", where=str(path), hint=f"it is {_NO_SCRIPTS[path.suffix]}"
+        )
     found: list[Call] = []
 
     def stop(call: Call) -> None:

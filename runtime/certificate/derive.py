@@ -23,7 +23,7 @@ def kinds_of(op: Op, kinds: Sequence[Kind], context: Context) -> tuple[Kind, ...
     else:
         try:
             found = rule(op, [k.bare if isinstance(k, Rows) else k for k in kinds], context)
-        except (KeyError, TypeError, ValueError, IndexError, AssertionError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
             found = mixed(op, f"its operands and attributes do not fit ({error})")
     every = found if isinstance(found, tuple) else (found,) * len(op.results)
     if len(every) != len(op.results):

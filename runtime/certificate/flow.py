@@ -110,7 +110,7 @@ class Flow:
         handler = self.handlers.get(op.name)
         try:
             found = (handler(op, kinds),) if handler is not None else self._plain(op, kinds)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise self.refusal("text", f"{op.name} is not as it should be: {error}", op) from None
         for name, kind, label in zip(op.results, found, op.labels, strict=True):
             self.kinds[name] = kind

@@ -16,6 +16,9 @@ from .text import ROWS, Function, Label, Op, Operand, Output, Param, Region, Sta
 
 T = TypeVar("T")
 
+MAX_DEPTH = 64
+"""Brackets within brackets, as in the compiler's texts; this reader calls itself for each."""
+
 _DTYPES = frozenset({"f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "u32", "u64", "bool"})
 _TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*)
@@ -52,12 +55,16 @@ class _Reader:
         self.at = 0
         self.types: dict[str, Type] = {}
         self.starts = [0, *(match.end() for match in re.finditer("\n", text))]
-        position = 0
+        position = depth = 0
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
                 raise Unreadable(f"no token begins with {text[position]!r}", self._line(position))
             kind = match.lastgroup or ""
+            if kind == "punctuation":
+                depth += (match[0] in "{([<") - (match[0] in "})]>")
+                if depth > MAX_DEPTH:
+                    raise Unreadable(f"brackets are nested more than {MAX_DEPTH} deep", self._line(position))
             if kind != "space":
                 self.kinds.append(kind)
                 self.words.append(match[0])

@@ -32,7 +32,7 @@ def read_model(path: Path) -> ModelProto:
                 raise OnnxError(
                     f"the file has {status.st_size} bytes", str(path), "export the model with external data"
                 )
-            data = file.read(MOST_BYTES)
+            data = file.read(status.st_size)
     except OSError as error:
         raise OnnxError(f"the file cannot be read: {error.strerror}", str(path), "give an .onnx file") from None
     return parse_model(data, str(path))
