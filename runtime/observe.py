@@ -154,7 +154,8 @@ class History:
 
     def step(self, report: StepReport, seconds: float | None) -> None:
         """See `Observer`."""
-        self.not_private = report.not_private
+        if report.spent is not None:  # all of an ordinary program is exact, and nobody's secret
+            self.not_private = report.not_private
         spent = None if report.spent is None else report.spent.so_far
         self.points.append(Point(report.step, scalars(report), spent))
 
