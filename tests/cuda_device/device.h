@@ -56,6 +56,7 @@ extern Counters counters;
 // Record what went wrong; returns `status`, so that API functions can return it.
 int fail(int status, const char* format, ...) __attribute__((format(printf, 2, 3)));
 const char* message_of(int status);
+const char* name_of(int status);
 
 // Memory ---------------------------------------------------------------------------------------------
 struct Cell {  // who wrote and read a word last; epochs count the intervals between barriers, over all launches

@@ -47,6 +47,7 @@ int cuInit(unsigned) { return kOk; }
 int cuDriverGetVersion(int* version) { return *version = 13000, kOk; }
 int cuDeviceGetCount(int* count) { return *count = settings.devices, kOk; }
 int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, size_t(bytes), "emulated device"), kOk; }
+// TVM shows the name of an error and not its text, which here says more.
 int cuGetErrorName(int status, const char** text) { return *text = message_of(status), kOk; }
 int cuGetErrorString(int status, const char** text) { return *text = message_of(status), kOk; }
 int cuTensorMapEncodeTiled() { return fail(kNotSupported, "tensor maps are not emulated"); }

@@ -38,6 +38,28 @@ const char* message_of(int status) {
   return status ? "error of the emulated device" : "no error";
 }
 
+const char* name_of(int status) {
+  switch (status) {
+    case kOk: return "cudaSuccess";
+    case kInvalidValue: return "cudaErrorInvalidValue";
+    case kOutOfMemory: return "cudaErrorMemoryAllocation";
+    case kInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case kNoDevice: return "cudaErrorInvalidDevice";
+    case kInvalidImage: return "cudaErrorInvalidKernelImage";
+    case kInvalidHandle: return "cudaErrorInvalidResourceHandle";
+    case kNotFound: return "cudaErrorSymbolNotFound";
+    case kNotReady: return "cudaErrorNotReady";
+    case kIllegalAddress: return "cudaErrorIllegalAddress";
+    case kLaunchFailed: return "cudaErrorLaunchFailure";
+    case kNotSupported: return "cudaErrorNotSupported";
+    case kCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case kCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case kCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case kCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
+    default: return "cudaErrorUnknown";
+  }
+}
+
 static void* reserve(size_t bytes, int protection) {
   void* p = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
