@@ -90,6 +90,8 @@ bool in_arena(const void* pointer);
 // Host-side copies and fills: the range must lie in one live buffer.
 int check_range(const void* pointer, size_t bytes, const char* what);
 void mark_written(void* pointer, size_t bytes);
+// Reports the last write of the thread that runs if it raced with another; before the thread stops.
+void settle_write();
 // The word that lies at `address`, as people are told: "offset 4 of parameter 2, a buffer of 16 bytes".
 std::string place_of(const void* address);
 void memory_setup();
