@@ -145,6 +145,12 @@ def test_shuffles_of_the_active_lanes(worker: Worker) -> None:
     np.testing.assert_array_equal(found[16:], x[16:])
 
 
+def test_lanes_may_write_the_same(worker: Worker) -> None:
+    code = HEAD + "k(float* x, double* y) { x[threadIdx.x / 32] = 7; y[threadIdx.x / 32] = threadIdx.x / 32; }"
+    found = run(worker, code, 1, 64, [floats(2), Empty((2,), "float64")]).value
+    assert [list(x) for x in found] == [[7, 7], [0, 1]]
+
+
 def test_the_last_block_takes_the_sum(worker: Worker) -> None:
     code = (
         HEAD
@@ -334,6 +340,15 @@ FAULTS = {
     ),
     "threads that write one word": Fault(
         HEAD + "k(float* x) { x[0] = threadIdx.x; }", [floats(1)], "a race, with the write", block=2
+    ),
+    "lanes of which one writes something else": Fault(
+        HEAD + "k(double* x) { x[0] = threadIdx.x == 30; }", [np.zeros(1)], "has written 8 bytes .*race", block=32
+    ),
+    "warps that write one word": Fault(
+        HEAD + "k(float* x) { x[0] = 7; }", [floats(1)], "a race, with the write", block=64
+    ),
+    "a lane that reads what others write": Fault(
+        HEAD + "k(float* x) { x[0] = 7; x[threadIdx.x + 1] = *(volatile float*)x; }", [floats(33)], "race", block=32
     ),
     "blocks that write one word": Fault(
         HEAD + "k(float* x) { x[0] = blockIdx.x; }", [floats(1)], "by another block", grid=2

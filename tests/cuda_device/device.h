@@ -56,6 +56,7 @@ extern Counters counters;
 // Record what went wrong; returns `status`, so that API functions can return it.
 int fail(int status, const char* format, ...) __attribute__((format(printf, 2, 3)));
 const char* message_of(int status);
+const char* name_of(int status);
 
 // Memory ---------------------------------------------------------------------------------------------
 struct Cell {  // who wrote and read a word last; epochs count the intervals between barriers, over all launches
@@ -89,6 +90,8 @@ bool in_arena(const void* pointer);
 // Host-side copies and fills: the range must lie in one live buffer.
 int check_range(const void* pointer, size_t bytes, const char* what);
 void mark_written(void* pointer, size_t bytes);
+// Reports the last write of the thread that runs if it raced with another; before the thread stops.
+void settle_write();
 // The word that lies at `address`, as people are told: "offset 4 of parameter 2, a buffer of 16 bytes".
 std::string place_of(const void* address);
 void memory_setup();

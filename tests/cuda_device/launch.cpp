@@ -156,6 +156,7 @@ static void setup() {
 
 static void fiber_main() {
   running->launch->kernel->info->call(running->arguments.data());
+  settle_write();
   fibers[running->thread].state = kDone;
   void* dropped;
   switch_stack(&dropped, main_stack);
@@ -163,6 +164,7 @@ static void fiber_main() {
 }
 
 static void pause(State state, unsigned line) {
+  settle_write();
   Fiber& fiber = fibers[running->thread];
   fiber.state = state;
   fiber.line = line;

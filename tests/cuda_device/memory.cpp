@@ -38,6 +38,28 @@ const char* message_of(int status) {
   return status ? "error of the emulated device" : "no error";
 }
 
+const char* name_of(int status) {
+  switch (status) {
+    case kOk: return "cudaSuccess";
+    case kInvalidValue: return "cudaErrorInvalidValue";
+    case kOutOfMemory: return "cudaErrorMemoryAllocation";
+    case kInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case kNoDevice: return "cudaErrorInvalidDevice";
+    case kInvalidImage: return "cudaErrorInvalidKernelImage";
+    case kInvalidHandle: return "cudaErrorInvalidResourceHandle";
+    case kNotFound: return "cudaErrorSymbolNotFound";
+    case kNotReady: return "cudaErrorNotReady";
+    case kIllegalAddress: return "cudaErrorIllegalAddress";
+    case kLaunchFailed: return "cudaErrorLaunchFailure";
+    case kNotSupported: return "cudaErrorNotSupported";
+    case kCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case kCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case kCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case kCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
+    default: return "cudaErrorUnknown";
+  }
+}
+
 static void* reserve(size_t bytes, int protection) {
   void* p = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
@@ -230,6 +252,24 @@ static bool ordered(uint32_t epoch, uint16_t turn, unsigned thread, bool whole_w
   return warp == me >> 5 && turn != running->turns[warp];
 }
 
+// Lanes of a warp may write one word at a time if they write the same: which of them comes last does not matter then.
+// What a lane writes is seen when it does something else.
+static struct {
+  const void* address;  // of a write over another lane's; null: none
+  size_t bytes;
+  char before[16];
+  int writer;
+} overwritten;
+
+void settle_write() {
+  const void* address = overwritten.address;
+  if (!address) return;
+  overwritten.address = nullptr;
+  if (memcmp(address, overwritten.before, overwritten.bytes))
+    report(kLaunchFailed, "has written", overwritten.bytes, address, ", written without a barrier in between: a race, with the write",
+           overwritten.writer);
+}
+
 static void check_cell(Cell* c, Access access, size_t bytes, const void* address, bool shared) {
   const char* verb = access == Access::kRead ? "reads" : access == Access::kWrite ? "writes" : "updates";
   Running& r = *running;
@@ -241,7 +281,13 @@ static void check_cell(Cell* c, Access access, size_t bytes, const void* address
   if (written && c->write_epoch >= r.launch_epoch && !both_atomic) {
     if (c->write_epoch < r.block_epoch)
       report(kLaunchFailed, verb, bytes, address, ", written by another block of this launch: a race");
-    if (!ordered(c->write_epoch, c->write_turn, writer, false))
+    if (access == Access::kWrite && writer >> 5 == r.thread >> 5 && bytes <= sizeof overwritten.before &&
+        !ordered(c->write_epoch, c->write_turn, writer, false)) {
+      overwritten.address = address;
+      overwritten.bytes = bytes;
+      overwritten.writer = writer;
+      memcpy(overwritten.before, address, bytes);
+    } else if (!ordered(c->write_epoch, c->write_turn, writer, false))
       report(kLaunchFailed, verb, bytes, address, ", written without a barrier in between: a race, with the write",
              writer);
   }
@@ -277,6 +323,7 @@ static void check_cell(Cell* c, Access access, size_t bytes, const void* address
 
 static void check(const void* address, size_t bytes, Access access) {
   if (!running) return;
+  settle_write();
   auto p = static_cast<const char*>(address);
   const char* verb = access == Access::kRead ? "reads" : access == Access::kWrite ? "writes" : "updates";
   Region* region = &running->shared;

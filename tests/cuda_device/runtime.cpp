@@ -56,7 +56,7 @@ API cudaMemGetInfo(size_t* free, size_t* total) {
   *total = settings.memory;
   return *free = settings.memory - size_t(counters.live_bytes), kOk;
 }
-extern "C" const char* cudaGetErrorName(int status) { return message_of(status); }
+extern "C" const char* cudaGetErrorName(int status) { return name_of(status); }
 extern "C" const char* cudaGetErrorString(int status) { return message_of(status); }
 API cudaGetLastError() {
   int status = last_error;

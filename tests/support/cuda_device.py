@@ -285,6 +285,10 @@ class Device:
         sizes = (*grid, 1, 1)[:3] + (*block, 1, 1)[:3]
         self.check(self.driver.cuLaunchKernel(kernel, *sizes, shared, ctypes.c_void_p(stream), pointers, None))
 
+    def substitute(self, image: bytes | None) -> None:
+        """Let kernels of an image run instead of those of the same names; None: no longer."""
+        self.check(self.driver.device_substitute(image))
+
     # What happened ------------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]:
         """What happened since `reset`, by the names of `COUNTERS`."""

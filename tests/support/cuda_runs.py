@@ -106,7 +106,9 @@ def momentum() -> Any:
 def plain() -> Compiled:
     main, startup, loss = program(_plain, momentum)
     with cuda_target():
-        return compile_source(lower(main, startup=startup, fetches=(loss.name,), infer_fetches=(loss.name,)), target="cuda", keep_ir=True)
+        return compile_source(
+            lower(main, startup=startup, fetches=(loss.name,), infer_fetches=(loss.name,)), target="cuda", keep_ir=True
+        )
 
 
 @cache

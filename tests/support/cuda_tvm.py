@@ -71,7 +71,7 @@ def captured_steps(steps: int) -> dict[str, Any]:
     stream, graph, ready, nodes = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
     check = device().check
     check(runtime.cudaStreamCreate(ctypes.byref(stream)))
-    with tvm_ffi.use_raw_stream(place, stream):
+    with tvm_ffi.use_raw_stream(place, stream.value or 0):
         check(runtime.cudaStreamBeginCapture(stream, 0))
         result = machine["main"](*held)
         check(runtime.cudaStreamEndCapture(stream, ctypes.byref(graph)))
