@@ -79,14 +79,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[Library | No
         (
             Library(35, 12040),
             True,
-            "the NVIDIA driver is too old: it knows CUDA up to 12.4, and CUDA 13.0 is needed\n  at target cuda\n"
+            "the NVIDIA driver is too old: it knows CUDA up to 12.4, and 13.0 is needed\n  at target cuda\n"
             "  install driver 580 or newer",
         ),
         (
             Library(35),
             True,
-            "the NVIDIA driver is too old: it is missing, or a stand-in, and CUDA 13.0 is needed\n  at target cuda\n"
-            "  install driver 580 or newer",
+            "this machine has no NVIDIA driver: libcuda.so.1 is not found\n  at target cuda\n"
+            "  install the driver of an NVIDIA GPU; to run without one, compile with --target cpu",
         ),
         (
             Library(100),
