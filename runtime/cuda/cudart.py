@@ -16,7 +16,7 @@ _RELAXED = 2  # cudaStreamCaptureMode: the memory pool may grow meanwhile
 _WITHOUT_TIME = 2  # cudaEventDisableTiming
 _MAJOR, _MINOR = 75, 76  # cudaDeviceAttr: compute capability
 
-_RELEASE = (13, 0)
+_RELEASE = "13.0"
 """Of CUDA, whose runtime library TVM is linked with."""
 
 
@@ -254,7 +254,7 @@ def _without_device(runtime: Runtime, error: CudaError) -> EngineError:
         if not major:  # what stands for it where code is only compiled
             return _without_driver()
         return EngineError(
-            f"the NVIDIA driver is too old: it knows CUDA up to {major}.{minor}, and {_RELEASE[0]}.{_RELEASE[1]} is needed",
+            f"the NVIDIA driver is too old: it knows CUDA up to {major}.{minor}, and {_RELEASE} is needed",
             "target cuda",
             "install driver 580 or newer",
         )

@@ -50,7 +50,7 @@ def trained(
     linear_artifact(SPEC, 16).write(path)
     np.savez(data, **linear_data(rows))  # pyright: ignore[reportArgumentType]
     arguments = replace(RunArguments(path, data, steps=60, output=folder / "t.fluidc", report=page), **more)
-    assert commands.run(arguments, lambda artifact, threads: engine(SPEC)) == 0
+    assert commands.run(arguments, lambda *_: engine(SPEC)) == 0
     told = capsys.readouterr()
     return told.out.replace(str(folder), ""), told.err.replace(str(folder), ""), page.read_text()
 
@@ -129,7 +129,7 @@ def test_decisions_on_exact_values_are_told_of_in_a_private_report_too(
     linear_artifact(SPEC, 16).write(path)
     np.savez(folder / "data.npz", **linear_data(90))  # pyright: ignore[reportArgumentType]
     arguments = RunArguments(path, folder / "data.npz", steps=3, private_report=True)
-    assert commands.run(arguments, lambda artifact, threads: LinearEngine(SPEC)) == 0
+    assert commands.run(arguments, lambda *_: LinearEngine(SPEC)) == 0
     out = capsys.readouterr().out
     assert "ε does not cover: a callback saw values that are not private" in out
     assert "4 steps counted, 3 of them are in the parameters" in out
@@ -141,7 +141,7 @@ def test_what_contradicts_a_private_report_is_refused(tmp_path: Path) -> None:
     np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
     arguments = RunArguments(path, data, steps=3, private_report=True, evaluate=data)
     with pytest.raises(DataError, match="an evaluation is exact"):
-        commands.run(arguments, lambda artifact, threads: LinearEngine(SPEC))
+        commands.run(arguments, lambda *_: LinearEngine(SPEC))
     with pytest.raises(DataError, match="cannot be written there"):
         commands.run(
             replace(arguments, evaluate=None, report=tmp_path / "no" / "r.html"), lambda artifact, _: LinearEngine(SPEC)

@@ -195,7 +195,7 @@ def test_a_private_run_shows_both_epsilons_and_stops_at_the_budget(
     linear_artifact(PRIVATE, 16).write(path)
     np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
     arguments = RunArguments(path, data, steps=60, evaluate=data, output=tmp_path / "trained.fluidc")
-    assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+    assert commands.run(arguments, lambda *_: LinearEngine(PRIVATE)) == 0
     out = capsys.readouterr()
     at_60, at_100 = PRIVATE.epsilon(60, 1e-5), PRIVATE.epsilon(100, 1e-5)
     assert f"privacy: ε {at_60:.4g} so far, budget {at_100:.4g} (δ=1e-05); 60 of 100 steps counted" in out.out
@@ -205,7 +205,7 @@ def test_a_private_run_shows_both_epsilons_and_stops_at_the_budget(
     assert "step 60/60  [NOT PRIVATE: loss" in out.err
     assert read_ledger(tmp_path / "linear.fluidc.run")[1].totals.steps == 60
 
-    assert commands.run(replace(arguments, steps=None), lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+    assert commands.run(replace(arguments, steps=None), lambda *_: LinearEngine(PRIVATE)) == 0
     assert "100 of 100 steps counted" in capsys.readouterr().out
     assert not Artifact.read(tmp_path / "trained.fluidc").manifest.insecure_noise_key
 
@@ -217,7 +217,7 @@ def test_nothing_is_resumed_in_a_folder_without_a_run(tmp_path: Path, capsys: py
     resumed = RunArguments(path, data, steps=5, run_dir=kept, resume=True)
 
     def train(arguments: RunArguments) -> str:
-        assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+        assert commands.run(arguments, lambda *_: LinearEngine(PRIVATE)) == 0
         return capsys.readouterr().err
 
     for what in ("is missing", "has no privacy ledger"):
@@ -275,7 +275,7 @@ def test_a_trained_artifact_goes_on_in_the_run_directory_of_its_run(
     np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
 
     def train(arguments: RunArguments) -> str:
-        assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+        assert commands.run(arguments, lambda *_: LinearEngine(PRIVATE)) == 0
         return capsys.readouterr().out
 
     train(RunArguments(path, data, steps=60, output=trained))
@@ -313,7 +313,7 @@ def test_a_signal_ends_a_private_run_between_steps_with_its_ledger_closed(
     linear_artifact(PRIVATE, 64).write(path)
     np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
     before = signal.getsignal(number)
-    assert commands.run(RunArguments(path, data, steps=60), lambda artifact, threads: Interrupted(PRIVATE)) == 1
+    assert commands.run(RunArguments(path, data, steps=60), lambda *_: Interrupted(PRIVATE)) == 1
     assert signal.getsignal(number) is before
     run_dir = tmp_path / "linear.fluidc.run"
     (checkpoint,) = (run_dir / "checkpoints").glob("step-*")
@@ -329,7 +329,7 @@ def test_a_known_key_is_marked_everywhere(tmp_path: Path, capsys: pytest.Capture
     linear_artifact(PRIVATE, 16).write(path)
     np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
     arguments = RunArguments(path, data, steps=2, output=trained, insecure_noise_key="00ff")
-    assert commands.run(arguments, lambda artifact, threads: LinearEngine(PRIVATE)) == 0
+    assert commands.run(arguments, lambda *_: LinearEngine(PRIVATE)) == 0
     out = capsys.readouterr()
     assert "warning: the noise comes from a known key" in out.err
     assert "privacy: ε none (seeded); 2 of 100 steps counted" in out.out

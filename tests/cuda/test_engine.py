@@ -139,6 +139,7 @@ def test_sessions_train_stop_resume_and_export() -> None:
     made = asked(cuda_runs.trained_by_session)
     for name, array in made["straight"].items():
         np.testing.assert_array_equal(made["resumed"][name], array)
+    assert made["copied there"] == 1, "a checkpoint and an export leave state where it is"
     assert made["exported"]
     for name, array in made["exported"].items():
         np.testing.assert_array_equal(made["stopped"][name], array)

@@ -196,6 +196,16 @@ def test_values_elsewhere_come_home_when_they_are_looked_at() -> None:
     assert memory.fetched == 1
 
 
+def test_values_elsewhere_are_read_and_stay() -> None:
+    buffer, memory = away([1.0, 2.0])
+    seen = buffer.values
+    np.testing.assert_array_equal(seen, [1, 2])
+    assert not seen.flags.writeable
+    memory.values = [3.0, 4.0]
+    np.testing.assert_array_equal(buffer.values, [3, 4])
+    assert buffer.remote is memory
+
+
 def test_what_is_put_replaces_values_elsewhere() -> None:
     buffer, memory = away([1.0, 2.0])
     buffer.put([5, 6])

@@ -273,7 +273,7 @@ def test_a_signal_while_the_result_is_written_waits_for_it(
         export(self, path)
 
     monkeypatch.setattr(Session, "export", signalled)
-    assert commands.run(_arguments(tmp_path), lambda artifact, threads: LinearEngine()) == 1
+    assert commands.run(_arguments(tmp_path), lambda *_: LinearEngine()) == 1
     assert f"SIGTERM: stopped after the training; wrote {tmp_path / 'out.fluidc'}" in capsys.readouterr().out
     assert Session.load(tmp_path / "out.fluidc", LinearEngine()).model.state["w"].any()
 
@@ -449,12 +449,12 @@ def test_the_command_writes_its_output_although_the_last_checkpoint_failed(
 
     monkeypatch.setattr(keeper, "save", full)
     arguments = _arguments(tmp_path, checkpoint=tmp_path / "kept", checkpoint_every="4")
-    assert commands.run(arguments, lambda artifact, threads: LinearEngine()) == 0
+    assert commands.run(arguments, lambda *_: LinearEngine()) == 0
     out = capsys.readouterr()
     assert "warning: the checkpoint cannot be written: No space left on device (kept); training goes on" in out.err
     assert (tmp_path / "out.fluidc").exists()
     with pytest.raises(CheckpointError, match="No space left"):
-        commands.run(replace(arguments, output=None), lambda artifact, threads: LinearEngine())
+        commands.run(replace(arguments, output=None), lambda *_: LinearEngine())
     stop = {"lots": 0}
 
     class Interrupted(LinearEngine):
@@ -464,7 +464,7 @@ def test_the_command_writes_its_output_although_the_last_checkpoint_failed(
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().call(function, arguments)
 
-    assert commands.run(arguments, lambda artifact, threads: Interrupted()) == 1
+    assert commands.run(arguments, lambda *_: Interrupted()) == 1
     text = capsys.readouterr().out
     assert "stopped after step 3; its checkpoint could not be written, there is no other one: the checkpoint" in text
 

@@ -57,8 +57,8 @@ def cuda_target() -> Iterator[None]:
     with (
         mock.patch(f"{room}.cuda.kept.find_compiler", _Emulated),
         mock.patch(f"{room}.cuda.library.embedding", _compiled_for_device),
-        mock.patch(f"{room}.kept.user_cache", lambda: Cache(None)),
-        mock.patch(f"{room}.cuda.library.user_cache", lambda: Cache(None)),
+        mock.patch(f"{room}.kept.user_cache", return_value=Cache(None)),
+        mock.patch(f"{room}.cuda.library.user_cache", return_value=Cache(None)),
     ):
         yield
 
@@ -334,22 +334,25 @@ def what_is_left_of_keys() -> dict[str, int]:
 
 
 def trained_by_session() -> dict[str, Any]:
-    """A run of many steps: checkpoints, resumption, export, and what it copies home."""
+    """A run of many steps: checkpoints, resumption, export, and what a step copies to the device after those."""
     data = batches(1, 96, seed=9)[0]
     straight = session(plain())
     straight.train(data, steps=20, batch=ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        run = session(plain())
+        run, resumed = session(plain()), session(plain())
         run.train(data, steps=11, batch=ROWS)
         run.save(folder)
-        resumed = session(plain())
-        resumed.resume(folder)
-        resumed.train(data, steps=9, batch=ROWS)
         path = Path(folder) / "trained.fluidc"
         run.export(path)
-        exported = Artifact.read(path).state
+        device().reset()
+        run.train(data, steps=1, batch=ROWS)
+        copied = device().counters()["host_to_device"]
+        resumed.resume(folder)
+        stopped = state(resumed)
+        resumed.train(data, steps=9, batch=ROWS)
         return {
-            "straight": state(straight), "stopped": state(run), "resumed": state(resumed), "exported": dict(exported),
+            "straight": state(straight), "stopped": stopped, "resumed": state(resumed), "copied there": copied,
+            "exported": dict(Artifact.read(path).state),
         }  # fmt: skip
 
 
