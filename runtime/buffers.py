@@ -68,6 +68,14 @@ class Buffer:
         return self.home
 
     @property
+    def values(self) -> Array:
+        """The newest values, to be read and not written, until the next step: a device keeps what it has of them."""
+        self.copy_home()
+        seen = self.home.view()
+        seen.flags.writeable = False
+        return seen
+
+    @property
     def is_away(self) -> bool:
         """Whether the newest values are not in the owner's array."""
         return self.remote is not None or self.sides[0] is not self.home

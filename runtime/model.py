@@ -117,7 +117,7 @@ class Model:
         Metric counters of a private program stay out of it: they are not private.
         """
         kinds = ("model",) if self.private else ("model", "diagnostic")
-        return {spec.name: self.state[spec.name] for spec in self.manifest.state if spec.kind in kinds}
+        return {spec.name: self.buffers[spec.name].values for spec in self.manifest.state if spec.kind in kinds}
 
     def load_state(self, values: Mapping[str, Array]) -> None:
         """Copy ``values`` into the buffers of the same names."""
@@ -127,14 +127,14 @@ class Model:
     def first_not_finite(self) -> str | None:
         """Name of the first model state that holds NaN or infinity, or None."""
         for spec in self.manifest.state:
-            array = self.state[spec.name]
+            array = self.buffers[spec.name].values
             if spec.kind == "model" and array.dtype.kind == "f" and not np.isfinite(array).all():
                 return spec.name
         return None
 
     def export(self) -> Artifact:
         """The same program with the present values, and for a private one the steps behind them."""
-        made = self.artifact.with_state({name: array.copy() for name, array in self.state.items()})
+        made = self.artifact.with_state({name: buffer.values.copy() for name, buffer in self.buffers.items()})
         manifest = replace(made.manifest, insecure_noise_key=self.insecure, trained=self._trained())
         return replace(made, manifest=manifest)
 

@@ -26,9 +26,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # A target names its machine as the manifest does, and runs what it built by the runtime's engine.
     "compiler.codegen": (
         "compiler.errors", "compiler.folders", "compiler.ir", "compiler.ops", "runtime.errors",
-        "runtime.manifest", "runtime.engine", "runtime.tvm_engine", "runtime.tvm_abi", "runtime.onnx_engine",
-        "runtime.threads", "runtime.processor", "runtime.kernels", "runtime.sizes", "runtime.roofline",
-        "runtime.libraries", "compiler.codegen.onnx.join",
+        "runtime.manifest", "runtime.engine", "runtime.cuda", "runtime.tvm_engine", "runtime.tvm_abi",
+        "runtime.onnx_engine", "runtime.threads", "runtime.processor", "runtime.kernels", "runtime.sizes",
+        "runtime.roofline", "runtime.libraries", "compiler.codegen.onnx.join",
     ),
     # Sums are written as ONNX Runtime computes them best.
     "compiler.codegen.onnx.join": ("compiler.passes", "compiler.ir", "compiler.ops"),

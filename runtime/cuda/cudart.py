@@ -16,7 +16,7 @@ _RELAXED = 2  # cudaStreamCaptureMode: the memory pool may grow meanwhile
 _WITHOUT_TIME = 2  # cudaEventDisableTiming
 _MAJOR, _MINOR = 75, 76  # cudaDeviceAttr: compute capability
 
-_RELEASE = (13, 0)
+_RELEASE = "13.0"
 """Of CUDA, whose runtime library TVM is linked with."""
 
 
@@ -218,11 +218,7 @@ def runtime() -> Runtime:
     Raises EngineError where there is no driver, it is too old, or the library is not installed.
     """
     if libraries.load(libraries.DRIVER) is None:
-        raise EngineError(
-            f"this machine has no NVIDIA driver: {libraries.DRIVER} is not found",
-            "target cuda",
-            "install the driver of an NVIDIA GPU; to run without one, compile with --target cpu",
-        )
+        raise _without_driver()
     library = libraries.load(libraries.RUNTIME)
     if library is None:
         raise EngineError(
@@ -238,6 +234,14 @@ def runtime() -> Runtime:
     return made
 
 
+def _without_driver() -> EngineError:
+    return EngineError(
+        f"this machine has no NVIDIA driver: {libraries.DRIVER} is not found",
+        "target cuda",
+        "install the driver of an NVIDIA GPU; to run without one, compile with --target cpu",
+    )
+
+
 def _without_device(runtime: Runtime, error: CudaError) -> EngineError:
     if error.status == NO_DEVICE:
         return EngineError(
@@ -247,9 +251,10 @@ def _without_device(runtime: Runtime, error: CudaError) -> EngineError:
         )
     if error.status == DRIVER_TOO_OLD:
         major, minor = runtime.driver_release()
-        found = f"knows CUDA up to {major}.{minor}" if major else "is missing, or a stand-in"
+        if not major:  # what stands for it where code is only compiled
+            return _without_driver()
         return EngineError(
-            f"the NVIDIA driver is too old: it {found}, and CUDA {_RELEASE[0]}.{_RELEASE[1]} is needed",
+            f"the NVIDIA driver is too old: it knows CUDA up to {major}.{minor}, and {_RELEASE} is needed",
             "target cuda",
             "install driver 580 or newer",
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-import cuda_device
 import cuda_blas
+import cuda_device
 import pytest
 from cuda_blas import Product
 from cuda_worker import Worker

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(cuda_device.available() is not None, reason=str(
 
 @cache
 def worker() -> Worker:
-    return Worker(devices=2, late=1)
+    return Worker(devices=2, late=1, memory=8 << 30)
 
 
 def asked(function: Any) -> Any:
@@ -139,6 +139,7 @@ def test_sessions_train_stop_resume_and_export() -> None:
     made = asked(cuda_runs.trained_by_session)
     for name, array in made["straight"].items():
         np.testing.assert_array_equal(made["resumed"][name], array)
+    assert made["copied there"] == 1, "a checkpoint and an export leave state where it is"
     assert made["exported"]
     for name, array in made["exported"].items():
         np.testing.assert_array_equal(made["stopped"][name], array)
@@ -157,3 +158,14 @@ def test_what_cannot_be_captured_is_told_and_run_as_it_is() -> None:
         np.testing.assert_array_equal(found, values + values if flag else values * values)
     (told,) = made["told"]
     assert told.startswith("main is launched kernel by kernel, since it cannot be captured as a CUDA graph: ")
+
+
+def test_commands_compile_and_run_for_a_device() -> None:
+    made = asked(cuda_runs.by_command_line)
+    said = made["said"]
+    check_states(made["states"]["reference"], made["states"]["cuda"])
+    assert "code for sm_80, sm_90 with TF32" in said["inspect cuda"]
+    assert "code for" not in said["inspect reference"]
+    assert "its kernels are not clocked one by one" in said["profile"]
+    assert "FLUIDC_CUDA_GRAPH=0 nsys profile" in said["profile"]
+    assert "device 1 is named, and the artifact runs on none: it was compiled for reference" in said["device"]

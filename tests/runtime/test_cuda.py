@@ -79,14 +79,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[Library | No
         (
             Library(35, 12040),
             True,
-            "the NVIDIA driver is too old: it knows CUDA up to 12.4, and CUDA 13.0 is needed\n  at target cuda\n"
+            "the NVIDIA driver is too old: it knows CUDA up to 12.4, and 13.0 is needed\n  at target cuda\n"
             "  install driver 580 or newer",
         ),
         (
             Library(35),
             True,
-            "the NVIDIA driver is too old: it is missing, or a stand-in, and CUDA 13.0 is needed\n  at target cuda\n"
-            "  install driver 580 or newer",
+            "this machine has no NVIDIA driver: libcuda.so.1 is not found\n  at target cuda\n"
+            "  install the driver of an NVIDIA GPU; to run without one, compile with --target cpu",
         ),
         (
             Library(100),
@@ -194,6 +194,16 @@ def test_values_elsewhere_come_home_when_they_are_looked_at() -> None:
     assert buffer.remote is None, "the owner may now write: the device's are not the newest any more"
     np.testing.assert_array_equal(buffer.array, [1, 2])
     assert memory.fetched == 1
+
+
+def test_values_elsewhere_are_read_and_stay() -> None:
+    buffer, memory = away([1.0, 2.0])
+    seen = buffer.values
+    np.testing.assert_array_equal(seen, [1, 2])
+    assert not seen.flags.writeable
+    memory.values = [3.0, 4.0]
+    np.testing.assert_array_equal(buffer.values, [3, 4])
+    assert buffer.remote is memory
 
 
 def test_what_is_put_replaces_values_elsewhere() -> None:

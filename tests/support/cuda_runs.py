@@ -8,11 +8,13 @@ import os
 import pickle
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from cuda_jobs import tvm_for_device
@@ -20,20 +22,15 @@ from cuda_worker import device
 from private_runs import MASTER, classifier, dpsgd
 
 import fluidc.frontend as fluid
-from fluidc.compiler.codegen import target
-from fluidc.compiler.codegen.built import BuildOptions
+from fluidc.compiler.codegen.cache import Cache
 from fluidc.compiler.codegen.reference import ReferenceEngine
-from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.driver import Compiled, compile_source
-from fluidc.compiler.ir.core import Module
 from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import lower
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.cuda.engine import CudaEngine
 from fluidc.runtime.engine import Array, Engine
 from fluidc.runtime.errors import EngineError
-from fluidc.runtime.kernels import KernelTable
-from fluidc.runtime.manifest import TargetSpec
 from fluidc.runtime.session import Session
 
 ROWS = 12
@@ -41,46 +38,29 @@ STEPS = 6
 L: Any = fluid.layers
 
 
-class Library:
-    """A module compiled for the emulated device."""
+class _Emulated:
+    """What stands for a compiler of CUDA C; `cuda_target` compiles."""
 
-    def __init__(self, module: Module) -> None:
-        tvm_for_device()
-        from fluidc.compiler.codegen.tvm.cuda.arch import Options
-        from fluidc.compiler.codegen.tvm.cuda.build import compile_module
+    title = "the emulated device"
 
-        cpu = host_cpu()
-        made = compile_module(module, Options(cpu, ("sm_90",)))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "module.so"
-            made.executable.export_library(str(path))
-            self._code = path.read_bytes()
-        self.spec = TargetSpec("cuda", cpu.triple, cpu.name, cpu.features, 0, ("sm_90",))
-        self.kernels: KernelTable | None = None
 
-    def engine(self) -> CudaEngine:
-        return CudaEngine(self._code, self.spec)
-
-    def members(self) -> Mapping[str, bytes]:
-        return {"module.so": self._code}
+@contextmanager
+def _compiled_for_device(*_: object) -> Iterator[None]:
+    tvm_for_device()
+    yield
 
 
 @contextmanager
 def cuda_target() -> Iterator[None]:
-    """Have the compiler compile for the emulated device, a program once only."""
-    kept: dict[str, Library] = {}
-
-    def build(module: Module, options: BuildOptions) -> Library:
-        from fluidc.compiler.ir.printer import to_text
-
-        return kept.setdefault(to_text(module, locations=False), Library(module))
-
-    before = target.TARGETS
-    target.TARGETS = {**before, "cuda": build}
-    try:
+    """Have the target ``cuda`` compile for the emulated device, and keep nothing for later."""
+    room = "fluidc.compiler.codegen.tvm"
+    with (
+        mock.patch(f"{room}.cuda.kept.find_compiler", _Emulated),
+        mock.patch(f"{room}.cuda.library.embedding", _compiled_for_device),
+        mock.patch(f"{room}.kept.user_cache", return_value=Cache(None)),
+        mock.patch(f"{room}.cuda.library.user_cache", return_value=Cache(None)),
+    ):
         yield
-    finally:
-        target.TARGETS = before
 
 
 def _plain() -> Any:
@@ -293,11 +273,11 @@ def out_of_memory(room: int) -> dict[str, Any]:
 def refused() -> list[str]:
     """Devices and code that do not fit."""
     code = plain().built.members()["module.so"]
-    cpu = plain().built.spec
+    spec = plain().built.spec
     found: list[str] = []
     for make in (
         lambda: CudaEngine(code, device=2),
-        lambda: CudaEngine(code, TargetSpec("cuda", cpu.triple, cpu.cpu, cpu.features, 0, ("sm_80", "compute_100"))),
+        lambda: CudaEngine(code, replace(spec, architectures=("sm_80", "compute_100"))),
         lambda: CudaEngine(b"no library"),
         lambda: CudaEngine(code).call("nothing", []),
     ):
@@ -354,22 +334,25 @@ def what_is_left_of_keys() -> dict[str, int]:
 
 
 def trained_by_session() -> dict[str, Any]:
-    """A run of many steps: checkpoints, resumption, export, and what it copies home."""
+    """A run of many steps: checkpoints, resumption, export, and what a step copies to the device after those."""
     data = batches(1, 96, seed=9)[0]
     straight = session(plain())
     straight.train(data, steps=20, batch=ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        run = session(plain())
+        run, resumed = session(plain()), session(plain())
         run.train(data, steps=11, batch=ROWS)
         run.save(folder)
-        resumed = session(plain())
-        resumed.resume(folder)
-        resumed.train(data, steps=9, batch=ROWS)
         path = Path(folder) / "trained.fluidc"
         run.export(path)
-        exported = Artifact.read(path).state
+        device().reset()
+        run.train(data, steps=1, batch=ROWS)
+        copied = device().counters()["host_to_device"]
+        resumed.resume(folder)
+        stopped = state(resumed)
+        resumed.train(data, steps=9, batch=ROWS)
         return {
-            "straight": state(straight), "stopped": state(run), "resumed": state(resumed), "exported": dict(exported),
+            "straight": state(straight), "stopped": stopped, "resumed": state(resumed), "copied there": copied,
+            "exported": dict(Artifact.read(path).state),
         }  # fmt: skip
 
 
@@ -384,15 +367,61 @@ def by_executor() -> dict[str, Any]:
         for make in (lambda: fluid.Executor(target="reference"), lambda: fluid.Executor(fluid.CUDAPlace(1))):
             scope = fluid.Scope()
             with fluid.scope_guard(scope):
-                executor = make()
+                executor, weight = make(), scope.var("fc_0.w_0")
                 executor.run(startup)
                 seen: list[float] = []
                 for number, feeds in enumerate(fed):
                     seen.append(float(executor.run(main, feeds, [loss])[0].ravel()[0]))
                     seen.append(float(executor.run(test, feeds, [loss])[0].ravel()[0]))
                     if number == 2:
-                        tensor = scope.find_var("fc_0.w_0").get_tensor()
-                        tensor.set(np.asarray(tensor) * 0.5, fluid.CPUPlace())
+                        halved = np.asarray(weight.get_tensor(), np.float32) * 0.5
+                        weight.get_tensor().set(halved, fluid.CPUPlace())
                 found.append(seen)
-                weights.append(np.array(scope.find_var("fc_0.w_0").get_tensor()))
+                weights.append(np.array(weight.get_tensor()))
     return {"losses": found, "weights": weights}
+
+
+SCRIPT = """
+import numpy as np
+import fluidc.frontend as fluid
+
+x, label = fluid.layers.data("x", [5]), fluid.layers.data("label", [1], dtype="int64")
+hidden = fluid.layers.dropout(fluid.layers.fc(x, 8, act="tanh"), 0.3)
+loss = fluid.layers.mean(fluid.layers.softmax_with_cross_entropy(fluid.layers.fc(hidden, 3), label))
+fluid.optimizer.Adam(0.05).minimize(loss)
+exe = fluid.Executor(fluid.CUDAPlace(0))
+exe.run(fluid.default_startup_program())
+exe.run(feed={"x": np.zeros((4, 5), np.float32), "label": np.zeros((4, 1), np.int64)}, fetch_list=[loss])
+"""
+
+
+def by_command_line() -> dict[str, Any]:
+    """A script compiled for GPUs and for numpy, and what running the artifacts by command gives."""
+    from click.testing import CliRunner
+
+    from fluidc.frontend.cli import main
+
+    with tempfile.TemporaryDirectory() as folder, cuda_target():
+        place = Path(folder)
+        (place / "script.py").write_text(SCRIPT)
+        np.savez(place / "data.npz", **batches(1, 48)[0])  # pyright: ignore[reportArgumentType]
+        said: dict[str, str] = {}
+        states: dict[str, dict[str, Array]] = {}
+
+        def command(name: str, *arguments: str) -> None:
+            result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+            said[name] = result.output if result.exit_code == 0 else f"exit code {result.exit_code}\\n{result.output}"
+
+        for target in ("cuda", "reference"):
+            code, trained = str(place / f"{target}.fluidc"), str(place / f"{target}-trained.fluidc")
+            more = ("--arch", "sm_80,sm_90", "--tf32") if target == "cuda" else ()
+            on = ("--device", "1") if target == "cuda" else ()
+            command(f"compile {target}", "compile", str(place / "script.py"), "-o", code, "--target", target, *more)
+            data = ("--data", str(place / "data.npz"))
+            command(f"run {target}", "run", code, *data, "--steps", "8", "--seed", "3", "-o", trained, *on)
+            command(f"inspect {target}", "inspect", code)
+            if Path(trained).exists():
+                states[target] = dict(Artifact.read(trained).state)
+        command("profile", "run", str(place / "cuda.fluidc"), *data, "--steps", "8", "--profile", str(place / "p.json"))
+        command("device", "run", str(place / "reference.fluidc"), *data, "--steps", "8", "--device", "1")
+        return {"said": said, "states": states}
