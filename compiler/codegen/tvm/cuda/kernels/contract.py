@@ -20,11 +20,7 @@ from .library import Gemm, as_gemm, call_gemm
 from .operands import Probe
 from .product import Product, Sink, make_product, sizes_of
 from .tiled import emit_tiled
-from .tiles import Cut, choose_cut
-
-
-MANY_PARTS = 16
-"""Parts from which several warps add those of an element; a power of two, as their number is."""
+from .tiles import MANY_PARTS, PARTS_TOGETHER, Cut, choose_cut
 
 
 def emit_contract(
@@ -100,11 +96,12 @@ def _launch(grid: Grid, product: Product, cut: Cut) -> None:
             product.store(product.at((product.free, number)), block.get(total))
         return
     # A warp adds some of the parts of as many neighbouring elements as it has threads, the first warp what they found.
-    warps = THREADS // WARP
-    with grid.teams(ceil_div(count, WARP), THREADS) as (group, team):
+    warps = PARTS_TOGETHER
+    assert cut.splits % warps == 0
+    with grid.teams(ceil_div(count, WARP), warps * WARP) as (group, team):
         warp, lane = block.divided(team.thread, integer(WARP))
         number = block.simplify(group * integer(WARP) + lane)
-        shared = block.shared(product.dtype, THREADS, "parts")
+        shared = block.shared(product.dtype, warps * WARP, "parts")
         with block.when(number < count):
             total = _added(product, partial, number, warp, cut.splits // warps)
             block.write(shared, team.thread, block.get(total))

@@ -32,6 +32,9 @@ JOIN_BYTES = 2048
 
 MOST_SPLITS = 256
 
+MANY_PARTS, PARTS_TOGETHER = 16, 8
+"""Parts from which so many warps add those of an element, each as many of them."""
+
 RESIDENT_WARPS = 48
 """Warps of plain code that a multiprocessor holds together."""
 
@@ -75,7 +78,7 @@ TILES = (
     Tile(32, 64, 32, 2, 4, 5, 0.5),
     Tile(32, 32, 32, 2, 2, 6, 0.35),
     Tile(32, 32, 64, 2, 2, 4, 0.35),
-    Tile(256, 8, 16, 8, 1, 4, 0.35),
+    Tile(256, 8, 8, 8, 1, 4, 0.35),
     Tile(128, 16, 16, 4, 2, 5, 0.45),
     Tile(16, 128, 16, 2, 4, 5, 0.45),
     Tile(64, 16, 32, 2, 2, 6, 0.35),
@@ -138,17 +141,27 @@ def choose_cut(sizes: Sizes) -> Cut:
 
 
 def _cuts(sizes: Sizes) -> Iterator[Cut]:
-    tiles = [tile for tile in TILES if tile.down * tile.across * sizes.itemsize <= WIDEST_REGISTERS]
+    for tile in TILES:
+        if tile.down * tile.across * sizes.itemsize <= WIDEST_REGISTERS:
+            for splits in _splits(sizes, tile):
+                yield Cut("tiled", tile, splits)
     splits = 1
     while splits <= MOST_SPLITS:
         yield Cut("direct", None, splits)
-        for tile in tiles:
-            fills = _blocks(sizes, tile) >= 2 * MULTIPROCESSORS
-            if splits == 1 or (splits * tile.depth * 2 <= sizes.terms and not fills):
-                yield Cut("tiled", tile, splits)
         splits *= 2
     if sizes.itemsize >= 4:  # what threads exchange
         yield Cut("dot")
+
+
+def _splits(sizes: Sizes, tile: Tile) -> list[int]:
+    """Parts with which the blocks fill every multiprocessor once, twice, ..., and 1."""
+    blocks = _blocks(sizes, tile)
+    found = {1}
+    if blocks < 2 * MULTIPROCESSORS:
+        for each in range(1, tile.resident + 1):
+            splits = min(each * MULTIPROCESSORS // blocks, MOST_SPLITS, sizes.terms // (2 * tile.depth))
+            found.add(max(splits if splits < MANY_PARTS else splits // PARTS_TOGETHER * PARTS_TOGETHER, 1))
+    return sorted(found)
 
 
 def cycles(sizes: Sizes, cut: Cut) -> float:
