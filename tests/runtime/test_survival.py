@@ -252,7 +252,7 @@ def test_a_signal_before_the_first_step_ends_the_command_at_once(
 ) -> None:
     before = signal.getsignal(number)
 
-    def load(artifact: Any, threads: int | None) -> LinearEngine:
+    def load(artifact: Any, threads: int | None, device: int = 0) -> LinearEngine:
         os.kill(os.getpid(), number)
         time.sleep(5)
         raise AssertionError("the signal was swallowed")
@@ -273,7 +273,7 @@ def test_a_signal_while_the_result_is_written_waits_for_it(
         export(self, path)
 
     monkeypatch.setattr(Session, "export", signalled)
-    assert commands.run(_arguments(tmp_path), lambda artifact, threads: LinearEngine()) == 1
+    assert commands.run(_arguments(tmp_path), lambda artifact, threads, device: LinearEngine()) == 1
     assert f"SIGTERM: stopped after the training; wrote {tmp_path / 'out.fluidc'}" in capsys.readouterr().out
     assert Session.load(tmp_path / "out.fluidc", LinearEngine()).model.state["w"].any()
 
@@ -449,12 +449,12 @@ def test_the_command_writes_its_output_although_the_last_checkpoint_failed(
 
     monkeypatch.setattr(keeper, "save", full)
     arguments = _arguments(tmp_path, checkpoint=tmp_path / "kept", checkpoint_every="4")
-    assert commands.run(arguments, lambda artifact, threads: LinearEngine()) == 0
+    assert commands.run(arguments, lambda artifact, threads, device: LinearEngine()) == 0
     out = capsys.readouterr()
     assert "warning: the checkpoint cannot be written: No space left on device (kept); training goes on" in out.err
     assert (tmp_path / "out.fluidc").exists()
     with pytest.raises(CheckpointError, match="No space left"):
-        commands.run(replace(arguments, output=None), lambda artifact, threads: LinearEngine())
+        commands.run(replace(arguments, output=None), lambda artifact, threads, device: LinearEngine())
     stop = {"lots": 0}
 
     class Interrupted(LinearEngine):
@@ -464,7 +464,7 @@ def test_the_command_writes_its_output_although_the_last_checkpoint_failed(
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().call(function, arguments)
 
-    assert commands.run(arguments, lambda artifact, threads: Interrupted()) == 1
+    assert commands.run(arguments, lambda artifact, threads, device: Interrupted()) == 1
     text = capsys.readouterr().out
     assert "stopped after step 3; its checkpoint could not be written, there is no other one: the checkpoint" in text
 
@@ -568,3 +568,18 @@ def test_on_a_real_small_disk(tmp_path: Path) -> None:
     assert freed["said"] == ""
     assert freed["steps"][-1] >= 59
     assert freed["steps"][0] <= full["steps"][-1] + 1
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_steps_before_a_callback_that_raises_are_kept_where_checkpoints_are_planned(
+    tmp_path: Path, planned: bool
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    kept = Checkpoints(tmp_path / "kept", every_steps=100 if planned else None)
+    session = plain()
+    with pytest.raises(ZeroDivisionError):
+        session.train(DATA, steps=9, batch=20, checkpoints=kept, callback=at(4, fail))
+    assert (steps_in(kept.directory) if planned else kept.directory.exists()) == ([4] if planned else False)
+    session.train(DATA, steps=5, batch=20, checkpoints=kept)  # the folder is free again
