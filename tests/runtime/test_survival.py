@@ -157,7 +157,8 @@ def test_clocks_that_jump_change_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(time, "time", lambda: float(next(day)))
     ticks = iter(range(10**6))
     monkeypatch.setattr(keeper.time, "monotonic", lambda: float(next(ticks)))
-    plain().train(DATA, steps=40, batch=20, checkpoints=Checkpoints(tmp_path, every_seconds=8.0, keep=99))
+    kept = Checkpoints(tmp_path, every_seconds=8.0, keep=99)
+    plain().train(DATA, steps=40, batch=20, checkpoints=kept, prefetch=False)
     between = np.diff([0, *steps_in(tmp_path)])
     assert len(between) > 3
     assert len(set(between[:-1].tolist())) == 1, "always after as many steps, since each takes as many ticks"
@@ -252,7 +253,7 @@ def test_a_signal_before_the_first_step_ends_the_command_at_once(
 ) -> None:
     before = signal.getsignal(number)
 
-    def load(artifact: Any, threads: int | None) -> LinearEngine:
+    def load(artifact: Any, threads: int | None, device: int | None) -> LinearEngine:
         os.kill(os.getpid(), number)
         time.sleep(5)
         raise AssertionError("the signal was swallowed")
@@ -568,3 +569,18 @@ def test_on_a_real_small_disk(tmp_path: Path) -> None:
     assert freed["said"] == ""
     assert freed["steps"][-1] >= 59
     assert freed["steps"][0] <= full["steps"][-1] + 1
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_steps_before_a_callback_that_raises_are_kept_where_checkpoints_are_planned(
+    tmp_path: Path, planned: bool
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    kept = Checkpoints(tmp_path / "kept", every_steps=100 if planned else None)
+    session = plain()
+    with pytest.raises(ZeroDivisionError):
+        session.train(DATA, steps=9, batch=20, checkpoints=kept, callback=at(4, fail))
+    assert (steps_in(kept.directory) if planned else kept.directory.exists()) == ([4] if planned else False)
+    session.train(DATA, steps=5, batch=20, checkpoints=kept)  # the folder is free again

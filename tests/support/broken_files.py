@@ -36,6 +36,11 @@ def reserve_one_too_few() -> None:
     Ledger.step = step
 
 
+def drawn_ahead_of_the_count() -> None:
+    """The next lot is drawn while a step runs, though nothing is reserved for it."""
+    Ledger.holds_next = lambda self, epoch=0: True
+
+
 def ledger_without_fsync() -> None:
     """Records are written, and not made durable."""
 
@@ -166,6 +171,7 @@ def dropout_from_the_start() -> None:
 BROKEN: dict[str, tuple[Literal["plain", "private"], str]] = {
     "reserve_after_the_step": ("private", "were taken and are not counted"),
     "reserve_one_too_few": ("private", "were taken and are not counted"),
+    "drawn_ahead_of_the_count": ("private", "a lot was drawn before its step was reserved"),
     "ledger_without_fsync": ("private", "were taken and are not counted|records are lost"),
     "torn_records_kept": ("private", "cannot be read"),
     "numbers_from_zero": ("private", "were taken and are not counted|one number was given"),

@@ -151,6 +151,7 @@ def judge(before: Left, after: Left, events: list[Json], *, killed: bool, refuse
     reserved = [n for r in added if r["kind"] == "reserve" for n in range(r["first"], r["first"] + r["count"])]
     draws = told(events, "draw")
     assert set(draws) <= set(reserved), f"steps {sorted(set(draws) - set(reserved))} were taken and are not counted"
+    assert len(told(events, "lot")) <= len(reserved), "a lot was drawn before its step was reserved"
     assert new.steps >= old.steps + len(draws), "fewer steps are counted than were taken"
     closed = bool(added) and added[-1]["kind"] == "close"
     assert new.steps == old.steps + (len(draws) if closed else len(reserved))

@@ -39,6 +39,7 @@ class Job:
         sampler: of a plain run.
         every: steps between checkpoints, of which ``keep`` are kept.
         ahead: most steps that are reserved at once; 0 for the runtime's own number.
+        prefetch: the next batch is drawn in a thread.
     """
 
     kind: Literal["plain", "private"]
@@ -52,6 +53,7 @@ class Job:
     every: int = 3
     keep: int = 2
     ahead: int = 0
+    prefetch: bool = False
 
 
 def build(folder: Path) -> None:
@@ -202,11 +204,11 @@ def campaign(server: Server, job: Job, whole: Trajectory | None, folder: Path, r
     """
     before = server.killed
 
-    def lineage(name: str) -> Lineage:
-        return Lineage(server, replace(job, root=str(folder / name)), whole)
+    def lineage(name: str, *, prefetch: bool = False) -> Lineage:
+        return Lineage(server, replace(job, root=str(folder / name), prefetch=prefetch), whole)
 
     for seed, mode in enumerate(("kill", "torn", "power", "power", "power")):
-        run = lineage(f"{mode}-{seed}")
+        run = lineage(f"{mode}-{seed}", prefetch=seed % 2 == 1)
         fatal = 1
         while run.process(fatal=fatal, mode=mode, seed=fatal << 8 | seed)["killed"]:
             fatal += 1
@@ -218,7 +220,7 @@ def campaign(server: Server, job: Job, whole: Trajectory | None, folder: Path, r
             assert run.process(fatal=fatal, mode=mode, seed=fatal)["killed"]
             run.process(more=3)
             run.check_clean()
-    run, chance = lineage("random"), random.Random(7)
+    run, chance = lineage("random", prefetch=True), random.Random(7)
     seconds = min(run.process()["seconds"] for _ in range(3))
     for _ in range(rounds):
         run.process(after=chance.uniform(0.1, 1.1) * seconds)

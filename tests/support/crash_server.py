@@ -31,6 +31,7 @@ from fluidc.runtime.engine import Buffer
 from fluidc.runtime.keeper import Checkpoints
 from fluidc.runtime.manifest import Manifest
 from fluidc.runtime.progress import StepReport
+from fluidc.runtime.sampler import PoissonSampler
 from fluidc.runtime.session import Session
 from fluidc.runtime.tvm_engine import TvmEngine
 
@@ -47,8 +48,8 @@ class Telling:
         self.manifest: Manifest = artifact.manifest
         self.tell = tell
 
-    def tensor(self, array: Any) -> tuple[Any, Any]:
-        return self.inner.tensor(array), array
+    def tensor(self, array: Any, *, secret: bool = False) -> tuple[Any, Any]:
+        return self.inner.tensor(array, secret=secret), array
 
     def state(self, buffer: Buffer) -> tuple[Any, Any]:
         return self.tensor(buffer.array)
@@ -98,6 +99,13 @@ def run(job: dict[str, Any], artifact: Artifact, data: dict[str, Any], tell: Tel
         return path
 
     keeper.save = saving
+    draw = PoissonSampler.next_lot
+
+    def drawing(self: PoissonSampler, phase: int = 0) -> Any:
+        tell(lot=self.state.position)
+        return draw(self, phase)
+
+    PoissonSampler.next_lot = drawing
     if job["ahead"]:
         train._MAX_RESERVED = job["ahead"]
     session = Session.load(artifact, Telling(artifact, tell), seed=7)
@@ -111,6 +119,7 @@ def run(job: dict[str, Any], artifact: Artifact, data: dict[str, Any], tell: Tel
         run_dir=root / "run" if private else None,
         checkpoints=Checkpoints(root / "run" / "checkpoints", every_steps=job["every"], keep=job["keep"]),
         resume=True,
+        prefetch=job["prefetch"],
         progress=Notes(tell),
         callback=lambda report: tell(step=report.step, **{n: v.tobytes().hex() for n, v in report.fetches.items()}),
     )
