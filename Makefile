@@ -86,6 +86,11 @@ other-pythons: ## Run bundles on the other versions of Python that are installed
 	    --disable-pip-version-check numpy && found="$$found:$(CURDIR)/.venv-$$version/bin/python"; \
 	done; FLUIDC_OTHER_PYTHONS="$$found" $(PY) -m pytest -q tests/e2e/test_bundle_alone.py
 
+gpu: ## On a machine with a GPU: every op case and model on it, and steps beside PyTorch's; takes many minutes
+	rm -rf build/gpu && mkdir -p build
+	$(PY) benchmarks/gpu_kit.py build/gpu
+	$(PY) build/gpu/gpu.py --out benchmarks/results/gpu.json
+
 conformance: ## onnx's backend cases through import, the cpu and ONNX Runtime; writes docs/onnx_ops.md
 	$(PY) tests/onnx_conformance.py --write
 

@@ -147,9 +147,7 @@ def test_what_contradicts_a_private_report_is_refused(tmp_path: Path) -> None:
             replace(arguments, evaluate=None, report=tmp_path / "no" / "r.html"), lambda *_: LinearEngine(SPEC)
         )
     with pytest.raises(DataError, match=r"page of HTML, not \.pdf"):
-        commands.run(
-            replace(arguments, evaluate=None, report=tmp_path / "page.pdf"), lambda *_: LinearEngine(SPEC)
-        )
+        commands.run(replace(arguments, evaluate=None, report=tmp_path / "page.pdf"), lambda *_: LinearEngine(SPEC))
     assert not (tmp_path / "linear.fluidc.run").exists()
     plain = Session.load(linear_artifact(None, None), LinearEngine(None))
     with pytest.raises(DataError, match="a private report is wanted of an ordinary program"):

@@ -26,7 +26,7 @@ def run(start: int, end: int) -> dict[int, str]:
 
     Jobs that do not compile together are compiled one by one, so that the one to blame says why.
     """
-    made = {n: job(JOBS[n][0], f"case{n}", symbolic=JOBS[n][1], backward=_backward(n)) for n in range(start, end)}
+    made = {number: job_of(number) for number in range(start, end)}
     try:
         together = compiled(list(made.values()))
     except Exception:
@@ -40,8 +40,10 @@ def run(start: int, end: int) -> dict[int, str]:
     return faults
 
 
-def _backward(number: int) -> bool:
-    return JOBS[number][0].id in BACKWARD
+def job_of(number: int) -> Job:
+    """A case as a function."""
+    case, symbolic = JOBS[number]
+    return job(case, f"case{number}", symbolic=symbolic, backward=case.id in BACKWARD)
 
 
 def compiled(jobs: Sequence[Job]) -> object:
