@@ -398,7 +398,7 @@ def _take(model: Model, source: Source, options: TrainOptions) -> Taken:
     left = options.steps - model.step
     if not options.check_numerics:
         return source.take(left)
-    before = {name: array.copy() for name, array in model.state.items()}
+    before = [buffer.save() for buffer in model.buffers.values()]
     sampler, counter = model.sampler, model.stepper.rng_counter
     taken = source.take(left)
     name, what = model.first_not_finite(), "parameter"
@@ -406,7 +406,8 @@ def _take(model: Model, source: Source, options: TrainOptions) -> Taken:
         name, what = _first_not_finite(taken.fetches, options.fetches), "fetched value"
     if name is None:
         return taken
-    model.load_state(before)
+    for back in before:
+        back()
     model.sampler = sampler
     model.stepper.seed(model_key(model.seed), counter)
     raise NumericsError(

@@ -97,7 +97,7 @@ def test_an_aligned_feed_is_handed_over_without_a_copy() -> None:
     stepper, engine, _ = plain()
     seen: list[Any] = []
 
-    def record(array: Array) -> Array:
+    def record(array: Array, *, secret: bool = False) -> Array:
         seen.append(array)
         return array
 
