@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import cuda_cases
 import numpy as np
 from cuda_device import compile_kernels
 from cuda_jobs import call, tvm_for_device
@@ -17,9 +18,11 @@ from cuda_worker import device
 from tvm_rules import module_of
 
 from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import Cut
-from fluidc.compiler.ir.core import Function, Module
+from fluidc.compiler.ir.core import Function, Module, Output, Param, StateDecl, StateName, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, Sym, TensorType
+from fluidc.compiler.ops import state
+from fluidc.compiler.ops.construct import OpBuilder
 
 CONTRACT = "fluidc.compiler.codegen.tvm.cuda.kernels.contract"
 LIBRARY = "fluidc.compiler.codegen.tvm.cuda.kernels.library"
@@ -76,12 +79,12 @@ def cuts(chosen: Sequence[Cut | None]) -> Iterator[None]:
 
 
 def compiled(
-    functions: Sequence[Function],
+    module: Module,
     chosen: Sequence[Cut | None],
     change: Callable[[str], str] = lambda code: code,
     **options: Any,
 ) -> Any:
-    """The functions, compiled for the device; the text of their kernels is compiled as ``change(text)``."""
+    """A module, compiled for the device; the text of their kernels is compiled as ``change(text)``."""
     import tvm_ffi
 
     from fluidc.compiler.codegen.tvm.cpu import host_cpu
@@ -92,7 +95,7 @@ def compiled(
     compile_text: Any = lambda code: compile_kernels(change(code))  # noqa: E731
     tvm_ffi.register_global_func("tvm_callback_cuda_compile", compile_text, override=True)
     with cuts(chosen):
-        return compile_module(Module(Stage.TARGET, (), tuple(functions)), Options(host_cpu(), **options)).executable
+        return compile_module(module, Options(host_cpu(), **options)).executable
 
 
 def compute(
@@ -102,11 +105,67 @@ def compute(
     *details: Any,
 ) -> list[np.ndarray]:
     """The results of products; the text of their kernels is compiled as ``change(text, *details)``."""
-    functions = [case.function(f"f{i}") for i, case in enumerate(cases)]
-    made = compiled(functions, [case.cut for case in cases], lambda code: change(code, *details))
+    made = compiled(_module(cases), [case.cut for case in cases], lambda code: change(code, *details))
     return [call(made, f"f{i}", given)[0] for i, given in enumerate(arguments)]
 
 
+def _module(cases: Sequence[Matmul]) -> Module:
+    return Module(Stage.TARGET, (), tuple(case.function(f"f{i}") for i, case in enumerate(cases)))
+
+
+def images(cut: Cut) -> dict[str, str]:
+    """Convolutions and their gradients with every product cut so; the faults of those cases that have one."""
+    with mock.patch(f"{CONTRACT}.choose_cut", lambda sizes: cut):
+        return {
+            cuda_cases.IDS[number]: fault
+            for start, end in _conv_jobs()
+            for number, fault in cuda_cases.run(start, end).items()
+        }
+
+
+def _conv_jobs() -> list[tuple[int, int]]:
+    numbers = [n for n, name in enumerate(cuda_cases.IDS) if name.startswith("conv.")]
+    starts = [n for n in numbers if n - 1 not in numbers]
+    return [(start, next(n for n in range(start, len(cuda_cases.IDS) + 1) if n not in numbers)) for start in starts]
+
+
+def _descent(x: np.ndarray, g: np.ndarray, w: np.ndarray, *, with_product: bool) -> Module:
+    """``w - 0.5 x^T g`` overwrites w; ``x^T g`` may be returned."""
+    b = OpBuilder()
+    params = [Value(TensorType(DType.F32, array.shape), name) for name, array in (("x", x), ("g", g))]
+    declared = StateDecl("w", TensorType(DType.F32, w.shape), role="parameter", trainable=True)
+    product = b.matmul(*params, ta=True)
+    step = b.mul(product, b.fill((1, 1), DType.F32, 0.5))
+    b.emit(state.Write(b.sub(b(state.Read(StateName("w"), declared.type)), step), StateName("w")))
+    outputs = (Output("product", product),) if with_product else ()
+    function = Function("f", tuple(Param(v.hint, v) for v in params), tuple(b.ops), outputs)
+    return Module(Stage.TARGET, (declared,), (function,))
+
+
+def _updated(made: Any, x: np.ndarray, g: np.ndarray, w: np.ndarray) -> list[np.ndarray]:
+    """The new w, and what the function returns."""
+    tvm = tvm_for_device()
+    from tvm import relax
+
+    place = tvm.cuda(0)
+    held = [tvm.runtime.tensor(a, place) for a in (w, x, g)]
+    results = relax.VirtualMachine(made, place)["f"](*held)
+    return [held[0].numpy(), *(r.numpy() for r in results)]
+
+
+def descend(x: np.ndarray, g: np.ndarray, w: np.ndarray, cut: Cut) -> list[np.ndarray]:
+    """``w - 0.5 x^T g``, where w lay."""
+    return _updated(compiled(_descent(x, g, w, with_product=False), [cut]), x, g, w)
+
+
+def descend_by_library(x: np.ndarray, g: np.ndarray, w: np.ndarray, answers: bool) -> list[np.ndarray]:
+    """``w - 0.5 x^T g``, where w lay, and the product, which a library makes if it ``answers``."""
+    with _library(answers):
+        made = compiled(_descent(x, g, w, with_product=True), [None])
+        return _updated(made, x, g, w)
+
+
+# The library ----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Asked:
     """What the library was asked for; the numbers in the order of its arguments."""
@@ -117,7 +176,15 @@ class Asked:
 def with_library(
     cases: Sequence[Matmul], arguments: Sequence[Sequence[np.ndarray]], answers: bool, tf32: bool = False
 ) -> tuple[list[np.ndarray], list[Asked]]:
-    """Results where a library ``answers`` or declines (every product is large enough for it), and what it was asked."""
+    """Results where a library ``answers`` or declines, and what it was asked."""
+    with _library(answers) as asked:
+        made = compiled(_module(cases), [case.cut for case in cases], tf32=tf32)
+        return [call(made, f"f{i}", given)[0] for i, given in enumerate(arguments)], asked
+
+
+@contextmanager
+def _library(answers: bool) -> Iterator[list[Asked]]:
+    """A library that answers or declines; every product is large enough for it.  Yields what it is asked."""
     import tvm_ffi
 
     asked: list[Asked] = []
@@ -131,10 +198,7 @@ def with_library(
     tvm_for_device()
     tvm_ffi.register_global_func("fluidc.cuda.gemm", gemm, override=True)
     with mock.patch(f"{LIBRARY}.LEAST_WORK", dict.fromkeys(DTYPES, 0)):
-        functions = [case.function(f"f{i}") for i, case in enumerate(cases)]
-        made = compiled(functions, [case.cut for case in cases], tf32=tf32)
-    found = [call(made, f"f{i}", given)[0] for i, given in enumerate(arguments)]
-    return found, asked
+        yield asked
 
 
 def _gemm(

@@ -12,20 +12,42 @@ import numpy as np
 import pytest
 from cuda_products import DTYPES, Matmul, with_library, without_barrier, without_edge
 from cuda_worker import Worker, WorkerError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_modules import private_mlp
 
-from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import TILES, Cut, Tile
+from fluidc.compiler.codegen.tvm.cpu import host_cpu
+from fluidc.compiler.codegen.tvm.cuda.arch import Options
+from fluidc.compiler.codegen.tvm.cuda.build import SHARED_BYTES, compile_module
+from fluidc.compiler.codegen.tvm.cuda.device import THREADS
+from fluidc.compiler.codegen.tvm.cuda.kernels.tiled import PADDING
+from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import (
+    MANY_PARTS,
+    MOST_SPLITS,
+    PARTS_TOGETHER,
+    TILES,
+    WIDEST_REGISTERS,
+    Cut,
+    Sizes,
+    Tile,
+    choose_cut,
+)
+from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.types import DType
+from fluidc.compiler.passes.manager import run_passes
+from fluidc.compiler.pipeline import pipeline
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
 reason = cuda_device.available()
 pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
+quick = settings(max_examples=60, deadline=None)
 FORMS = list(itertools.product((False, True), repeat=2))
 
 
-@pytest.fixture(scope="module", params=["forward", "random"])
-def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
-    with Worker(order=request.param, seed=7) as made:
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker(order="random", seed=7) as made:
         yield made
 
 
@@ -77,6 +99,61 @@ def test_what_has_no_terms_is_zero(worker: Worker) -> None:
     check(worker, [Matmul(5, 6, 0, cut=cut) for cut in (None, Cut("tiled", TILES[-1]), Cut("dot"), Cut("direct"))])
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        pytest.param(Cut("tiled", TILES[3], 2), id="64x64"),
+        pytest.param(Cut("tiled", TILES[-1]), id="16x16", marks=pytest.mark.nightly),
+        pytest.param(Cut("dot"), id="dot", marks=pytest.mark.nightly),
+    ],
+)
+def test_images_with_frames_strides_dilations_and_groups(cut: Cut) -> None:
+    """Convolutions are products of images that no memory holds."""
+    with Worker(order="random", seed=5) as worker:
+        assert worker.run(cuda_products.images, cut).value == {}
+
+
+@pytest.mark.parametrize("cut", [Cut("tiled", TILES[3]), Cut("tiled", TILES[-1], 3), Cut("direct", None, 16)])
+def test_a_product_updates_a_state_where_it_lies(worker: Worker, cut: Cut) -> None:
+    draw = np.random.default_rng(3)
+    x, g, w = (draw.standard_normal(shape).astype("f4") for shape in ((70, 30), (70, 20), (30, 20)))
+    (found,) = worker.run(cuda_products.descend, x, g, w, cut).value
+    np.testing.assert_allclose(found, w - 0.5 * x.T.astype("f8") @ g, rtol=1e-4, atol=1e-4)
+
+
+# What is chosen -------------------------------------------------------------------------------------------
+@quick
+@given(
+    st.integers(1, 64), st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 60000), st.sampled_from([1, 4, 8]),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_a_cut_fits_the_device(b: int, m: int, n: int, k: int, itemsize: int, beside: bool, along: bool) -> None:
+    cut = choose_cut(Sizes(b, m, n, k, itemsize, beside, along))
+    assert 1 <= cut.splits <= MOST_SPLITS
+    assert cut.splits < MANY_PARTS or cut.splits % PARTS_TOGETHER == 0
+    if cut.tile is not None:
+        assert cut.tile.threads == THREADS
+        assert cut.tile.down * cut.tile.across * itemsize <= WIDEST_REGISTERS
+        lines = cut.tile.rows + cut.tile.columns + 2 * PADDING
+        assert 2 * lines * cut.tile.depth * itemsize <= SHARED_BYTES
+
+
+def test_large_products_take_large_tiles_and_long_sums_are_split() -> None:
+    assert choose_cut(Sizes(1, 4096, 4096, 4096, 4)) == Cut("tiled", TILES[0])
+    gradient = choose_cut(Sizes(1, 64, 16, 50176, 4))
+    assert gradient.tile is not None
+    assert gradient.splits >= 100, "a filter's gradient has fewer tiles than there are multiprocessors"
+    assert choose_cut(Sizes(1, 8, 8, 4, 4)).kind == "direct"
+
+
+def test_tf32_is_not_for_private_programs() -> None:
+    module = run_passes(private_mlp(), pipeline(private_mlp(), batch=16))
+    options = Options(host_cpu(), tf32=True)
+    with pytest.raises(TargetError, match="TF32 rounds products by more than the privacy") as caught:
+        compile_module(module, options)
+    assert "without --tf32" in str(caught.value)
+
+
 # Mistakes -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_barrier_is_needed(number: int) -> None:
@@ -111,3 +188,13 @@ def test_a_library_is_asked_for_matrices(worker: Worker, answers: bool) -> None:
     ):
         assert (dtype, batch) == (DTYPES.index(case.dtype), *(case.batch or (1,)))
         assert (m, n, k, bool(trans_a), bool(trans_b), tf32) == (case.m, case.n, case.k, *case.transposed, 0)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_library_may_be_asked_for_a_gradient(worker: Worker, answers: bool) -> None:
+    """What is made of it then overwrites a state."""
+    draw = np.random.default_rng(3)
+    x, g, w = (draw.standard_normal(shape).astype("f4") for shape in ((70, 30), (70, 20), (30, 20)))
+    found, product = worker.run(cuda_products.descend_by_library, x, g, w, answers).value
+    np.testing.assert_allclose(product, x.T.astype("f8") @ g, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, w - 0.5 * x.T.astype("f8") @ g, rtol=1e-4, atol=1e-4)

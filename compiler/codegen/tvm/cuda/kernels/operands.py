@@ -28,8 +28,8 @@ class Operand:
         lines: The indices of its rows or columns.
         terms: The indices that are summed over.
         dtype: What it is multiplied as.
-        along_terms: Whether elements of neighbouring terms lie side by side (else those of neighbouring lines, where
-            any do).
+        along_terms: Whether elements of neighbouring terms lie side by side, or nearer than those of neighbouring
+            lines.
         lanes: How many of them one load may read; more than one only if they are all inside or all not.
     """
 
@@ -96,8 +96,9 @@ def _operand(
     along_terms: bool,
 ) -> Operand:
     for read in loads(value):
-        if (beside := probe.step(read, terms[-1]) == 1) or probe.step(read, lines[-1]) == 1:
-            along_terms = beside
+        steps = [abs(probe.step(read, indices[-1]) or 0) for indices in (terms, lines)]
+        if any(steps):
+            along_terms = steps[1] == 0 or 0 < steps[0] < steps[1]
             break
     fast = (terms if along_terms else lines)[-1]
     lanes = VECTOR_BYTES // dtype.itemsize
