@@ -2,9 +2,9 @@
 
     python gpu.py [--out results.json] [--seconds 0.5] [--rounds 5] [--no-times]
 
-First every op case and every small model is compared with what it must compute; then each benchmark model takes training
-steps, alternately with PyTorch's where PyTorch is installed (eager, torch.compile, a captured CUDA graph; private ones by
-per-example gradients of torch.func).  Steps fetch their loss, as a training loop that shows it does.
+First every op case and every small model is compared with what it must compute; then each benchmark model takes
+training steps, alternately with PyTorch's where PyTorch is installed (eager, torch.compile, a captured CUDA graph;
+private ones by per-example gradients of torch.func).  Steps fetch their loss, as a training loop that shows it does.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...], int]] = [
     ("output_in_no_folder", "", ("compile", "script.py", "-o", "nowhere/out.fluidc"), 2),
     ("unknown_command", "", ("compil", "script.py"), 2),
     ("unknown_target", "", (*COMPILE[:-1], "tpu"), 1),
-    ("planned_target", "", (*COMPILE[:-1], "cuda"), 1),
+    ("chip_of_another_target", "", (*COMPILE[:-1], "cpu", "--arch", "sm_90"), 2),
     ("artifacts_in_another_folder", "", ("compile", "script.py", "--target", "ort-artifacts", "-o", "."), 2),
     ("artifacts_on_a_file", "", ("compile", "script.py", "--target", "ort-artifacts", "-o", "good.ir"), 2),
     ("artifacts_named_onnx", "", ("compile", "script.py", "--target", "ort-artifacts", "-o", "out.onnx"), 2),

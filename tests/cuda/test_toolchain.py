@@ -140,6 +140,21 @@ def test_arithmetic_is_rounded_once(compiler: Compiler, monkeypatch: pytest.Monk
     assert image(PLAIN) != image(STATED)
 
 
+def test_long_loops_are_not_unrolled_as_a_whole() -> None:
+    text = "\n".join(
+        ["  for (int i1 = 0; i1 < 4096; ++i1) {", "  for (int64_t j = (int64_t)0; j < (int64_t)200; ++j) {",
+         "#pragma unroll", "  for (int k = 0; k < 128; ++k) {", "  for (int l = 0; l < 99; ++l) {"]
+    )  # fmt: skip
+    found = prepared(text)[-len(text) - 60 :].splitlines()
+    assert [line.strip() for line in found if "pragma" in line] == [
+        "#pragma unroll 4",
+        "#pragma unroll 4",
+        "#pragma unroll",
+    ]
+    assert found[-1].strip().startswith("for (int l")
+    assert "pragma" not in found[-2]
+
+
 def test_what_was_compiled_is_kept(compiler: Compiler, tmp_path: Path) -> None:
     class Counting:
         title, known, calls = compiler.title, compiler.known, 0

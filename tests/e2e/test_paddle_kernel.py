@@ -117,7 +117,7 @@ def test_artifacts_say_that_it_is_not_private(tmp_path: Path, target: str) -> No
         assert "an ordinary program" not in result.output
     assert "warning: NOT PRIVATE" in told[2]
     page = (tmp_path / "page.html").read_text()
-    assert "<p class=verdict>NOT PRIVATE: Dpsgd(mechanism=&#x27;paddle&#x27;)" in page
+    assert "NOT PRIVATE: Dpsgd(mechanism=&#x27;paddle&#x27;)" in page
     assert "no epsilon holds" in page
     assert "ε" not in page
     artifact = Artifact.read(path)

@@ -6,6 +6,7 @@ import re
 
 _PREAMBLE = re.compile(r"\A.*?#define ushort unsigned short\n#endif\n", re.S)
 _HEADERS = re.compile(r"#include <(?:cuda_fp\w+|cuda_bf\w+|mma|cooperative_groups)\.h>")
+_LONG_LOOP = re.compile(r"(?<!#pragma unroll\n)^( *)(for \(\w+ \w+ = [^;]*; \w+ < (?:\(int64_t\))?\d{3,}; )", re.M)
 _KERNEL = re.compile(r'^extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(.*\{$', re.M)
 
 _TYPES = """\
@@ -40,7 +41,10 @@ def needs_headers(code: str) -> bool:
 
 
 def prepared(code: str) -> str:
-    """The text without the preamble of TVM where its kernels do without: compilers then need no headers."""
+    """The text as compilers get it: without TVM's preamble where its kernels do without, since no headers are needed
+    then; and with long loops unrolled a few times at most, since they would unroll one whose values are all known in
+    advance (a seeded generator) into megabytes."""
+    code = _LONG_LOOP.sub(r"\1#pragma unroll 4\n\1\2", code)
     return code if needs_headers(code) else _TYPES + _PREAMBLE.sub("", code)
 
 
