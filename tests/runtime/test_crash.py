@@ -69,13 +69,13 @@ def test_runs_are_killed_all_night(
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}")
     chance, sound = random.Random(seed), whole(Job(kind, "")) if kind == "plain" else None
-    for number in range(40):
+    for number in range(20):
         job = Job(kind, str(tmp_path / f"{number}"), prefetch=bool(number % 2), keep=1 + number % 3, ahead=number % 4)
         run = Lineage(server, job, sound)
-        seconds = run.process(more=20)["seconds"]
+        seconds = run.process(more=12)["seconds"]
         for _ in range(12):
-            run.process(more=20, after=chance.uniform(0.1, 1.1) * seconds)
-            run.process(more=20, fatal=chance.randrange(1, 60), mode="power", seed=chance.randrange(1 << 30))
+            run.process(more=12, after=chance.uniform(0.1, 1.1) * seconds)
+            run.process(more=12, fatal=chance.randrange(1, 60), mode="power", seed=chance.randrange(1 << 30))
         run.process()
         run.check_clean()
 
