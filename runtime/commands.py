@@ -23,7 +23,7 @@ from .columns import Columns, is_table, parse_columns
 from .data import load_data
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import DataError, LedgerError, SignatureError, printable
+from .errors import ArtifactError, DataError, FluidcError, LedgerError, SignatureError, printable
 from .evaluate import evaluate
 from .files import write_atomically
 from .keeper import Checkpoints
@@ -179,7 +179,7 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
         kept = None if result.interrupted else arguments.output
         if kept is not None:
             with StopSignals(enabled=True) as signals:
-                session.export(kept)  # before anything else can fail
+                _export(session, kept, result, policy)  # before anything else can fail
             if signals.raised:
                 print(f"{signals.name}: stopped after the training; wrote {kept}")
                 return 1
@@ -297,6 +297,20 @@ def _numpy_share(artifact: Artifact, threads: int | None) -> int:
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _export(session: Session, path: Path, result: RunResult, policy: Checkpoints) -> None:
+    """Write the trained artifact. Raises ArtifactError, after what was learnt was put into a checkpoint if possible."""
+    try:
+        session.export(path)
+    except ArtifactError as error:
+        kept = None if result.unsaved else result.checkpoint
+        try:
+            kept = kept or session.save(policy.directory)
+        except FluidcError:
+            raise error from None
+        hint = f"{error.hint}; the trained state is kept: the same command with --resume and another -o writes it"
+        raise ArtifactError(error.what, f"{error.where}, {kept}", hint) from None
 
 
 def _where_to_go_on(result: RunResult) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -57,6 +58,26 @@ def test_a_plain_run_that_is_killed_ends_in_the_same_bits(
     killed = campaign(server, job, whole(job), tmp_path, rounds=40)
     print(f"{killed} kills in {time.monotonic() - start:.1f} s")
     assert killed >= 100
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["plain", "private"])
+def test_runs_are_killed_all_night(
+    server: Server, whole: Callable[[Job], Trajectory], tmp_path: Path, kind: Literal["plain", "private"]
+) -> None:
+    """At instants and with losses that differ from night to night; the seed is shown when it fails."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")
+    chance, sound = random.Random(seed), whole(Job(kind, "")) if kind == "plain" else None
+    for number in range(20):
+        job = Job(kind, str(tmp_path / f"{number}"), prefetch=bool(number % 2), keep=1 + number % 3, ahead=number % 4)
+        run = Lineage(server, job, sound)
+        seconds = run.process(more=12)["seconds"]
+        for _ in range(12):
+            run.process(more=12, after=chance.uniform(0.1, 1.1) * seconds)
+            run.process(more=12, fatal=chance.randrange(1, 60), mode="power", seed=chance.randrange(1 << 30))
+        run.process()
+        run.check_clean()
 
 
 @pytest.mark.parametrize("mode", ["EIO", "ENOSPC"])

@@ -26,7 +26,7 @@ from manifests import POISSON
 
 from fluidc.runtime import commands, keeper
 from fluidc.runtime.commands import RunArguments
-from fluidc.runtime.errors import CheckpointError, DataError, LedgerError
+from fluidc.runtime.errors import ArtifactError, CheckpointError, DataError, LedgerError
 from fluidc.runtime.keeper import Checkpoints
 from fluidc.runtime.ledger import Ledger, read_ledger
 from fluidc.runtime.lock import FolderLock, InUse
@@ -584,3 +584,31 @@ def test_steps_before_a_callback_that_raises_are_kept_where_checkpoints_are_plan
         session.train(DATA, steps=9, batch=20, checkpoints=kept, callback=at(4, fail))
     assert (steps_in(kept.directory) if planned else kept.directory.exists()) == ([4] if planned else False)
     session.train(DATA, steps=5, batch=20, checkpoints=kept)  # the folder is free again
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_result_that_cannot_be_written_is_kept_in_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    arguments, spec = _arguments(tmp_path), PRIVATE if private else None
+    linear_artifact(spec, 64 if private else None).write(arguments.artifact)
+
+    def choose(artifact: Any, threads: int | None, device: int | None) -> LinearEngine:
+        return LinearEngine(spec)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fluidc.runtime.artifact.write_atomically", full)
+    folder = tmp_path / "linear.fluidc.run" / "checkpoints"
+    with pytest.raises(ArtifactError, match=r"No space left.*[\s\S]*step-000030[\s\S]*the trained state is kept"):
+        commands.run(arguments, choose)
+    monkeypatch.undo()
+    assert steps_in(folder) == [30]
+    assert commands.run(replace(arguments, resume=True), choose) == 0
+    written = Session.load(arguments.output or "", LinearEngine(spec))
+    again = Session.load(arguments.artifact, LinearEngine(spec))
+    again.resume(folder)
+    assert weights(written)[:16] == weights(again)[:16]
+    if private:
+        assert read_ledger(tmp_path / "linear.fluidc.run")[1].totals.steps == 30
