@@ -61,5 +61,7 @@ def test_without_a_driver(made: Path) -> None:
 def test_what_it_holds_and_says(made: Path) -> None:
     assert (made / "bundle/lib/fluidc/runtime/lib/libtvm_runtime_cuda.so").is_file()
     text = " ".join((made / "bundle/README.txt").read_text().split())
-    assert "It runs on an NVIDIA GPU (it has code for sm_90)" in text
+    chips = Artifact.read(made / "digits.fluidc").manifest.target.architectures
+    assert chips
+    assert f"It runs on an NVIDIA GPU (it has code for {', '.join(chips)})" in text
     assert "libcudart.so.13" in text
