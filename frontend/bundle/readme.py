@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from ...runtime.artifact import Artifact
 
 _WIDTH = 100
+_CUDA = (
+    "It runs on an NVIDIA GPU (it has code for {}) with a driver for CUDA 13. CUDA's runtime library, libcudart.so.13, "
+    "is taken from pip's wheel nvidia-cuda-runtime, from a toolkit, or from the system; cuBLAS too, where there is one."
+)
 
 
 def readme(name: str, artifact: Artifact, needs: Mapping[str, str], glibc: tuple[int, int], only: str | None) -> str:
@@ -30,6 +34,7 @@ def readme(name: str, artifact: Artifact, needs: Mapping[str, str], glibc: tuple
             f"It needs Linux with glibc {glibc[0]}.{glibc[1]} or newer and libstdc++, CPython 3.11 or newer, and "
             f"{wanted}; nothing of fluidc has to be installed.{f' The code is {machine}.' if machine else ''}"
         ),
+        *([_filled(_CUDA.format(", ".join(manifest.target.architectures)))] if manifest.target.kind == "cuda" else ()),
         "Train, with arrays of these names in train.npz (N is the number of rows):",
         "\n".join(feeds),
         "    python run.py run --data train.npz --epochs 10 -o trained.fluidc",

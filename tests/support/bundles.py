@@ -56,12 +56,12 @@ def bare_python(folder: Path, packages: Sequence[str]) -> Path:
     return folder / "bin" / Path(sys.executable).name
 
 
-def run(command: Sequence[object], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in ``folder``, with nothing of this environment."""
+def run(command: Sequence[object], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in ``folder``, with nothing of this environment but these variables."""
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={"FLUIDC_THREADS": "1", "TMPDIR": str(folder)},
+        env={"FLUIDC_THREADS": "1", "TMPDIR": str(folder), "FLUIDC_STATE": str(folder / "state"), **variables},
         capture_output=True,
         text=True,
         check=False,
