@@ -17,6 +17,7 @@ from ..compiler.driver import Source, feed_specs, privacy_block
 from ..compiler.errors import PrivacyError
 from ..compiler.ir.types import Sym
 from ..runtime.artifact import PrivacySpec
+from ..runtime.data import open_arrays
 from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.feeds import FeedCheck
 from .dygraph.private import PrivateTraining
@@ -108,7 +109,7 @@ class PoissonBatches(Iterator[Lot]):
 
 
 def poisson_batches(
-    arrays: Mapping[str, ArrayLike],
+    arrays: Mapping[str, ArrayLike] | Path | str,
     program: Program | PrivateOptimizer | None = None,
     run_dir: Path | str | None = None,
 ) -> PoissonBatches:
@@ -121,7 +122,8 @@ def poisson_batches(
 
     Args:
         arrays: Feed name to data; row i of every array is example i. Public feeds are given whole. Data of declared
-            variables that training does not use is left out of the lots.
+            variables that training does not use is left out of the lots. Or the path of a ``.npz`` file or of a folder
+            of ``.npy`` files; large ones are mapped, and may be larger than memory.
         program: The program that Dpsgd trains; the default main program if None. In dygraph the optimizer itself, which
             has a ``parameter_list``: names are then the caller's, and every array has a row per example.
         run_dir: Directory of the ledger. Runs on it add up, over processes too. Without it steps are counted in
@@ -142,8 +144,13 @@ def poisson_batches(
     owner, spec, source = _of(program, "poisson_batches")
     if run_dir is not None and not isinstance(run_dir, str | Path):
         raise wrong_type(f"poisson_batches: run_dir is {run_dir!r}", "name a directory")
+    if isinstance(arrays, str | Path):
+        arrays = open_arrays(Path(arrays))
     if not isinstance(arrays, Mapping):
-        raise wrong_type(f"poisson_batches: arrays is {type(arrays).__name__}", "give a dict of feed name to array")
+        raise wrong_type(
+            f"poisson_batches: arrays is {type(arrays).__name__}",
+            "give a dict of feed name to array, or the path of a .npz file or of a folder of .npy files",
+        )
     if spec.sampler != "poisson":
         raise PrivacyError(
             f"poisson_batches: the optimizer states sampler={spec.sampler!r}",

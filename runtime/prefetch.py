@@ -29,7 +29,8 @@ _LONGEST_KEPT = 3200
 class Trial:
     """Finds which of two ways of going on is faster, by the time from one call to the next.
 
-    Tries both for a few calls each, keeps the better one, and tries the other again after 100 calls, 200, and so on.
+    Tries both for a few calls each, the second for one only if that is far slower; keeps the better one, and tries the
+    other again after 100 calls, 200, and so on.
 
     Args:
         clock: seconds that have passed.
@@ -54,11 +55,10 @@ class Trial:
             self._times.append(now - self._last)
         self._last = now
         self._left -= 1
-        if self._left:
+        times = self._times[1:]  # the first was begun in the other way
+        if self._left and not self._hopeless(times):
             return
-        self._found[self.ahead] = sorted(self._times[1:])[
-            len(self._times) // 2 - 1
-        ]  # the first was begun in the other way
+        self._found[self.ahead] = sorted(times)[(len(times) - 1) // 2]
         self._times = []
         if len(self._found) == 1:
             self.ahead = not self.ahead
@@ -68,6 +68,10 @@ class Trial:
         self._found = {}
         self._left = self._kept
         self._kept = min(2 * self._kept, _LONGEST_KEPT)
+
+    def _hopeless(self, times: list[float]) -> bool:
+        """Whether the way that is tried second is far slower, as its last call tells."""
+        return len(self._found) == 1 and bool(times) and times[-1] > 1.5 * self._found[not self.ahead]
 
 
 class Prefetcher(Generic[T]):

@@ -144,7 +144,7 @@ def test_commands_exist(document: str, line: str) -> None:
         assert words[1] in targets, f"{document}: {line}"
         return
     words = words[1 : words.index("--")] if "--" in words else words[1:]
-    path = tuple(words[:2]) if words[0] == "privacy" and len(words) > 1 else tuple(words[:1])
+    path = tuple(words[:2]) if words[0] in ("privacy", "data") and len(words) > 1 else tuple(words[:1])
     told = help_of(path)
     for option in (word.partition("=")[0] for word in words if word.startswith("-") and word != "-"):
         assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", told), f"{document}: {line} ({option})"

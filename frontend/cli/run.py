@@ -20,8 +20,15 @@ from .options import (
     threads_option,
 )
 
+EXAMPLES = """\b
+Examples:
+  fluidc run mlp.fluidc --data train.npz --epochs 10 -o trained.fluidc
+  fluidc run mlp.fluidc --data train.csv --columns x=p0..p783 --columns y=label --steps 500
+  fluidc run mlp.fluidc --data train/ --eval test.npz --epochs 10 --report run.html --log logs/1
+  fluidc run private.fluidc --data train.npz --checkpoint-every 60s --resume -o trained.fluidc"""
 
-@click.command("run", epilog="Example:  fluidc run mlp.fluidc --data train.npz --epochs 10 -o trained.fluidc")
+
+@click.command("run", epilog=EXAMPLES)
 @artifact_argument
 @data_option
 @columns_option

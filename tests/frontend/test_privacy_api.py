@@ -85,6 +85,26 @@ def test_poisson_batches_take_the_whole_budget_and_no_step_more() -> None:
     assert model.spent() == told, "a refused step voids nothing"
 
 
+def test_lots_come_from_files_as_from_arrays(tmp_path: Path) -> None:
+    model = build(**STATED)
+    np.savez(tmp_path / "data.npz", **model.data)  # pyright: ignore[reportArgumentType]
+    (tmp_path / "folder").mkdir()
+    for name, array in model.data.items():
+        np.save(tmp_path / "folder" / f"{name}.npy", array)
+    found = []
+    with pytest.warns(PrivacyWarning, match="INSECURE"):
+        known = fluid.privacy.insecure_noise_key(b"key")
+    with known:
+        for source in (model.data, tmp_path / "data.npz", str(tmp_path / "folder")):
+            trained = build(**STATED)
+            for lot in fluid.privacy.poisson_batches(source, trained.program):
+                trained.run(lot)
+            found.append(trained.weights().tobytes())
+    assert found[0] == found[1] == found[2]
+    with pytest.raises(DataError, match="does not exist"):
+        fluid.privacy.poisson_batches(tmp_path / "none.npz", model.program)
+
+
 def test_a_loop_that_gets_no_lot_says_so_once() -> None:
     model = build(**STATED)
     lots = model.lots()

@@ -166,7 +166,7 @@ def test_folders_that_hold_no_data_are_refused(tmp_path: Path) -> None:
     os.truncate(folder / "x.npy", 150)
     with pytest.raises(DataError, match="22 bytes follow a header that announces 96") as caught:
         open_arrays(folder)
-    assert caught.value.where.endswith("x.npy")
+    assert str(caught.value.where).endswith("x.npy")
     with pytest.raises(DataError, match="does not exist"):
         open_arrays(tmp_path / "nothing")
 

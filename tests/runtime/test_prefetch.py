@@ -104,6 +104,17 @@ def test_what_takes_no_time_is_made_where_it_is_needed() -> None:
         assert not ahead.worthwhile
 
 
+def test_a_way_that_is_far_slower_is_given_up_at_once() -> None:
+    now = 0.0
+    trial = Trial(lambda: now)
+    slow = 0
+    for _ in range(100):
+        trial.tick()
+        slow += trial.ahead
+        now += 3.0 if trial.ahead else 1.0
+    assert slow == 2
+
+
 # Trajectories ----------------------------------------------------------------------------------------------
 
 
