@@ -41,8 +41,8 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
 )  # fmt: skip
 @click.option(
     "--arch", metavar="NAME,...",
-    help="cuda: chips to generate machine code for [sm_80,sm_90]; compute_90 adds code that drivers compile for later "
-    "chips.",
+    help="cuda: chips to generate machine code for [sm_80,sm_90,compute_90]; compute_90 adds code that drivers compile "
+    "for later chips.",
 )  # fmt: skip
 @click.option("--tf32", is_flag=True, help="cuda: products may round their factors to TF32: faster, 10 bits.")
 @click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")

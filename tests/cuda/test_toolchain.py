@@ -14,7 +14,7 @@ import pytest
 
 from fluidc.compiler.codegen.cache import Cache
 from fluidc.compiler.codegen.tvm.cuda.toolchain import find, nvcc, nvrtc
-from fluidc.compiler.codegen.tvm.cuda.toolchain.architectures import chosen
+from fluidc.compiler.codegen.tvm.cuda.toolchain.architectures import checked, oldest
 from fluidc.compiler.codegen.tvm.cuda.toolchain.compiler import Compiler, MachineCode, compile_code
 from fluidc.compiler.codegen.tvm.cuda.toolchain.places import toolkits
 from fluidc.compiler.codegen.tvm.cuda.toolchain.source import kernel_at, kernels, prepared
@@ -174,14 +174,15 @@ def test_what_was_compiled_is_kept(compiler: Compiler, tmp_path: Path) -> None:
 
 # Names, texts and logs --------------------------------------------------------------------------------
 def test_names_of_architectures() -> None:
-    assert list(map(str, chosen(["sm_90a", "compute_90", "sm_80", "sm_90", "sm_80"], [80, 90], "it"))) == [
+    assert list(map(str, checked(["sm_90a", "compute_90", "sm_80", "sm_90", "sm_80"], [80, 90], "it"))) == [
         "sm_80", "sm_90", "compute_90", "sm_90a",
     ]  # fmt: skip
+    assert oldest(["compute_90", "sm_100", "sm_86"]) == "sm_86"
     with pytest.raises(TargetError, match="no CUDA architecture to generate code for"):
-        chosen([], [80], "it")
+        checked([], [80], "it")
     for name in ("sm90", "sm_9", "90", "sm_90x", "compute-90", " sm_90"):
         with pytest.raises(TargetError, match="names no CUDA architecture"):
-            chosen([name], [90], "it")
+            checked([name], [90], "it")
 
 
 def test_texts() -> None:

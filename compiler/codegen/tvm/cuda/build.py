@@ -20,6 +20,7 @@ from .arch import Options
 from .device import MOST_THREADS, WARP, device_host
 from .primfunc import build_kernel
 from .together import join_independent
+from .toolchain.architectures import oldest
 
 PIPELINE = "fluidc_cuda"
 
@@ -119,5 +120,5 @@ pipelines.register_tir_pipeline(PIPELINE, _lean_pipeline)
 
 
 def _build(mod: Any, options: Options) -> Any:
-    target = cuda_target(options.cpu, options.architectures[-1])
+    target = cuda_target(options.cpu, oldest(options.architectures))
     return relax.build(mod, target=target, exec_mode="compiled", relax_pipeline=relax_passes(), tir_pipeline=PIPELINE)

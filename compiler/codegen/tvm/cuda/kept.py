@@ -17,6 +17,7 @@ from ...built import BuildOptions, Built
 from ..cpu import named_cpu
 from ..kept import library
 from .arch import DEFAULT, Options
+from .toolchain.architectures import checked
 from .toolchain.find import find_compiler
 
 
@@ -24,6 +25,7 @@ def build(module: Module, options: BuildOptions) -> Built:
     """Compile a module for the ``cuda`` target, or find it compiled; see ``codegen.target.build``."""
     cpu, compiler = named_cpu(options.cpu or "native"), find_compiler()
     chosen = Options(cpu, options.architectures or DEFAULT, options.tf32)
+    checked(chosen.architectures, compiler.known, compiler.title)
     spec = TargetSpec("cuda", cpu.triple, cpu.name, cpu.features, architectures=chosen.architectures, tf32=chosen.tf32)
 
     def compiled() -> tuple[bytes, Callable[[], KernelTable]]:

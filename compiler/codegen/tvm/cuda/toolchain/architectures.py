@@ -46,7 +46,12 @@ def parse(name: str) -> Architecture:
     return Architecture(int(number), variant, kind == "compute")
 
 
-def chosen(names: Sequence[str], known: Sequence[int], compiler: str) -> tuple[Architecture, ...]:
+def oldest(names: Sequence[str]) -> str:
+    """The name of the chip that knows least, on which all code has to run; raises TargetError as `checked` does."""
+    return f"sm_{min(parse(name).number for name in names)}"
+
+
+def checked(names: Sequence[str], known: Sequence[int], compiler: str) -> tuple[Architecture, ...]:
     """The architectures of these names, each once, in the order of their numbers.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .....errors import TargetError
 from ....cache import Cache
-from .architectures import Architecture, chosen
+from .architectures import Architecture, checked
 from .source import kernel_at, prepared
 from .usage import KernelUse, usage
 
@@ -84,7 +84,7 @@ def compile_code(compiler: Compiler, code: str, architectures: Sequence[str], ca
     Raises:
         TargetError: Names of nothing or of architectures that the compiler does not know, or it refuses the text.
     """
-    wanted, text = chosen(architectures, compiler.known, compiler.title), prepared(code)
+    wanted, text = checked(architectures, compiler.known, compiler.title), prepared(code)
     parts = ("cuda 1", compiler.title, *PRECISION, *map(str, wanted), text)
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     kept = cache.read(key)
