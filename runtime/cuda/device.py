@@ -46,9 +46,10 @@ class Device:
         self.buffers: WeakSet[Buffer] = WeakSet()
         self.resources: WeakSet[object] = WeakSet()
         self._lost = False
+        self._left: list[Buffer] = []
         self.runtime.use(ordinal)
         self.stream = self.runtime.make_stream()
-        os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._left.clear, after_in_child=self._after_fork)
 
     @contextmanager
     def used(self) -> Generator[None]:
@@ -56,8 +57,13 @@ class Device:
         if self._lost:
             raise self.loss()
         with self.lock:
+            before = self.runtime.current()
             self.runtime.use(self.ordinal)
-            yield
+            try:
+                yield
+            finally:
+                if before != self.ordinal:  # who works on another device, and looks at what is here, goes on there
+                    self.runtime.use(before)
 
     def loss(self) -> EngineError:
         """What is said in a forked process."""
@@ -83,16 +89,18 @@ class Device:
 
     def _before_fork(self) -> None:
         """The child cannot ask the device: leave it the values where it can reach them."""
+        self._left.clear()
         if not self._lost:
             for buffer in self._away():
                 buffer.copy_home()
+                self._left.append(buffer)
 
     def _after_fork(self) -> None:
         if self._lost:
             return
         self._lost = True
         self.lock = threading.RLock()
-        for buffer in self._away():
+        for buffer in self._left:
             buffer.put(buffer.home)
         for each in list(self.resources):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))  # its end would call a driver that this process lacks

@@ -164,6 +164,9 @@ def test_commands_compile_and_run_for_a_device() -> None:
     made = asked(cuda_runs.by_command_line)
     said = made["said"]
     check_states(made["states"]["reference"], made["states"]["cuda"])
+    assert made["states"]["bundled"], said["bundle"] + said["bundled"]
+    for name, array in made["states"]["cuda"].items():
+        np.testing.assert_array_equal(made["states"]["bundled"][name], array)
     assert "code for sm_80, sm_90 with TF32" in said["inspect cuda"]
     assert "code for" not in said["inspect reference"]
     assert "its kernels are not clocked one by one" in said["profile"]

@@ -6,6 +6,8 @@ import copy
 import gc
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from cuda_device import libraries
 from cuda_jobs import tvm_for_device
 from cuda_worker import device
 from private_runs import MASTER, classifier, dpsgd
@@ -399,6 +402,7 @@ def by_command_line() -> dict[str, Any]:
     """A script compiled for GPUs and for numpy, and what running the artifacts by command gives."""
     from click.testing import CliRunner
 
+    from fluidc.frontend.bundle.contents import LAUNCHER
     from fluidc.frontend.cli import main
 
     with tempfile.TemporaryDirectory() as folder, cuda_target():
@@ -422,6 +426,16 @@ def by_command_line() -> dict[str, Any]:
             command(f"inspect {target}", "inspect", code)
             if Path(trained).exists():
                 states[target] = dict(Artifact.read(trained).state)
+        bundle = place / "bundle"
+        command("bundle", "bundle", str(place / "cuda.fluidc"), "-o", str(bundle))
+        preloaded = ":".join(str(libraries() / name) for name in ("libcuda.so.1", "libcudart.so.13"))
+        launched = [sys.executable, "-I", str(bundle / LAUNCHER), "run", *data, "--steps", "8", "--seed", "3"]
+        trained = str(place / "bundled.fluidc")
+        run = subprocess.run(
+            [*launched, "-o", trained], env={"LD_PRELOAD": preloaded}, capture_output=True, text=True, check=False
+        )
+        said["bundled"] = run.stdout + run.stderr
+        states["bundled"] = dict(Artifact.read(trained).state) if Path(trained).exists() else {}
         command("profile", "run", str(place / "cuda.fluidc"), *data, "--steps", "8", "--profile", str(place / "p.json"))
         command("device", "run", str(place / "reference.fluidc"), *data, "--steps", "8", "--device", "1")
         return {"said": said, "states": states}
