@@ -53,6 +53,7 @@ class Layout:
 
 def choose_layout(results: int, terms: int, across: bool, threads: int) -> Layout:
     """The layout for so many results of so many terms each; ``across`` where results lie side by side."""
+    across = across and results > 1
     if terms <= (FEW_ROWS_OF_TERMS if across else FEW_TERMS):
         return Layout(threads, 1, True)
     if across:
@@ -251,10 +252,13 @@ class _Reduction:
     def _collect(
         self, team: Team, combine: Combine, total: Buffer, mine: Value, first: Value, count: int, step: int
     ) -> None:
-        """Join ``count`` totals that lie ``step`` apart in shared memory, where each thread has put its own."""
-        block = self.block
-        shared = team.shared(combine.dtype, team.threads, "totals")
-        block.write(shared, mine, block.get(total))
+        """Join ``count`` totals that lie ``step`` apart in shared memory, where each thread has put its
+        own (step 1: the first thread of each warp)."""
+        block, of_warps = self.block, step == 1
+        shared = team.shared(combine.dtype, team.threads // (WARP if of_warps else 1), "totals")
+        lane = block.simplify(tirx.floormod(team.thread, integer(WARP)))
+        with block.when(tirx.EQ(lane, integer(0)) if of_warps else tirx.const(True, "bool")):
+            block.write(shared, mine, block.get(total))
         team.sync()
         block.put(total, block.read(shared, first))
         with block.loop(count - 1, "lane") as lane:
