@@ -42,8 +42,8 @@ FEWEST_ROWS = 64
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A TIR function with its calling convention: tensors read (those in ``in_place`` are also written), then the
-    run-time values of ``sizes``, then tensors made; ``workspaces`` it takes for itself.  ``passed``, of what it makes, it
-    reads itself again."""
+    run-time values of ``sizes``, then tensors made; ``workspaces`` it takes for itself.  Of what it makes, it reads
+    ``passed`` again itself."""
 
     name: str
     function: PrimFunc
