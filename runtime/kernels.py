@@ -114,6 +114,8 @@ class Work:
         read: bytes that have to come from memory: each input once, and of an input that is looked up by index no more
             than is looked up.
         written: bytes that have to go there: each output once.
+
+    Partial sums, which a launch of the kernel writes and its next one reads, count in both.
     """
 
     flops: Size = ZERO

@@ -115,7 +115,7 @@ def _module(cases: Sequence[Matmul]) -> Module:
 
 def images(cut: Cut) -> dict[str, str]:
     """Convolutions and their gradients with every product cut so; the faults of those cases that have one."""
-    with mock.patch(f"{CONTRACT}.choose_cut", lambda sizes: cut):
+    with mock.patch(f"{CONTRACT}.choose_cut", return_value=cut):
         return {
             cuda_cases.IDS[number]: fault
             for start, end in _conv_jobs()

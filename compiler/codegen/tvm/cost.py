@@ -65,18 +65,22 @@ def nbytes(tensor: TensorDef) -> Size:
     return product(tuple(map(to_size, tensor.shape))) * tensor.dtype.itemsize
 
 
-def group_work(group: Group, visible: Iterable[TensorDef]) -> Work:
+def group_work(group: Group, visible: Iterable[TensorDef], passed: Iterable[TensorDef] = ()) -> Work:
     """The work of a kernel.
 
     Args:
         group: What it computes.
         visible: The tensors it stores that others read; the rest stays in its own workspace.
+        passed: What the code writes beside them and then reads itself, in another of its launches.
     """
     flops, integer = ZERO, ZERO
     for nest in group.nests:
         more, others = operations(nest)
         flops, integer = flops + more, integer + others
-    return Work(flops, integer, _read(group), _written(group, list(visible)))
+    between = ZERO
+    for tensor in passed:
+        between = between + nbytes(tensor)
+    return Work(flops, integer, _read(group) + between, _written(group, list(visible)) + between)
 
 
 # Operations -------------------------------------------------------------------------------------------

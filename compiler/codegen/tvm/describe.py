@@ -55,7 +55,7 @@ def describe(
                 outputs=made,
                 workspace=_bytes(space for space in kernel.workspaces if not space.per_thread),
                 per_thread=_bytes(space for space in kernel.workspaces if space.per_thread),
-                work=group_work(group, stored),
+                work=group_work(group, stored, kernel.passed),
             )
         )
     results = tuple(memory.number[output] for output in outputs)

@@ -42,7 +42,8 @@ FEWEST_ROWS = 64
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A TIR function with its calling convention: tensors read (those in ``in_place`` are also written), then the
-    run-time values of ``sizes``, then tensors made; ``workspaces`` it takes for itself."""
+    run-time values of ``sizes``, then tensors made; ``workspaces`` it takes for itself.  Of what it makes, it reads
+    ``passed`` again itself."""
 
     name: str
     function: PrimFunc
@@ -51,6 +52,7 @@ class Kernel:
     in_place: tuple[Placeholder, ...]
     outputs: tuple[TensorDef, ...]
     workspaces: tuple[Workspace, ...] = ()
+    passed: tuple[TensorDef, ...] = ()
 
 
 def build_kernel(

@@ -18,7 +18,7 @@ from small_modules import private_mlp
 
 from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.codegen.tvm.cuda.arch import Options
-from fluidc.compiler.codegen.tvm.cuda.build import SHARED_BYTES, compile_module
+from fluidc.compiler.codegen.tvm.cuda.build import SHARED_BYTES, compile_module, kernel_table
 from fluidc.compiler.codegen.tvm.cuda.device import THREADS
 from fluidc.compiler.codegen.tvm.cuda.kernels.tiled import PADDING
 from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import (
@@ -33,6 +33,8 @@ from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import (
     choose_cut,
 )
 from fluidc.compiler.errors import TargetError
+from fluidc.compiler.ir.core import Module
+from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType
 from fluidc.compiler.passes.manager import run_passes
 from fluidc.compiler.pipeline import pipeline
@@ -63,9 +65,9 @@ def numbers(case: Matmul) -> list[np.ndarray]:
 def check(worker: Worker, cases: Sequence[Matmul]) -> None:
     arguments = [numbers(case) for case in cases]
     found = worker.run(cuda_products.compute, cases, arguments).value
-    for case, given, have in zip(cases, arguments, found, strict=True):
+    for case, operands, have in zip(cases, arguments, found, strict=True):
         error = {DType.F16: 2e-2, DType.F64: 1e-12}.get(case.dtype, 1e-4)
-        np.testing.assert_allclose(have, case.expected(*given), rtol=error, atol=error, err_msg=str(case))
+        np.testing.assert_allclose(have, case.expected(*operands), rtol=error, atol=error, err_msg=str(case))
 
 
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}x{tile.depth}")
@@ -154,13 +156,24 @@ def test_tf32_is_not_for_private_programs() -> None:
     assert "without --tf32" in str(caught.value)
 
 
+@pytest.mark.parametrize("splits", [1, 4])
+def test_partial_sums_are_counted_as_traffic(splits: int) -> None:
+    case = Matmul(48, 40, 520, cut=Cut("tiled", TILES[-1], splits))
+    with cuda_products.cuts([case.cut]):
+        (kernel,) = kernel_table(Module(Stage.TARGET, (), (case.function("f"),))).functions[0].kernels
+    work, between = kernel.work, 4 * splits * 48 * 40 * (splits > 1)
+    assert work.flops.at({}) == 2 * 48 * 40 * 520 + 2 * 48 * 40
+    assert work.read.at({}) == 4 * 520 * (48 + 40) + between
+    assert work.written.at({}) == 4 * 48 * 40 + between
+
+
 # Mistakes -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_barrier_is_needed(number: int) -> None:
     """Without it the device finds a race, in whatever order threads run."""
     case = Matmul(40, 40, 40, cut=Cut("tiled", TILES[-1]))
     for order in cuda_device.ORDERS:
-        with Worker(order=order, seed=3) as worker, pytest.raises(WorkerError, match="race|nothing has written"):
+        with Worker(order=order, seed=3) as worker, pytest.raises(WorkerError, match=r"race|nothing has written"):
             worker.run(cuda_products.compute, [case], [numbers(case)], without_barrier, number)
 
 
@@ -180,9 +193,9 @@ def test_a_library_is_asked_for_matrices(worker: Worker, answers: bool) -> None:
     cases += [Matmul(12, 20, 9, dtype=DType.F64), Matmul(12, 20, 9, symbolic=True)]
     arguments = [numbers(case) for case in cases]
     found, asked = worker.run(with_library, cases, arguments, answers).value
-    for case, given, have in zip(cases, arguments, found, strict=True):
+    for case, operands, have in zip(cases, arguments, found, strict=True):
         error = {DType.F16: 2e-2, DType.F64: 1e-12}.get(case.dtype, 1e-4)
-        np.testing.assert_allclose(have, case.expected(*given), rtol=error, atol=error, err_msg=str(case))
+        np.testing.assert_allclose(have, case.expected(*operands), rtol=error, atol=error, err_msg=str(case))
     for case, (dtype, batch, m, n, k, trans_a, trans_b, *_, tf32) in zip(
         cases, (a.numbers for a in asked), strict=True
     ):

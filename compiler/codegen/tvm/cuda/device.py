@@ -61,6 +61,7 @@ class DeviceBlock(Block):
         super().__init__(device)
         self.device = device
         self.rooms: dict[TensorDef, Buffer] = {}
+        self.passed: list[TensorDef] = []
         self.in_launch = False
 
     @contextmanager
@@ -137,12 +138,15 @@ class DeviceBlock(Block):
         taken = tirx.call_extern(TVM_NAMES[dtype], "__shfl_xor_sync", every, value, tirx.const(distance, "int32"))
         return self.let(taken, dtype, "other")
 
-    def room(self, dtype: DType, shape: Shape, name: str = "room") -> tuple[TensorDef, Buffer]:
-        """Memory of the function's own, as large as a tensor of this shape."""
+    def room(self, dtype: DType, shape: Shape, name: str = "room", *, passed: bool = False) -> tuple[TensorDef, Buffer]:
+        """Memory of the function's own, as large as a tensor of this shape; ``passed`` if it is written by one launch
+        and read by the next, once each."""
         tensor = Placeholder(dtype, shape, name=name)
         sizes = [self.size(dim) for dim in shape]
         buffer = tirx.decl_buffer(sizes, TVM_NAMES[dtype], name=self.names.fresh(name))
         self.rooms[tensor] = buffer
+        if passed:
+            self.passed.append(tensor)
         return tensor, buffer
 
     def part(self, whole: Buffer, number: Value, shape: Shape) -> Part:

@@ -70,7 +70,8 @@ def build_kernel(group: Group, host: Device, in_place: dict[TensorDef, Placehold
     ]
     function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
     sizes = tuple(map(Sym, symbols))
-    return Kernel(kernel_name(group), function, inputs, sizes, states, (*outputs, *block.rooms))
+    made = (*outputs, *block.rooms)
+    return Kernel(kernel_name(group), function, inputs, sizes, states, made, passed=tuple(block.passed))
 
 
 def emit_group(space: Space, buffers: dict[TensorDef, Buffer], group: Group, bound: Mapping[Node, Value]) -> None:

@@ -56,12 +56,12 @@ def _by_library(grid: Grid, product: Product, gemm: Gemm, *, tf32: bool) -> None
             with grid.each(product.count(product.free)) as number:
                 product.store(product.at((product.free, number)), block.read(into, number))
     with block.otherwise(done):
-        _launch(grid, product, choose_cut(sizes_of(product)))
+        _launch(grid, product, choose_cut(sizes_of(product)), passed=False)
 
 
 def _all_sums(product: Product) -> Buffer:
     shape = tuple(extent_of(index) for index in product.free)
-    return product.block.room(product.contract.dtype, shape, "product")[1]
+    return product.block.room(product.contract.dtype, shape, "product", passed=True)[1]
 
 
 def _plainly_stored(product: Product) -> TensorDef | None:
@@ -74,13 +74,14 @@ def _plainly_stored(product: Product) -> TensorDef | None:
     return only.tensor if probe.in_order(load(only.tensor, only.where), product.free) else None
 
 
-def _launch(grid: Grid, product: Product, cut: Cut) -> None:
+def _launch(grid: Grid, product: Product, cut: Cut, *, passed: bool = True) -> None:
+    """Compute the product by own kernels; ``passed``: partial sums count as traffic."""
     if cut.splits == 1:
         _sum(grid, product, cut, _storing(product))
         return
     block = grid.block
     shape = (cut.splits, *(extent_of(index) for index in product.free))
-    _, partial = block.room(product.dtype, shape, "partial")
+    _, partial = block.room(product.dtype, shape, "partial", passed=passed)
     count = product.count(product.free)
 
     def keep(split: Value, at: Mapping[Node, Value], total: Value) -> None:

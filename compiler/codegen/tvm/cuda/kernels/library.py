@@ -36,7 +36,7 @@ class Matrix:
     by ``leading``, the other by 1.
 
     Attributes:
-        tensor: What holds it.
+        read: An element, as the product reads it.
         first: Offset of the first element.
         stride: From one product to the next.
         leading: Step of the slower index.

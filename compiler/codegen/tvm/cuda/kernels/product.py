@@ -82,7 +82,7 @@ class Product:
     def store(self, at: Mapping[Node, Value], total: Value) -> None:
         """Store what is made of the element ``at`` an index."""
         block = self.block
-        slots = {self.result: convert(self.contract.dtype, total)}
+        slots: dict[Node, Value] = {self.result: convert(self.contract.dtype, total)}
         lowering = Lowering(block, self.buffers, at, slots=slots)
         if self.contract.valid is None:
             store_all(lowering, self.definitions)
