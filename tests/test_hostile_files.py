@@ -24,7 +24,7 @@ from fluidc.runtime.archive import pack
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.certificate.reader import Unreadable, read
 from fluidc.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fluidc.runtime.errors import ArtifactError, CheckpointError, EngineError, FluidcError, printable
+from fluidc.runtime.errors import ArtifactError, CheckpointError, DataError, EngineError, FluidcError, printable
 from fluidc.runtime.session import Session
 
 
@@ -105,3 +105,11 @@ def test_checkpoints_that_could_not_go_on_are_refused(changed: dict[str, Any], t
     path = save_checkpoint(tmp_path / "far", state, replace(sound.meta, **changed))
     with pytest.raises(CheckpointError, match="an integer in"):
         load_checkpoint(path, session.model.artifact_sha256)
+
+
+def test_an_artifact_that_cannot_predict_says_so() -> None:
+    artifact = linear_artifact()
+    functions = tuple(function for function in artifact.manifest.functions if function.name != "infer")
+    session = Session.load(replace(artifact, manifest=replace(artifact.manifest, functions=functions)), LinearEngine())
+    with pytest.raises(DataError, match="no function 'infer' that data could be given to"):
+        session.predict_all(linear_data(8))
