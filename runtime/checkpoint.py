@@ -17,11 +17,15 @@ from . import tensors
 from .errors import CheckpointError
 from .fields import Fields, Json, canonical_bytes, parse_object
 from .files import MAX_FILE_BYTES, make_directory, read_regular, write_atomically
+from .keystream import MAX_DRAWS
 from .ledger_records import Position
 from .sampler import Course, SamplerState
 from .tensors import Array
 
 FORMAT_VERSION = 2
+
+MAX_COUNT = MAX_DRAWS >> 1
+"""Steps, draws and epochs of a run that can go on: streams of random numbers have names for twice as many."""
 
 _NAME = re.compile(r"step-(\d{6,})\.safetensors")
 _LEFT_OVER = re.compile(r"\.step-\d{6,}\.safetensors\.\d+\.tmp")
@@ -77,15 +81,15 @@ class CheckpointMeta:
         if version != FORMAT_VERSION:
             fields.fail("format_version", f"format {version} is not one that this version reads")
         return cls(
-            step=fields.integer("step"),
+            step=fields.integer("step", 0, MAX_COUNT),
             artifact=fields.text("artifact"),
             seed=fields.integer("seed", 0, (1 << 64) - 1),
-            rng_counter=fields.integer("rng_counter", 0, (1 << 64) - 1),
+            rng_counter=fields.integer("rng_counter", 0, MAX_COUNT),
             course=fields.optional_record(
                 "course", lambda f: Course(f.text("sampler"), f.integer("batch", 1), f.integer("examples", 1))
             ),
             sampler=fields.optional_record(
-                "sampler", lambda f: SamplerState(f.integer("epoch"), f.integer("position"))
+                "sampler", lambda f: SamplerState(f.integer("epoch", 0, MAX_COUNT), f.integer("position"))
             ),
             ledger=fields.optional_record("ledger", Position.from_json),
             insecure_noise_key=fields.truth("insecure_noise_key"),

@@ -116,6 +116,12 @@ def load_data(
     Raises DataError, listing both sides, for missing or unknown names, and for data of another type, shape, range or
     number of rows, or without a value in some row.
     """
+    if not manifest.has_function(function):
+        raise DataError(
+            f"the artifact has no function {function!r} that data could be given to",
+            "manifest, functions",
+            "compile the script again",
+        )
     needed = [b.name for b in manifest.function(function).inputs if b.kind == "feed"]
     checks = [FeedCheck(manifest.feed(name)) for name in needed]
     path = None if isinstance(source, Mapping) else Path(source)

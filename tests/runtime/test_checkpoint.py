@@ -21,7 +21,7 @@ from fluidc.runtime.sampler import Course, SamplerState
 
 ARTIFACT = "a" * 64
 META = CheckpointMeta(
-    123, ARTIFACT, 2**64 - 1, 2**63 + 1, Course("shuffle", 20, 90), SamplerState(4, 96), Position(17, "b" * 64), True
+    123, ARTIFACT, 2**64 - 1, 2**46 + 1, Course("shuffle", 20, 90), SamplerState(4, 96), Position(17, "b" * 64), True
 )
 
 

@@ -419,9 +419,9 @@ def read_data(data: bytes, folder: Path) -> None:
 
 def npy(folder: Path) -> list[bytes]:
     made: list[bytes] = []
-    for order in "CF":
+    for x in (linear_data(20)["x"], np.asfortranarray(linear_data(20)["x"])):
         buffer = io.BytesIO()
-        np.save(buffer, np.asarray(linear_data(20)["x"], order=order))
+        np.save(buffer, x)
         made.append(buffer.getvalue())
     return made
 
@@ -476,7 +476,14 @@ def read_table(data: bytes, folder: Path, name: str) -> None:
 def files(folder: Path) -> list[bytes]:
     run = ledgers(folder)
     (folder / "data.npz").write_bytes(npz(folder)[0])
-    return [compiled(folder).to_bytes(), programs(folder)[0], *run, npz(folder)[0]]
+    made = [compiled(folder).to_bytes(), programs(folder)[0], *run, npz(folder)[0]]
+    for data in (made[0], b"PK"):  # every command loads its parts
+        for suffix in SUFFIXES if data == b"PK" else SUFFIXES[:1]:
+            for command in COMMANDS:
+                if (command[0] != "compile" or suffix == ".onnx") and (command[0] != "audit" or data == b"PK"):
+                    with contextlib.suppress(FluidcError):
+                        by_command(data, folder, suffix, command)
+    return made
 
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
@@ -495,17 +502,22 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 
 
+SUFFIXES = (".fluidc", ".ir", ".npz", ".onnx", "")
+
+
 def read_by_command(data: bytes, folder: Path) -> None:
     """One of `COMMANDS`, chosen by what is in the file."""
     number = hashlib.sha256(data).digest()[0]
-    suffix = (".fluidc", ".ir", ".npz", ".onnx", "")[number % 5]
+    by_command(data, folder, SUFFIXES[number % 5], COMMANDS[number // 5 % len(COMMANDS)])
+
+
+def by_command(data: bytes, folder: Path, suffix: str, command: tuple[str, ...]) -> None:
     run = folder / "garbage.run"
     run.mkdir(exist_ok=True)
     for name in (f"garbage{suffix}", f"garbage.run/{LEDGER}", f"garbage.run/{PRIVACY}"):
         (folder / name).write_bytes(data)
     named = {name: folder / name for name in ("data.npz", "out.npz", "out.fluidc")}
     named |= {"FILE": folder / f"garbage{suffix}", "RUN": run}
-    command = COMMANDS[number // 5 % len(COMMANDS)]
     result = CliRunner().invoke(main, [str(named.get(word, word)) for word in command], prog_name="fluidc")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
