@@ -3,8 +3,8 @@
 One thing is under way at a time, and what makes it is used by nobody else meanwhile; so the same things are made in the
 same order as without the thread, and each is the same.
 
-Whether it gains is measured while it runs. It does where rows come from a disk, or a core is idle; where steps use
-every core and rows are in memory already, a thread that copies them takes from the step more than it gives.
+Whether it gains is measured while it runs. It does where a core is idle, or rows come from a slow disk; where steps use
+every core, a thread that copies rows takes from the step more than it gives.
 """
 
 from __future__ import annotations
