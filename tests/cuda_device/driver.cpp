@@ -17,7 +17,7 @@ struct Module {
   std::string path;
 };
 // Their files stay while they are loaded: dlopen knows libraries by their inodes, which are used again.
-static std::set<Module*> loaded_modules;
+static std::set<Module*>& loaded_modules = *new std::set<Module*>();  // outlives what is destroyed at exit
 
 namespace device {
 

@@ -16,7 +16,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -27,6 +29,7 @@ import numpy as np
 
 SOURCES = Path(__file__).parents[1] / "cuda_device"
 ENGINE = ("memory.cpp", "launch.cpp", "driver.cpp", "queues.cpp", "functions.cpp")
+STALE = 86400.0  # seconds that compiled kernels are kept
 COUNTERS = (
     "launches", "blocks", "threads", "graph_launches", "graphs", "allocations", "frees", "live_bytes", "peak_bytes",
     "host_to_device", "device_to_host", "device_to_device", "copied_bytes", "memsets", "syncs", "host_allocations",
@@ -71,6 +74,10 @@ def _folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise RuntimeError(f"{folder} belongs to somebody else")
+    for path in folder.glob("*.kernels"):
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
     return folder
 
 
