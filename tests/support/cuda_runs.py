@@ -45,6 +45,7 @@ class _Emulated:
     """What stands for a compiler of CUDA C; `cuda_target` compiles."""
 
     title = "the emulated device"
+    known = (80, 90)
 
 
 @contextmanager
