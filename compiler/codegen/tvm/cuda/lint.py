@@ -7,7 +7,7 @@ values) is left out of the judgement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tvm_api import tirx, tvm
-from .device import BLOCKS_WANTED, WARP
+from .device import WARP
 
 Lanes: TypeAlias = "NDArray[np.int64] | None"
 """One number per thread of a block; None where data decides."""
@@ -30,6 +30,8 @@ SECTOR = 32
 """Bytes that memory hands over at least."""
 WASTE = 4.0
 """Times the bytes needed that a launch may ask memory for."""
+ENOUGH_BLOCKS = 54
+"""Thread blocks below which more than half of the smallest chip's 108 multiprocessors idle."""
 SHARED_BYTES = 48 << 10
 """Shared memory that a block has on every chip without asking for more."""
 TYPICAL = 64
@@ -90,10 +92,10 @@ def findings(launches: Sequence[Launch]) -> list[Finding]:
 
         if launch.repeats > 1:
             add("launches", f"launched {launch.repeats} times in a row")
-        enough = min(launch.work / LONG * WARP, BLOCKS_WANTED / 2 * WARP)
+        enough = min(launch.work / LONG, ENOUGH_BLOCKS) * WARP
         if launch.steps >= LONG and launch.busy < enough:
             add("serial", f"{launch.steps:.0f} steps of one thread, with {launch.busy:.0f} threads at work")
-        elif launch.work >= BIG * 16 and launch.blocks < min(launch.work / BIG, BLOCKS_WANTED / 2):
+        elif launch.work >= BIG * 16 and launch.blocks < min(launch.work / BIG, ENOUGH_BLOCKS):
             add("idle", f"{launch.blocks} blocks for {launch.work:.0f} steps of work")
         if launch.needed >= BIG * 4 and launch.asked > WASTE * launch.needed:
             add("uncoalesced", f"asks memory for {launch.asked:.0f} bytes to get {launch.needed:.0f}")
@@ -329,8 +331,3 @@ def _itemsize(dtype: str) -> int:
     """Bytes of an element."""
     digits = "".join(c for c in dtype.split("x")[0] if c.isdigit())
     return max(int(digits) // 8, 1) if digits else 1
-
-
-def in_order(found: Sequence[Launch]) -> Iterator[Launch]:
-    """Launches from the one with the most steps of one thread."""
-    yield from sorted(found, key=lambda launch: -launch.steps)
