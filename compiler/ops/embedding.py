@@ -370,7 +370,10 @@ class LookupNormSq(Op):
             found = t.call("sqrt", squares[n, s])
             return found if (k := kept(n, s)) is None else t.select(k, found, t.const(0.0, f64))
 
-        totals = t.reduce("sum", (rows,), (width,), lambda n, d: columns[n, d], f64)
+        def square(n: Index, d: Index) -> Scalar:
+            return columns[n, d]
+
+        totals = t.reduce("sum", (rows,), (width,), square, f64)
         lengths = t.reduce("sum", (rows,), (count,), length, f64)
         return t.pointwise(partial(self._guarded, t), totals, lengths)
 

@@ -336,7 +336,7 @@ class OuterNormSq(_Outer):
             each(t, loops, (batch, rows), row)
 
         (squares,) = t.loops([((batch, rows), F64)], body)
-        total = t.reduce("sum", (batch,), (rows,), lambda n, k: squares[n, k], F64)
+        total = _row_sums(t, squares)
         lengths = [_token_lengths(t, x, d) for x, d in zip(lefts, rights, strict=True)]
 
         def stated(total: Expr, *lengths: Expr) -> Expr:
@@ -496,6 +496,15 @@ def _dense(t: TvmEmitter, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return t.reduce("sum", shape[:1], shape[1:], element, F64), t.reduce("sum", shape[:1], shape[1:2], length, F64)
 
 
+def _row_sums(t: TvmEmitter, x: Tensor) -> Tensor:
+    """The sums of a matrix's rows, in float64."""
+
+    def element(n: Index, k: Index) -> Scalar:
+        return x[n, k]
+
+    return t.reduce("sum", x.shape[:1], x.shape[1:], element, F64)
+
+
 def _token_lengths(t: TvmEmitter, x: Tensor, d: Tensor) -> Tensor:
     """The sum over tokens of the lengths of their two vectors' product, f64[N]."""
 
@@ -540,10 +549,7 @@ def _equal_ids_by_token(t: TvmEmitter, ids: Tensor, d: Tensor) -> tuple[Tensor, 
 
     first, second = t.loops([((batch, count), F64), ((batch, count), F64)], body)
 
-    def total(of: Tensor) -> Tensor:
-        return t.reduce("sum", (batch,), (count,), lambda n, i: of[n, i], F64)
-
-    return total(first), total(second)
+    return _row_sums(t, first), _row_sums(t, second)
 
 
 def _equal_ids(t: TvmEmitter, ids: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

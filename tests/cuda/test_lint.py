@@ -23,7 +23,7 @@ PRODUCTS = ("linear_", "conv_", "optim_", "dp_accumulate", "dp_gram", "unary_", 
 ALLOWED = {
     ("launches", "control_scan"): "a scan is a loop of launches, which one graph captures",
     ("idle", "control_scan"): "steps of a loop are small",
-    ("uncoalesced", "pool_max2d_grad"): "a window's maximum is found plane by plane, a thread per plane",
+    ("uncoalesced", "pool_max2d_grad"): "windows read across lines of images; not tiled yet",
     ("idle", "pool_max2d_grad"): "likewise",
     ("idle", "dp_add_noise"): "few parameters need few blocks of the keystream",
     ("uncoalesced", "dp_clipped_sum"): "filters of an example lie with their channels innermost, their sums do not",

@@ -28,7 +28,9 @@ def stride(block: Block, read: Load, along: Index, bound: Mapping[Node, Value]) 
     every[along] = variable
     flat, _ = Lowering(block, {}, every).offset(read.tensor, where)
     linear = sym.detect_linear_equation(flat, [variable])
-    step = block.simplify(linear[0]) if linear else None
+    if not linear:
+        return None
+    step = block.simplify(linear[0])
     return int(step.value) if isinstance(step, tirx.IntImm) else None
 
 

@@ -238,13 +238,14 @@ class _Walker:
         """Count the sectors that the warps of a block touch."""
         if str(buffer.scope()).startswith("shared"):
             return
-        *_, last = indices or (None,)
+        last: Any = indices[-1] if indices else None
         flat = np.zeros(launch.threads, np.int64) if last is None else self._eval(last)
         if flat is None:
             return
         size, lanes = _itemsize(str(buffer.dtype)), 1
         if isinstance(last, tirx.Ramp):
-            lanes = int(last.lanes)
+            ramp: Any = last
+            lanes = int(ramp.lanes)
         address = np.broadcast_to(flat, (launch.threads,)) * size
         for start in range(0, launch.threads, WARP):
             active = times[start : start + WARP] > 0
