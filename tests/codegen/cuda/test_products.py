@@ -18,12 +18,12 @@ from small_modules import private_mlp
 
 from fluidc.compiler.codegen.tvm.cpu import host_cpu
 from fluidc.compiler.codegen.tvm.cuda.arch import Options
-from fluidc.compiler.codegen.tvm.cuda.build import SHARED_BYTES, compile_module, kernel_table
-from fluidc.compiler.codegen.tvm.cuda.device import THREADS
-from fluidc.compiler.codegen.tvm.cuda.kernels.tiled import PADDING
+from fluidc.compiler.codegen.tvm.cuda.build import compile_module, kernel_table
+from fluidc.compiler.codegen.tvm.cuda.device import SHARED_BYTES, THREADS
 from fluidc.compiler.codegen.tvm.cuda.kernels.tiles import (
     MANY_PARTS,
     MOST_SPLITS,
+    PADDING,
     PARTS_TOGETHER,
     TILES,
     WIDEST_REGISTERS,

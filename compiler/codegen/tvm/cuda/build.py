@@ -17,15 +17,12 @@ from ..nests import Group
 from ..primfunc import Kernel
 from ..tvm_api import pipelines, relax, tirx, tvm
 from .arch import Options
-from .device import MOST_THREADS, WARP, device_host
+from .device import MOST_THREADS, SHARED_BYTES, WARP, device_host
 from .primfunc import build_kernel
 from .together import join_independent
 from .toolchain.architectures import oldest
 
 PIPELINE = "fluidc_cuda"
-
-SHARED_BYTES = 48 << 10
-"""Shared memory that a block has on every chip without asking for more."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,9 @@ SMALL_BLOCK = 64
 
 MOST_THREADS = 1024
 
+SHARED_BYTES = 48 << 10
+"""Shared memory that a block has on every chip without asking for more."""
+
 BLOCKS_WANTED = 264
 """Blocks that keep a large device busy: two for each of 132 multiprocessors."""
 

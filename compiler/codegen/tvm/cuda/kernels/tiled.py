@@ -17,10 +17,7 @@ from ..device import WARP, DeviceBlock
 from ..space import Grid
 from .operands import VECTOR_BYTES, Operand
 from .product import Product, Sink
-from .tiles import Tile
-
-PADDING = 4
-"""Elements between the lines of a tile in shared memory: stores across lines meet different banks."""
+from .tiles import PADDING, Tile
 
 GROUP = 4
 """Neighbouring rows or columns that a thread takes; the next of its groups lies a warp's width further on."""

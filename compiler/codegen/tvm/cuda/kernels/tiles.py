@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ..device import WARP
+from ..device import SHARED_BYTES, WARP
 
 MULTIPROCESSORS = 132
 """Of an H100 or H200; an A100 has 108."""
 
 LANES = 128
 """Multiply-adds of float32 that a multiprocessor does in a cycle."""
+
+PADDING = 4
+"""Elements between the lines of a tile in shared memory: stores across lines meet different banks."""
 
 STEP_LATENCY = 600
 """Cycles from asking for the operands of a step until they are in shared memory."""
@@ -64,6 +67,11 @@ class Tile:
     @property
     def threads(self) -> int:
         return (self.rows // self.down) * (self.columns // self.across)
+
+    @property
+    def shared_elements(self) -> int:
+        """Elements in shared memory: the terms of two steps."""
+        return 2 * self.depth * (self.rows + self.columns + 2 * PADDING)
 
 
 TILES = (
@@ -142,7 +150,8 @@ def choose_cut(sizes: Sizes) -> Cut:
 
 def _cuts(sizes: Sizes) -> Iterator[Cut]:
     for tile in TILES:
-        if tile.down * tile.across * sizes.itemsize <= WIDEST_REGISTERS:
+        fits = tile.shared_elements * sizes.itemsize <= SHARED_BYTES
+        if fits and tile.down * tile.across * sizes.itemsize <= WIDEST_REGISTERS:
             for splits in _splits(sizes, tile):
                 yield Cut("tiled", tile, splits)
     splits = 1
