@@ -30,7 +30,7 @@ demo: $(DEMO)/.done ## Set up, then compile and train the digits models through 
 
 $(TEST)/.done: pyproject.toml
 	$(PYTHON) -m venv --clear $(TEST)
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check -e '.[test,examples,plot,data,tensorboard]'
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check -e '.[test,examples,plot,data,tensorboard,cuda]'
 	@touch $@
 
 test: $(TEST)/.done ## Set up, then run every check: ruff, pyright, pytest with doctests and examples

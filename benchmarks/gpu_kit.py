@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def _trajectory(
         take = step.take_steps(compiled.manifest, compiled.built.engine(), buffers, batch, KEY)
         losses = [take() for _ in range(STEPS)]
         return np.array(losses), {name: buffers[name].array for name in trained}
-    reference = Reference(compiled.module, promote=True)
+    step_alone = replace(compiled.module, functions=(compiled.module.function("step"),))
+    reference = Reference(step_alone, promote=True)
     state = {k: np.asarray(b.array, np.float64) for k, b in step.state(compiled.manifest, weights).items()}
     feeds = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in batch.items()}
     (fetch,) = compiled.manifest.fetches

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import pickle
@@ -455,11 +456,10 @@ def csv(folder: Path) -> list[bytes]:
 
 
 def parquet(folder: Path) -> list[bytes]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pyarrow: Any = importlib.import_module("pyarrow")
+    writer: Any = importlib.import_module("pyarrow.parquet")
     buffer = io.BytesIO()
-    pq.write_table(pa.table(_table()), buffer)
+    writer.write_table(pyarrow.table(_table()), buffer)
     return [buffer.getvalue()]
 
 

@@ -29,7 +29,7 @@ def _max(*axes: int) -> Callable[..., OpBase]:
     return lambda x: reduce.Max(x, axes)
 
 
-WIDE = {"rtol": 1e-4, "atol": 1e-4}
+WIDE: Any = {"rtol": 1e-4, "atol": 1e-4}
 
 LARGE: tuple[Case, ...] = (
     _case("sum-12-per-result", _sum(1), floats(37, 12)),

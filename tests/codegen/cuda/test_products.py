@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -44,7 +43,7 @@ reason = cuda_device.available()
 pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 quick = settings(max_examples=60, deadline=None)
-FORMS = list(itertools.product((False, True), repeat=2))
+FORMS = [(a, b) for a in (False, True) for b in (False, True)]
 
 
 @pytest.fixture(scope="module")
