@@ -12,6 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +65,9 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._ended:
+            with suppress(OSError, ValueError):
+                self._writer.close()
         self._try(self._writer.close)
 
     def step(self, report: StepReport, seconds: float | None) -> None:

@@ -477,10 +477,10 @@ def files(folder: Path) -> list[bytes]:
     run = ledgers(folder)
     (folder / "data.npz").write_bytes(npz(folder)[0])
     made = [compiled(folder).to_bytes(), programs(folder)[0], *run, npz(folder)[0]]
-    for data in (made[0], b"PK"):  # every command loads its parts
-        for suffix in SUFFIXES if data == b"PK" else SUFFIXES[:1]:
+    for data in (made[0], b"PK", b"?"):  # every command loads its parts
+        for suffix in SUFFIXES[:1] if data == made[0] else SUFFIXES:
             for command in COMMANDS:
-                if (command[0] != "compile" or suffix == ".onnx") and (command[0] != "audit" or data == b"PK"):
+                if (command[0] != "compile" or suffix == ".onnx") and (command[0] != "audit" or data != made[0]):
                     with contextlib.suppress(FluidcError):
                         by_command(data, folder, suffix, command)
     return made

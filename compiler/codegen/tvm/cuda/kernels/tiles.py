@@ -164,7 +164,7 @@ def _cuts(sizes: Sizes) -> Iterator[Cut]:
 
 def _splits(sizes: Sizes, tile: Tile) -> list[int]:
     """Parts with which the blocks fill every multiprocessor once, twice, ..., and 1."""
-    blocks = _blocks(sizes, tile)
+    blocks = max(_blocks(sizes, tile), 1)  # a product of no elements has none
     found = {1}
     if blocks < 2 * MULTIPROCESSORS:
         for each in range(1, tile.resident + 1):
