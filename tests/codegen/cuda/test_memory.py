@@ -10,17 +10,20 @@ from large_cases import LARGE
 from op_jobs import job
 
 from fluidc.compiler.codegen.cache import Cache
+from fluidc.compiler.codegen.tvm.cuda import lint
 from fluidc.compiler.codegen.tvm.cuda.build import lowered
 from fluidc.compiler.codegen.tvm.cuda.device import DeviceBlock, device_host
 from fluidc.compiler.codegen.tvm.cuda.machine import CUDA
 from fluidc.compiler.codegen.tvm.cuda.toolchain.compiler import Compiler, compile_code
 from fluidc.compiler.codegen.tvm.cuda.toolchain.find import find_compiler
-from fluidc.compiler.codegen.tvm.kit import Value, const, integer
+from fluidc.compiler.codegen.tvm.kit import Value as Tir
+from fluidc.compiler.codegen.tvm.kit import const, integer
 from fluidc.compiler.codegen.tvm.tvm_api import tirx
 from fluidc.compiler.errors import TargetError
-from fluidc.compiler.ir.core import Module
+from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
-from fluidc.compiler.ir.types import DType
+from fluidc.compiler.ir.types import DType, TensorType
+from fluidc.compiler.ops.reduce import Sum
 
 
 def promises(name: str) -> dict[str, bool]:
@@ -49,7 +52,7 @@ def test_a_barrier_between_writing_and_reading_counts(barrier: str) -> None:
         block = DeviceBlock(device_host())
         x, y = (tirx.decl_buffer((64,), "float32", name=name) for name in "xy")
 
-        def emit(what: str, thread: Value) -> None:
+        def emit(what: str, thread: Tir) -> None:
             for letter in what:
                 match letter:
                     case "w":
@@ -74,6 +77,16 @@ def test_a_barrier_between_writing_and_reading_counts(barrier: str) -> None:
     assert not talks("wr", "w|", "|r", "|")
     assert not talks("|rw|", "w:|")
     assert not talks("|:rw")
+
+
+def test_sums_side_by_side_take_the_shared_memory_of_one() -> None:
+    """32 of f64 would else have 64 KiB, more than a block gets."""
+    operands = [Value(TensorType(DType.F64, (256, 512)), f"x{number}") for number in range(32)]
+    sums = [Sum(operand, (0,)) for operand in operands]
+    parameters = tuple(Param(value.hint or "", value) for value in operands)
+    function = Function("f", parameters, tuple(sums), tuple(Output(f"y{i}", s.results[0]) for i, s in enumerate(sums)))
+    found = lint.launches(lowered(Module(Stage.TARGET, (), (function,)))[0].get())
+    assert [(launch.threads, launch.shared) for launch in found] == [(256, 256 * 8)]
 
 
 # What compilers make of it -------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class DeviceBlock(Block):
         self.passed: list[TensorDef] = []
         self.in_launch = False
         self.talks = False
+        self._reused: dict[tuple[DType, int], Buffer] = {}
         self._barriers = 0
         self._read: set[tuple[Buffer, int]] = set()
         self._written: set[tuple[Buffer, int]] = set()
@@ -91,9 +92,10 @@ class DeviceBlock(Block):
         self.analyzer.bind(thread, tvm.ir.Range(tirx.IntImm("int32", 0), tirx.IntImm("int32", threads)))
         self._stack.append([])
         self.in_launch = True
+        self._reused = {}
         yield tirx.Cast("int64", block), tirx.Cast("int64", thread)
         self.in_launch = False
-        body = sequence(self._stack.pop())
+        body = sequence([*map(tirx.AllocBuffer, self._reused.values()), *self._stack.pop()])
         self._listen()
         self._read, self._written = set(), set()
         for variable, tag, extent in ((thread, "threadIdx.x", integer(threads)), (block, "blockIdx.x", count)):
@@ -155,6 +157,14 @@ class DeviceBlock(Block):
         buffer = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=self.names.fresh(name), scope="shared")
         self.add(tirx.AllocBuffer(buffer))
         return buffer
+
+    def reused(self, dtype: DType, count: int) -> Buffer:
+        """As `shared`, but the same memory for all in a launch who ask for as much: each leaves it behind a barrier."""
+        key = dtype, count
+        if key not in self._reused:
+            name = self.names.fresh("reused")
+            self._reused[key] = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=name, scope="shared")
+        return self._reused[key]
 
     def sync(self) -> None:
         """A barrier of all threads of the block; also orders what they wrote to memory."""
