@@ -30,7 +30,7 @@ SWITCH = "FLUIDC_CUBLAS"
 WORKSPACE = 32 << 20
 """Bytes that cuBLAS gets, once per device: what it would take by itself may neither be captured nor be told apart."""
 
-_DEFAULT_MATH = 0
+_SUMS_STAY_WIDE = 16  # CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION: partial sums of halves are added in f32
 _DEFAULT_ALGORITHM = -1
 _PLAIN, _TRANSPOSED = 0, 1
 
@@ -69,7 +69,7 @@ class Cublas:
             library.cublasSetStream_v2(self._handle, c_void_p(device.stream)),
             # After the stream, which gives back the one that was set before.
             library.cublasSetWorkspace_v2(self._handle, c_void_p(self._workspace.data), c_size_t(WORKSPACE)),
-            library.cublasSetMathMode(self._handle, c_int(_DEFAULT_MATH)),
+            library.cublasSetMathMode(self._handle, c_int(_SUMS_STAY_WIDE)),
         )
         if any(started):
             raise EngineError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ....ir.types import DType, Shape, numel
+from ....ir.types import Dim, DType, Shape, numel
 from ..graph import Placeholder, TensorDef
 from ..kit import TVM_NAMES, Block, Buffer, Host, Value, const, integer, sequence
 from ..tvm_api import tirx, tvm
@@ -58,6 +58,10 @@ class DeviceBlock(Block):
     Outside of `launch` they run on the host and may only be loops around launches; inside, in every thread.
     Memory that a kernel needs beside its arguments (`room`) becomes further outputs of the function, so that the
     runtime's memory plan knows it.
+
+    Attributes:
+        talks: Whether threads of a launch may read from global memory what others wrote there before a barrier.
+            Pointers must then not be ``__restrict__``: for that, NVIDIA's compilers move loads over barriers.
     """
 
     def __init__(self, device: Device) -> None:
@@ -66,6 +70,11 @@ class DeviceBlock(Block):
         self.rooms: dict[TensorDef, Buffer] = {}
         self.passed: list[TensorDef] = []
         self.in_launch = False
+        self.talks = False
+        self._reused: dict[tuple[DType, int], Buffer] = {}
+        self._barriers = 0
+        self._read: set[tuple[Buffer, int]] = set()
+        self._written: set[tuple[Buffer, int]] = set()
 
     @contextmanager
     def launch(self, blocks: Value, threads: int) -> Generator[tuple[Value, Value]]:
@@ -83,13 +92,40 @@ class DeviceBlock(Block):
         self.analyzer.bind(thread, tvm.ir.Range(tirx.IntImm("int32", 0), tirx.IntImm("int32", threads)))
         self._stack.append([])
         self.in_launch = True
+        self._reused = {}
         yield tirx.Cast("int64", block), tirx.Cast("int64", thread)
         self.in_launch = False
-        body = sequence(self._stack.pop())
+        body = sequence([*map(tirx.AllocBuffer, self._reused.values()), *self._stack.pop()])
+        self._listen()
+        self._read, self._written = set(), set()
         for variable, tag, extent in ((thread, "threadIdx.x", integer(threads)), (block, "blockIdx.x", count)):
             axis = tirx.IterVar(None, variable, tirx.IterVar.ThreadIndex, tag)
             body = tirx.AttrStmt(axis, "thread_extent", extent, body)
         self.add(body)
+
+    @contextmanager
+    def loop(self, extent: Dim | Value, name: str = "i", parallel: bool = False) -> Generator[Value]:
+        before = self._barriers
+        with super().loop(extent, name, parallel) as index:
+            yield index
+        if self._barriers > before:
+            self._listen(within=before)
+
+    @contextmanager
+    def repeat(self, condition: Callable[[], Value]) -> Generator[None]:
+        before = self._barriers
+        with super().repeat(condition):
+            yield
+        if self._barriers > before:
+            self._listen(within=before)
+
+    def _listen(self, within: int | None = None) -> None:
+        """Find out whether a buffer is read and written with a barrier in between, or in a loop ``within`` which there
+        are barriers, from the one with this number on."""
+        for buffer, wrote in self._written:
+            for other, read in self._read:
+                if other.same_as(buffer) and (read != wrote if within is None else min(read, wrote) >= within):
+                    self.talks = True
 
     @contextmanager
     def unrolled(self, count: int, name: str = "u") -> Generator[Value]:
@@ -122,12 +158,22 @@ class DeviceBlock(Block):
         self.add(tirx.AllocBuffer(buffer))
         return buffer
 
+    def reused(self, dtype: DType, count: int) -> Buffer:
+        """As `shared`, but the same memory for all in a launch who ask for as much: each leaves it behind a barrier."""
+        key = dtype, count
+        if key not in self._reused:
+            name = self.names.fresh("reused")
+            self._reused[key] = tirx.decl_buffer((count,), TVM_NAMES[dtype], name=name, scope="shared")
+        return self._reused[key]
+
     def sync(self) -> None:
         """A barrier of all threads of the block; also orders what they wrote to memory."""
+        self._barriers += 1
         self.add(tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_storage_sync", tvm.ir.StringImm("shared"))))
 
     def sync_warp(self) -> None:
         """A barrier of the threads of a warp, which also orders what they wrote to memory."""
+        self._barriers += 1
         self.add(tirx.Evaluate(tirx.call_extern("int32", "__syncwarp")))
 
     def exchange(self, value: Value, dtype: DType, distance: int) -> Value:
@@ -157,15 +203,23 @@ class DeviceBlock(Block):
         return Part(whole, self.simplify(number * self.size(numel(shape))))
 
     def read(self, buffer: Buffer | Part, offset: Value, lanes: int = 1, stride: int = 1) -> Value:
-        if isinstance(buffer, Part):
-            return super().read(buffer.whole, self.simplify(buffer.first + offset), lanes, stride)
-        return super().read(buffer, offset, lanes, stride)
+        whole, offset = self._whole(buffer, offset)
+        if whole.scope() == "global":
+            self._read.add((whole, self._barriers))
+        return super().read(whole, offset, lanes, stride)
 
     def read_if(self, wanted: Value, buffer: Buffer | Part, offset: Value, dtype: DType) -> Value:
         """As `kit.Block.read_if`; nothing is read in vain, for another thread may be writing element 0."""
         return tirx.if_then_else(wanted, self.read(buffer, offset), const(0, dtype))
 
     def write(self, buffer: Buffer | Part, offset: Value, value: Value, stride: int = 1) -> None:
+        whole, offset = self._whole(buffer, offset)
+        if whole.scope() == "global":
+            self._written.add((whole, self._barriers))
+        super().write(whole, offset, value, stride)
+
+    def _whole(self, buffer: Buffer | Part, offset: Value) -> tuple[Buffer, Value]:
+        """The buffer of a part, and an offset there."""
         if isinstance(buffer, Part):
-            buffer, offset = buffer.whole, self.simplify(buffer.first + offset)
-        super().write(buffer, offset, value, stride)
+            return buffer.whole, self.simplify(buffer.first + offset)
+        return buffer, offset

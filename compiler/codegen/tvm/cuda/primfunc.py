@@ -68,7 +68,9 @@ def build_kernel(group: Group, host: Device, in_place: dict[TensorDef, Placehold
         *(buffers[tensor] for tensor in outputs),
         *block.rooms.values(),
     ]
-    function = tirx.PrimFunc(parameters, block.finish()).with_attr("tirx.noalias", True)
+    function = tirx.PrimFunc(parameters, block.finish())
+    if not block.talks:
+        function = function.with_attr("tirx.noalias", True)
     sizes = tuple(map(Sym, symbols))
     made = (*outputs, *block.rooms)
     return Kernel(kernel_name(group), function, inputs, sizes, states, made, passed=tuple(block.passed))

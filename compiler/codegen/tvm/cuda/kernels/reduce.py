@@ -255,7 +255,8 @@ class _Reduction:
         """Join ``count`` totals that lie ``step`` apart in shared memory, where each thread has put its
         own (step 1: the first thread of each warp)."""
         block, of_warps = self.block, step == 1
-        shared = team.shared(combine.dtype, team.threads // (WARP if of_warps else 1), "totals")
+        assert team.slots == 1
+        shared = block.reused(combine.dtype, team.threads // (WARP if of_warps else 1))
         lane = block.simplify(tirx.floormod(team.thread, integer(WARP)))
         with block.when(tirx.EQ(lane, integer(0)) if of_warps else tirx.const(True, "bool")):
             block.write(shared, mine, block.get(total))
