@@ -27,6 +27,9 @@ SHARED_BYTES = 48 << 10
 BLOCKS_WANTED = 264
 """Blocks that keep a large device busy: two for each of 132 multiprocessors."""
 
+NEST = "fluidc.nest"
+"""Attribute around a launch: which kind of nest made it."""
+
 
 @dataclass(frozen=True)
 class Device(Host):
@@ -66,6 +69,14 @@ class DeviceBlock(Block):
         self.rooms: dict[TensorDef, Buffer] = {}
         self.passed: list[TensorDef] = []
         self.in_launch = False
+        self.nest = ""
+
+    @contextmanager
+    def made_by(self, nest: str) -> Generator[None]:
+        """Launches within are said to be those of such a nest."""
+        before, self.nest = self.nest, nest
+        yield
+        self.nest = before
 
     @contextmanager
     def launch(self, blocks: Value, threads: int) -> Generator[tuple[Value, Value]]:
@@ -89,7 +100,7 @@ class DeviceBlock(Block):
         for variable, tag, extent in ((thread, "threadIdx.x", integer(threads)), (block, "blockIdx.x", count)):
             axis = tirx.IterVar(None, variable, tirx.IterVar.ThreadIndex, tag)
             body = tirx.AttrStmt(axis, "thread_extent", extent, body)
-        self.add(body)
+        self.add(tirx.AttrStmt(tvm.ir.StringImm(self.nest), NEST, integer(0), body))
 
     @contextmanager
     def unrolled(self, count: int, name: str = "u") -> Generator[Value]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tvm_api import tirx, tvm
-from .device import WARP
+from .device import NEST, WARP
 
 Lanes: TypeAlias = "NDArray[np.int64] | None"
 """One number per thread of a block; None where data decides."""
@@ -47,6 +47,7 @@ class Launch:
         blocks: How many there are.
         threads: Of each.
         repeats: How often the host launches it in a row.
+        nest: Name of the class of nest that made it; empty where several share it.
         steps: Statements that the busiest thread runs.
         work: Statements that all threads run, together.
         asked: Bytes of global memory that are asked for, in whole sectors.
@@ -58,6 +59,7 @@ class Launch:
     blocks: int
     threads: int
     repeats: int
+    nest: str = ""
     steps: float = 0.0
     work: float = 0.0
     asked: float = 0.0
@@ -147,12 +149,12 @@ class _Walker:
                 for each in (statement.then_case, statement.else_case):
                     if each is not None:
                         self.host(each, repeats)
-            case tirx.AttrStmt() if str(statement.attr_key) == "thread_extent":
-                self._launch(statement, repeats)
+            case tirx.AttrStmt() if str(statement.attr_key) == NEST:
+                self._launch(statement.body, repeats, str(statement.node.value))
             case _:
                 pass
 
-    def _launch(self, statement: Any, repeats: int) -> None:
+    def _launch(self, statement: Any, repeats: int, nest: str) -> None:
         extents: dict[str, int] = {}
         variables: dict[str, Any] = {}
         while isinstance(statement, tirx.AttrStmt) and str(statement.attr_key) == "thread_extent":
@@ -163,7 +165,7 @@ class _Walker:
         threads = extents.get("threadIdx.x", 1)
         rest = [extent for tag, extent in extents.items() if tag.startswith("threadIdx") and tag != "threadIdx.x"]
         blocks = int(np.prod([extent for tag, extent in extents.items() if tag.startswith("blockIdx")], dtype=np.int64))
-        launch = Launch(self.name, blocks, threads * int(np.prod(rest, dtype=np.int64)), repeats)
+        launch = Launch(self.name, blocks, threads * int(np.prod(rest, dtype=np.int64)), repeats, nest)
         everyone = np.arange(launch.threads, dtype=np.int64)
         for tag, variable in variables.items():
             if tag == "threadIdx.x":
