@@ -34,6 +34,8 @@ ENOUGH_BLOCKS = 54
 """Thread blocks below which more than half of the smallest chip's 108 multiprocessors idle."""
 SHARED_BYTES = 48 << 10
 """Shared memory that a block has on every chip without asking for more."""
+PRODUCT = "ContractNest"
+"""The nest whose blocks and reads are not judged here: `kernels.tiles` estimates them, and chooses by that."""
 TYPICAL = 64
 """What an extent known at run time only is taken for."""
 
@@ -94,6 +96,10 @@ def findings(launches: Sequence[Launch]) -> list[Finding]:
 
         if launch.repeats > 1:
             add("launches", f"launched {launch.repeats} times in a row")
+        if launch.shared > SHARED_BYTES:
+            add("shared", f"{launch.shared} bytes of shared memory")
+        if launch.nest == PRODUCT:
+            continue
         enough = min(launch.work / LONG, ENOUGH_BLOCKS) * WARP
         if launch.steps >= LONG and launch.busy < enough:
             add("serial", f"{launch.steps:.0f} steps of one thread, with {launch.busy:.0f} threads at work")
@@ -101,8 +107,6 @@ def findings(launches: Sequence[Launch]) -> list[Finding]:
             add("idle", f"{launch.blocks} blocks for {launch.work:.0f} steps of work")
         if launch.needed >= BIG * 4 and launch.asked > WASTE * launch.needed:
             add("uncoalesced", f"asks memory for {launch.asked:.0f} bytes to get {launch.needed:.0f}")
-        if launch.shared > SHARED_BYTES:
-            add("shared", f"{launch.shared} bytes of shared memory")
     return found
 
 
