@@ -27,6 +27,9 @@ SHARED_BYTES = 48 << 10
 BLOCKS_WANTED = 264
 """Blocks that keep a large device busy: two for each of 132 multiprocessors."""
 
+NEST = "fluidc.nest"
+"""Attribute around a launch: which kind of nest made it."""
+
 
 @dataclass(frozen=True)
 class Device(Host):
@@ -75,6 +78,14 @@ class DeviceBlock(Block):
         self._barriers = 0
         self._read: set[tuple[Buffer, int]] = set()
         self._written: set[tuple[Buffer, int]] = set()
+        self.nest = ""
+
+    @contextmanager
+    def made_by(self, nest: str) -> Generator[None]:
+        """Launches within are said to be those of such a nest."""
+        before, self.nest = self.nest, nest
+        yield
+        self.nest = before
 
     @contextmanager
     def launch(self, blocks: Value, threads: int) -> Generator[tuple[Value, Value]]:
@@ -101,7 +112,7 @@ class DeviceBlock(Block):
         for variable, tag, extent in ((thread, "threadIdx.x", integer(threads)), (block, "blockIdx.x", count)):
             axis = tirx.IterVar(None, variable, tirx.IterVar.ThreadIndex, tag)
             body = tirx.AttrStmt(axis, "thread_extent", extent, body)
-        self.add(body)
+        self.add(tirx.AttrStmt(tvm.ir.StringImm(self.nest), NEST, integer(0), body))
 
     @contextmanager
     def loop(self, extent: Dim | Value, name: str = "i", parallel: bool = False) -> Generator[Value]:

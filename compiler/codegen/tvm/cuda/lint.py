@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tvm_api import tirx, tvm
-from .device import WARP
+from .device import NEST, WARP
 
 Lanes: TypeAlias = "NDArray[np.int64] | None"
 """One number per thread of a block; None where data decides."""
@@ -34,6 +34,8 @@ ENOUGH_BLOCKS = 54
 """Thread blocks below which more than half of the smallest chip's 108 multiprocessors idle."""
 SHARED_BYTES = 48 << 10
 """Shared memory that a block has on every chip without asking for more."""
+PRODUCT = "ContractNest"
+"""The nest whose blocks and reads are not judged here: `kernels.tiles` estimates them, and chooses by that."""
 TYPICAL = 64
 """What an extent known at run time only is taken for."""
 
@@ -47,6 +49,7 @@ class Launch:
         blocks: How many there are.
         threads: Of each.
         repeats: How often the host launches it in a row.
+        nest: Name of the class of nest that made it; empty where several share it.
         steps: Statements that the busiest thread runs.
         work: Statements that all threads run, together.
         asked: Bytes of global memory that are asked for, in whole sectors.
@@ -58,6 +61,7 @@ class Launch:
     blocks: int
     threads: int
     repeats: int
+    nest: str = ""
     steps: float = 0.0
     work: float = 0.0
     asked: float = 0.0
@@ -92,6 +96,10 @@ def findings(launches: Sequence[Launch]) -> list[Finding]:
 
         if launch.repeats > 1:
             add("launches", f"launched {launch.repeats} times in a row")
+        if launch.shared > SHARED_BYTES:
+            add("shared", f"{launch.shared} bytes of shared memory")
+        if launch.nest == PRODUCT:
+            continue
         enough = min(launch.work / LONG, ENOUGH_BLOCKS) * WARP
         if launch.steps >= LONG and launch.busy < enough:
             add("serial", f"{launch.steps:.0f} steps of one thread, with {launch.busy:.0f} threads at work")
@@ -99,8 +107,6 @@ def findings(launches: Sequence[Launch]) -> list[Finding]:
             add("idle", f"{launch.blocks} blocks for {launch.work:.0f} steps of work")
         if launch.needed >= BIG * 4 and launch.asked > WASTE * launch.needed:
             add("uncoalesced", f"asks memory for {launch.asked:.0f} bytes to get {launch.needed:.0f}")
-        if launch.shared > SHARED_BYTES:
-            add("shared", f"{launch.shared} bytes of shared memory")
     return found
 
 
@@ -147,12 +153,12 @@ class _Walker:
                 for each in (statement.then_case, statement.else_case):
                     if each is not None:
                         self.host(each, repeats)
-            case tirx.AttrStmt() if str(statement.attr_key) == "thread_extent":
-                self._launch(statement, repeats)
+            case tirx.AttrStmt() if str(statement.attr_key) == NEST:
+                self._launch(statement.body, repeats, str(statement.node.value))
             case _:
                 pass
 
-    def _launch(self, statement: Any, repeats: int) -> None:
+    def _launch(self, statement: Any, repeats: int, nest: str) -> None:
         extents: dict[str, int] = {}
         variables: dict[str, Any] = {}
         while isinstance(statement, tirx.AttrStmt) and str(statement.attr_key) == "thread_extent":
@@ -163,7 +169,7 @@ class _Walker:
         threads = extents.get("threadIdx.x", 1)
         rest = [extent for tag, extent in extents.items() if tag.startswith("threadIdx") and tag != "threadIdx.x"]
         blocks = int(np.prod([extent for tag, extent in extents.items() if tag.startswith("blockIdx")], dtype=np.int64))
-        launch = Launch(self.name, blocks, threads * int(np.prod(rest, dtype=np.int64)), repeats)
+        launch = Launch(self.name, blocks, threads * int(np.prod(rest, dtype=np.int64)), repeats, nest)
         everyone = np.arange(launch.threads, dtype=np.int64)
         for tag, variable in variables.items():
             if tag == "threadIdx.x":

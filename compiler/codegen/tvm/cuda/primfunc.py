@@ -133,6 +133,11 @@ def _emit_rows(
 
 
 def _emit_nest(space: Space, buffers: dict[TensorDef, Buffer], nest: Nest, bound: Mapping[Node, Value]) -> None:
+    with space.block.made_by(type(nest).__name__):
+        _emit(space, buffers, nest, bound)
+
+
+def _emit(space: Space, buffers: dict[TensorDef, Buffer], nest: Nest, bound: Mapping[Node, Value]) -> None:
     match nest:
         case ComputeNest():
             emit_compute(space, buffers, nest.indices, nest.definitions, bound)
