@@ -8,29 +8,29 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
-from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast, get_args
 
 import numpy as np
 
-from .artifact import MANIFEST, Artifact, ArtifactFile
+from .artifact import Artifact, ArtifactFile
 from .columns import Columns, is_table, parse_columns
 from .data import load_data
+from .description import described, described_signature
 from .engine import Array, Engine
 from .engines import engine_for
-from .errors import ArtifactError, DataError, FluidcError, LedgerError, SignatureError, printable
+from .errors import ArtifactError, DataError, FluidcError, LedgerError, printable
 from .evaluate import evaluate
 from .files import write_atomically
 from .keeper import Checkpoints
 from .ledger import LEDGER
 from .observe import History, Observed, Observer
-from .privacy import AutomaticOptions, QuantileOptions, SamplerKind
-from .progress import Counted, Display, StepReport, at_least, display
+from .privacy import SamplerKind
+from .progress import Counted, Display, StepReport, display
 from .report import NOT_PRIVATE, run_report
 from .session import Session
 from .signals import Interruptible, StopSignals
@@ -189,32 +189,37 @@ def _run(arguments: RunArguments, choose: EngineChoice) -> int:
             if log is not None:
                 log.evaluation(found[0])
     report = run_report(arguments.artifact.name, session.model, result, found, private=arguments.private_report)
-    for line in report.lines():
-        print(line)
-    if arguments.report is not None:
-        from .page.details import details_of
-        from .page.html import write_page
-        from .profile import ProfilingEngine
+    times = None
+    try:  # files first: nobody may read what is printed
+        if arguments.report is not None:
+            from .page.details import details_of
+            from .page.html import write_page
+            from .profile import ProfilingEngine
 
-        details = details_of(
-            session.model,
-            _command(arguments),
-            arguments.data.name,
-            history,
-            observed.times,
-            clocked.profile() if isinstance(clocked, ProfilingEngine) else None,
-            warned,
-            private=arguments.private_report,
-        )
-        write_page(arguments.report, report, details)
+            details = details_of(
+                session.model,
+                _command(arguments),
+                arguments.data.name,
+                history,
+                observed.times,
+                clocked.profile() if isinstance(clocked, ProfilingEngine) else None,
+                warned,
+                private=arguments.private_report,
+            )
+            write_page(arguments.report, report, details)
+        if arguments.profile is not None and clocked is not None:
+            times = _times(arguments.artifact.name, clocked, NOT_PRIVATE if private else "")
+            times.write(arguments.profile)
+    finally:
+        for line in report.lines():
+            print(line)
+    if arguments.report is not None:
         print(f"wrote {arguments.report}")
     if arguments.log is not None:
         print(f"wrote {arguments.log}: tensorboard --logdir {arguments.log}")
-    if arguments.profile is not None and clocked is not None:
-        times = _times(arguments.artifact.name, clocked, NOT_PRIVATE if private else "")
+    if times is not None:
         for line in times.lines():
             print(line)
-        times.write(arguments.profile)
         print(f"wrote {arguments.profile}")
     if result.interrupted:
         print(f"stopped after step {result.step}{_where_to_go_on(result)}")
@@ -259,7 +264,6 @@ def convert(artifact: Path, data: Path, folder: Path, columns: Sequence[str] = (
     from .convert import convert as write_folder
 
     manifest = Artifact.read(artifact).manifest
-    _check_folder(folder.with_name(folder.name + ".npy"))
     made = write_folder(
         data, folder, manifest, function, parse_columns(columns), Counted(lambda text: print(text, file=sys.stderr))
     )
@@ -277,7 +281,7 @@ def inspect(path: Path, verify: bool = False, require_signature: Sequence[Path] 
     file = ArtifactFile.read(path, require_signature or None)
     artifact = file.artifact
     if not verify:
-        for line in _described(path, file):
+        for line in described(path, file):
             print(printable(line))
         return 0
     from . import certificate
@@ -285,7 +289,7 @@ def inspect(path: Path, verify: bool = False, require_signature: Sequence[Path] 
     report = certificate.verify(artifact)
     print(f"{path}: {'verified' if report.ok else 'NOT verified: the artifact contradicts its privacy block'}")
     print(f"✓ members       {len(artifact.manifest.members)} files have the sizes and SHA-256 of the manifest")
-    print(f"{'✓' if file.signer else '–'} signature     {_described_signature(file)}")
+    print(f"{'✓' if file.signer else '–'} signature     {described_signature(file)}")
     for line in report.lines():
         print(printable(line))
     return 0 if report.ok else 1
@@ -465,7 +469,8 @@ def plain_warnings() -> Generator[list[str]]:
     def show(message: Warning | str, *_: object, **__: object) -> None:
         if str(message) not in seen:
             seen.append(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            with suppress(OSError, ValueError):  # a run outlives its terminal
+                print(f"warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -492,109 +497,3 @@ def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
             str(path),
             "choose a folder that exists, is writable and has space",
         ) from None
-
-
-def _described_signature(file: ArtifactFile) -> str:
-    """Who signed, as far as it is known. Whose a key is, a file cannot say."""
-    if file.signature is None:
-        return "none"
-    by = file.signature.fingerprint
-    if file.signer is not None:
-        return f"valid, by {by}, a required key ({file.signer.where})"
-    try:
-        holds = file.signature.holds_for(file.members[MANIFEST])
-    except SignatureError as error:
-        return f"by {by}, NOT CHECKED: {error.what}"
-    return f"valid, by {by}; whose key that is, --require-signature KEY.pub checks" if holds else f"INVALID, by {by}"
-
-
-def _described(path: Path, file: ArtifactFile) -> Iterator[str]:
-    artifact = file.artifact
-    manifest = artifact.manifest
-    target = manifest.target
-    machine = " ".join(part for part in (target.triple, target.cpu, *target.features) if part)
-    built = f"{target.kind} ({machine})" if machine else target.kind
-    if target.threads:
-        built += f", loops cut for {target.threads} {'thread' if target.threads == 1 else 'threads'}"
-    if target.architectures:
-        built += f", code for {', '.join(target.architectures)}{' with TF32' if target.tf32 else ''}"
-    yield f"{path}: compiled by fluidc {manifest.fluidc_version} for {built}"
-    if manifest.caution:
-        yield manifest.caution
-    yield f"signature  {_described_signature(file)}"
-    yield f"batch      {'any number of rows' if manifest.batch is None else f'{manifest.batch} rows'}"
-    yield f"seed       {'a fresh one per run' if manifest.seed is None else manifest.seed}"
-    yield "feeds"
-    for feed in manifest.feeds:
-        low, high = ("" if bound is None else bound for bound in (feed.low, feed.high))
-        bounds = f"  in [{low}, {high})" if (low, high) != ("", "") else ""
-        public = "  public" if feed.role == "public" else ""
-        yield f"  {feed.name}: {feed.dtype}{_dims(feed.shape)}{bounds}{public}"
-    yield "functions"
-    for function in manifest.functions:
-        names = [
-            f"{o.name}: {o.dtype}{_dims(o.shape)}" + ("  NOT PRIVATE" if o.not_private else "")
-            for o in function.outputs
-            if o.kind == "fetch"
-        ]
-        yield f"  {function.name}" + (f" -> {', '.join(names)}" if names else "")
-    yield "state"
-    for state in manifest.state:
-        stored = "  stored" if state.name in artifact.state else ""
-        kind = "" if state.kind == "model" else f"  {state.kind}"
-        yield f"  {state.name}: {state.dtype}{_dims(state.shape)}  {state.role}{kind}{stored}"
-    count = sum(prod(s.shape) for s in manifest.state if s.trainable)
-    yield f"  {count:,} trainable numbers"
-    yield from _described_privacy(artifact)
-    yield "members (SHA-256 checked)"
-    for member in manifest.members:
-        yield f"  {member.name}  {member.size:,} bytes  {member.sha256[:16]}"
-
-
-def _described_privacy(artifact: Artifact) -> Iterator[str]:
-    spec = artifact.manifest.privacy
-    if spec is None:
-        yield f"privacy    none: {artifact.manifest.caution or 'an ordinary program'}"
-        return
-    yield "privacy"
-    clips = ", ".join(f"{clip:g}" for clip in spec.clips)
-    alike = "" if spec.phases else f", sigma {spec.sigma:.6g}, lot {spec.lot:g}"
-    yield f"  mechanism {spec.mechanism}, clipping {spec.clipping} at {clips}{alike}"
-    for number, phase in enumerate(spec.phases, 1):
-        at = "" if phase.sample_rate is None else f", sampling rate {phase.sample_rate:.6g}"
-        yield f"  phase {number}: {phase.steps} steps, sigma {phase.sigma:.6g}, lot {phase.lot:g}{at}"
-    if isinstance(spec.clipping_options, AutomaticOptions):
-        yield f"  gamma {spec.clipping_options.gamma:g}"
-    elif isinstance(spec.clipping_options, QuantileOptions):
-        options = spec.clipping_options
-        yield (
-            f"  bound {options.state!r} follows quantile {options.quantile:g} at rate {options.eta:g} "
-            f"within [{options.c_min:g}, {options.c_max:g}], count noise {options.sigma_b:g}"
-        )
-    for clip, group in zip(spec.clips, spec.groups):
-        yield f"  group at {clip:g}: {', '.join(group)}"
-    rate = "" if spec.sample_rate is None or spec.phases else f", sampling rate {spec.sample_rate:.6g}"
-    yield f"  sampler {spec.sampler}{rate}, adjacency {spec.adjacency}, slack {spec.slack:.3g}"
-    trained = artifact.manifest.trained
-    if artifact.manifest.insecure_noise_key:
-        yield "  epsilon none (seeded): the noise came from a known key"
-    elif trained is not None and trained.ledger is None:
-        yield "  epsilon unknown: the steps were counted in memory only"
-    elif spec.accounting == "none" or spec.delta is None:
-        yield f"  epsilon unknown: {spec.reason}"
-    else:
-        epsilon = spec.epsilon(spec.budget_count, spec.delta)
-        yield (
-            f"  epsilon {at_least(epsilon)} at delta {spec.delta:g} after {spec.budget_count} {spec.unit}s "
-            f"({spec.accountant} {spec.accountant_version}, {spec.accounting})"
-        )
-    if trained is not None:
-        where = "in memory only" if trained.ledger is None else f"in its ledger up to record {trained.ledger.seq}"
-        yield f"  trained {trained.steps} steps, counted {where}"
-    if spec.assumed_public:
-        yield f"  assumed public: {', '.join(spec.assumed_public)}"
-    yield f"  separability proof {'stored' if artifact.proof else 'missing'}"
-
-
-def _dims(shape: Sequence[int | str]) -> str:
-    return "[" + ",".join(str(dim) for dim in shape) + "]"

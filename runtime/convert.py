@@ -13,7 +13,7 @@ import numpy as np
 
 from .buffers import Array
 from .columns import Columns, is_table
-from .data import DataSet, load_data
+from .data import DataSet, check_function, load_data
 from .errors import DataError
 from .feeds import FeedCheck, Watch
 from .files import fsync_directory
@@ -37,6 +37,7 @@ def convert(
     A table is never in memory as a whole. The folder appears when it is complete, or not at all. Raises DataError for
     a folder that exists or cannot be written, and what `load_data` raises for data that does not fit.
     """
+    check_function(manifest, function)
     needed = [b.name for b in manifest.function(function).inputs if b.kind == "feed"]
     for name in needed:
         if Path(name).name != name or name.startswith("."):
@@ -47,6 +48,8 @@ def convert(
             )
     if folder.exists():
         raise DataError("the folder exists already", str(folder), "name one that does not, or remove it")
+    if not folder.parent.is_dir() or not os.access(folder.parent, os.W_OK):  # before the work, not after it
+        raise _unwritable("there is no folder that it could be put into", folder)
     try:
         with _new_folder(folder) as made:
             if is_table(source):
@@ -55,11 +58,7 @@ def convert(
             else:
                 _write_arrays(load_data(source, manifest, function, columns, watch), made)
     except OSError as error:
-        raise DataError(
-            f"the folder cannot be written: {error.strerror or error}",
-            str(folder),
-            "choose a place that exists, is writable and has space",
-        ) from None
+        raise _unwritable(str(error.strerror or error), folder) from None
     return load_data(folder, manifest, function)
 
 
@@ -112,6 +111,12 @@ def _header(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> bytes:
     text = repr({"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
     start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
     return start + text.encode("latin1").ljust(_HEADER_BYTES - 11) + b"\n"
+
+
+def _unwritable(why: str, folder: Path) -> DataError:
+    return DataError(
+        f"the folder cannot be written: {why}", str(folder), "choose a place that exists, is writable and has space"
+    )
 
 
 def _flush(file: BinaryIO) -> None:

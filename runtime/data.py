@@ -116,12 +116,7 @@ def load_data(
     Raises DataError, listing both sides, for missing or unknown names, and for data of another type, shape, range or
     number of rows, or without a value in some row.
     """
-    if not manifest.has_function(function):
-        raise DataError(
-            f"the artifact has no function {function!r} that data could be given to",
-            "manifest, functions",
-            "compile the script again",
-        )
+    check_function(manifest, function)
     needed = [b.name for b in manifest.function(function).inputs if b.kind == "feed"]
     checks = [FeedCheck(manifest.feed(name)) for name in needed]
     path = None if isinstance(source, Mapping) else Path(source)
@@ -146,6 +141,17 @@ def load_data(
     except DataError as error:
         raise DataError(error.what, f"{where}, {error.where}", error.hint or "") from None
     return DataSet(checks, arrays, where)
+
+
+def check_function(manifest: Manifest, function: str) -> None:
+    """Raise DataError where there is no such function to give data to."""
+    if not manifest.has_function(function):
+        known = ", ".join(each.name for each in manifest.functions)
+        raise DataError(
+            f"the artifact has no function {function!r} that data could be given to",
+            "manifest, functions",
+            f"its functions are {known}; compile the script again where one is missing",
+        )
 
 
 def open_arrays(path: Path) -> Mapping[str, Array]:

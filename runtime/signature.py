@@ -222,6 +222,8 @@ def new_key(path: Path, passphrase: bytes | None = None) -> tuple[Path, PublicKe
     Returns the second file and the key in it. Raises SignatureError, and writes nothing, where one of the files
     exists.
     """
+    if not path.name:
+        raise SignatureError("the key needs a name", str(path), "name a new file: fluidc keygen KEY.pem")
     public = path.with_suffix(".pub")
     for file in (path, public):
         if file.exists() or file.is_symlink() or path == public:

@@ -29,6 +29,8 @@ def write_folder(bundle: Bundle, path: Path) -> int:
     Raises FluidcError when something else is there, or it cannot be written.
     """
     path = path.resolve()
+    if not path.name:
+        raise FluidcError("a bundle is a folder with a name", str(path), "name a new folder")
     old = _replaceable(path)
     new, aside = temporary_name(path), path.with_name(f".{path.name}.{os.getpid()}.old")
     try:

@@ -89,3 +89,20 @@ def test_help_shows_examples() -> None:
     told = fluidc("run", "--help")
     assert "fluidc run mlp.fluidc --data train.csv --columns x=p0..p783 --columns y=label --steps 500" in told
     assert "convert" in fluidc("data", "--help")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-o", "."), "the folder exists already"),
+        (("-o", "none/made"), "there is no folder that it could be put into"),
+        (("-o", "made", "--function", "stop"), "its functions are startup, step, infer"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_before_it_is_read(
+    folder: Path, options: tuple[str, ...], told: str
+) -> None:
+    result = CliRunner().invoke(main, ["data", "convert", "linear.fluidc", "data.npz", *options])
+    assert result.exit_code == 1
+    assert told in result.output
+    assert not (folder / "made").exists()

@@ -175,3 +175,7 @@ def test_the_runtime_alone_asks_for_signatures_too(made: Path) -> None:
         bad = run(command, made / "line.fluidc", *extra, "--require-signature", made / "mine.pub")
         assert bad.returncode == 1
         assert bad.stderr.startswith("error: the artifact is not signed")
+
+
+def test_a_key_without_a_name_is_refused() -> None:
+    assert "the key needs a name" in refused("keygen", "/")
