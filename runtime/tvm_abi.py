@@ -487,7 +487,9 @@ def _raised() -> TvmError:
     """The error that this thread's last call left behind."""
     made = c_void_p()
     _library().take_error(ctypes.byref(made))
-    held = Object(_NONE, made.value or 0)
+    if not made.value:  # the error is another one's, such as an interrupt that Python keeps
+        return TvmError("it failed, and left no error behind")
+    held = Object(_NONE, made.value)
     cell = _Error.from_address(held.address + _HEADER)
     return TvmError(ctypes.string_at(cell.message.data, cell.message.size).decode("utf-8", "replace"))
 

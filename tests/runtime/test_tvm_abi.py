@@ -144,3 +144,9 @@ def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "libodd.so").write_bytes(b"no library")
     with pytest.raises(EngineError, match=r"does not load: .*libodd"):
         load_library(SharedLibrary("libodd.so", "tvm", "apache-tvm"))
+
+
+def test_a_failure_without_an_error_is_told_too() -> None:
+    with pytest.raises(TvmError):
+        Module.load(Path("/none.so"))
+    assert "left no error behind" in str(tvm_abi._raised())  # that call's own is taken already
