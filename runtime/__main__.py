@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,25 +26,33 @@ def main(arguments: Sequence[str] | None = None, bundled: Path | None = None) ->
     """
     parsed = _parser(bundled).parse_args(arguments)
     try:
-        if parsed.command == "run":
-            return run(_run_arguments(parsed))
-        if parsed.command == "predict":
-            return predict(
-                parsed.artifact,
-                parsed.data,
-                parsed.output,
-                parsed.fetch,
-                parsed.threads,
-                columns=parsed.columns,
-                require_signature=parsed.require_signature,
-                device=parsed.device,
-            )
-        return inspect(parsed.artifact, parsed.verify, parsed.require_signature)
+        code = _command(parsed)
+        sys.stdout.flush()
+        return code
     except FluidcError as error:
         if parsed.verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:  # nobody reads on; the interpreter flushes what is left once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _command(parsed: argparse.Namespace) -> int:
+    if parsed.command == "run":
+        return run(_run_arguments(parsed))
+    if parsed.command == "predict":
+        return predict(
+            parsed.artifact,
+            parsed.data,
+            parsed.output,
+            parsed.fetch,
+            parsed.threads,
+            columns=parsed.columns,
+            require_signature=parsed.require_signature,
+            device=parsed.device,
+        )
+    return inspect(parsed.artifact, parsed.verify, parsed.require_signature)
 
 
 def _run_arguments(parsed: argparse.Namespace) -> RunArguments:

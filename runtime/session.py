@@ -236,6 +236,8 @@ class Session:
                 with closing(source):
                     return run(model, source, replace(options, steps=last), show, None, callback, keeper)
             with self._counting(model.manifest.privacy, run_dir) as ledger:
+                if checkpoints is not None:  # before any step, not after the first ones
+                    check_counted(model, checkpoints.directory, ledger.position)
                 if not private_report:
                     _compare_sizes(model.manifest.privacy, dataset, show)
                 last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)

@@ -615,3 +615,53 @@ def test_a_result_that_cannot_be_written_is_kept_in_a_checkpoint(
     assert weights(written)[:16] == weights(again)[:16]
     if private:
         assert read_ledger(tmp_path / "linear.fluidc.run")[1].totals.steps == 30
+
+
+# -- nobody reads -----------------------------------------------------------------------------------------------------
+
+
+def test_an_output_that_nobody_reads_is_no_failure_of_the_program(tmp_path: Path) -> None:
+    linear_artifact().write(tmp_path / "linear.fluidc")
+    command = [sys.executable, "-m", "fluidc.runtime", "inspect", str(tmp_path / "linear.fluidc")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_the_page_is_written_where_nobody_reads_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    arguments = replace(_arguments(tmp_path), report=tmp_path / "page.html")
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        commands.run(arguments, lambda *_: LinearEngine())
+    assert (tmp_path / "page.html").read_text().startswith("<!")
+
+
+def test_a_warning_that_nobody_reads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with commands.plain_warnings() as seen:
+        warnings.warn("the disk is full", UserWarning, stacklevel=1)
+    assert seen == ["the disk is full"]
+
+
+def test_checkpoints_of_steps_that_no_ledger_counts_are_refused_before_the_first_one(tmp_path: Path) -> None:
+    session = Session.load(linear_artifact(PRIVATE, batch=4), LinearEngine(PRIVATE))
+    with pytest.warns(UserWarning, match="fed by the caller"):
+        session.run(linear_data(8))
+    taken: list[StepReport] = []
+    with pytest.raises(LedgerError, match="counted in memory only"):
+        session.train(
+            DATA, steps=9, run_dir=tmp_path, checkpoints=Checkpoints(tmp_path / "kept", 3), callback=taken.append
+        )
+    assert not taken
+    assert read_ledger(tmp_path)[1].totals.steps == 0
