@@ -93,11 +93,12 @@ class Keeper:
         self._time = time.monotonic()
 
     def after_step(self, ledger: Ledger | None) -> None:
-        """Write a checkpoint if one is due. Where that fails, say so: the next one may succeed."""
+        """Write a checkpoint if one is due. Where that begins to fail, say so: the next one may succeed."""
         if self._policy.is_due(self._model.step, time.monotonic() - self._time):
+            failed_before = self.failure is not None
             self._write(ledger)
             self._time = time.monotonic()  # after a failure too, or every step would try
-            if self.failure is not None:
+            if self.failure is not None and not failed_before:
                 warnings.warn(
                     f"{self.failure.what} ({self.failure.where}); training goes on, and tries again with the next",
                     UserWarning,

@@ -665,3 +665,21 @@ def test_checkpoints_of_steps_that_no_ledger_counts_are_refused_before_the_first
         )
     assert not taken
     assert read_ledger(tmp_path)[1].totals.steps == 0
+
+
+def test_a_disk_that_stays_full_is_told_once_until_it_takes_a_checkpoint_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = {2, 4, 6, 10}
+    real = keeper.save
+
+    def refusing(model: Any, *arguments: Any, **options: Any) -> Path:
+        if model.step in full:
+            raise CheckpointError(f"no space at {model.step}", "there", "free some")
+        return real(model, *arguments, **options)
+
+    monkeypatch.setattr(keeper, "save", refusing)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        plain().train(DATA, steps=12, batch=20, checkpoints=Checkpoints(tmp_path, every_steps=2))
+    assert [str(each.message).split(" (")[0] for each in told] == ["no space at 2", "no space at 10"]
