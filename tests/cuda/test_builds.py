@@ -24,8 +24,8 @@ EM_CUDA = 190
 SPILLING = {
     ("lenet", "conv_conv2d1_kernel"), ("resnet", "elementwise_where3_kernel"),
 }  # fmt: skip
-"""Kernels to which ptxas gives fewer registers than they want, each by model: LeNet's puts 28 bytes of a thread aside, that
-of ResNet was not traced.  Whatever else spills fails the test."""
+"""Kernels to which ptxas gives fewer registers than they want, each by model: LeNet's puts 28 bytes of a thread aside,
+that of ResNet was not traced.  Whatever else spills fails the test."""
 
 SCRIPT = """
 import fluidc.frontend as fluid
