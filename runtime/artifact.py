@@ -261,6 +261,11 @@ class ArtifactFile:
             if where.endswith(".onnx"):
                 hint = "a forward model becomes one: fluidc compile MODEL.onnx -o OUT.fluidc; steps run in ONNX Runtime"
             raise ArtifactError("this is no artifact", where, hint)
+        if MANIFEST.encode("ascii") not in data:  # of an artifact it is the first member: found at once
+            hint = "give a file that fluidc compile wrote"
+            if where.endswith(".npz"):
+                hint += "; data is named with --data, after the artifact"
+            raise ArtifactError(f"this is no artifact: there is no {MANIFEST} in it", where, hint)
         members = unpack(data, where, _most_bytes)
         if MANIFEST not in members:
             raise ArtifactError(f"there is no {MANIFEST} in it", where, "give a file that fluidc compile wrote")

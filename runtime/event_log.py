@@ -125,7 +125,7 @@ def _writer(folder: Path) -> Any:
         raise DataError(
             "a log for TensorBoard needs tensorboardX, which is not installed",
             f"--log {folder}",
-            "pip install 'fluidc[tensorboard]'",
+            "pip install tensorboardX",
         ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)

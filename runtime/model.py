@@ -106,6 +106,12 @@ class Model:
         return self.manifest.privacy is not None
 
     @property
+    def effective_steps(self) -> int:
+        """Steps whose result is in the state, those behind the artifact's own values included."""
+        before = self.manifest.trained
+        return self.step + (0 if before is None else before.steps)
+
+    @property
     def artifact_sha256(self) -> str:
         """SHA-256 of the artifact: what a checkpoint is bound to."""
         self._sha256 = self._sha256 or self.artifact.sha256()
@@ -139,8 +145,7 @@ class Model:
         return replace(made, manifest=manifest)
 
     def _trained(self) -> Trained | None:
-        before = self.manifest.trained
-        steps = self.step + (0 if before is None else before.steps)
+        steps = self.effective_steps
         # Begun counts, also where no step is known to have ended: an interrupt may have come right after one.
         if not self.private or not (steps or self.uncounted or self.ledger is not None):
             return None

@@ -34,7 +34,7 @@ def check_file(path: Path) -> None:
         raise DataError(
             "the plot of a profile needs matplotlib, which is not installed",
             f"--profile {path}",
-            "pip install 'fluidc[plot]', or name a file that ends in .json",
+            "pip install matplotlib, or name a file that ends in .json",
         )
 
 

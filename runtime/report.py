@@ -18,7 +18,11 @@ from .train import RunResult
 
 NOT_PRIVATE = "NOT PRIVATE"
 
-_GUARANTEE = "ε of the budget is the guarantee; ε so far holds only where this end was fixed in advance or a crash"
+_GUARANTEE = (
+    "ε of the budget is the guarantee; ε so far holds only if the number of steps was fixed before the run, "
+    "or a crash ended it"
+)
+_ROUNDED = "ε so far is rounded up to the next entry of the table in the artifact"
 _UNCOVERED = "decisions taken on values marked NOT PRIVATE, and the rows that were evaluated"
 
 
@@ -153,11 +157,9 @@ def _phases(spec: PrivacySpec) -> Iterator[tuple[str, str]]:
 
 def _remarks(model: Model, spec: PrivacySpec, result: RunResult, *, private: bool) -> Iterator[str]:
     assert result.spent is not None, "asked of private runs only"
-    before = model.manifest.trained
-    effective = result.step + (0 if before is None else before.steps)
-    yield f"{result.spent.steps} steps counted, {effective} of them are in the parameters"
+    yield f"{result.spent.steps} steps counted, {model.effective_steps} of them are in the parameters"
     if result.spent.so_far is not None:
-        yield _GUARANTEE
+        yield f"{_GUARANTEE}; {_ROUNDED}"
     if spec.assumed_public:
         yield f"assumed public: {', '.join(spec.assumed_public)}"
     feeds = [feed.name for feed in model.manifest.feeds if feed.role == "public"]

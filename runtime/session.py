@@ -37,6 +37,7 @@ from .train import (
     RunResult,
     Source,
     TrainOptions,
+    lost_steps,
     private_steps,
     run,
 )
@@ -46,6 +47,7 @@ IN_MEMORY = (
 )
 FED = "lots are fed by the caller, so no sampler accounts for them: epsilon is unknown"
 INSECURE = "the noise comes from a known key: this run has no privacy guarantee"
+_LENGTH = "arguments epochs, steps (--epochs, --steps)"
 
 
 class Session:
@@ -205,7 +207,7 @@ class Session:
             if value is not None and value < 1:
                 raise DataError(f"{name} is {value}", f"argument {name}", "give a number of at least 1")
         if epochs is not None and steps is not None:
-            raise DataError("epochs and steps are both given", "arguments epochs, steps", "give one of them")
+            raise DataError("epochs and steps are both given", _LENGTH, "give one of them")
         if private_report and model.manifest.privacy is None:
             raise DataError(
                 "a private report is wanted of an ordinary program, of which everything is exact",
@@ -241,6 +243,8 @@ class Session:
                 if not private_report:
                     _compare_sizes(model.manifest.privacy, dataset, show)
                 last = private_steps(model.manifest.privacy, epochs, steps, ledger.steps, model.step, resume)
+                if run_dir is not None and ledger.steps > model.effective_steps:
+                    show.note(lost_steps(run_dir, ledger.steps, model, resumed=resume))
                 first = 0 if run_dir else ledger.epochs
                 options = replace(options, steps=last)
                 with closing(PrivateSteps(model, dataset, ledger, self._secret, first, prefetch=prefetch)) as source:
@@ -375,7 +379,7 @@ class Session:
         """The batches of an ordinary run, and its last step."""
         model = self.model
         if epochs is None and steps is None:
-            raise DataError("how long to train is not said", "arguments epochs, steps", "give one of them")
+            raise DataError("how long to train is not said", _LENGTH, "give one of them")
         before = model.course if resumed else None
         chosen_kind = sampler or (before.sampler if before else "shuffle")
         if chosen_kind not in ("shuffle", "sequential"):

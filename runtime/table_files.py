@@ -56,7 +56,7 @@ def arrow(where: str) -> Any:
         raise DataError(
             "tables are read by pyarrow, which is not installed",
             where,
-            "pip install 'fluidc[data]', or give the data as .npz or as a folder of .npy files",
+            "pip install pyarrow, or give the data as .npz or as a folder of .npy files",
         ) from None
     return loaded
 

@@ -288,6 +288,26 @@ def private_steps(
     return done + wanted
 
 
+def lost_steps(run_dir: Path | str, counted: int, model: Model, *, resumed: bool) -> str:
+    """What is said where a private run begins with steps in its ledger that are not in the state; public values only.
+
+    Args:
+        run_dir: of the ledger.
+        counted: steps in the ledger.
+        model: with fewer steps behind its state.
+        resumed: it was to go on from a checkpoint, and did if a step is in its state.
+    """
+    text = (
+        f"note: steps counted in {run_dir} already: {counted}, of them in the parameters: {model.effective_steps}; "
+        "the others cost budget and are not in this result"
+    )
+    if resumed and model.step:
+        return text  # what a crash lost cannot be had again
+    return (
+        f"{text}; to go on from them, {'' if resumed else '--resume from a checkpoint, or '}run what they trained (-o)"
+    )
+
+
 def run(
     model: Model,
     source: Source,

@@ -92,7 +92,7 @@ def check_plot(path: Path) -> None:
             hint=f"name a file that ends in one of {', '.join(_PLOTS)}",
         )
     if find_spec("matplotlib") is None:
-        raise FluidcError("matplotlib is not installed", where="Python environment", hint="pip install 'fluidc[plot]'")
+        raise FluidcError("matplotlib is not installed", where="Python environment", hint="pip install matplotlib")
 
 
 def draw(report: Report, path: Path) -> None:

@@ -96,7 +96,7 @@ def plot(
         from matplotlib.figure import Figure
     except ImportError:
         raise FluidcError(
-            "matplotlib is not installed", where="Python environment", hint="pip install 'fluidc[plot]'"
+            "matplotlib is not installed", where="Python environment", hint="pip install matplotlib"
         ) from None
     plan = resolve(
         clip=1.0, lot=1.0, sigma=sigma, sample_rate=sample_rate, delta=delta, max_steps=steps,

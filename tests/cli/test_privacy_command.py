@@ -116,4 +116,4 @@ def test_plot_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     result = privacy("plot", *GAUSSIAN, "-o", tmp_path / "e.svg")
     assert result.exit_code == 1
-    assert "pip install 'fluidc[plot]'" in result.stderr
+    assert "pip install matplotlib" in result.stderr

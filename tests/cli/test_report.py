@@ -64,6 +64,8 @@ def test_the_report_names_the_constants_and_what_is_not_covered(
         for part in (
             f"ε {so_far} so far, budget {budget} (δ=1e-05); 60 of 100 steps counted",
             "60 steps counted, 60 of them are in the parameters",
+            "ε so far holds only if the number of steps was fixed before the run, or a crash ended it; "
+            "ε so far is rounded up to the next entry of the table in the artifact",
             "assumed public: b",
             "ε does not cover: decisions taken on values marked NOT PRIVATE",
         ):

@@ -227,12 +227,48 @@ def test_nothing_is_resumed_in_a_folder_without_a_run(tmp_path: Path, capsys: py
         kept.mkdir(exist_ok=True)
     assert not list(kept.iterdir()), "a refused run counts nothing"
     assert "note: this run spends budget and keeps nothing" in train(replace(resumed, resume=False))
-    assert "spends budget" not in train(replace(resumed, output=tmp_path / "trained.fluidc", steps=10))
+    lost = "note: steps counted in {} already: {}, of them in the parameters: {}; the others cost budget"
+    ahead = train(replace(resumed, output=tmp_path / "trained.fluidc", steps=10))
+    assert "spends budget" not in ahead
+    assert "no checkpoint yet; starting at the beginning" in ahead
+    assert lost.format(kept, 5, 0) in ahead
+    assert "to go on from them, run what they trained (-o)" in ahead
     assert read_ledger(kept)[1].totals.steps == 15
     with pytest.raises(BudgetError):
         train(replace(resumed, resume=False, steps=86))
     assert "spends budget" not in capsys.readouterr().err
     assert "no checkpoint yet" in train(replace(resumed, run_dir=None)), "the default folder may be a new one"
+
+
+def test_counted_steps_that_are_not_in_the_parameters_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, data, kept = tmp_path / "linear.fluidc", tmp_path / "data.npz", tmp_path / "rd"
+    linear_artifact(PRIVATE, 16).write(path)
+    np.savez(data, **linear_data(90))  # pyright: ignore[reportArgumentType]
+    first = RunArguments(path, data, steps=40, run_dir=kept, output=tmp_path / "a.fluidc")
+
+    def train(arguments: RunArguments) -> str:
+        assert commands.run(arguments, lambda *_: LinearEngine(PRIVATE)) == 0
+        return capsys.readouterr().err
+
+    assert "steps counted" not in train(first)
+    again = train(replace(first, steps=10, output=tmp_path / "b.fluidc", private_report=True))
+    assert (
+        f"note: steps counted in {kept} already: 40, of them in the parameters: 0; the others cost budget and are not "
+        "in this result; to go on from them, --resume from a checkpoint, or run what they trained (-o)"
+    ) in again
+    trained = replace(first, artifact=tmp_path / "b.fluidc", steps=5, output=tmp_path / "c.fluidc")
+    assert f"steps counted in {kept} already: 50, of them in the parameters: 10" in train(trained)
+
+    checked = replace(first, run_dir=tmp_path / "other", checkpoint_every="20")
+    assert "steps counted" not in train(checked)
+    assert "steps counted" not in train(replace(checked, resume=True, steps=60))
+    (tmp_path / "other" / "checkpoints" / "step-000060.safetensors").unlink()
+    (line,) = (line for line in train(replace(checked, resume=True, steps=70)).splitlines() if "steps counted" in line)
+    assert line.endswith(
+        "already: 60, of them in the parameters: 40; the others cost budget and are not in this result"
+    )
 
 
 def test_a_compiled_private_program_spends_its_budget_and_no_more(made: Path, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_no_compiler(bare: pytest.MonkeyPatch, wanted: str, missing: str) -> Non
     with pytest.raises(TargetError, match=f"no compiler of CUDA C found: {missing}") as caught:
         find.find_compiler()
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("pip install 'fluidc[cuda]' (wheels nvidia-cuda-nvrtc")
+    assert caught.value.hint.startswith("pip install 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-nvfatbin==")
 
 
 def test_a_compiler_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,17 @@ def test_archives_that_are_not_ours_are_refused(change: Callable[[Any], Any], me
         Artifact.from_bytes(_rezip(change(_members(small_artifact().to_bytes()))), "m.fluidc")
 
 
+def test_data_in_the_place_of_an_artifact_are_no_artifact(tmp_path: Path) -> None:
+    data = tmp_path / "train.npz"
+    np.savez(data, image=np.zeros((3, 2), np.float32))
+    with pytest.raises(ArtifactError, match=r"this is no artifact: there is no manifest\.json in it") as caught:
+        Artifact.read(data)
+    assert caught.value.hint == "give a file that fluidc compile wrote; data is named with --data, after the artifact"
+    with pytest.raises(ArtifactError, match="this is no artifact") as caught:
+        Artifact.from_bytes(data.read_bytes(), "other.zip")
+    assert caught.value.hint == "give a file that fluidc compile wrote"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

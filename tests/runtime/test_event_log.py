@@ -158,4 +158,4 @@ def test_a_log_that_cannot_be_written_is_refused_or_ends(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     with pytest.raises(DataError, match="not installed") as caught:
         EventLog(tmp_path / "other", model)
-    assert caught.value.hint == "pip install 'fluidc[tensorboard]'"
+    assert caught.value.hint == "pip install tensorboardX"

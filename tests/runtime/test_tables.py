@@ -172,7 +172,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_told(tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match="not installed") as caught:
         from_csv(tmp_path, "x0,x1,x2,y\n1,2,3,0\n")
-    assert "pip install 'fluidc[data]'" in (caught.value.hint or "")
+    assert "pip install pyarrow" in (caught.value.hint or "")
 
 
 def save_csv(path: Path, data: dict[str, NDArray[Any]]) -> Path:
