@@ -14,7 +14,7 @@ from functools import cache
 from .....errors import TargetError
 from . import nvcc, nvrtc
 from .compiler import Compiler
-from .places import INSTALL, WHEELS, headers, library, toolkits, wheels
+from .places import INSTALL, headers, library, toolkits, wheels
 
 VARIABLE = "FLUIDC_CUDA_COMPILER"
 
@@ -35,7 +35,7 @@ def find_compiler() -> Compiler:
         f"no compiler of CUDA C found: {looked}, in wheels of this environment, $CUDA_HOME, $CUDA_PATH, on PATH, or in "
         "/usr/local/cuda",
         where=f"looked into {places}" if places else None,
-        hint=f"{INSTALL} (wheels {WHEELS}, no GPU and no toolkit needed), or install the CUDA toolkit",
+        hint=f"{INSTALL} (no GPU and no toolkit needed), or install the CUDA toolkit",
     )
 
 
