@@ -60,7 +60,6 @@ from .framework import (
     default_startup_program,
     device_guard,
     in_dygraph_mode,
-    is_compiled_with_cuda,
     name_scope,
     program_guard,
     require_version,
@@ -70,7 +69,15 @@ from .layers.nn import embedding_v2 as embedding
 from .layers.nn import one_hot_v2 as one_hot
 from .lod import LoDTensor, LoDTensorArray, create_lod_tensor, create_random_int_lodtensor
 from .param_attr import ParamAttr, WeightNormParamAttr
-from .places import CPUPlace, CUDAPinnedPlace, CUDAPlace, cpu_places, cuda_pinned_places, cuda_places
+from .places import (
+    CPUPlace,
+    CUDAPinnedPlace,
+    CUDAPlace,
+    cpu_places,
+    cuda_pinned_places,
+    cuda_places,
+    is_compiled_with_cuda,
+)
 from .program_state import load, load_program_state, save, set_program_state
 from .scope import Scope, global_scope, scope_guard
 from .state_dicts import load_dygraph, save_dygraph

@@ -227,9 +227,14 @@ class Executor:
         built = compiled.built
         if not isinstance(self.place, CUDAPlace) or built.spec.kind != "cuda":
             return built.engine()
-        from ..runtime.cuda.engine import CudaEngine  # most programs never run on a GPU
+        from ..runtime.cuda.cudart import NoDeviceError  # most programs never run on a GPU
+        from ..runtime.cuda.engine import CudaEngine
 
-        return CudaEngine(built.members()["module.so"], built.spec, self.place.device_id)
+        try:
+            return CudaEngine(built.members()["module.so"], built.spec, self.place.device_id)
+        except NoDeviceError as error:
+            hint = "use fluid.CPUPlace(); fluid.is_compiled_with_cuda() tells whether a GPU can be used"
+            raise NoDeviceError(error.what, str(self.place), hint) from None
 
     def _rows(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> int:
         """Rows to compile for: the size at hand for the first two sizes of a program, then 0 (any)."""

@@ -579,11 +579,6 @@ def device_guard(device: str | None = None) -> Iterator[None]:
     yield
 
 
-def is_compiled_with_cuda() -> bool:
-    """Whether programs can be compiled for CUDA devices: always, no device is needed for it."""
-    return True
-
-
 def require_version(min_version: str, max_version: str | None = None) -> None:
     """Check a script's demand against the version of fluid that this API follows, 1.8.5.
 

@@ -45,10 +45,30 @@ def cpu_places(device_count: int | None = None) -> list[CPUPlace]:
 
 
 def cuda_places(device_ids: Sequence[int] | None = None) -> list[CUDAPlace]:
-    """One place per device id; ``FLAGS_selected_gpus`` of the environment, or device 0, if None."""
+    """One place per device id; if None, of ``FLAGS_selected_gpus`` of the environment, else of every device here.
+
+    Without a device the list is empty, where Paddle raises an error.
+    """
     if device_ids is None:
-        device_ids = [int(d) for d in os.environ.get(_SELECTED, "0").split(",")]
+        selected = os.environ.get(_SELECTED)
+        if selected:
+            device_ids = [int(d) for d in selected.split(",")]
+        else:
+            from ..runtime.cuda.cudart import device_count  # most programs never ask
+
+            device_ids = range(device_count())
     return [CUDAPlace(d) for d in device_ids]
+
+
+def is_compiled_with_cuda() -> bool:
+    """Whether this process can run programs on a CUDA device: NVIDIA's driver, libcudart and a device are there.
+
+    Paddle tells how its package was built, with or without a device. Here every installation compiles for CUDA, no
+    device is needed for it, and what scripts choose their place by is whether one can be used. Found out once.
+    """
+    from ..runtime.cuda.cudart import device_count  # most programs never ask
+
+    return device_count() > 0
 
 
 def cuda_pinned_places(device_count: int | None = None) -> list[CUDAPinnedPlace]:

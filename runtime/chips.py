@@ -46,7 +46,6 @@ class Chip:
 CHIPS: Mapping[str, Chip] = {
     chip.architecture: chip
     for chip in (
-        Chip("sm_70", "V100 SXM2", 80, 15.7e12, 0.90e12),
         Chip("sm_75", "T4", 40, 8.1e12, 0.32e12),
         Chip("sm_80", "A100 SXM 80 GB", 108, 19.5e12, 2.04e12),
         Chip("sm_86", "A10", 72, 31.2e12, 0.60e12),

@@ -201,6 +201,14 @@ def load_private(path: Path, ask: Callable[[], bytes]) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY-----"):
+        private = path.with_suffix(".pem")
+        beside = f"; {private} is beside it" if path.suffix == ".pub" and private.is_file() else ""
+        raise SignatureError(
+            "this is a public key, which checks signatures; what signs is the private key",
+            str(path),
+            f"name the file KEY.pem that fluidc keygen wrote beside KEY.pub{beside}",
+        )
     if path.stat().st_mode & 0o077:
         warnings.warn(f"{path} can be read by others; chmod 600 {path}", UserWarning, stacklevel=2)
     # An encrypted key in the one form that says so in its first line; older forms are refused below.

@@ -38,10 +38,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "compiler.driver": ("compiler", "runtime.artifact", "runtime.manifest", "runtime.privacy"),
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
-    # the memory of state, which tensors are.
+    # the memory of state, which tensors are, and the devices that a script may choose its place among.
     "frontend": (
         "frontend.io", "frontend.dygraph", "frontend.formats", "frontend.compat.program_desc", "compiler.errors",
-        "runtime.errors", "runtime.limits", "runtime.buffers",
+        "runtime.errors", "runtime.limits", "runtime.buffers", "runtime.cuda",
     ),
     # Models of other formats become Programs; types of their Variables come from lowering them.
     "frontend.compat": (

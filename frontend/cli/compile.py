@@ -44,7 +44,11 @@ _TVM_API = "fluidc.compiler.codegen.tvm.tvm_api"
     help="cuda: chips to generate machine code for [sm_80,sm_90,compute_90]; compute_90 adds code that drivers compile "
     "for later chips.",
 )  # fmt: skip
-@click.option("--tf32", is_flag=True, help="cuda: products may round their factors to TF32: faster, 10 bits.")
+@click.option(
+    "--tf32",
+    is_flag=True,
+    help="cuda: products may round their factors to TF32: faster, 10 bits; not for private programs.",
+)
 @click.option("--self-contained", is_flag=True, help="onnx: the graph makes its random bits of a key by itself.")
 @click.option("--ort-training", is_flag=True, help="onnx: use gradient kernels that only onnxruntime-training has.")
 @click.option(
@@ -231,6 +235,7 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, target: str, seconds
     rows = [
         ("program", f"{path.name}, {seen}"),
         ("target", f"{shape}, {batch} per step"),
+        *compiler_rows(target),
         ("feeds", ", ".join(f"{f.name} {f.dtype}[{','.join(map(str, f.shape))}]" for f in manifest.feeds) or "none"),
         ("fetches", ", ".join(manifest.fetches) or "none"),
         ("parameters", f"{count} in {len(trainable)} variables"),
@@ -281,6 +286,15 @@ def _privacy_rows(config: PrivacyConfig | None, plan: PrivacyPlan, joint: float 
 def _phase_text(number: int, phase: PhasePlan) -> str:
     rate = "" if phase.q_num is None else f", q = {phase.q_num / 2**32:.6g}"
     return f"phase {number}: {phase.steps} steps, L = {phase.lot:g}, σ = {phase.sigma:.6g}{rate}"
+
+
+def compiler_rows(target: str) -> list[tuple[str, str]]:
+    """What made, or for code that was kept had made, the machine code of GPUs."""
+    if target != "cuda":
+        return []
+    from ...compiler.codegen.tvm.cuda.toolchain.find import find_compiler
+
+    return [("compiler", find_compiler().title)]
 
 
 def _product(shape: tuple[int, ...]) -> int:

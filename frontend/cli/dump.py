@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .source import Request
 
 STAGES = ("captured", "core", "grad", "private", "update", "target")
+DEFAULT = "sm_90"
+"""The architecture whose chip is meant where none is named."""
 
 
 @click.command(name="dump", epilog="Example: fluidc dump examples/digits.py --stage private --function step")
@@ -65,8 +67,8 @@ def command(
     shows all stages side by side, with the graph of the one asked for. Arguments after -- are the script's own.
 
     At stage target, the kernels for cpu follow the IR in the order they run: ops fused, buffers, workspace, predicted
-    operations and bytes, and the memory between them; those of an artifact are the ones it holds. With --target cuda
-    they are those for CUDA devices, with the least time that each takes on a chip.
+    operations and bytes, and the memory between them; those of an artifact are the ones it holds. With --target cuda,
+    or an artifact for cuda, they are those for CUDA devices, with the least time that each takes on the chip of --arch.
 
     The format onnx writes one function, step if none is named, as a file for any ONNX Runtime, its state included;
     with --fetch, only these results and the feeds that they need.
@@ -75,11 +77,12 @@ def command(
     from .source import Overrides, Request
 
     path, name = source
+    chip = None
     if arch is not None:
-        target = target or "cuda"
-        if target != "cuda":
+        if target == "cpu":
             raise click.BadParameter("chips are of --target cuda", param_hint="--arch")
-    stage = stage or (STAGES[0] if target is None else STAGES[-1])
+        arch, chip = _chip(arch)
+    stage = stage or (STAGES[0] if target is None and arch is None else STAGES[-1])
     if self_contained and form != "onnx":
         raise click.BadParameter("it belongs to --format onnx", param_hint="--self-contained")
     if output is not None and output.suffix == ".onnx" and form != "onnx":
@@ -112,13 +115,15 @@ def command(
         )
         modules, kernels = _of_script(request, batch or 0), None
         kernels = (
-            _kernels_of(modules[Stage.TARGET], target or "cpu", arch) if stage == "target" and form != "dot" else None
+            _kernels_of(modules[Stage.TARGET], target or ("cpu" if arch is None else "cuda"), arch)
+            if stage == "target" and form != "dot"
+            else None
         )
     elif batch is not None or target is not None:
         hint = "--target" if batch is None else "--batch"
         raise click.BadParameter(f"{path} is compiled already", param_hint=hint)
     else:
-        modules, kernels = _of_artifact(path)
+        modules, kernels = _of_artifact(path, arch, chip)
         if stage != "target":
             kernels = None
     wanted = Stage.parse(stage)
@@ -199,7 +204,7 @@ def _formatted(modules: Mapping[Stage, Module], wanted: Stage, form: str, title:
 def _kernels_of(module: Module, target: str, architecture: str | None) -> _Kernels:
     """What the module compiles to on this machine, or for a chip; TVM is loaded for it."""
     if target == "cuda":
-        return _cuda_kernels(module, architecture or "sm_90")
+        return _cuda_kernels(module, architecture or DEFAULT)
     from ...compiler.codegen.built import BuildOptions
     from ...compiler.codegen.tvm.build import kernel_table
     from ...compiler.codegen.tvm.cpu import host_cpu
@@ -215,13 +220,30 @@ def _cuda_kernels(module: Module, architecture: str) -> _Kernels:
     from ...compiler.codegen.tvm.cuda.build import kernel_table
     from ...compiler.errors import TargetError
 
-    chip = chip_of(architecture)
-    if chip is None:
-        raise click.BadParameter(f"no chip is listed for {architecture!r}: {', '.join(CHIPS)}", param_hint="--arch")
     try:
-        return _Kernels(kernel_table(module), f"cuda {architecture}", chip=chip)
+        return _Kernels(kernel_table(module), f"cuda {architecture}", chip=chip_of(architecture))
     except TargetError as error:
         return _Kernels(None, missing=error.what)
+
+
+def _chip(name: str) -> tuple[str, Chip]:
+    """An architecture by a name that compile takes too (``compute_90`` is ``sm_90``), and the chip listed for it."""
+    if "," in name:
+        raise click.BadParameter(f"times are those of one chip, and {name!r} names several", param_hint="--arch")
+    architecture = name.replace("compute_", "sm_", 1)
+    chip = chip_of(architecture)
+    if chip is None:
+        meant = f"sm_{''.join(filter(str.isdecimal, name))}"
+        hint = f"did you mean {meant}?" if meant in CHIPS else ", ".join(CHIPS)
+        raise click.BadParameter(f"no chip is listed for {name!r}: {hint}", param_hint="--arch")
+    return architecture, chip
+
+
+def _own_architecture(names: Sequence[str]) -> str | None:
+    """Of the architectures that an artifact has code for, sm_90, else the newest one that a chip is listed for."""
+    listed = [name.replace("compute_", "sm_", 1) for name in names]
+    newest_first = [name for name in reversed(list(CHIPS)) if any(chip_of(each) is CHIPS[name] for each in listed)]
+    return DEFAULT if DEFAULT in newest_first else next(iter(newest_first), None)
 
 
 def _check_function(module: Module, name: str) -> None:
@@ -255,7 +277,7 @@ def _of_script(request: Request, batch: int) -> dict[Stage, Module]:
     return found
 
 
-def _of_artifact(path: Path) -> tuple[dict[Stage, Module], _Kernels]:
+def _of_artifact(path: Path, architecture: str | None, chip: Chip | None) -> tuple[dict[Stage, Module], _Kernels]:
     from ...compiler.ir.parser import parse
     from ...compiler.ir.stage import Stage
     from ...compiler.ops import OPSET
@@ -263,9 +285,16 @@ def _of_artifact(path: Path) -> tuple[dict[Stage, Module], _Kernels]:
 
     artifact = Artifact.read(path)
     target = artifact.manifest.target
+    machine = target.cpu or target.triple
+    if target.kind == "cuda":
+        architecture = architecture or _own_architecture(target.architectures)
+        if architecture is not None:
+            machine, chip = architecture, chip_of(architecture)
+    elif architecture is not None:
+        raise click.BadParameter(f"{path} is compiled for {target.kind}, and chips are of cuda", param_hint="--arch")
     modules = {
         Stage.parse(stage): parse(artifact.ir[stage], OPSET, f"{path}, ir/{stage}.ir")
         for stage in STAGES
         if stage in artifact.ir
     }
-    return modules, _Kernels(artifact.kernels, f"{target.kind} {target.cpu or target.triple}")
+    return modules, _Kernels(artifact.kernels, f"{target.kind} {machine}", chip=chip)

@@ -75,8 +75,16 @@ def script_options(command: F) -> F:
         click.option("--delta", type=float, metavar="D", help="Failure probability of the guarantee."),
         click.option("--max-steps", type=int, metavar="T", help="Private steps that the guarantee covers."),
         click.option("--epsilon", type=float, metavar="E", help="The budget; sigma left out follows from it."),
-        click.option("--sampler", type=click.Choice(["poisson", "balls", "shuffle", "sequential"])),
-        click.option("--adjacency", type=click.Choice(["add-remove", "replace-one", "zero-out"])),
+        click.option(
+            "--sampler",
+            type=click.Choice(["poisson", "balls", "shuffle", "sequential"]),
+            help="How lots are drawn of the data, which the guarantee accounts for [the script's own].",
+        ),
+        click.option(
+            "--adjacency",
+            type=click.Choice(["add-remove", "replace-one", "zero-out"]),
+            help="Which data sets the guarantee calls neighbours [the script's, else the sampler's own].",
+        ),
         click.option(
             "--loss",
             type=CallSpecType(),

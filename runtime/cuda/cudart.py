@@ -28,6 +28,10 @@ class CudaError(EngineError):
         self.status = status
 
 
+class NoDeviceError(EngineError):
+    """This machine has no NVIDIA driver, or no device that this process may use."""
+
+
 class Runtime:
     """``libcudart.so``, loaded; all calls raise CudaError.
 
@@ -234,8 +238,17 @@ def runtime() -> Runtime:
     return made
 
 
+@cache
+def device_count() -> int:
+    """How many CUDA devices this process can use; 0 where something that they need is missing. Raises nothing."""
+    try:
+        return runtime().devices()
+    except (EngineError, AttributeError):  # or what is called libcudart has none of its functions
+        return 0
+
+
 def _without_driver() -> EngineError:
-    return EngineError(
+    return NoDeviceError(
         f"this machine has no NVIDIA driver: {libraries.DRIVER} is not found",
         "target cuda",
         "install the driver of an NVIDIA GPU; to run without one, compile with --target cpu",
@@ -244,7 +257,7 @@ def _without_driver() -> EngineError:
 
 def _without_device(runtime: Runtime, error: CudaError) -> EngineError:
     if error.status == NO_DEVICE:
-        return EngineError(
+        return NoDeviceError(
             "this machine has no CUDA device",
             "target cuda",
             "see what nvidia-smi lists, and whether CUDA_VISIBLE_DEVICES hides it; or compile with --target cpu",

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from dp_accounting import get_epsilon_gaussian
 
 from fluidc.compiler.codegen.cache import user_cache
+from fluidc.compiler.codegen.tvm.cuda.toolchain import find
+from fluidc.frontend.cli import compile as compile_command
 from fluidc.frontend.cli import main
 from fluidc.runtime.artifact import Artifact
 from fluidc.runtime.ledger import Ledger, read_ledger
@@ -115,6 +119,22 @@ def test_summary(folder: Path) -> None:
     for phase in ("accounting", "lowering", "passes", "codegen"):
         assert f", {phase} " in lines[7]
     assert "import tvm" not in lines[7]
+
+
+def test_what_made_the_machine_code_of_gpus_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "find_compiler", lambda: SimpleNamespace(title="NVRTC 13.0"))
+    assert compile_command.compiler_rows("cuda") == [("compiler", "NVRTC 13.0")]
+    assert compile_command.compiler_rows("cpu") == []
+
+
+def test_help_tells_what_every_option_means() -> None:
+    for name in ("compile", "dump"):
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        options = {option.name: option for option in command.params}
+        assert all(getattr(options[option], "help", None) for option in ("sampler", "adjacency"))
+    said = CliRunner().invoke(main, ["compile", "--help"]).output
+    assert "not for private programs" in " ".join(said.split())
 
 
 def test_verbose_times_every_pass(folder: Path) -> None:

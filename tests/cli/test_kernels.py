@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,11 @@ def test_kernels_for_a_chip_tell_the_least_time(script: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--arch", "sm_1"), "no chip is listed for 'sm_1': sm_70"),
+        (("--arch", "sm_1"), "no chip is listed for 'sm_1': sm_75"),
+        (("--arch", "sm_70"), "no chip is listed for 'sm_70': sm_75"),
+        (("--arch", "90"), "no chip is listed for '90': did you mean sm_90?"),
+        (("--arch", "SM_90"), "no chip is listed for 'SM_90': did you mean sm_90?"),
+        (("--arch", "sm_80,sm_90"), "times are those of one chip, and 'sm_80,sm_90' names"),
         (("--arch", "sm_90", "--target", "cpu"), "chips are of --target cuda"),
     ],
 )
@@ -152,6 +157,38 @@ def test_a_chip_that_does_not_fit_is_refused(script: Path, options: tuple[str, .
     result = fluidc("dump", script, *options)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_ptx_counts_as_the_chip_it_is_named_after(script: Path) -> None:
+    assert out("dump", script, "--arch", "compute_90", "--batch", 64) == out(
+        "dump", script, "--arch", "sm_90", "--batch", 64
+    )
+
+
+@pytest.mark.parametrize(
+    ("architectures", "options", "machine", "title"),
+    [
+        (("sm_80", "sm_90", "compute_90"), ("--arch", "sm_80"), "sm_80", "A100 SXM 80 GB"),
+        (("sm_80", "sm_90", "sm_100"), ("--stage", "target"), "sm_90", "H100 SXM"),
+        (("sm_80", "compute_86"), ("--stage", "target"), "sm_86", "A10"),
+    ],
+)
+def test_kernels_of_an_artifact_for_a_chip(
+    artifact: Path, tmp_path: Path, architectures: tuple[str, ...], options: tuple[str, ...], machine: str, title: str
+) -> None:
+    read = Artifact.read(artifact)
+    target = replace(read.manifest.target, kind="cuda", architectures=architectures)
+    replace(read, manifest=replace(read.manifest, target=target)).write(tmp_path / "gpu.fluidc")
+    text = out("dump", tmp_path / "gpu.fluidc", *options)
+    assert f"for cuda {machine}" in text
+    assert re.search(rf"least time of step on {title}: \d+\.\d µs", text)
+
+
+def test_a_chip_is_not_for_an_artifact_of_another_target(artifact: Path) -> None:
+    result = fluidc("dump", artifact, "--arch", "sm_80")
+    assert result.exit_code == 2
+    assert "--arch" in result.output
+    assert "is compiled for cpu, and chips are of cuda" in " ".join(result.output.replace("│", " ").split())
 
 
 def test_a_batch_is_for_scripts(artifact: Path) -> None:

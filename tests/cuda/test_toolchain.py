@@ -7,13 +7,14 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fluidc.compiler.codegen.cache import Cache
-from fluidc.compiler.codegen.tvm.cuda.toolchain import find, nvcc, nvrtc
+from fluidc.compiler.codegen.tvm.cuda.toolchain import find, nvcc, nvrtc, places
 from fluidc.compiler.codegen.tvm.cuda.toolchain.architectures import checked, oldest
 from fluidc.compiler.codegen.tvm.cuda.toolchain.compiler import Compiler, MachineCode, compile_code
 from fluidc.compiler.codegen.tvm.cuda.toolchain.places import toolkits
@@ -225,7 +226,12 @@ def test_no_compiler(bare: pytest.MonkeyPatch, wanted: str, missing: str) -> Non
     with pytest.raises(TargetError, match=f"no compiler of CUDA C found: {missing}") as caught:
         find.find_compiler()
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("pip install 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-nvfatbin==")
+    assert caught.value.hint.startswith("pip install 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-nvfatbin==13.0.*' ")
+
+
+def test_the_wheels_that_are_named_are_those_of_the_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert [f"{wheel}==13.0.*" for wheel in places.WHEELS] == project["project"]["optional-dependencies"]["cuda"]
 
 
 def test_a_compiler_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:

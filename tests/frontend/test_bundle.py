@@ -269,6 +269,11 @@ def test_the_command(plain: Path, tmp_path: Path) -> None:
     assert f"wrote the folder {tmp_path / 'made'}: " in made.output
     made = fluidc("bundle", plain, "-o", tmp_path / "digits.tar.xz")
     assert f"wrote the archive {tmp_path / 'digits.tar.xz'}: " in made.output
+    for name in ("q.tar.gz", "q.TGZ", "q.tar", "q.7z", "q.tar.bz2", "q.rar"):
+        refused = fluidc("bundle", plain, "-o", tmp_path / name)
+        assert refused.exit_code == 2
+        assert f"an archive is written as q.tar.xz or q.zip, not as {name}" in refused.output
+        assert not (tmp_path / name).exists()
     refused = fluidc("bundle", plain, "-o", plain)
     assert refused.exit_code == 1
     assert "there is a file of this name" in refused.output

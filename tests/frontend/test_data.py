@@ -12,6 +12,7 @@ import pytest
 
 import fluidc.frontend as fluid
 from fluidc.frontend.errors import ArgumentTypeError, ProgramError
+from fluidc.runtime.cuda import cudart
 
 CPU = fluid.CPUPlace()
 
@@ -169,6 +170,16 @@ def test_places() -> None:
     assert fluid.CUDAPlace(1) == fluid.CUDAPlace(1) != fluid.CUDAPlace(0)
     assert len(fluid.cpu_places(3)) == 3
     assert fluid.cuda_places([0, 2]) == [fluid.CUDAPlace(0), fluid.CUDAPlace(2)]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_places_are_those_of_the_devices_that_are_there(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cudart, "device_count", lambda: count)
+    monkeypatch.delenv("FLAGS_selected_gpus", raising=False)
+    assert fluid.is_compiled_with_cuda() is (count > 0)
+    assert fluid.cuda_places() == [fluid.CUDAPlace(i) for i in range(count)]
+    monkeypatch.setenv("FLAGS_selected_gpus", "1,3")
+    assert fluid.cuda_places() == [fluid.CUDAPlace(1), fluid.CUDAPlace(3)]
 
 
 def test_accuracy_is_weighted() -> None:

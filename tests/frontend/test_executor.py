@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.driver import Compiled, Source
 from fluidc.frontend import executor as executor_module
+from fluidc.runtime.cuda import cudart, libraries
+from fluidc.runtime.errors import EngineError
 
 pytestmark = pytest.mark.usefixtures("_fresh_names")
 
@@ -178,3 +181,15 @@ def test_integers_are_divided_as_paddle_divides_them() -> None:
     np.testing.assert_array_equal(whole, [-2, -2, -1, 1, -4])
     np.testing.assert_array_equal(rest, [-1, 1, -1, 0, 0])
     np.testing.assert_array_equal(quotient, whole)
+
+
+def test_without_a_driver_the_place_is_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "load", lambda _: None)
+    cudart.runtime.cache_clear()
+    built = SimpleNamespace(spec=SimpleNamespace(kind="cuda"), members=lambda: {"module.so": b""})
+    with pytest.raises(EngineError) as caught:
+        fluid.Executor(fluid.CUDAPlace(0))._engine(cast("Any", SimpleNamespace(built=built)))
+    assert str(caught.value) == (
+        "this machine has no NVIDIA driver: libcuda.so.1 is not found\n  at CUDAPlace(0)\n"
+        "  use fluid.CPUPlace(); fluid.is_compiled_with_cuda() tells whether a GPU can be used"
+    )

@@ -56,9 +56,25 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[Library | No
 
         monkeypatch.setattr(libraries, "load", load)
         cudart.runtime.cache_clear()
+        cudart.device_count.cache_clear()
 
     yield set_up
     cudart.runtime.cache_clear()
+    cudart.device_count.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("library", "driver"), [(None, False), (None, True), (Library(35), True), (Library(100), True), (object(), True)]
+)
+def test_no_devices_are_counted_where_something_is_missing(machine: Any, library: Any, driver: bool) -> None:
+    machine(library, driver)
+    assert cudart.device_count() == 0
+
+
+def test_devices_are_counted(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(Library(0), True)
+    monkeypatch.setattr(cudart.Runtime, "devices", lambda _: 2)
+    assert cudart.device_count() == 2
 
 
 @pytest.mark.parametrize(

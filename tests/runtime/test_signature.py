@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -324,6 +325,18 @@ def test_a_key_that_others_can_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "k.pem").chmod(0o644)
     with pytest.warns(UserWarning, match="can be read by others; chmod 600"):
         load_private(tmp_path / "k.pem", no_passphrase)
+
+
+def test_a_public_key_does_not_sign(tmp_path: Path) -> None:
+    public, _ = new_key(tmp_path / "k.pem")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(SignatureError) as caught:
+            load_private(public, no_passphrase)
+    assert str(caught.value) == (
+        f"this is a public key, which checks signatures; what signs is the private key\n  at {public}\n"
+        f"  name the file KEY.pem that fluidc keygen wrote beside KEY.pub; {tmp_path / 'k.pem'} is beside it"
+    )
 
 
 def pem(key: Any) -> bytes:

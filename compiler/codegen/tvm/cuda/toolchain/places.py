@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-_WHEELS = ("nvidia-cuda-nvrtc", "nvidia-nvfatbin", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
-INSTALL = "pip install " + " ".join(f"'{wheel}==13.0.*'" for wheel in _WHEELS)
-"""Brings the wheels, those of the extra ``cuda``."""
+WHEELS = ("nvidia-cuda-nvrtc", "nvidia-nvfatbin", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
+INSTALL = "pip install " + " ".join(f"'{wheel}==13.0.*'" for wheel in WHEELS)
+"""Brings the wheels, of the releases that the extra ``cuda`` names."""
 
 
 def wheels() -> tuple[Path, ...]:
