@@ -99,7 +99,9 @@ def test_signing_in_place_keeps_the_permissions_and_says_what_it_replaces(tmp_pa
 
 def test_signing_refuses_what_is_no_artifact_and_what_cannot_be_written(tmp_path: Path, made: Path) -> None:
     assert "no artifact" in refused("sign", made / "line.py", "--key", made / "mine.pem")
-    assert "no private key" in refused("sign", made / "line.fluidc", "--key", made / "mine.pub", "-o", tmp_path / "s")
+    assert "this is a public key" in refused(
+        "sign", made / "line.fluidc", "--key", made / "mine.pub", "-o", tmp_path / "s"
+    )
     where = tmp_path / "missing" / "s.fluidc"
     assert "cannot be written" in refused("sign", made / "line.fluidc", "--key", made / "mine.pem", "-o", where)
 

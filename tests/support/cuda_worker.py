@@ -8,6 +8,7 @@ A function is one of an importable module (of tests/support); what it takes and 
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import signal
@@ -74,6 +75,7 @@ class Worker:
         return Outcome(*content)
 
     def _start(self) -> Connection[Any, Any]:
+        atexit.register(self._end)  # whoever keeps one for many tests does not leave it
         own, other = Pipe()
         path = [str(ROOT / "tests" / "support"), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path), "TVM_NUM_THREADS": "1"}
