@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[2]
 EM_CUDA = 190
 
 SPILLING = {
-    ("lenet", "conv_conv2d1_kernel"), ("resnet", "elementwise_where3_kernel"),
+    ("lenet", "conv_conv2d1_kernel"), ("embedding", "reduce_mean_embedding_lookup_norm_sq_reduce_sum_kernel"),
 }  # fmt: skip
 """Kernels to which ptxas gives fewer registers than they want, each by model: LeNet's puts 28 bytes of a thread aside,
-that of ResNet was not traced.  Whatever else spills fails the test."""
+that of the embedding was not traced (nvcc alone).  Whatever else spills fails the test."""
 
 SCRIPT = """
 import fluidc.frontend as fluid
