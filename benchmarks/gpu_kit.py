@@ -63,7 +63,7 @@ def write_kit(out: Path, names: Sequence[str], options: BuildOptions, cases: Ite
                 _model(folder, model, private, options)
         some = next(iter(sorted((folder / "checks").glob("*.fluidc"))))
         for member, content in bundle_of(some).members.items():
-            if member.startswith(f"{launcher.LIBRARY}/"):
+            if member.startswith(f"{launcher.PACKAGES}/"):
                 path = folder / member
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)

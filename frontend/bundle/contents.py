@@ -66,7 +66,7 @@ def bundle_of(path: Path) -> Bundle:
     members = {LAUNCHER: Path(launcher.__file__).read_bytes(), path.name: data, **_runtime()}
     packages = _Packages(members)
     for library in libraries.NEEDED[target.kind]:
-        members[f"{launcher.LIBRARY}/fluidc/runtime/lib/{library.name}"] = libraries.found(library).read_bytes()
+        members[f"{launcher.PACKAGES}/fluidc/runtime/lib/{library.name}"] = libraries.found(library).read_bytes()
         packages.add_notices(library.distribution)
     packages.add("safetensors", ("safetensors/__init__.py", "safetensors/numpy.py", "safetensors/_safetensors_rust"))
     only = None
@@ -126,7 +126,7 @@ def _check_target(kind: TargetKind, triple: str, path: Path) -> None:
 
 def _runtime() -> dict[str, bytes]:
     """The runtime's own files, by name in the bundle."""
-    root = f"{launcher.LIBRARY}/fluidc"
+    root = f"{launcher.PACKAGES}/fluidc"
     found = {f"{root}/__init__.py": b'"""The runtime of fluidc."""\n'}
     for path in sorted(_RUNTIME.rglob("*.py")):
         found[f"{root}/runtime/{path.relative_to(_RUNTIME).as_posix()}"] = path.read_bytes()
@@ -144,7 +144,7 @@ class _Packages:
         self._members = members
         self.glibc = (2, 17)
 
-    def add(self, distribution: str, wanted: Iterable[str], folder: str = launcher.LIBRARY) -> None:
+    def add(self, distribution: str, wanted: Iterable[str], folder: str = launcher.PACKAGES) -> None:
         """Copy the modules whose names begin with one of ``wanted``; raises EngineError where there are none."""
         prefixes = tuple(wanted)
         found = [
@@ -156,7 +156,7 @@ class _Packages:
             raise _not_installed(distribution)
         for file in found:
             self._members[f"{folder}/{file.as_posix()}"] = Path(str(file.locate())).read_bytes()
-        self.add_notices(distribution, binary=folder == launcher.LIBRARY)
+        self.add_notices(distribution, binary=folder == launcher.PACKAGES)
 
     def add_notices(self, distribution: str, *, binary: bool = True) -> None:
         """Copy licences and notices; with ``binary``, note what the wheel needs of the system."""

@@ -8,7 +8,7 @@ before it loads any of them; written so that a Python that is too old can read i
 import sys
 
 MANIFEST = "bundle.json"
-LIBRARY = "lib"
+PACKAGES = "lib"
 FORMAT = 1
 
 
@@ -149,7 +149,7 @@ def find_packages(folder):
     """Have the bundle's packages found before all others, and what is for this version of Python only if it is."""
     import os
 
-    library = os.path.join(folder, LIBRARY)
+    library = os.path.join(folder, PACKAGES)
     own = "{}-cpython-{}{}".format(library, *sys.version_info[:2])
     sys.path[:0] = [library] + [own] * os.path.isdir(own)
 

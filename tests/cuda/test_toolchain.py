@@ -247,7 +247,7 @@ def test_several_architectures_without_nvfatbin(monkeypatch: pytest.MonkeyPatch)
     except TargetError as error:
         pytest.skip(str(error))
     assert isinstance(compiler, nvrtc.Nvrtc)
-    lacking = nvrtc.Nvrtc(compiler.library, compiler.version, compiler.known, (), None)
+    lacking = nvrtc.Nvrtc(compiler.nvrtc, compiler.version, compiler.known, (), None)
     with pytest.raises(TargetError, match="code for sm_80, sm_90 in one artifact needs nvFatbin") as caught:
         compiled(lacking, CODE, "sm_80", "sm_90")
     assert "nvidia-nvfatbin" in (caught.value.hint or "")

@@ -25,7 +25,7 @@ from fluidc.compiler.ops import state
 from fluidc.compiler.ops.construct import OpBuilder
 
 CONTRACT = "fluidc.compiler.codegen.tvm.cuda.kernels.contract"
-LIBRARY = "fluidc.compiler.codegen.tvm.cuda.kernels.library"
+LIBRARY = "fluidc.compiler.codegen.tvm.cuda.kernels.gemm"
 DTYPES = (DType.F32, DType.F64, DType.F16)
 
 

@@ -60,9 +60,9 @@ def cuda_target() -> Iterator[None]:
     room = "fluidc.compiler.codegen.tvm"
     with (
         mock.patch(f"{room}.cuda.kept.find_compiler", _Emulated),
-        mock.patch(f"{room}.cuda.library.embedding", _compiled_for_device),
+        mock.patch(f"{room}.cuda.module_file.embedding", _compiled_for_device),
         mock.patch(f"{room}.kept.user_cache", return_value=Cache(None)),
-        mock.patch(f"{room}.cuda.library.user_cache", return_value=Cache(None)),
+        mock.patch(f"{room}.cuda.module_file.user_cache", return_value=Cache(None)),
     ):
         yield
 

@@ -29,7 +29,7 @@ def build(module: Module, options: BuildOptions) -> Built:
     spec = TargetSpec("cuda", cpu.triple, cpu.name, cpu.features, architectures=chosen.architectures, tf32=chosen.tf32)
 
     def compiled() -> tuple[bytes, Callable[[], KernelTable]]:
-        from .library import compile_library
+        from .module_file import compile_library
 
         return compile_library(module, chosen, compiler)
 

@@ -16,7 +16,7 @@ from ...kit import Buffer, Value, const, integer
 from ...tvm_api import tirx
 from ..device import THREADS, WARP
 from ..space import Grid, Space
-from .library import Gemm, as_gemm, call_gemm
+from .gemm import Gemm, as_gemm, call_gemm
 from .operands import Probe
 from .product import Product, Sink, make_product, sizes_of
 from .tiled import emit_tiled

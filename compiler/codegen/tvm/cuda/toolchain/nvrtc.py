@@ -26,14 +26,14 @@ class Nvrtc:
     """NVRTC.
 
     Attributes:
-        library: The loaded library.
+        nvrtc: The loaded library.
         version: Major and minor.
         known: See `Compiler.known`.
         headers: Folders of CUDA's headers.
         fatbin: Path of nvFatbin, if it is there.
     """
 
-    library: Any
+    nvrtc: Any
     version: tuple[int, int]
     known: tuple[int, ...]
     headers: tuple[Path, ...]
@@ -55,19 +55,17 @@ class Nvrtc:
     def _one(self, text: str, architecture: Architecture) -> tuple[bytes, str]:
         """PTX or a cubin, and what the compiler says."""
         program = ctypes.c_void_p()
-        self._check(
-            self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), _FILE.encode(), 0, None, None)
-        )
+        self._check(self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), _FILE.encode(), 0, None, None))
         try:
             options = self._options(text, architecture)
             values = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-            status = self.library.nvrtcCompileProgram(program, len(options), values)
+            status = self.nvrtc.nvrtcCompileProgram(program, len(options), values)
             log = self._taken("ProgramLog", program).rstrip(b"\0").decode(errors="replace")
             if status:
                 raise refused(self.title, text, log, _FILE)
             return self._taken("PTX" if architecture.virtual else "CUBIN", program), log
         finally:
-            self.library.nvrtcDestroyProgram(ctypes.byref(program))
+            self.nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
     def _options(self, text: str, architecture: Architecture) -> list[str]:
         options = [f"--gpu-architecture={architecture}", *PRECISION, "--disable-warnings", "--std=c++17"]
@@ -83,14 +81,14 @@ class Nvrtc:
 
     def _taken(self, what: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()
-        self._check(getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+        self._check(getattr(self.nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
         content = ctypes.create_string_buffer(size.value)
-        self._check(getattr(self.library, f"nvrtcGet{what}")(program, content))
+        self._check(getattr(self.nvrtc, f"nvrtcGet{what}")(program, content))
         return content.raw
 
     def _check(self, status: int) -> None:
         if status:
-            text = self.library.nvrtcGetErrorString
+            text = self.nvrtc.nvrtcGetErrorString
             text.restype = ctypes.c_char_p
             raise TargetError(f"{self.title} failed: {text(status).decode()}")
 
