@@ -76,7 +76,7 @@ class TvmEngine:
         """
         found = self._functions.get(function)
         if found is None:
-            found = self._functions[function] = self._lookup(function)
+            found = self._functions[function] = function_of(self._machine, function)
         if _pool.used != self.threads:
             self._engage()
         try:
@@ -119,21 +119,23 @@ class TvmEngine:
         self._use_workers(_ANY_CORES, self.threads)
         _pool.used = self.threads
 
-    def _lookup(self, function: str) -> Function:
-        found = self._machine.function(function)
-        if found is None:
-            raise EngineError(
-                f"the module has no function {function!r}",
-                f"function {function!r}",
-                "use one of the functions that the manifest lists",
-            )
-        return found
-
 
 def last_line(error: Exception) -> str:
     """What an error of TVM's says, without where it was raised."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def function_of(machine: Module, name: str) -> Function:
+    """A function of a virtual machine; raises EngineError when it has none of this name."""
+    found = machine.function(name)
+    if found is None:
+        raise EngineError(
+            f"the module has no function {name!r}",
+            f"function {name!r}",
+            "use one of the functions that the manifest lists",
+        )
+    return found
 
 
 # Threads ----------------------------------------------------------------------------------------------

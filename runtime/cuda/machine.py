@@ -25,7 +25,7 @@ from ..tvm_abi import (
     set_global_function,
     set_stream,
 )
-from ..tvm_engine import last_line, load_module, machine
+from ..tvm_engine import function_of, last_line, load_module, machine
 from .cudart import CudaError
 from .device import Device, in_words
 
@@ -83,7 +83,7 @@ class Machine:
             if found is not None:
                 return found.tensors(tensors)
             with _storage_watched():  # compiled code looks functions up when it first calls them
-                found = self._lookup(function)
+                found = function_of(self._machine, function)
                 results = found.tensors(tensors)
             self._functions[function] = found
             return results
@@ -92,16 +92,6 @@ class Machine:
         finally:
             _holding.memory = None
             set_stream(place, before)
-
-    def _lookup(self, function: str) -> Function:
-        found = self._machine.function(function)
-        if found is None:
-            raise EngineError(
-                f"the module has no function {function!r}",
-                f"function {function!r}",
-                "use one of the functions that the manifest lists",
-            )
-        return found
 
 
 @contextmanager
