@@ -17,7 +17,7 @@ from fluidc.compiler.errors import TargetError
 from fluidc.compiler.ir.core import Function, Module, Output, Param, Value
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType, Type
-from fluidc.compiler.ops import branching, control, ragged
+from fluidc.compiler.ops import branching, control, ragged, ragged_pad
 from fluidc.compiler.ops.base import OpBuilder as Builder
 from fluidc.compiler.ops.construct import OpBuilder
 from fluidc.compiler.ops.dp import ClippedSum
@@ -177,6 +177,18 @@ def test_rows_of_any_lengths(how: Any) -> None:
             other = RaggedArray(floats(offsets[-1], 2, seed=9), given.offsets)
             with np.errstate(invalid="ignore"):
                 program.check(given, other, floats(len(offsets) - 1, 2, seed=3))
+
+
+def test_rows_padded_to_an_open_width() -> None:
+    """The width is the extent of an argument that nobody reads; narrower rows, none, and rows that are cut."""
+    kind = RaggedType(tensor("f32[T,2]"), Sym("N"))
+    b, (x, wide, size) = OpBuilder(), values(kind, tensor("f32[N,S,2]"), tensor("bool[S]"))
+    mask = ragged_pad.step_mask(b, x, Sym("S"), DType.F32)
+    program = Program(b, (x, wide, size), [b(ragged_pad.Pad(x, Sym("S"), 0.5)), b(ragged_pad.Unpad(wide, x)), mask])
+    for offsets in OFFSETS:
+        for width in (3, 1, 0, 5):
+            rows = RaggedArray(floats(offsets[-1], 2, seed=width), np.asarray(offsets))
+            program.check(rows, floats(len(offsets) - 1, width, 2, seed=3), np.zeros(width, np.bool_))
 
 
 def test_lengths_that_do_not_add_up_reach_no_token_that_is_not_there() -> None:

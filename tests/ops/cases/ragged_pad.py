@@ -1,0 +1,74 @@
+"""Rows of different lengths, padded to one width and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cases import Case, ErrorCase, distinct, floats, tensor
+
+from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType
+from fluidc.compiler.ops import ragged_pad
+from fluidc.compiler.ops.ragged import RaggedArray
+
+X = RaggedArray(distinct(6, 2), np.asarray([0, 3, 3, 4, 6]))  # the second row is empty
+SCALARS = RaggedArray(floats(5), np.asarray([0, 2, 5]))
+WORDS = RaggedArray(np.asarray([7, 8, 9, 4, 5]), np.asarray([0, 1, 5]))
+DEEP = RaggedArray(floats(4, 2, 3), np.asarray([0, 1, 4]))
+
+
+def pad(width: int, value: float = 0.0) -> Any:
+    return lambda x: ragged_pad.Pad(x, width, value)
+
+
+def padded(width: int, value: float = 0.0) -> Any:
+    def expect(x: RaggedArray) -> np.ndarray:
+        out = np.empty((len(x.offsets) - 1, width, *x.data.shape[1:]), x.data.dtype)
+        for i in range(len(out)):
+            for t in range(width):
+                at = x.offsets[i] + t
+                out[i, t] = x.data[at] if at < x.offsets[i + 1] else value
+        return out
+
+    return expect
+
+
+def unpadded(x: np.ndarray, rows: RaggedArray) -> RaggedArray:
+    tokens = [
+        x[i, t] if t < x.shape[1] else np.zeros(x.shape[2:])
+        for i in range(len(x))
+        for t in range(rows.offsets[i + 1] - rows.offsets[i])
+    ]
+    return RaggedArray(np.stack(tokens).astype(x.dtype), rows.offsets)
+
+
+CASES = (
+    Case("ragged.pad", pad(3), (X,), padded(3), wrt=(0,)),
+    Case("ragged.pad-wide", pad(5, -1.5), (X,), padded(5, -1.5), wrt=(0,)),
+    Case("ragged.pad-cut", pad(2), (X,), padded(2), wrt=(0,)),
+    Case("ragged.pad-scalars", pad(3), (SCALARS,), padded(3), wrt=(0,)),
+    Case("ragged.pad-words", pad(4, -1), (WORDS,), padded(4, -1)),
+    Case("ragged.pad-deep", pad(3), (DEEP,), padded(3), wrt=(0,)),
+    Case("ragged.unpad", ragged_pad.Unpad, (floats(4, 3, 2), X), unpadded, wrt=(0,)),
+    Case("ragged.unpad-narrow", ragged_pad.Unpad, (floats(4, 2, 2), X), unpadded, wrt=(0,)),
+    Case("ragged.unpad-wide", ragged_pad.Unpad, (floats(4, 5, 3), X), unpadded, wrt=(0,)),
+    Case("ragged.unpad-scalars", ragged_pad.Unpad, (floats(2, 3), SCALARS), unpadded, wrt=(0,)),
+    Case("ragged.unpad-words", ragged_pad.Unpad, (np.arange(8).reshape(2, 4), WORDS), unpadded),
+)
+
+ROWS = RaggedType(TensorType(DType.F32, (Sym("T"), 2)), Sym("N"))
+
+ERRORS = (
+    ErrorCase(
+        "ragged.unpad-count",
+        lambda x, rows: ragged_pad.Unpad(x, rows),
+        (tensor("f32[T,3,2]"), ROWS),
+        "has not one row of tokens per row",
+    ),
+    ErrorCase(
+        "ragged.unpad-rank",
+        lambda x, rows: ragged_pad.Unpad(x, rows),
+        (tensor("f32[N]"), ROWS),
+        "has not one row of tokens per row",
+    ),
+)
