@@ -136,21 +136,27 @@ class Scan(Control):
     def history(self, b: OpBuilder) -> tuple[Value, ...]:
         """Every carried value as it was before each step, stacked."""
         count = len(self.init)
-        sources = [
-            next((o for o, out in enumerate(self.outputs) if out is new), None) for new in self.body.results[:count]
-        ]
-        if isinstance(self.trip, int) and self.trip > 0 and all(o is not None for o in sources):
-            # The forward scan returns what it carries: shift that by one step.
-            return tuple(
-                self._shifted(b, start, self.results[count + o])
-                for start, o in zip(self.init, sources, strict=True)
-                if o is not None
-            )
+        found = [self._history_of(b, k) for k in range(count)]
+        if all(value is not None for value in found):
+            return tuple(value for value in found if value is not None)
 
         def step(inner: OpBuilder, i: Value, *rest: Value) -> Sequence[Value]:
             return (*inner.inline(self.body, (i, *rest))[:count], *rest[:count])
 
         return scan(b, self.init, self.stacked, self.whole, self.trip, step, self.reverse)[count:]
+
+    def _history_of(self, b: OpBuilder, k: int) -> Value | None:
+        """`history` of carried value ``k`` where the scan returns it as it was before, or after, each step."""
+        count = len(self.init)
+        before, after = self.body.params[1 + k], self.body.results[k]
+        for o, out in enumerate(self.outputs):
+            if out is before:
+                return self.results[count + o]
+        if isinstance(self.trip, int) and self.trip > 0:
+            for o, out in enumerate(self.outputs):
+                if out is after:
+                    return self._shifted(b, self.init[k], self.results[count + o])
+        return None
 
     def _shifted(self, b: OpBuilder, start: Value, after: Value) -> Value:
         first = b.reshape(start, (1, *start.tensor.shape))

@@ -1,7 +1,8 @@
 """Rows of different lengths beside each other, each filled up to one width, and back.
 
 The width is an extent: fixed, or a symbol that a parameter binds (the longest row, say).  A row that is longer is cut,
-and what was cut is 0 when tokens are taken back.
+and what was cut is 0 when tokens are taken back.  With ``reverse`` a row's last token stands first: a recurrence that
+runs backwards over tokens of which the last ones are missing runs forwards over these.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Pad(Op):
     x: Value
     width: Dim
     pad_value: float = 0.0
+    reverse: bool = False
 
     def infer(self) -> TensorType:
         kind = self.x.ragged
@@ -39,19 +41,20 @@ class Pad(Op):
         assert isinstance(width, int)
         out = np.full((len(x.offsets) - 1, width, *x.data.shape[1:]), self.pad_value, x.data.dtype)
         for place, row in zip(out, x.rows(), strict=True):
-            place[: len(row)] = row[:width]
+            place[: len(row)] = (row[::-1] if self.reverse else row)[:width]
         return out
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
-        return (None if ct is None else b(Unpad(ct, self.x)),)
+        return (None if ct is None else b(Unpad(ct, self.x, self.reverse)),)
 
     def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> Tensor:
         kind, dtype = self.x.ragged, self.x.type.dtype
 
         def write(loops: Loops, out: Tensor) -> None:
             def token(i: Expr, k: Expr) -> None:
-                at = x.offsets[i] + t.cast(k, DType.I64)
+                start, stop, step = x.offsets[i], x.offsets[i + 1], t.cast(k, DType.I64)
+                at = stop - 1 - step if self.reverse else start + step
 
                 def filled() -> None:
                     _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (i, k, *j), x.data[(at, *j)]))
@@ -60,7 +63,7 @@ class Pad(Op):
                     value = t.const(self.pad_value, dtype)
                     _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (i, k, *j), value))
 
-                loops.when(at < x.offsets[i + 1], filled, empty)
+                loops.when(step < stop - start, filled, empty)
 
             loops.parallel(kind.count, lambda i: loops.serial(self.width, lambda k: token(i, k), independent=True))
 
@@ -73,7 +76,10 @@ class Pad(Op):
         starts, stops = o.node("Reshape", rows.starts, column), o.node("Reshape", rows.stops, column)
         steps = o.node("Range", o.scalar(0, DType.I64), o.extent(self.width), o.scalar(1, DType.I64))
         at = o.node("Add", starts, steps)
-        place = o.node("Where", o.node("Less", at, stops), at, rows.count)
+        within = o.node("Less", at, stops)
+        if self.reverse:
+            at = o.node("Sub", o.node("Sub", stops, o.scalar(1, DType.I64)), steps)
+        place = o.node("Where", within, at, rows.count)
         return o.node("Gather", rows.padded(data, self.pad_value), place, axis=0)
 
 
@@ -85,6 +91,7 @@ class Unpad(Op):
 
     x: Value
     rows: Value
+    reverse: bool = False
 
     def infer(self) -> RaggedType:
         rows, kind = self.rows.ragged, self.x.tensor
@@ -95,12 +102,12 @@ class Unpad(Op):
     def evaluate(self, x: Array, rows: RaggedArray) -> RaggedArray:
         out = np.zeros((len(rows.data), *x.shape[2:]), x.dtype)
         for place, row in zip(RaggedArray(out, rows.offsets).rows(), x, strict=True):
-            place[: len(row)] = row[: len(place)]
+            (place[::-1] if self.reverse else place)[: len(row)] = row[: len(place)]
         return RaggedArray(out, rows.offsets)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
-        return (None if ct is None or not needs[0] else b(Pad(ct, self.x.tensor.shape[1])), None)
+        return (None if ct is None or not needs[0] else b(Pad(ct, self.x.tensor.shape[1], 0.0, self.reverse)), None)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
         kind, dtype = self.result.ragged, self.x.type.dtype
@@ -108,7 +115,7 @@ class Unpad(Op):
 
         def write(loops: Loops, out: Tensor) -> None:
             def token(i: Expr, k: Expr) -> None:
-                at = rows.offsets[i] + k
+                at = rows.offsets[i + 1] - 1 - k if self.reverse else rows.offsets[i] + k
 
                 def kept() -> None:
                     _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (at, *j), x[(i, k, *j)]))
@@ -130,7 +137,11 @@ class Unpad(Op):
 
     def to_onnx(self, o: OnnxEmitter, x: str, rows: OnnxRagged) -> OnnxRagged:
         own, kind = Rows(o, self.rows.ragged, rows), self.x.tensor
-        at = o.node("Sub", own.places, o.node("Gather", own.starts, own.numbers, axis=0))
+        if self.reverse:
+            after = o.node("Sub", own.stops, o.scalar(1, DType.I64))
+            at = o.node("Sub", own.spread(after), own.places)
+        else:
+            at = o.node("Sub", own.places, own.spread(own.starts))
         # One token more behind every row, which is what was cut.
         behind = o.full((kind.shape[0], 1, *kind.shape[2:]), 0, kind.dtype)
         wide = o.node("Concat", x, behind, axis=1)
