@@ -134,29 +134,30 @@ class Scan(Control):
         return isinstance(op, Op) and any(over) and op.lifted(b.nested(), operands, over) is not None
 
     def history(self, b: OpBuilder) -> tuple[Value, ...]:
-        """Every carried value as it was before each step, stacked."""
+        """Every carried value as it was before each step, stacked.
+
+        The forward scan may return it: as it was before a step, or after, then shifted by one step where their number
+        is fixed.  Otherwise another scan makes it.
+        """
         count = len(self.init)
-        found = [self._history_of(b, k) for k in range(count)]
-        if all(value is not None for value in found):
-            return tuple(value for value in found if value is not None)
+        before, after = self.body.params[1 : 1 + count], self.body.results[:count]
+        fixed = isinstance(self.trip, int) and self.trip > 0
+        found: list[Value] = []
+        for start, old, new in zip(self.init, before, after, strict=True):
+            place = _place(self.outputs, old)
+            if place is not None:
+                found.append(self.results[count + place])
+                continue
+            place = _place(self.outputs, new) if fixed else None
+            if place is not None:
+                found.append(self._shifted(b, start, self.results[count + place]))
+        if len(found) == count:
+            return tuple(found)
 
         def step(inner: OpBuilder, i: Value, *rest: Value) -> Sequence[Value]:
             return (*inner.inline(self.body, (i, *rest))[:count], *rest[:count])
 
         return scan(b, self.init, self.stacked, self.whole, self.trip, step, self.reverse)[count:]
-
-    def _history_of(self, b: OpBuilder, k: int) -> Value | None:
-        """`history` of carried value ``k`` where the scan returns it as it was before, or after, each step."""
-        count = len(self.init)
-        before, after = self.body.params[1 + k], self.body.results[k]
-        for o, out in enumerate(self.outputs):
-            if out is before:
-                return self.results[count + o]
-        if isinstance(self.trip, int) and self.trip > 0:
-            for o, out in enumerate(self.outputs):
-                if out is after:
-                    return self._shifted(b, self.init[k], self.results[count + o])
-        return None
 
     def _shifted(self, b: OpBuilder, start: Value, after: Value) -> Value:
         first = b.reshape(start, (1, *start.tensor.shape))
@@ -328,6 +329,11 @@ class _ReverseLoop:
             b.emit(copy)
             return copy.results[value.index]
         return found
+
+
+def _place(values: Sequence[Value], wanted: Value) -> int | None:
+    """Where ``wanted`` itself first stands among ``values``."""
+    return next((i for i, value in enumerate(values) if value is wanted), None)
 
 
 def _slice_kind(op: Op, kind: Kind) -> Kind:

@@ -133,3 +133,39 @@ def test_every_stage_reads_back(privacy: PrivacyConfig | None) -> None:
     assert len(texts) > 8
     for text in texts:
         assert to_text(parse(text, OPSET)) == text
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_gradient_of_an_open_number_of_steps(kept: bool) -> None:
+    """A scan that returns what it carried before every step is not run a second time."""
+    b, steps = OpBuilder(), Sym("S")
+    x, w = Value(TensorType(DType.F32, (steps, 2, H)), "x"), Value(TensorType(DType.F32, (H, H)), "w")
+
+    def step(b: Builder, i: Value, h: Value, xt: Value, w: Value) -> Sequence[Value]:
+        new = b.tanh(b.add(xt, b.matmul(h, w)))
+        return (new, new, h) if kept else (new, new)
+
+    rows = control.scan(b, [b.fill((2, H), DType.F32, 0.5)], [x], [w], steps, step)[1]
+    gradients = b.emit(grad.Backward((b.reduce_sum(b.square(rows), (0, 1, 2)),), (x, w)))
+    outputs = tuple(Output(name, value) for name, value in zip(("dx", "dw"), gradients, strict=True))
+    function = Function("step", (Param("x", x), Param("w", w)), tuple(b.ops), outputs)
+    module = Module(Stage.CAPTURED, (), (function,))
+    target = run_passes(module, pipeline(module))
+    scans = [op for op in target.function("step").ops if isinstance(op, control.Scan)]
+    assert len(scans) == (2 if kept else 3)
+
+    rng = np.random.default_rng(4)
+    weights = rng.normal(size=(H, H)).astype(np.float32)
+    for count in (4, 1):
+        xs = rng.normal(size=(count, 2, H)).astype(np.float32)
+        found = Reference(target).run("step", {"x": xs, "w": weights})
+        h = [np.full((2, H), 0.5)]
+        for row in xs:
+            h.append(np.tanh(row + h[-1] @ weights))
+        dx, dw, delta = np.zeros(xs.shape), np.zeros(weights.shape), np.zeros((2, H))
+        for t in reversed(range(count)):
+            dx[t] = (delta + 2 * h[t + 1]) * (1 - h[t + 1] ** 2)
+            dw += h[t].T @ dx[t]
+            delta = dx[t] @ weights.T
+        np.testing.assert_allclose(found["dx"], dx, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found["dw"], dw, rtol=1e-4, atol=1e-5)

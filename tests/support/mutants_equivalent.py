@@ -53,9 +53,8 @@ EQUIVALENT: dict[str, str] = {
     ),
     "random.Drawing.words: FloorDiv->Mult in `keystream.words(key, domain=_DOMAIN, tensor=self.stream, "
     "draw=int(counter), count_blocks=-(-count // keystream.BLOCK_WORDS))`": "more words are drawn than are kept",
-    "control.Scan._history: Gt->LtE in `isinstance(self.trip, int) and self.trip > 0 and all((o is not None "
-    "for o in sources))`": _REDONE,
-    "control.Scan._history: 0->1 in `self.trip > 0`": _REDONE,
+    "control.Scan.history: Gt->LtE in `isinstance(self.trip, int) and self.trip > 0`": _REDONE,
+    "control.Scan.history: 0->1 in `self.trip > 0`": _REDONE,
     "grid._OnGrid.integers: 0.0->0.5 in `np.where(fits, scaled, 0.0)`": "truncated to 0",
     "example_norm._Outer.rows: 3->4 in `x.tensor.rank == 3`": _COVERED,
     "example_norm._Outer.rows: 1->2 in `next((fixed(x.tensor.shape[2]) for x in self.lefts if x.tensor.rank == 3), "

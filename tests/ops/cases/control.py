@@ -23,13 +23,13 @@ T = 3
 
 
 def rnn(outputs: int, reverse: bool = False) -> Any:
-    """h' = tanh(x_t w + h u); ``outputs``: 0 none, 1 the carried value, 2 another one, 3 and 4 both."""
+    """h' = tanh(x_t w + h u); ``outputs``: 0 none, 1 the carried value, 2 another one, 3 and 4 both, 5 the last one."""
 
     def build(h0: Value, x: Value, w: Value, u: Value) -> OpBase:
         def step(b: Builder, i: Value, h: Value, xt: Value, w: Value, u: Value) -> Sequence[Value]:
             new = b.tanh(b.add(b.matmul(xt, w), b.matmul(h, u)))
             other = b.mul(new, h)
-            return [(new,), (new, new), (new, other), (new, other, new), (new, new, other)][outputs]
+            return [(new,), (new, new), (new, other), (new, other, new), (new, new, other), (new, h)][outputs]
 
         return control.scan_op(OpBuilder(), [h0], [x], [w, u], x.tensor.shape[0], step, reverse)
 
@@ -38,12 +38,16 @@ def rnn(outputs: int, reverse: bool = False) -> Any:
 
 def rnn_loops(outputs: int, reverse: bool = False) -> Any:
     def expect(h0: np.ndarray, x: np.ndarray, w: np.ndarray, u: np.ndarray) -> Any:
-        h, rows, carried = h0.astype(np.float64), [np.zeros(0)] * len(x), [np.zeros(0)] * len(x)
+        h = h0.astype(np.float64)
+        rows, carried, before = ([np.zeros(0)] * len(x) for _ in range(3))
         for t in reversed(range(len(x))) if reverse else range(len(x)):
             new = np.tanh(x[t].astype(np.float64) @ w + h @ u)
             rows[t] = new if outputs == 1 else new * h
+            before[t] = h
             h = carried[t] = new
         found = (h, np.stack(rows), np.stack(carried))
+        if outputs == 5:
+            return h, np.stack(before)
         return (h, found[2], found[1]) if outputs == 4 else found[: (1, 2, 2, 3)[outputs]]
 
     return expect
@@ -177,6 +181,8 @@ CASES = (
     Case("control.scan-reverse_other_output", rnn(2, True), RNN, rnn_loops(2, True), wrt=(0, 1, 2, 3)),
     Case("control.scan-two_outputs", rnn(3), RNN, rnn_loops(3), wrt=(0, 1, 2, 3)),
     Case("control.scan-two_outputs_history_first", rnn(4), RNN, rnn_loops(4), wrt=(0, 1, 2, 3)),
+    Case("control.scan-output_before", rnn(5), RNN, rnn_loops(5), wrt=(0, 1, 2, 3)),
+    Case("control.scan-reverse_output_before", rnn(5, True), RNN, rnn_loops(5, True), wrt=(0, 1, 2, 3)),
     Case("control.scan-two_steps", rnn(1), (RNN[0], RNN[1][:2], *RNN[2:]), rnn_loops(1), wrt=(0, 1, 2, 3)),
     Case("control.scan-one_step", rnn(1), (RNN[0], RNN[1][:1], *RNN[2:]), rnn_loops(1), wrt=(0, 1, 2, 3)),
     Case(
