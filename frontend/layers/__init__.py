@@ -45,6 +45,7 @@ from .compare import (
 )
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
+from .crf import crf_decoding, linear_chain_crf
 from .filled import arange, full, full_like, randn, rank
 from .io import data
 from .learning_rate_scheduler import (
@@ -271,6 +272,7 @@ __all__ = [
     "create_global_var",
     "create_parameter",
     "create_tensor",
+    "crf_decoding",
     "crop",
     "crop_tensor",
     "cross",
@@ -342,6 +344,7 @@ __all__ = [
     "leaky_relu",
     "less_equal",
     "less_than",
+    "linear_chain_crf",
     "linear_lr_warmup",
     "linspace",
     "log",

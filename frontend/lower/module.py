@@ -17,7 +17,22 @@ from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
 from ..variable import GRAD_SUFFIX, Variable
-from . import arrange, control, conv, creation, elementwise, later, linalg, loss, norm, onnx, select, training, vision
+from . import (
+    arrange,
+    control,
+    conv,
+    creation,
+    crf,
+    elementwise,
+    later,
+    linalg,
+    loss,
+    norm,
+    onnx,
+    select,
+    training,
+    vision,
+)
 from .clipping import clip_of, with_clipping
 from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
 
@@ -33,6 +48,7 @@ _FAMILIES: tuple[Rules, ...] = (
     select.RULES,
     later.RULES,
     control.RULES,
+    crf.RULES,
     training.RULES,
     onnx.RULES,
 )

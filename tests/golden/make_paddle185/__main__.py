@@ -21,6 +21,7 @@ import sys
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  # the models, which the tests build too
 
 import check
+import control
 import decays
 import files
 import gradients
@@ -33,6 +34,7 @@ GROUPS = {
     "decays": decays.write,
     "training": training.write,
     "gradients": gradients.write,
+    "control": control.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
