@@ -119,6 +119,7 @@ SHARED = {
     "loops",
     "region",
     "minstd",
+    "logf",
     "norm_bound",
     "optim_base",
     "pool_base",

@@ -25,6 +25,7 @@ import decays
 import files
 import gradients
 import layers
+import programs
 import training
 
 GROUPS = {
@@ -33,6 +34,7 @@ GROUPS = {
     "decays": decays.write,
     "training": training.write,
     "gradients": gradients.write,
+    "programs": programs.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
