@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..ir.types import Dim, DType
 from .emit import OnnxEmitter
+from .logf import logf
 
 MULTIPLIER = 48271
 MODULUS = 2**31 - 1
@@ -61,7 +62,7 @@ def normals(seed: int, count: int) -> NDArray[np.float32]:
         if len(kept) == pairs:
             break
         drawn *= 2
-    factor = np.sqrt(np.float32(-2) * np.log(r2[kept]) / r2[kept])
+    factor = np.sqrt(np.float32(-2) * logf(r2[kept]) / r2[kept])
     return (square[kept, ::-1] * factor[:, None]).reshape(-1)[:count]
 
 

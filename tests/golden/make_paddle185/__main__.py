@@ -26,6 +26,7 @@ import decays
 import files
 import gradients
 import layers
+import programs
 import training
 
 GROUPS = {
@@ -35,6 +36,7 @@ GROUPS = {
     "training": training.write,
     "gradients": gradients.write,
     "control": control.write,
+    "programs": programs.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
