@@ -68,6 +68,7 @@ from .layers.io import data_v2 as data
 from .layers.nn import embedding_v2 as embedding
 from .layers.nn import one_hot_v2 as one_hot
 from .lod import LoDTensor, LoDTensorArray, create_lod_tensor, create_random_int_lodtensor
+from .missing import missing_name
 from .param_attr import ParamAttr, WeightNormParamAttr
 from .places import (
     CPUPlace,
@@ -91,6 +92,16 @@ if TYPE_CHECKING:
 
 Tensor = LoDTensor
 
+# What comes nearest to what is missing.
+_INSTEAD = {
+    "ComplexVariable": "keep the real and the imaginary part in two Variables",
+    "DistributeTranspiler": "train on one machine: Executor.run of the program itself",
+    "DistributeTranspilerConfig": "train on one machine: Executor.run of the program itself",
+    "incubate": "train on one machine: fleet and its strategies are not there",
+    "load_op_library": "write the op with fluid.layers",
+    "transpiler": "train on one machine: Executor.run of the program itself",
+}
+
 # Names whose modules load the compiler, and where they are.
 _LAZY = {
     "CompiledProgram": ".compiled_program",
@@ -104,7 +115,7 @@ def __getattr__(name: str) -> Any:
     if name in dygraph.nn.MISSING:
         return getattr(dygraph.nn, name)
     if name not in _LAZY:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
+        return missing_name("fluid", name, _INSTEAD, "fluid.__all__ lists what there is")
     module = importlib.import_module(_LAZY[name], __name__)
     return getattr(module, name) if name[0].isupper() else module
 

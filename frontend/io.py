@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .formats.errors import StateFileError
+from .missing import MissingName, missing_name
 from .program_state import load, load_program_state, save, set_program_state
 from .reader import (
     ComposeNotAligned,
@@ -221,6 +222,10 @@ def load_program(
         adjacency,
     )
     return load(model, startup, trainable=trainable, request=request)
+
+
+def __getattr__(name: str) -> MissingName:
+    return missing_name("fluid.io", name, {}, "feed arrays to Executor.run")
 
 
 __all__ = [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from . import layers
 from .errors import invalid
+from .missing import MissingName, missing_name
 from .param_attr import ParamAttrLike
 from .variable import Variable
 
@@ -140,3 +141,7 @@ def scaled_dot_product_attention(
         return context
     joined = layers.transpose(context, [0, 2, 1, 3])
     return layers.reshape(joined, [*joined.shape[:2], joined.shape[2] * joined.shape[3]])
+
+
+def __getattr__(name: str) -> MissingName:
+    return missing_name("fluid.nets", name, {}, "write it with fluid.layers: it is a few of them")

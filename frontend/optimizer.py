@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .backward import NameOrVariable
 from .clip import GradientClipBase
 from .dpsgd import Dpsgd, DpsgdOptimizer
-from .errors import unsupported
 from .framework import AttrValue
+from .missing import MissingName, missing_name
 from .optimizer_adaptive import (
     AdadeltaOptimizer,
     AdamaxOptimizer,
@@ -136,16 +135,9 @@ Ftrl = FtrlOptimizer
 LarsMomentum = LarsMomentumOptimizer
 Lamb = LambOptimizer
 
-_MISSING = frozenset(("DGCMomentum", "Lookahead", "Pipeline", "Recompute"))
-_HELPERS = frozenset(("ExponentialMovingAverage", "ModelAverage"))
 
-
-def __getattr__(name: str) -> NoReturn:
-    if name.removesuffix("Optimizer") in _MISSING or name in _HELPERS:
-        raise unsupported(
-            f"fluid.optimizer.{name} is not implemented", "use SGD, Momentum, Adam or another rule of fluid.optimizer"
-        )
-    raise AttributeError(f"module {__name__} has no attribute {name}")
+def __getattr__(name: str) -> MissingName:
+    return missing_name("fluid.optimizer", name, {}, "use SGD, Momentum, Adam or another rule of fluid.optimizer")
 
 
 __all__ = [

@@ -53,4 +53,6 @@ def test_the_wheel_holds_the_tree(tmp_path: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     code = {f"fluidc/{path.relative_to(source)}" for room in ROOMS for path in (source / room).rglob("*.py")}
     typed = {f"fluidc/{room}/py.typed" for room in ROOMS}
-    assert held == code | typed
+    data = {f"fluidc/{path.relative_to(source)}" for path in (source / "frontend" / "api").glob("*.json")}
+    assert data
+    assert held == code | typed | data

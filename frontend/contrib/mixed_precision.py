@@ -7,6 +7,7 @@ from typing import NoReturn
 from ...compiler.errors import PrivacyError
 from ..dpsgd import Dpsgd
 from ..errors import unsupported
+from ..missing import MissingName, missing_name
 from ..optimizer_base import Optimizer
 from ..source import user_location
 
@@ -40,12 +41,8 @@ def decorate(
     )
 
 
-def __getattr__(name: str) -> NoReturn:
-    if name != "AutoMixedPrecisionLists":
-        raise AttributeError(f"module fluid.contrib.mixed_precision has no attribute {name!r}")
-    raise unsupported(
-        "fluid.contrib.mixed_precision.AutoMixedPrecisionLists is not implemented", "programs train in float32"
-    )
+def __getattr__(name: str) -> MissingName:
+    return missing_name("fluid.contrib.mixed_precision", name, {}, "programs train in float32")
 
 
 __all__ = ["decorate"]

@@ -1,7 +1,6 @@
 """fluid.layers: every function records ops into the default main program."""
 
-from typing import NoReturn
-
+from ..missing import MissingName
 from .arrange import (
     expand,
     expand_as,
@@ -103,7 +102,7 @@ from .math import (
     sums,
 )
 from .metric_op import accuracy, auc
-from .missing import refuse as _refuse
+from .missing import missing as _missing
 from .nn import (
     bilinear_tensor_product,
     dropout,
@@ -226,8 +225,8 @@ from .vision import (
 )
 
 
-def __getattr__(name: str) -> NoReturn:
-    _refuse(name)
+def __getattr__(name: str) -> MissingName:
+    return _missing(name)
 
 
 __all__ = [

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from ..errors import unsupported
+from ..missing import MissingName, missing_name
 
 # What comes nearest, where something does.
 _INSTEAD = {
@@ -20,39 +18,14 @@ _INSTEAD = {
     "rnn": "StaticRNN",
     "sequence_conv": "conv2d over padded sequences",
 }
-_NAMES = """
-BasicDecoder BeamSearchDecoder Categorical DecodeHelper Decoder DynamicRNN GRUCell GreedyEmbeddingHelper IfElse
-LSTMCell MultivariateNormalDiag Normal Print RNNCell SampleEmbeddingHelper TrainingHelper Uniform adaptive_pool3d
-add_position_encoding affine_grid anchor_generator array_length array_read array_write beam_search beam_search_decode
-bipartite_match box_clip box_coder box_decoder_and_assign center_loss chunk_eval collect_fpn_proposals
-continuous_value_model conv3d conv3d_transpose create_array create_py_reader_by_data ctc_greedy_decoder
-data_norm deformable_conv deformable_roi_pooling density_prior_box detection_output diag_embed
-distribute_fpn_proposals double_buffer dynamic_decode dynamic_gru dynamic_lstm dynamic_lstmp edit_distance
-filter_by_instag fsp_matrix gather_tree generate_mask_labels generate_proposal_labels generate_proposals
-get_tensor_from_selected_rows grid_sampler hash hsigmoid im2sequence inplace_abn iou_similarity load
-locality_aware_nms lod_append lod_reset lstm matrix_nms mean_iou merge_selected_rows multi_box_head multiclass_nms nce
-nonzero polygon_box_transform pool3d prior_box prroi_pool psroi_pool py_func py_reader randint random_crop randperm
-read_file reorder_lod_tensor_by_rank resize_trilinear retinanet_detection_output retinanet_target_assign rnn roi_align
-roi_perspective_transform roi_pool row_conv rpn_target_assign sampled_softmax_with_cross_entropy sampling_id
-sequence_concat sequence_conv sequence_enumerate sequence_expand sequence_expand_as sequence_pad sequence_reshape
-sequence_reverse sequence_scatter sequence_slice sequence_unpad sigmoid_focal_loss similarity_focus ssd_loss
-target_assign teacher_student_sigmoid_loss tensor_array_to_tensor unique unique_with_counts warpctc yolo_box
-yolov3_loss
-"""
-MISSING = frozenset(_NAMES.split())
+_OTHERWISE = "write it with the layers there are: fluid.layers.__all__ lists them"
 
 
-def refuse(name: str) -> NoReturn:
-    """What ``fluid.layers.NAME`` says when it is missing.
+def missing(name: str) -> MissingName:
+    """What ``fluid.layers.NAME`` is where no layer is called so.
 
     Raises:
-        UnsupportedError: The layer exists in fluid 1.8.5.
-        AttributeError: It does not.
+        AttributeError: Fluid 1.8.5 has no such layer either.
     """
-    if name not in MISSING:
-        raise AttributeError(f"module fluid.layers has no attribute {name!r}")
-    near = _INSTEAD.get(name)
-    raise unsupported(
-        f"fluid.layers.{name} is not implemented",
-        f"use {near}" if near else "write it with the layers there are: fluid.layers.__all__ lists them",
-    )
+    near = {layer: f"use {instead}" for layer, instead in _INSTEAD.items()}
+    return missing_name("fluid.layers", name, near, _OTHERWISE)

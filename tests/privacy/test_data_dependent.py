@@ -176,10 +176,10 @@ def test_dynamic_loss_scaling() -> None:
 @pytest.mark.parametrize(
     ("get", "what"),
     [
-        (lambda: fluid.contrib.layers.shuffle_batch, "shuffle_batch is not implemented"),
-        (lambda: fluid.contrib.shuffle_batch, "shuffle_batch is not implemented"),
-        (lambda: fluid.contrib.memory_usage, "memory_usage is not implemented"),
-        (lambda: fluid.contrib.mixed_precision.AutoMixedPrecisionLists, "AutoMixedPrecisionLists is not implemented"),
+        (lambda: fluid.contrib.layers.shuffle_batch(), "shuffle_batch is not implemented"),
+        (lambda: fluid.contrib.shuffle_batch(), "shuffle_batch is not implemented"),
+        (lambda: fluid.contrib.memory_usage(), "memory_usage is not implemented"),
+        (lambda: fluid.contrib.mixed_precision.AutoMixedPrecisionLists(), "AutoMixedPrecisionLists is not implemented"),
     ],
 )
 def test_names_of_paddle_that_are_missing(get: Callable[[], object], what: str) -> None:

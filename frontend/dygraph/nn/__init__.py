@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from ...errors import unsupported
+from ...missing import MissingName
 from .activation import PRelu
 from .conv import Conv2D, Conv2DTranspose
 from .dropout import Dropout
@@ -25,10 +23,10 @@ MISSING = {
 }
 
 
-def __getattr__(name: str) -> NoReturn:
+def __getattr__(name: str) -> MissingName:
     if name not in MISSING:
         raise AttributeError(f"module fluid.dygraph.nn has no attribute {name!r}")
-    raise unsupported(f"fluid.dygraph.{name} is not implemented", MISSING[name])
+    return MissingName(f"fluid.dygraph.{name}", MISSING[name])
 
 
 __all__ = [

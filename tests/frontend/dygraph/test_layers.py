@@ -69,7 +69,7 @@ def test_import_paths_of_paddle() -> None:
 def test_missing_layers_say_what_to_do(name: str) -> None:
     for module in (D, D.nn, fluid):
         with pytest.raises(UnsupportedError, match=rf"fluid\.dygraph\.{name} is not implemented\n.*\n  \w+"):
-            getattr(module, name)
+            getattr(module, name)(1)
     with pytest.raises(AttributeError):
         D.nn.Conv4D  # noqa: B018
 

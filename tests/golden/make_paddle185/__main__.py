@@ -20,6 +20,7 @@ import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  # the models, which the tests build too
 
+import api
 import check
 import control
 import decays
@@ -30,6 +31,7 @@ import programs
 import training
 
 GROUPS = {
+    "api": api.write,
     "files": files.write,
     "layers": layers.write,
     "decays": decays.write,
