@@ -257,7 +257,7 @@ def _state(declaration: StateDecl) -> StateSpec:
 def _function(module: Module, function: Function) -> FunctionSpec:
     inputs = [Binding("state", name) for name in state_of(module, function)]
     for param in function.params:
-        inputs.append(Binding(param.role, param.name if param.role in ("feed", "noise") else ""))
+        inputs.append(Binding(param.role, param.name if param.role in ("feed", "noise", "extent") else ""))
     outputs: list[OutputSpec] = []
     for out in function.outputs:
         kind = out.value.tensor

@@ -20,6 +20,10 @@ class UnsupportedError(FluidcError, NotImplementedError):
     """Part of fluid's API that fluidc does not have."""
 
 
+class SequencesError(FluidcError, RuntimeError):
+    """Sequences where only dense data can be handed over."""
+
+
 def invalid(what: str, hint: str) -> ProgramError:
     """A `ProgramError` at the user's current line."""
     return ProgramError(what, where=user_location().place, hint=hint)

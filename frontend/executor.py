@@ -25,10 +25,10 @@ from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
 from .compiled_program import CompiledProgram
-from .errors import invalid, wrong_type
-from .feed_types import LENGTHS, feed_type
+from .errors import SequencesError, invalid, wrong_type
+from .feed_types import feed_type
 from .framework import Program, default_main_program
-from .lod import LoDTensor
+from .lod import LENGTHS, OUTER, LoDTensor
 from .lots import Lot, arrays_of
 from .lower import lower
 from .memory import Memory
@@ -137,7 +137,7 @@ class Executor:
             feed: Data variable name to array (or LoDTensor), or a lot of `fluid.privacy.poisson_batches`.
             fetch_list: Variables or names whose values at the end of the step are returned.
             scope: Where persistable variables live; the global scope if None.
-            return_numpy: False returns LoDTensors.
+            return_numpy: False returns LoDTensors, which results with sequences need.
             feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune: fluid's; without effect.
 
         Returns:
@@ -165,6 +165,8 @@ class Executor:
         arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
         step = self._step(program, arrays, tuple(dict.fromkeys(fetches)), scope, target)
+        if return_numpy:
+            _check_dense(step, wanted)
         try:
             values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
@@ -172,8 +174,7 @@ class Executor:
         for name, buffer in step.pending.items():
             scope.var(name).get_tensor().adopt(buffer)
         step.pending = {}
-        found = [values[name] for name in wanted]
-        return found if return_numpy else [_tensor(value) for value in found]
+        return [values[name] for name in wanted] if return_numpy else [_tensor(values, name) for name in wanted]
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -347,8 +348,9 @@ def _feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Arra
         if isinstance(value, LoDTensor):
             arrays[name] = value.array
             lengths = value.recursive_sequence_lengths()
-            if lengths:
-                arrays[name + LENGTHS] = np.asarray(lengths[-1], np.int64)
+            # Of what is declared without sequences, they mean nothing.
+            for suffix, level in zip((LENGTHS, OUTER)[: variable.lod_level], reversed(lengths), strict=False):
+                arrays[name + suffix] = np.asarray(level, np.int64)
         else:
             arrays[name] = np.asarray(value)
         if variable.lod_level and name + LENGTHS not in arrays:
@@ -380,7 +382,22 @@ def _written(compiled: Compiled) -> set[str]:
     return {str(op.state) for op in compiled.source.module.function("step").ops if isinstance(op, Write)}
 
 
-def _tensor(value: Array) -> LoDTensor:
+def _check_dense(step: _Step, fetches: Sequence[str]) -> None:
+    """Raise SequencesError where a fetch is divided into sequences, which an array cannot say."""
+    returned = {output.name for output in step.code.compiled.module.function("step").outputs}
+    for name in fetches:
+        if name + LENGTHS in returned:
+            raise SequencesError(
+                f"run: the result {name!r} holds sequences, and an array does not say where each of them ends",
+                where=user_location().place,
+                hint="give return_numpy=False: it returns LoDTensors, with recursive_sequence_lengths()",
+            )
+
+
+def _tensor(values: Mapping[str, Array], name: str) -> LoDTensor:
     tensor = LoDTensor()
-    tensor.set(value)
+    tensor.set(values[name])
+    if name + LENGTHS in values:
+        levels = [values[name + suffix].tolist() for suffix in (OUTER, LENGTHS) if name + suffix in values]
+        tensor.set_recursive_sequence_lengths(levels)
     return tensor

@@ -10,9 +10,8 @@ from ..compiler.errors import PrivacyError
 from ..compiler.ir.types import DType, Sym, TensorType
 from .errors import invalid
 from .framework import Program
-
-LENGTHS = "@lengths"
-"""Suffix of the feed that holds the lengths of a LoD feed's sequences."""
+from .lod import LENGTHS, OUTER
+from .token_symbols import token_symbol
 
 
 def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
@@ -24,8 +23,12 @@ def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
         ProgramError: An array of another rank than the program declares.
         PrivacyError: A feed of a private program with a second open size.
     """
-    if name.endswith(LENGTHS):
+    if name.endswith(OUTER):
         return TensorType(DType.I64, (Sym("N"),))
+    if name.endswith(LENGTHS):
+        fed = name.removesuffix(LENGTHS)
+        nested = program.global_block().vars[fed].lod_level > 1
+        return TensorType(DType.I64, (Sym(f"S_{token_symbol(program, fed)}" if nested else "N"),))
     variable = program.global_block().vars[name]
     dtype = DType.of(variable.dtype.numpy)
     shape: list[int | Sym] = []
@@ -36,7 +39,7 @@ def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
         if extent >= 0:
             shape.append(extent)
         elif axis == 0:
-            shape.append(Sym("T" if variable.lod_level else "N"))
+            shape.append(Sym(token_symbol(program, name) if variable.lod_level else "N"))
         elif len(declared) == array.ndim:
             shape.append(array.shape[axis])
         else:

@@ -13,6 +13,12 @@ from .errors import invalid, wrong_type
 from .memory import Memory
 from .places import Place
 
+LENGTHS = "@lengths"
+"""Suffix of the feed that holds the lengths of a LoD variable's sequences, i64, one for each."""
+
+OUTER = "@outer"
+"""Suffix of the feed that holds, of nested sequences, how many belong to each group, i64[N]."""
+
 
 class LoDTensor:
     """A dense array whose rows may be divided into sequences.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,12 @@ from .manifest import FeedSpec, Manifest, numpy_dtype
 
 BATCH = "N"
 """The symbol of the example axis."""
+
+LENGTHS = "@lengths"
+"""Suffix of the feed i64[N] that says how many rows each sequence of a feed has; its rows lie one after another."""
+
+OUTER = "@outer"
+"""Suffix of the feed i64[N] that says how many sequences each group has, where sequences are grouped."""
 
 Watch = Callable[[str, int, int], None]
 """Is told how far a long piece of work is: what it does, how much of it is done, and of how much."""
@@ -124,6 +131,74 @@ class FeedCheck:
             f"{self.where}, {at}",
             "correct the data, or build the program for this range of values",
         )
+
+
+@dataclass(frozen=True)
+class SequenceCheck:
+    """What is fed as sequences to one function: that lengths add up, and agree where they must.
+
+    Feeds whose rows have the same symbol are joined row by row, so their sequences have the same lengths.
+
+    Attributes:
+        divided: (name, index of what is divided, index of the lengths, what the parts are).
+        joined: for every such symbol, (name, index of the lengths) of its feeds.
+    """
+
+    divided: tuple[tuple[str, int, int, str], ...]
+    joined: tuple[tuple[tuple[str, int], ...], ...]
+
+    @classmethod
+    def of(cls, specs: Sequence[FeedSpec]) -> SequenceCheck:
+        """The check of a function's feeds, in their order."""
+        place = {spec.name: i for i, spec in enumerate(specs)}
+        divided: list[tuple[str, int, int, str]] = []
+        joined: dict[int | str, list[tuple[str, int]]] = {}
+        for i, spec in enumerate(specs):
+            lengths, outer = place.get(spec.name + LENGTHS), place.get(spec.name + OUTER)
+            if lengths is None or not spec.shape:
+                continue
+            divided.append((spec.name, i, lengths, "rows"))
+            joined.setdefault(spec.shape[0], []).append((spec.name, lengths))
+            if outer is not None:
+                divided.append((spec.name, lengths, outer, "sequences"))
+        return cls(tuple(divided), tuple(tuple(found) for found in joined.values() if len(found) > 1))
+
+    def check(self, arrays: Sequence[Array]) -> None:
+        """Raise DataError for lengths that do not fit; ``arrays`` are in the order of the feeds."""
+        for name, whole, index, parts in self.divided:
+            lengths, size = arrays[index], len(arrays[whole])
+            if int(lengths.sum()) != size or int(lengths.min(initial=0)) < 0:
+                raise DataError(
+                    f"feed {name!r} has {size} {parts}; its lengths {_few(lengths)} add up to {int(lengths.sum())}",
+                    f"feed {name!r}",
+                    "feed lengths of at least 0 that add up to what they divide",
+                )
+        for feeds in self.joined:
+            (first, known), *others = feeds
+            for name, index in others:
+                if not np.array_equal(arrays[known], arrays[index]):
+                    raise different_lengths(first, arrays[known], name, arrays[index])
+
+
+def different_lengths(first: str, known: Array, second: str, found: Array) -> DataError:
+    """The error for two feeds that are joined row by row and do not have the same sequences."""
+    if known.size != found.size:
+        differs = f"{known.size} sequences in {first!r}, {found.size} in {second!r}"
+    else:
+        at = int(np.argmax(known != found))
+        differs = f"sequence {at} has {int(known[at])} rows in {first!r}, {int(found[at])} in {second!r}"
+    return DataError(
+        f"the program joins the feeds {first!r} and {second!r} row by row, and their sequences have different lengths: "
+        f"{differs}",
+        f"feeds {first!r}, lengths {_few(known)}, and {second!r}, lengths {_few(found)}",
+        "feed sequences of the same lengths; to join what belongs to a sequence as a whole, pool it, or expand it by "
+        "sequence_expand",
+    )
+
+
+def _few(lengths: Array) -> str:
+    shown = ", ".join(str(int(n)) for n in lengths[:8])
+    return f"[{shown}, ...]" if lengths.size > 8 else f"[{shown}]"
 
 
 def check_names(manifest: Manifest, needed: Iterable[str], given: Mapping[str, object], where: str) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from .errors import ArtifactError
+from .extents import Rule
 from .fields import Fields, Json
 from .ledger_records import Position
 from .privacy import PrivacySpec
@@ -24,7 +25,7 @@ FeedRole = Literal["data", "public"]
 StateKind = Literal["model", "diagnostic", "lot"]
 StateRole = Literal["parameter", "optimizer", "learning_rate", "statistic", "counter", "accumulator", "variable"]
 BindingKind = Literal[
-    "state", "feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "phase", "clock"
+    "state", "feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "phase", "clock", "extent"
 ]
 OutputKind = Literal["fetch", "state"]
 Combine = Literal["none", "mean", "sum", "rows"]
@@ -222,8 +223,8 @@ class Binding:
     ``key`` u32[8] is the fresh noise key and ``draw`` u64[] the number of the noise draw; ``noise`` is integer noise
     for the parameter that it names, i64 of its shape; ``rng_key`` and ``rng_counter`` drive initialisers and dropout,
     and in private steps ``row`` i64[] is the index in the lot of the batch's first row; ``phase`` i64[] is the index of
-    the step's phase of training; ``clock`` u64[] is the time in
-    seconds since 1970. All but ``noise`` have an empty name.
+    the step's phase of training; ``clock`` u64[] is the time in seconds since 1970; ``extent`` is bool[S] of any
+    content, whose size S follows the rule that is its name (`extents.Rule`). The others have an empty name.
     """
 
     kind: BindingKind
@@ -425,6 +426,8 @@ class Manifest:
                     raise _contradiction(where, f"noise for {binding.name!r}, which is no trained parameter")
                 if function.name not in ("step", "apply"):
                     raise _contradiction(where, "integer noise outside the functions that release a lot")
+            elif binding.kind == "extent":
+                self._check_extent(function, binding.name)
             elif binding.kind in _ANONYMOUS:
                 if binding.kind == "phase" and (self.privacy is None or not self.privacy.phases):
                     raise _contradiction(where, "the index of a phase, and a privacy block without phases")
@@ -450,6 +453,20 @@ class Manifest:
                 raise _contradiction(where, f"it writes the state {output.name!r} with another type")
             if output.combine != "none":
                 raise _contradiction(where, f"the state {output.name!r} is combined by {output.combine}")
+
+    def _check_extent(self, function: FunctionSpec, text: str) -> None:
+        where = f"function {function.name!r}"
+        try:
+            rule = Rule.parse(text)
+        except ValueError as error:
+            raise _contradiction(where, f"a size whose rule cannot be read: {error}") from None
+        if self.privacy is not None:
+            raise _contradiction(where, f"a size that follows private data, {rule}")
+        read = {binding.name for binding in function.inputs if binding.kind == "feed"}
+        integers = {feed.name for feed in self.feeds if feed.dtype in _INTEGERS}
+        for name in rule.feeds:
+            if name not in read & integers:
+                raise _contradiction(where, f"the size {rule}, while {name!r} is no feed of integers that it reads")
 
     def feed(self, name: str) -> FeedSpec:
         """The feed ``name``. Raises KeyError."""

@@ -20,7 +20,7 @@ class Argument:
 
     Attributes:
         kind: where it comes from (`manifest.Binding`).
-        name: of state, feeds and noise; else empty.
+        name: of state, feeds and noise; the rule of an extent; else empty.
         input: the graph's input; empty where the graph takes none: state that is only written, a key of streams.
     """
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from .engine import ALIGNMENT, Array, Buffer, Engine, Handle, aligned
 from .errors import ArtifactError, DataError, EngineError
-from .feeds import BATCH, FeedCheck, check_names
+from .extents import Rule
+from .feeds import BATCH, LENGTHS, FeedCheck, SequenceCheck, check_names, different_lengths
 from .keystream import Key, key_words, step_model_key
 from .manifest import Binding, FunctionSpec, Manifest, OutputSpec, numpy_dtype
 from .privacy import PrivacySpec
@@ -33,6 +34,14 @@ class _Slot:
 
 
 @dataclass(frozen=True)
+class _Extent:
+    """A size among the arguments of one function."""
+
+    index: int
+    rule: Rule
+
+
+@dataclass(frozen=True)
 class _Plan:
     """A function with everything that does not change from call to call.
 
@@ -44,6 +53,8 @@ class _Plan:
     spec: FunctionSpec
     arguments: tuple[Handle | None, ...]
     slots: tuple[_Slot, ...]
+    sequences: SequenceCheck
+    extents: tuple[_Extent, ...]
     mask: int | None
     of_lots: bool
     fetches: tuple[OutputSpec, ...]
@@ -135,6 +146,8 @@ class Stepper:
         arguments = list(plan.arguments)
         for slot, array in zip(plan.slots, arrays, strict=True):
             arguments[slot.index] = self._handle(slot.check.spec.name, array)
+        if plan.extents:
+            self._set_extents(plan, arguments, arrays)
         return dict(zip(plan.names, self._call(plan, arguments), strict=True))
 
     def check(self, function: str, feeds: Feeds) -> None:
@@ -253,6 +266,7 @@ class Stepper:
             raise
         if len(feeds) > len(arrays):
             self._check_names(plan, feeds)
+        plan.sequences.check(arrays)
         if not empty and 0 in sizes.values():
             raise DataError("the batch has no rows", f"function {plan.spec.name!r}", "feed at least one row")
         most = self._manifest.max_rows
@@ -270,6 +284,15 @@ class Stepper:
 
     def _disagreement(self, plan: _Plan, feeds: Feeds, symbol: str) -> DataError:
         found: list[str] = []
+        divided = [
+            slot.check.spec.name
+            for slot in plan.slots
+            if slot.check.spec.shape[:1] == (symbol,) and slot.check.spec.name + LENGTHS in feeds
+        ]
+        lengths = {name: self._checks[name + LENGTHS].accept(feeds[name + LENGTHS]) for name in divided}
+        for name in divided[1:]:
+            if not np.array_equal(lengths[divided[0]], lengths[name]):
+                return different_lengths(divided[0], lengths[divided[0]], name, lengths[name])
         for slot in plan.slots:
             name = slot.check.spec.name
             shape = np.shape(slot.check.accept(feeds[name]))
@@ -280,6 +303,20 @@ class Stepper:
             f"feeds of {plan.spec.name}",
             "feed arrays whose rows belong together, one row per example in each",
         )
+
+    def _set_extents(self, plan: _Plan, arguments: list[Handle | None], arrays: Sequence[Array]) -> None:
+        """Work out the sizes that lengths decide. Raises DataError for lengths that give none."""
+        fed = {slot.check.spec.name: array for slot, array in zip(plan.slots, arrays, strict=True)}
+        for extent in plan.extents:
+            try:
+                size = extent.rule.at(fed)
+            except ValueError as error:
+                raise DataError(
+                    f"the size {extent.rule} cannot be worked out: {error}",
+                    f"feeds {', '.join(map(repr, extent.rule.feeds))} of {plan.spec.name}",
+                    "feed lengths that fit each other, none of them negative",
+                ) from None
+            _, arguments[extent.index] = self._staging(f"@extent/{extent.rule}", (size,), np.dtype(np.bool_))
 
     def _handle(self, name: str, array: Array) -> Handle:
         """A handle of ``array`` itself where the engine can read it, else of an aligned copy."""
@@ -390,6 +427,8 @@ class Stepper:
             spec=spec,
             arguments=tuple(made(binding) for binding in spec.inputs),
             slots=tuple(_Slot(i, self._checks[b.name]) for i, b in enumerate(spec.inputs) if b.kind == "feed"),
+            sequences=SequenceCheck.of([self._checks[b.name].spec for b in spec.inputs if b.kind == "feed"]),
+            extents=tuple(_Extent(i, Rule.parse(b.name)) for i, b in enumerate(spec.inputs) if b.kind == "extent"),
             mask=kinds.index("mask") if "mask" in kinds else None,
             of_lots=not {"mask", "key", "draw", "noise", "phase"}.isdisjoint(kinds),
             fetches=fetches,

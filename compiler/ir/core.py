@@ -181,7 +181,8 @@ class Param:
     padded batch), ``key`` (u32[8]) and ``draw`` (u64[]) of the noise, ``noise`` (i64, of the shape of the parameter
     called ``name``: integer noise drawn by the runtime), ``rng_key`` (u32[8]) and ``rng_counter`` (u64[]) of model
     randomness, ``row`` (i64[]) the index in the lot of the batch's first row, ``phase`` (i64[]) the index of the
-    step's phase of training, ``clock`` (u64[], seconds since 1970).
+    step's phase of training, ``clock`` (u64[], seconds since 1970), ``extent`` (bool[S] of any content: the runtime
+    gives it the size S that the rule ``name`` makes of the feeds, ``runtime.extents``).
     """
 
     name: str
@@ -189,7 +190,7 @@ class Param:
     role: Role = "feed"
 
 
-Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "phase", "clock"]
+Role = Literal["feed", "mask", "key", "draw", "noise", "rng_key", "rng_counter", "row", "phase", "clock", "extent"]
 Combine = Literal["last", "mean", "sum", "rows"]
 
 

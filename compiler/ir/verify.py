@@ -17,7 +17,7 @@ from ..errors import VerifyError
 from .core import Function, Module, OpBase, Param, Region, StateDecl, StateName, Value
 from .printer import op_lines
 from .stage import Stage
-from .types import Clipped, DType, RaggedType, Scaled, TensorType, Type
+from .types import Clipped, DType, RaggedType, Scaled, Sym, TensorType, Type
 
 _ROLE_TYPES: Mapping[str, TensorType] = {
     "key": TensorType(DType.U32, (8,)),
@@ -43,6 +43,12 @@ def _access(op: OpBase) -> tuple[str, str] | None:
     """
     kind, name = getattr(op, "access", None), getattr(op, "state", None)
     return (kind, name) if isinstance(kind, str) and isinstance(name, StateName) else None
+
+
+def _symbols(kind: Type) -> set[str]:
+    """The symbols among the extents of a type."""
+    dims = (*kind.data.shape, kind.count) if isinstance(kind, RaggedType) else kind.shape
+    return {dim.name for dim in dims if isinstance(dim, Sym)}
 
 
 def verify(module: Module) -> None:
@@ -79,6 +85,8 @@ class _FunctionVerifier:
                 raise self.error(f"parameter {param.name!r} is bool[N], not {param.value.type}")
             if param.role == "noise":
                 self.noise(param)
+            if param.role == "extent":
+                self.extent(param)
             self.define(param.value, scope, None)
         self.ops(self.function.ops, scope)
         self.state_accesses()
@@ -97,6 +105,16 @@ class _FunctionVerifier:
         wanted = decl.type.with_dtype(DType.I64)
         if param.value.type != wanted:
             raise self.error(f"the noise of @{param.name} is {wanted}, not {param.value.type}")
+
+    def extent(self, param: Param) -> None:
+        """It is bool[S], and tells the size of S alone."""
+        kind = param.value.tensor
+        (dim,) = kind.shape if kind.rank == 1 else (None,)
+        if kind.dtype is not DType.BOOL or dim is None or (isinstance(dim, Sym) and dim.scale != 1):
+            raise self.error(f"the extent {param.name!r} is bool[S], not {kind}")
+        for other in self.function.params:
+            if other is not param and isinstance(dim, Sym) and dim.name in _symbols(other.value.type):
+                raise self.error(f"the extent {param.name!r} is the size {dim}, which {other.name!r} has too")
 
     def ops(self, ops: Iterable[OpBase], scope: set[Value]) -> None:
         for op in ops:

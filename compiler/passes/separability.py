@@ -46,6 +46,11 @@ def extend(kinds: dict[Value, Kind], module: Module, ops: Iterable[OpBase]) -> N
 def _param_kind(module: Module, function: Function, param: Param) -> Kind:
     if param.role == "mask":
         return ExampleKind(0)
+    if param.role == "extent":
+        raise PrivacyError(
+            f"the size {param.name} follows the lengths of the sequences at hand, which are private",
+            hint="pad the sequences to one length that is static and public, and feed a token mask",
+        )
     if param.role != "feed":
         return PUBLIC
     declared = module.privacy.public_feeds if module.privacy is not None else ()

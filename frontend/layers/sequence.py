@@ -66,20 +66,28 @@ def sequence_mask(
 ) -> Variable:
     """``[..., maxlen]``: 1 in the first ``x[...]`` places, 0 in the others, for lengths x of padded sequences.
 
+    Args:
+        x: Integers; its sequences, if it has any, mean nothing.
+        maxlen: Places; None (or a negative number) takes the greatest length of the batch, which is known where the
+            lengths are fed, or those of sequences that are fed.
+        dtype: Of the result.
+
     Raises:
-        UnsupportedError: ``maxlen`` is not a number: the mask's width would depend on the data.
+        UnsupportedError: ``maxlen`` is a Variable: the mask's width would be computed.
     """
     helper = LayerHelper("sequence_mask", name)
     check_variable("sequence_mask", "x", x)
     helper.check_dtype("x", x, (VarType.INT64, VarType.INT32))
+    if maxlen is None:
+        maxlen = -1
     if isinstance(maxlen, bool) or not isinstance(maxlen, int):
         raise unsupported(
             f"sequence_mask: maxlen is {'a Variable' if isinstance(maxlen, Variable) else repr(maxlen)}",
-            "give the number of places that sequences are padded to",
+            "give the number of places that sequences are padded to, or None for the greatest length",
         )
-    if maxlen <= 0:
-        raise invalid(f"sequence_mask: maxlen is {maxlen}", "give a positive number of places")
-    out = helper.temporary(dtype, [*x.shape, maxlen], stop_gradient=True)
+    if maxlen == 0:
+        raise invalid("sequence_mask: maxlen is 0", "give a positive number of places, or None for the greatest length")
+    out = helper.temporary(dtype, [*x.shape, max(maxlen, -1)], stop_gradient=True)
     attrs: dict[str, AttrValue] = {"out_dtype": convert_dtype(dtype), "maxlen": maxlen}
     helper.op("sequence_mask", {"X": [x]}, {"Y": [out]}, attrs)
     return out

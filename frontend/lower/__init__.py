@@ -4,7 +4,8 @@ Lowering follows program order: a name means its latest value; several writes of
 one ``state.write``; fetches read the values at the end of the step.
 """
 
-from .context import BATCH, LENGTHS
+from ..lod import LENGTHS
+from .context import BATCH
 from .module import default_feeds, feed_types_of, lower, privacy_spec, rules
 
 __all__ = ["BATCH", "LENGTHS", "default_feeds", "feed_types_of", "lower", "privacy_spec", "rules"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compiler.errors import FluidcError, LoweringError, VerifyError
-from ...compiler.ir.core import Param, Role, StateDecl, StateName, StateRole, Value
+from ...compiler.ir.core import Output, Param, Role, StateDecl, StateName, StateRole, Value
 from ...compiler.ir.location import Loc
 from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
 from ...compiler.ops import ragged
@@ -18,16 +18,15 @@ from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.state import Read, Write
 from ..framework import AttrValue, Block, Operator, Program
+from ..lod import LENGTHS, OUTER
 from ..reach import NO_GRADIENT
 from ..variable import Parameter, Variable
 from ..vartype import VarType
 from .known import Known
+from .lengths import Sizes
 
 Array: TypeAlias = NDArray[np.generic]
 BATCH = Sym("N")
-LENGTHS = "@lengths"
-"""Suffix of the feed that holds the lengths of a LoD variable's sequences."""
-
 
 _UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, MemoryError)
 """What a rule raises for attributes that no layer of ours records."""
@@ -103,6 +102,7 @@ class FunctionLowering:
         b: Collects the ops.
         env: The latest value of every name; ``history`` has the earlier ones, too.
         known: Names whose values are known already; they become values of ``env`` when they are read as such.
+        sizes: Of sequences, as far as they follow from what is fed.
         private: The program's backward is private.
         initialises: The function gives state its first values.
     """
@@ -130,13 +130,10 @@ class FunctionLowering:
         self.reads: dict[str, Value] = {}
         self.history: dict[str, list[Value]] = {}
         self._streams = 0
+        self.sizes = Sizes(self.params)
         for name, kind in feeds.items():
             self.give(name, kind)
-        for name in feeds:
-            if name.endswith(LENGTHS):
-                rows = name.removesuffix(LENGTHS)
-                self.env[rows] = self.b(ragged.FromLengths(self.env[rows], self.env[name]), rows)
-                self.history[rows] = [self.env[rows]]
+        self._divide([name.removesuffix(LENGTHS) for name in feeds if name.endswith(LENGTHS)])
 
     def give(self, name: str, kind: TensorType) -> None:
         """Have a name fed."""
@@ -144,6 +141,18 @@ class FunctionLowering:
         self.params.append(Param(name, value, "feed"))
         self.env[name] = value
         self.history[name] = [value]
+
+    def _divide(self, feeds: Sequence[str]) -> None:
+        """Divide the rows of what is fed as sequences; those with one symbol have the same lengths, which are read of
+        the first."""
+        first: dict[Dim, str] = {}
+        for name in feeds:
+            rows = self.env[name]
+            known = first.setdefault(rows.tensor.shape[0], name)
+            divided = self.env[name] = self.b(ragged.FromLengths(rows, self.env[known + LENGTHS]), name)
+            self.history[name] = [divided]
+            if name + OUTER in self.env:
+                self.sizes.outer[self.env[known + LENGTHS]] = self.env[known + OUTER]
 
     def run(self, ops: Iterable[Operator]) -> None:
         """Lower ops of the global block, in program order."""
@@ -162,7 +171,7 @@ class FunctionLowering:
         with frame.b.at(Loc(op.loc.file, op.loc.line, op.loc.layer or op.type)):
             try:
                 rule(OpLowering(self, op, frame))
-            except VerifyError as error:  # the op was not yet told its line
+            except (VerifyError, LoweringError) as error:  # the op was not yet told its line
                 error.where = error.where or op.loc.place
                 raise
             except FluidcError:
@@ -256,6 +265,10 @@ class FunctionLowering:
         """Seconds since 1970, u64[]; asks the runtime for them."""
         return self._param("clock", TensorType(DType.U64, ()))
 
+    def longest(self, value: Value) -> Dim:
+        """The size of the longest sequence of a ragged value, or the largest of integers (`Sizes.longest`)."""
+        return self.sizes.longest(value)
+
     def _param(self, role: Role, kind: TensorType) -> Value:
         for param in self.params:
             if param.role == role:
@@ -263,6 +276,14 @@ class FunctionLowering:
         value = Value(kind, role)
         self.params.append(Param(role, value, role))
         return value
+
+    def fetched(self, name: str, value: Value) -> list[Output]:
+        """The outputs for a fetch: the value, or of sequences their rows and lengths."""
+        if isinstance(value.type, TensorType):
+            return [Output(name, value)]
+        found = [Output(name, self.b(ragged.Data(value))), Output(name + LENGTHS, self.b(ragged.Lengths(value)))]
+        outer = self.sizes.groups(value)
+        return found if outer is None else [*found, Output(name + OUTER, outer)]
 
     def finish(self) -> None:
         """Write what changed, in the order of the names."""

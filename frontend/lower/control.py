@@ -1,4 +1,4 @@
-"""Loops, branches and sequences."""
+"""Loops, branches and cells of recurrent layers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import cast
 
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, TensorType
-from ...compiler.ops import branching, control, ragged, random
+from ...compiler.ops import branching, control, random
 from ...compiler.ops.construct import OpBuilder
 from ..framework import Block
-from .context import Frame, MaskOf, OpLowering, Rules, dtype_of
+from .context import Frame, MaskOf, OpLowering, Rules
 from .creation import source
 
 
@@ -124,22 +124,6 @@ def _select_input(o: OpLowering) -> None:
     o.set(o.b.where(o.b.not_equal(mask, o.b.fill((), mask.tensor.dtype, 0)), yes, no))
 
 
-def _sequence_pool(o: OpLowering) -> None:
-    how = cast("ragged.Pooling", str(o.attr("pooltype")).lower())
-    o.set(o.b(ragged.Pool(o.any("X"), how, o.attr("pad_value", 0.0))))
-
-
-def _sequence_softmax(o: OpLowering) -> None:
-    o.set(o.b(ragged.Softmax(o.any("X"))))
-
-
-def _sequence_mask(o: OpLowering) -> None:
-    lengths, places = o.x(), int(o.attr("maxlen"))
-    at = o.b.iota((places,), 0, lengths.tensor.dtype)
-    inside = o.b.less(at, o.b.reshape(lengths, (*lengths.tensor.shape, 1)))
-    o.set(o.b.cast(inside, dtype_of(o.attr("out_dtype"))), "Y")
-
-
 def _lstm_unit(o: OpLowering) -> None:
     b, before = o.b, o.x("C_prev")
     width = before.tensor.shape[1]
@@ -177,13 +161,10 @@ def _gru_unit(o: OpLowering) -> None:
 
 
 RULES: Rules = {
-    "sequence_mask": _sequence_mask,
     "lstm_unit": _lstm_unit,
     "gru_unit": _gru_unit,
     "recurrent": _recurrent,
     "while": _while,
     "conditional_block": _conditional_block,
     "select_input": _select_input,
-    "sequence_pool": _sequence_pool,
-    "sequence_softmax": _sequence_softmax,
 }

@@ -14,8 +14,10 @@ from ...compiler.ops.state import Write
 from ...compiler.privacy import FLOAT32_SLACK, PhaseRequest, PrivacyPlan, Run, resolve
 from ...runtime.limits import DEFAULT_GRID_BITS, MAX_SCALE
 from ..framework import Operator, Program
+from ..lod import LENGTHS, OUTER
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
+from ..token_symbols import token_symbol
 from ..variable import GRAD_SUFFIX, Variable
 from . import (
     arrange,
@@ -30,11 +32,12 @@ from . import (
     norm,
     onnx,
     select,
+    sequence,
     training,
     vision,
 )
 from .clipping import clip_of, with_clipping
-from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
+from .context import BATCH, FunctionLowering, Rules, Shared, dtype_of
 
 _FAMILIES: tuple[Rules, ...] = (
     elementwise.RULES,
@@ -49,6 +52,7 @@ _FAMILIES: tuple[Rules, ...] = (
     later.RULES,
     control.RULES,
     crf.RULES,
+    sequence.RULES,
     training.RULES,
     onnx.RULES,
 )
@@ -64,13 +68,15 @@ def rules() -> Rules:
 def feed_types_of(var: Variable, shape: Sequence[int] | None = None, where: str | None = None) -> dict[str, TensorType]:
     """The types under which a data variable is fed: one, or for sequences their rows and their lengths.
 
+    Nested sequences take two arrays of lengths: how many rows each has, and how many sequences each group.
+
     Args:
-        var: A data variable; the one open extent is the batch N, of sequences their rows T.
+        var: A data variable; the one open extent is the batch N, of sequences their rows T (`token_symbols`).
         shape: Extents to use instead of the declared ones (-1 on axis 0 for the batch).
         where: A line that reads it, for errors.
 
     Raises:
-        LoweringError: Several extents are open, or sequences are nested.
+        LoweringError: Several extents are open, or sequences are nested more than twice.
     """
     extents = list(var.shape if shape is None else shape)
     if sum(d < 0 for d in extents) > 1:
@@ -80,13 +86,17 @@ def feed_types_of(var: Variable, shape: Sequence[int] | None = None, where: str 
             where=where,
             hint=f"state the others, such as --feed {var.name}={stated}",
         )
-    if var.lod_level > 1:
+    if var.lod_level > 2:
         what = f"{var.name} has lod_level {var.lod_level}"
-        raise LoweringError(what, where, "one level of sequences can be compiled")
+        raise LoweringError(what, where, "two levels of sequences can be compiled")
     dtype = dtype_of(var.dtype)
-    if var.lod_level == 1:
-        rows = TensorType(dtype, (Sym("T"), *extents[1:]))
-        return {var.name: rows, var.name + LENGTHS: TensorType(DType.I64, (BATCH,))}
+    if var.lod_level:
+        symbol = token_symbol(var.block.program, var.name)
+        rows = {var.name: TensorType(dtype, (Sym(symbol), *extents[1:]))}
+        if var.lod_level == 1:
+            return {**rows, var.name + LENGTHS: TensorType(DType.I64, (BATCH,))}
+        sequences = TensorType(DType.I64, (Sym(f"S_{symbol}"),))
+        return {**rows, var.name + LENGTHS: sequences, var.name + OUTER: TensorType(DType.I64, (BATCH,))}
     dims: list[Dim] = [BATCH if d < 0 else d for d in extents]
     return {var.name: TensorType(dtype, tuple(dims))}
 
@@ -106,7 +116,7 @@ def default_feeds(
     found: dict[str, TensorType] = {}
     for name, var in block.vars.items():
         if var.is_data and name in read:
-            known = {n: stated[n] for n in (name, name + LENGTHS) if n in stated} if stated else {}
+            known = {n: stated[n] for n in (name, name + LENGTHS, name + OUTER) if n in stated} if stated else {}
             reader = next((op for op in (block.ops if ops is None else ops) if name in op.input_arg_names), None)
             found.update(known or feed_types_of(var, where=None if reader is None else reader.loc.place))
     return found
@@ -191,7 +201,8 @@ def lower(
     Args:
         program: Becomes the function ``step``.
         startup: Becomes the function ``startup``; None leaves it out.
-        fetches: Names of variables, gradients (``h@GRAD``) included.
+        fetches: Names of variables, gradients (``h@GRAD``) included; of sequences also their lengths are returned,
+            as ``NAME@lengths``.
         feed_types: Types of what is fed; those of `default_feeds` if None. Sequences are two feeds: their rows
             under the variable's name, and under ``NAME@lengths`` their lengths, i64[N].
         infer_fetches: What the function ``infer``, the test form pruned to them, returns; None leaves it out.
@@ -233,7 +244,9 @@ def lower(
         ops = test.global_block().ops
         needed = ancestors(test, ops, set(infer_fetches))
         kept = [op for op in ops if needed.intersection(op.output_arg_names)]
-        types = default_feeds(test, kept, feed_types, infer_fetches)
+        # What is joined in training only is fed as one there.
+        stated = default_feeds(program, fetches=fetches) if feed_types is None else feed_types
+        types = default_feeds(test, kept, stated, infer_fetches)
         functions.append(_function("infer", shared, test, kept, types, infer_fetches))
     if spec is not None:
         # What gets no gradient is frozen: neither in the norm nor among the tensors that get noise.
@@ -273,6 +286,6 @@ def _function(
                 f"{fetch} is fetched, but nothing in the program computes it",
                 hint="fetch a Variable of this program; list_vars() gives all names",
             )
-        outputs.append(Output(fetch, value))
+        outputs += lowering.fetched(fetch, value)
     lowering.finish()
     return Function(name, tuple(lowering.params), tuple(lowering.b.ops), tuple(outputs))

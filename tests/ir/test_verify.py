@@ -89,10 +89,19 @@ def test_a_parameter_is_a_value_of_its_own() -> None:
         ("clock", TensorType(DType.I64, ()), "u64[], not i64[]"),
         ("mask", TensorType(DType.F32, (Sym("N"),)), "bool[N], not f32[N]"),
         ("mask", TensorType(DType.BOOL, (Sym("N"), 1)), "bool[N], not bool[N,1]"),
+        ("extent", TensorType(DType.I64, (Sym("L"),)), "bool[S], not i64[L]"),
+        ("extent", TensorType(DType.BOOL, (Sym("L", 2),)), "bool[S], not bool[2*L]"),
+        ("extent", TensorType(DType.BOOL, ()), "bool[S], not bool[]"),
     ],
 )
 def test_parameters_with_a_role_have_its_type(role: Any, kind: TensorType, wanted: str) -> None:
     refused(module(params=(Param(role, Value(kind), role),)), wanted)
+
+
+def test_an_extent_alone_tells_its_size() -> None:
+    x = feed()
+    size = Param("max(x)", Value(TensorType(DType.BOOL, (Sym("N"),))), "extent")
+    refused(module(params=(x, size)), "the extent 'max(x)' is the size N, which 'x' has too")
 
 
 def test_types_are_inferred_anew() -> None:

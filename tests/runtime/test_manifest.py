@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from manifests import POISSON, small_manifest
 
-from fluidc.runtime.artifact import DTYPES, ArtifactError, dtype_name, numpy_dtype
+from fluidc.runtime.artifact import DTYPES, ArtifactError, Binding, Manifest, dtype_name, numpy_dtype
 
 
 def test_parts_are_found_by_name() -> None:
@@ -31,3 +33,29 @@ def test_dtypes_go_to_numpy_and_back() -> None:
         numpy_dtype("bf16", "x")
     with pytest.raises(ArtifactError, match="complex64 is not supported"):
         dtype_name(np.dtype(np.complex64), "x")
+
+
+def _with_extent(rule: str, manifest: Manifest) -> Manifest:
+    step, infer = manifest.functions
+    infer = replace(infer, inputs=(*infer.inputs, Binding("extent", rule)))
+    x, y = manifest.feeds
+    return replace(manifest, functions=(step, infer), feeds=(replace(x, dtype="i64"), y))
+
+
+def test_an_extent_is_written_and_read_back() -> None:
+    manifest = _with_extent("max(add(x, 1))", small_manifest(None))
+    assert Binding("extent", "max(add(x, 1))") in manifest.function("infer").inputs
+
+
+@pytest.mark.parametrize(
+    ("rule", "private", "what"),
+    [
+        ("longest(x)", False, "a size whose rule cannot be read"),
+        ("max(w)", False, "'w' is no feed of integers that it reads"),
+        ("max(x)", True, "a size that follows private data, max(x)"),
+    ],
+)
+def test_an_extent_follows_from_feeds_of_an_ordinary_program(rule: str, private: bool, what: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        _with_extent(rule, small_manifest(POISSON if private else None))
+    assert what in str(caught.value)

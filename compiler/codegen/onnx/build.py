@@ -101,7 +101,7 @@ def export(module: Module, function: Function, options: BuildOptions) -> ModelPr
         emitter.output(output.value, output.output)
     nodes, infos = emitter.finish()
     used = set(_read(nodes))
-    inputs = [value_info(a.input, a.type, _DOCS.get(a.kind, "")) for a in arguments if a.input in used]
+    inputs = [value_info(a.input, a.type, _doc(a)) for a in arguments if a.input in used]
     inputs += [value_info(stream.input, stream.type, _STREAM) for stream in emitter.streams]
     graph = helper.make_graph(
         nodes,
@@ -159,6 +159,14 @@ _DOCS: Mapping[str, str] = {
     "noise": "integer noise",
     "state": "state: its new value, if it changes, is an output",
 }
+
+
+def _doc(argument: Argument) -> str:
+    if argument.kind == "extent":
+        return f"of any content; its size is {argument.name} of what is fed"
+    return _DOCS.get(argument.kind, "")
+
+
 _PRIVATE = (
     "Part of private training. It clips the gradient of every example and adds noise, of a key or words that must be "
     "new and secret in every step; fetches are not private. That lots are drawn as the privacy block says, and how "
@@ -179,6 +187,10 @@ def _arguments(module: Module, function: Function, names: Names) -> tuple[Argume
             found.append(Argument(param.role, param.name, param.name, param.value.tensor))
         elif param.role == "noise":
             found.append(Argument(param.role, param.name, names.unique(f"@noise/{param.name}"), param.value.tensor))
+        elif param.role == "extent":
+            # The size is the name's: the rule is a text of its own, in the metadata and in the input's description.
+            name = names.unique(f"@extent/{param.value.tensor.shape[0]}")
+            found.append(Argument(param.role, param.name, name, param.value.tensor))
         else:
             found.append(Argument(param.role, "", names.unique(f"@{param.role}"), param.value.tensor))
     return tuple(found)

@@ -1,0 +1,215 @@
+"""Sizes that lengths decide: the longest sequence of a batch, the rows that sequences are repeated to.
+
+A function that needs such a size has an input of kind ``extent``: an array bool[S] whose content nobody reads.  The
+rule that S follows stands in the manifest as text, and the runtime works it out from what it is fed:
+
+    RULE    max(VECTOR) | sum(VECTOR) | count(VECTOR)
+    VECTOR  FEED | NUMBER | add(VECTOR, VECTOR) | mul(VECTOR, VECTOR) | div(VECTOR, NUMBER) | repeat(VECTOR, VECTOR)
+
+FEED is the name of a feed of integers, in JSON's quotes where it is no plain word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers: TypeAlias = NDArray[np.int64]
+Combination: TypeAlias = Literal["add", "mul", "div", "repeat"]
+Reduction: TypeAlias = Literal["max", "sum", "count"]
+
+MAX_EXTENT = 1 << 31
+"""No size is larger."""
+
+_MAX_PARTS = 200  # of a rule: what reads one calls itself for each
+_PLAIN = re.compile(r"[A-Za-z_][\w.@-]*\Z", re.ASCII)
+_TOKEN = re.compile(r'\s*(?:([A-Za-z_][\w.@-]*)|(\d{1,18})|("(?:[^"\\]|\\.)*")|([(),]))', re.ASCII)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The integers of a feed, in the order of its memory."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if _PLAIN.match(self.name) else json.dumps(self.name)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One number, which stands for as many as are needed."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Two vectors as one, entry by entry: their sum (``add``), product (``mul``) or whole quotient (``div``); or every
+    entry of the first as often as the second says (``repeat``)."""
+
+    how: Combination
+    left: Vector
+    right: Vector
+
+    def __str__(self) -> str:
+        return f"{self.how}({self.left}, {self.right})"
+
+
+Vector: TypeAlias = Fed | Fixed | Combined
+"""Integers, one for each sequence."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a size follows from what is fed.
+
+    >>> import numpy as np
+    >>> rule = Rule("max", Combined("add", Fed("a@lengths"), Fed("b@lengths")))
+    >>> print(rule)
+    max(add(a@lengths, b@lengths))
+    >>> rule.at({"a@lengths": np.array([2, 0]), "b@lengths": np.array([1, 1])})
+    3
+    >>> Rule.parse(str(rule)) == rule
+    True
+
+    Attributes:
+        take: ``max`` is the largest entry, but at least 1; ``sum`` their sum; ``count`` their number.
+        of: the vector.
+    """
+
+    take: Reduction
+    of: Vector
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """Names of the feeds that it looks at."""
+        return tuple(dict.fromkeys(_feeds(self.of)))
+
+    def at(self, feeds: Mapping[str, NDArray[Any]]) -> int:
+        """The size for these feeds.
+
+        Raises:
+            KeyError: One of `feeds` is missing.
+            ValueError: The numbers do not fit each other, or give no size.
+        """
+        found = np.atleast_1d(_entries(self.of, feeds))
+        if self.take == "count":
+            size = found.size
+        elif self.take == "sum":
+            size = int(found.sum())
+        else:
+            size = max(1, int(found.max(initial=0)))
+        if not 0 <= size <= MAX_EXTENT:
+            raise ValueError(f"{self} is {size}, which is no size")
+        return size
+
+    def __str__(self) -> str:
+        return f"{self.take}({self.of})"
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read what ``str`` wrote.  Raises ValueError for anything else."""
+        reader = _Reader(text)
+        take = reader.word()
+        for known in get_args(Reduction):
+            if take == known:
+                reader.expect("(")
+                rule = cls(known, reader.vector())
+                reader.expect(")")
+                reader.end()
+                return rule
+        raise ValueError(f"{text!r} begins with none of {', '.join(get_args(Reduction))}")
+
+
+def _feeds(vector: Vector) -> list[str]:
+    if isinstance(vector, Combined):
+        return _feeds(vector.left) + _feeds(vector.right)
+    return [vector.name] if isinstance(vector, Fed) else []
+
+
+def _entries(vector: Vector, feeds: Mapping[str, NDArray[Any]]) -> Integers:
+    match vector:
+        case Fed(name):
+            return np.asarray(feeds[name]).reshape(-1).astype(np.int64)
+        case Fixed(number):
+            return np.asarray(number, np.int64)
+        case Combined(how, left, right):
+            a, b = _entries(left, feeds), _entries(right, feeds)
+            if a.ndim and b.ndim and a.size != b.size:
+                raise ValueError(f"{vector} of {a.size} and {b.size} numbers")
+            if how == "add":
+                return np.asarray(a + b)
+            if how == "mul":
+                return np.asarray(a * b)
+            if how == "div":
+                if not b.all():
+                    raise ValueError(f"{vector} divides by 0")
+                return np.asarray(a // b)
+            if b.min(initial=0) < 0 or b.sum() > MAX_EXTENT:
+                raise ValueError(f"{vector} repeats {int(b.min(initial=0))} to {int(b.sum())} times")
+            return np.repeat(np.broadcast_to(a, b.shape), b)
+
+
+class _Reader:
+    """The tokens of a rule's text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._parts = 0
+
+    def word(self) -> str:
+        return self._take(1)
+
+    def expect(self, mark: str) -> None:
+        if self._take(4) != mark:
+            raise ValueError(f"{self._text!r} lacks a {mark!r} before column {self._at}")
+
+    def end(self) -> None:
+        if self._text[self._at :].strip():
+            raise ValueError(f"{self._text!r} goes on after column {self._at}")
+
+    def vector(self) -> Vector:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise ValueError("a rule of too many parts")
+        found = self._match()
+        if found[2] is not None:
+            return Fixed(int(found[2]))
+        if found[3] is not None:
+            name = json.loads(found[3])
+            return Fed(str(name))
+        if found[1] is None:
+            raise ValueError(f"{self._text!r} lacks a feed, a number or a combination before column {self._at}")
+        for how in get_args(Combination):
+            if found[1] == how and self._text[self._at :].lstrip().startswith("("):
+                self.expect("(")
+                left = self.vector()
+                self.expect(",")
+                right = self.vector()
+                self.expect(")")
+                return Combined(how, left, right)
+        return Fed(found[1])
+
+    def _take(self, group: int) -> str:
+        found = self._match()
+        if found[group] is None:
+            raise ValueError(f"{self._text!r} is no rule: {found[0].strip()!r} before column {self._at}")
+        return str(found[group])
+
+    def _match(self) -> re.Match[str]:
+        found = _TOKEN.match(self._text, self._at)
+        if found is None:
+            raise ValueError(f"{self._text!r} is no rule at column {self._at + 1}")
+        self._at = found.end()
+        return found
