@@ -12,12 +12,8 @@ Model = namedtuple("Model", "startup judging fooling drawing judge_loss fooling_
 def judge(image):
     with fluid.unique_name.guard("D_"):
         h = fluid.layers.reshape(x=image, shape=[-1, 1, 28, 28])
-        h = fluid.nets.simple_img_conv_pool(
-            input=h, num_filters=16, filter_size=5, pool_size=2, pool_stride=2, act="leaky_relu"
-        )
-        h = fluid.nets.simple_img_conv_pool(
-            input=h, num_filters=32, filter_size=5, pool_size=2, pool_stride=2, act="leaky_relu"
-        )
+        h = fluid.layers.conv2d(input=h, num_filters=16, filter_size=5, stride=2, padding=2, act="leaky_relu")
+        h = fluid.layers.conv2d(input=h, num_filters=32, filter_size=5, stride=2, padding=2, act="leaky_relu")
         h = fluid.layers.fc(input=h, size=128, act="leaky_relu")
         return fluid.layers.fc(input=h, size=1)
 
@@ -48,7 +44,7 @@ def build():
             image = fluid.layers.data(name="image", shape=[784], dtype="float32")
             truth = fluid.layers.data(name="truth", shape=[1], dtype="float32")
             judge_loss = cost(judge(image), truth)
-            fluid.optimizer.Adam(learning_rate=2e-4, beta1=0.5).minimize(judge_loss)
+            fluid.optimizer.Adam(learning_rate=5e-5, beta1=0.5).minimize(judge_loss)
         with fluid.program_guard(fooling, startup):
             noise = fluid.layers.data(name="noise", shape=[NOISE], dtype="float32")
             picture = generator(noise)
@@ -57,7 +53,7 @@ def build():
             ones = fluid.layers.fill_constant_batch_size_like(input=score, dtype="float32", shape=[-1, 1], value=1.0)
             fooling_loss = cost(score, ones)
             trained = [p.name for p in drawing.global_block().all_parameters()]
-            fluid.optimizer.Adam(learning_rate=2e-4, beta1=0.5).minimize(fooling_loss, parameter_list=trained)
+            fluid.optimizer.Adam(learning_rate=5e-5, beta1=0.5).minimize(fooling_loss, parameter_list=trained)
     return Model(startup, judging, fooling, drawing, judge_loss, fooling_loss, picture)
 
 

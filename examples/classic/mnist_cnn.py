@@ -26,7 +26,7 @@ def build():
         loss = fluid.layers.mean(fluid.layers.cross_entropy(input=predicted, label=label))
         accuracy = fluid.layers.accuracy(input=predicted, label=label)
         test = main.clone(for_test=True)
-        fluid.optimizer.Adam(learning_rate=0.001).minimize(loss)
+        fluid.optimizer.Adam(learning_rate=0.0005).minimize(loss)
     return Model(startup, main, test, loss, accuracy)
 
 

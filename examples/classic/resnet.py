@@ -5,7 +5,7 @@ from collections import namedtuple
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 
-BATCH, CLASSES, DEPTH = 16, 10, 14
+BATCH, CLASSES, DEPTH = 16, 10, 8
 Model = namedtuple("Model", "startup main loss accuracy")
 
 
@@ -41,7 +41,7 @@ def build():
         predicted = network(image)
         loss = fluid.layers.mean(fluid.layers.cross_entropy(input=predicted, label=label))
         accuracy = fluid.layers.accuracy(input=predicted, label=label)
-        rate = fluid.layers.piecewise_decay(boundaries=[10, 15], values=[0.01, 0.003, 0.001])
+        rate = fluid.layers.piecewise_decay(boundaries=[10, 15], values=[0.001, 0.0003, 0.0001])
         fluid.optimizer.Momentum(
             learning_rate=rate, momentum=0.9, regularization=fluid.regularizer.L2Decay(1e-4)
         ).minimize(loss)

@@ -5,7 +5,7 @@ from collections import namedtuple
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 
-BATCH, CLASSES = 16, 10
+BATCH, CLASSES = 32, 10
 Model = namedtuple("Model", "startup main loss accuracy")
 
 
@@ -44,7 +44,7 @@ def build():
         predicted = network(image)
         loss = fluid.layers.mean(fluid.layers.cross_entropy(input=predicted, label=label))
         accuracy = fluid.layers.accuracy(input=predicted, label=label)
-        fluid.optimizer.Adam(learning_rate=0.001).minimize(loss)
+        fluid.optimizer.Momentum(learning_rate=0.0003, momentum=0.9).minimize(loss)
     return Model(startup, main, loss, accuracy)
 
 
