@@ -25,6 +25,7 @@ import decays
 import files
 import gradients
 import layers
+import parity
 import training
 
 GROUPS = {
@@ -33,6 +34,7 @@ GROUPS = {
     "decays": decays.write,
     "training": training.write,
     "gradients": gradients.write,
+    "parity": parity.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
