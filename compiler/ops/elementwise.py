@@ -421,7 +421,8 @@ class NotEqual(Comparison):
     kernels = NUMBERS | {DType.BOOL}
 
     def element(self, t: TvmEmitter, x: Expr, y: Expr) -> Scalar:
-        return x.ne(y)
+        # LLVM's ordered comparison finds NaN different from nothing.
+        return x.ne(y) | x.ne(x) | y.ne(y) if self.x.tensor.dtype.is_float else x.ne(y)
 
     def to_onnx(self, o: OnnxEmitter, x: str, y: str) -> str:
         return o.node("Not", super().to_onnx(o, x, y))

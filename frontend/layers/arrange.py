@@ -11,6 +11,7 @@ from ..layer_helper import LayerHelper, check_variable
 from ..shapes import axis_of, product, reshaped, slice_extent
 from ..variable import Variable
 from ..vartype import VarType
+from .sizes import Stated, stated
 
 _INDICES = (VarType.INT32, VarType.INT64)
 
@@ -26,22 +27,32 @@ def _integers(layer: str, argument: str, values: object) -> list[int]:
 
 def reshape(
     x: Variable,
-    shape: Sequence[int],
+    shape: Variable | Sequence[int | Variable],
     actual_shape: Variable | None = None,
     act: str | None = None,
     inplace: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """X with another shape: 0 copies the input's extent, one -1 is inferred; ``inplace`` renames nothing."""
+    """X with another shape: 0 copies the input's extent, one -1 is inferred; ``inplace`` renames nothing.
+
+    ``shape``, or an extent of it, may be a Variable of constants or of extents of layers.shape. ``actual_shape`` comes
+    before ``shape``.
+    """
     helper = LayerHelper("reshape2", name)
     check_variable("reshape", "x", x)
-    if actual_shape is not None:
-        raise unsupported("reshape: actual_shape is not implemented", "give shape as numbers, with one -1")
-    wanted = _integers("reshape", "shape", shape)
-    extents = reshaped("reshape", x, wanted)
+    wanted = stated("reshape", "shape", shape, "Shape", "ShapeTensor")
+    if wanted.open:
+        extents = tuple(x.shape[i] if d == 0 else d for i, d in enumerate(wanted.numbers))
+    elif actual_shape is not None:
+        wanted.inputs = stated("reshape", "actual_shape", actual_shape, "Shape", "ShapeTensor").inputs
+        extents = reshaped("reshape", x, wanted.numbers)
+    else:
+        extents = reshaped("reshape", x, wanted.numbers)
+    inplace = inplace and not x.is_data  # what is fed keeps the shape that it is declared with
     out = x if inplace else helper.temporary(x.dtype, extents)
     x_shape = helper.x_shape(x)
-    helper.op("reshape2", {"X": [x]}, {"Out": [out], "XShape": [x_shape]}, {"shape": wanted})
+    inputs = {"X": [x], **wanted.inputs}
+    helper.op("reshape2", inputs, {"Out": [out], "XShape": [x_shape]}, {"shape": wanted.numbers})
     if inplace:
         out.shape = extents
     return helper.activate(out, act)
@@ -184,55 +195,72 @@ def unstack(x: Variable, axis: int = 0, num: int | None = None) -> list[Variable
     return outs
 
 
-def _sliced(layer: str, input: Variable, axes: list[int], *bounds: list[int]) -> list[int]:
-    if len({len(axes), *(len(b) for b in bounds)}) > 1:
+def _sliced(layer: str, input: Variable, axes: list[int], *bounds: Stated) -> list[int]:
+    if len({len(axes), *(len(b.numbers) for b in bounds)}) > 1:
         raise invalid(f"{layer}: axes, starts, ends differ in length", "give one start and one end per axis")
     shape = list(input.shape)
     for i, axis in enumerate(axes):
         at = axis_of(layer, input, axis)
-        shape[at] = slice_extent(shape[at], *(b[i] for b in bounds))
+        known = not any(i in b.open for b in bounds)
+        shape[at] = slice_extent(shape[at], *(b.numbers[i] for b in bounds)) if known else -1
     return shape
 
 
-def slice(input: Variable, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> Variable:
-    """``input[start:end]`` along each of ``axes``; negative bounds count from the end."""
+def slice(
+    input: Variable,
+    axes: Sequence[int],
+    starts: Variable | Sequence[int | Variable],
+    ends: Variable | Sequence[int | Variable],
+) -> Variable:
+    """``input[start:end]`` along each of ``axes``; negative bounds count from the end.
+
+    Bounds may be Variables of constants or of extents of layers.shape.
+    """
     helper = LayerHelper("slice")
     check_variable("slice", "input", input)
-    a, s, e = (_integers("slice", n, v) for n, v in (("axes", axes), ("starts", starts), ("ends", ends)))
+    a = _integers("slice", "axes", axes)
+    s = stated("slice", "starts", starts, "StartsTensor", "StartsTensorList")
+    e = stated("slice", "ends", ends, "EndsTensor", "EndsTensorList")
     out = helper.temporary(input.dtype, _sliced("slice", input, a, s, e))
-    attrs = {"axes": a, "starts": s, "ends": e, "decrease_axis": []}
-    helper.op("slice", {"Input": [input]}, {"Out": [out]}, attrs)
+    attrs = {"axes": a, "starts": s.numbers, "ends": e.numbers, "decrease_axis": []}
+    helper.op("slice", {"Input": [input], **s.inputs, **e.inputs}, {"Out": [out]}, attrs)
     return out
 
 
 def strided_slice(
-    input: Variable, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int], strides: Sequence[int]
+    input: Variable,
+    axes: Sequence[int],
+    starts: Variable | Sequence[int | Variable],
+    ends: Variable | Sequence[int | Variable],
+    strides: Variable | Sequence[int | Variable],
 ) -> Variable:
-    """``input[start:end:stride]`` along each of ``axes``."""
+    """``input[start:end:stride]`` along each of ``axes``; bounds and strides may be Variables as in `slice`."""
     helper = LayerHelper("strided_slice")
     check_variable("strided_slice", "input", input)
-    a, s, e, t = (
-        _integers("strided_slice", n, v)
-        for n, v in (("axes", axes), ("starts", starts), ("ends", ends), ("strides", strides))
-    )
+    a = _integers("strided_slice", "axes", axes)
+    s = stated("strided_slice", "starts", starts, "StartsTensor", "StartsTensorList")
+    e = stated("strided_slice", "ends", ends, "EndsTensor", "EndsTensorList")
+    t = stated("strided_slice", "strides", strides, "StridesTensor", "StridesTensorList")
     out = helper.temporary(input.dtype, _sliced("strided_slice", input, a, s, e, t))
-    attrs: dict[str, AttrValue] = {"axes": a, "starts": s, "ends": e, "strides": t}
-    helper.op("strided_slice", {"Input": [input]}, {"Out": [out]}, attrs)
+    attrs: dict[str, AttrValue] = {"axes": a, "starts": s.numbers, "ends": e.numbers, "strides": t.numbers}
+    inputs = {"Input": [input], **s.inputs, **e.inputs, **t.inputs}
+    helper.op("strided_slice", inputs, {"Out": [out]}, attrs)
     return out
 
 
-def expand(x: Variable, expand_times: Sequence[int], name: str | None = None) -> Variable:
-    """X repeated ``expand_times[i]`` times along axis i."""
+def expand(x: Variable, expand_times: Variable | Sequence[int | Variable], name: str | None = None) -> Variable:
+    """X repeated ``expand_times[i]`` times along axis i; the numbers may be Variables as in `reshape`."""
     helper = LayerHelper("expand", name)
     check_variable("expand", "x", x)
-    times = _integers("expand", "expand_times", expand_times)
-    if len(times) != len(x.shape) or any(t < 1 for t in times):
+    wanted = stated("expand", "expand_times", expand_times, "ExpandTimes", "expand_times_tensor")
+    times = wanted.numbers
+    if len(times) != len(x.shape) or any(t < 1 and i not in wanted.open for i, t in enumerate(times)):
         raise invalid(
             f"expand: expand_times is {times}, but {x.name} has shape {list(x.shape)}",
             "give one positive number per axis",
         )
-    out = helper.temporary(x.dtype, [-1 if d < 0 else d * t for d, t in zip(x.shape, times)])
-    helper.op("expand", {"X": [x]}, {"Out": [out]}, {"expand_times": times})
+    out = helper.temporary(x.dtype, [-1 if d < 0 or t < 0 else d * t for d, t in zip(x.shape, times)])
+    helper.op("expand", {"X": [x], **wanted.inputs}, {"Out": [out]}, {"expand_times": times})
     return out
 
 

@@ -28,11 +28,9 @@ def full(
     """A constant of a fixed shape, float32 unless ``dtype`` says otherwise; written into ``out`` if given."""
     helper = LayerHelper("full", name)
     _check_device("full", device)
-    extents, kind = static_shape("full", shape), convert_dtype(dtype or "float32")
-    if isinstance(fill_value, Variable):
-        raise unsupported("full: fill_value is a Variable", "expand the Variable: fluid.layers.expand(value, shape)")
-    out = helper.temporary(kind, extents) if out is None else out
-    fill_constant(extents, kind, fill_value, device == "cpu", out)
+    kind = convert_dtype(dtype or "float32")
+    out = helper.temporary(kind, static_shape("full", shape).numbers) if out is None else out
+    fill_constant(shape, kind, fill_value, device == "cpu", out)
     out.stop_gradient = stop_gradient
     return out
 
@@ -76,10 +74,10 @@ def randn(
     """Normal numbers of mean 0 and variance 1; fresh ones in every step."""
     helper = LayerHelper("randn", name)
     _check_device("randn", device)
-    extents, kind = static_shape("randn", shape), convert_dtype(dtype or "float32")
-    out = helper.temporary(kind, extents) if out is None else out
-    attrs = {"shape": extents, "dtype": kind, "mean": 0.0, "std": 1.0, "seed": helper.main_program.random_seed}
-    helper.op("gaussian_random", {}, {"Out": [out]}, attrs)
+    wanted, kind = static_shape("randn", shape), convert_dtype(dtype or "float32")
+    out = helper.temporary(kind, wanted.numbers) if out is None else out
+    attrs = {"shape": wanted.numbers, "dtype": kind, "mean": 0.0, "std": 1.0, "seed": helper.main_program.random_seed}
+    helper.op("gaussian_random", wanted.inputs, {"Out": [out]}, attrs)
     out.stop_gradient = stop_gradient
     return out
 

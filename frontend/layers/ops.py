@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import invalid
+from ..errors import invalid, warn
 from ..framework import AttrValue
 from ..layer_helper import LayerHelper, check_variable
 from ..variable import Variable
@@ -224,8 +224,10 @@ def selu(x: Variable, scale: float | None = None, alpha: float | None = None, na
 
 
 def swish(x: Variable, beta: float = 1.0, name: str | None = None) -> Variable:
-    """``x * sigmoid(beta * x)``. (Paddle 1.8.5 documents beta but computes with 1.)"""
-    return unary("swish", x, name, beta=beta)
+    """``x * sigmoid(x)``. As in Paddle 1.8.5 ``beta`` has no effect: a warning says so where it is not 1."""
+    if beta != 1.0:
+        warn(f"swish: beta={beta} has no effect: Paddle 1.8.5 computes with 1, and so does fluidc")
+    return unary("swish", x, name, beta=1.0)
 
 
 def hard_sigmoid(x: Variable, slope: float = 0.2, offset: float = 0.5, name: str | None = None) -> Variable:

@@ -14,9 +14,9 @@ from .tensor import ShapeLike, batch_like_shape, static_shape
 def _random(op: str, shape: ShapeLike | Variable, dtype: DTypeLike, **attrs: AttrValue) -> Variable:
     helper = LayerHelper(op)
     kind = convert_dtype(dtype)
-    extents = static_shape(op, shape)
-    out = helper.temporary(kind, extents)
-    helper.op(op, {}, {"Out": [out]}, {"shape": extents, "dtype": kind, **attrs})
+    wanted = static_shape(op, shape)
+    out = helper.temporary(kind, wanted.numbers)
+    helper.op(op, wanted.inputs, {"Out": [out]}, {"shape": wanted.numbers, "dtype": kind, **attrs})
     return out
 
 

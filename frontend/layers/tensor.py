@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import unique_name
-from ..errors import invalid, unsupported, wrong_type
+from ..errors import invalid, wrong_type
 from ..framework import AttrValue
 from ..initializer import ConstantInitializer, Initializer
 from ..layer_helper import LayerHelper, check_variable
@@ -16,6 +16,7 @@ from ..shapes import axis_of
 from ..variable import Parameter, Variable
 from ..vartype import DTypeLike, VarType, convert_dtype
 from .arrange import stack
+from .sizes import Stated, stated
 
 Number = int | float
 ShapeLike = Sequence["int | Variable"]
@@ -141,7 +142,7 @@ def assign(input: Variable | np.ndarray, output: Variable | None = None) -> Vari
         raise wrong_type(f"assign: an array of {array.dtype} cannot be a constant", "convert it to float32 or int64")
     if output is None:
         output = helper.temporary(dtype, array.shape)
-    attrs = {"dtype": dtype, "shape": list(array.shape), "values": np.ascontiguousarray(array)}
+    attrs = {"dtype": dtype, "shape": list(array.shape), "values": np.array(array, order="C")}
     helper.op("assign_value", {}, {"Out": [output]}, attrs)
     return output
 
@@ -153,35 +154,35 @@ def fill_constant(
     force_cpu: bool = False,
     out: Variable | None = None,
 ) -> Variable:
-    """A constant of fixed ``shape``; written into ``out`` if given."""
+    """A constant of ``shape``; written into ``out`` if given.
+
+    ``shape``, or an extent of it, may be a Variable of constants or of extents of layers.shape, ``value`` any Variable
+    of one element.
+    """
     helper = LayerHelper("fill_constant")
-    extents = static_shape("fill_constant", shape)
-    if isinstance(value, Variable):
-        raise unsupported(
-            "fill_constant: value is a Variable", "expand the Variable: fluid.layers.expand(value, shape)"
-        )
+    wanted = static_shape("fill_constant", shape)
     kind = convert_dtype(dtype)
     if out is None:
-        out = helper.temporary(kind, extents)
-    # A float has not all of the large integers.
-    number = value if kind.is_integer and isinstance(value, int) else float(value)
-    attrs = {"shape": extents, "dtype": kind, "value": number, "force_cpu": force_cpu}
-    helper.op("fill_constant", {}, {"Out": [out]}, attrs)
+        out = helper.temporary(kind, wanted.numbers)
+    inputs = dict(wanted.inputs)
+    if isinstance(value, Variable):
+        inputs["ValueTensor"] = [value]
+        number = 0.0
+    else:
+        # A float has not all of the large integers.
+        number = value if kind.is_integer and isinstance(value, int) else float(value)
+    attrs = {"shape": wanted.numbers, "dtype": kind, "value": number, "force_cpu": force_cpu}
+    helper.op("fill_constant", inputs, {"Out": [out]}, attrs)
     out.stop_gradient = True
     return out
 
 
-def static_shape(layer: str, shape: ShapeLike | Variable) -> list[int]:
-    """A shape of numbers; shapes that are computed by the program are refused."""
-    if isinstance(shape, Variable) or any(isinstance(d, Variable) for d in shape):
-        raise unsupported(
-            f"{layer}: the shape is a Variable",
-            "give numbers; for the batch use a *_batch_size_like layer, for reshape a -1",
-        )
-    extents = [int(d) for d in shape]  # type: ignore[arg-type]
-    if any(d < 0 for d in extents):
-        raise invalid(f"{layer}: shape {extents} has an open extent", "use a *_batch_size_like layer")
-    return extents
+def static_shape(layer: str, shape: ShapeLike | Variable) -> Stated:
+    """A shape whose extents are numbers, or Variables that the lowering resolves."""
+    wanted = stated(layer, "shape", shape, "ShapeTensor", "ShapeTensorList")
+    if any(d < 0 and i not in wanted.open for i, d in enumerate(wanted.numbers)):
+        raise invalid(f"{layer}: shape {wanted.numbers} has an open extent", "use a *_batch_size_like layer")
+    return wanted
 
 
 def batch_like_shape(
@@ -342,7 +343,7 @@ def _arg(op: str, layer: str, x: Variable, axis: int) -> Variable:
     helper = LayerHelper(op)
     check_variable(layer, "x", x)
     at = axis_of(layer, x, axis)
-    shape = [d for i, d in enumerate(x.shape) if i != at] or [1]
+    shape = [d for i, d in enumerate(x.shape) if i != at]
     out = helper.temporary(VarType.INT64, shape, stop_gradient=True)
     helper.op(op, {"X": [x]}, {"Out": [out]}, {"axis": axis})
     return out

@@ -5,10 +5,12 @@ from __future__ import annotations
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, DType, dim_div, numel
 from ...compiler.ops import embedding, indexing, reduce
+from ...compiler.ops.grad import StopGradient
 from ..vartype import VarType
 from .context import OpLowering, Rules
 from .loss import check_range
 from .numbers import dims, integer, integers
+from .paddle_gradients import scattered, trained
 
 
 def _reshape(o: OpLowering) -> None:
@@ -109,17 +111,32 @@ def _slice(o: OpLowering) -> None:
         strides = integers(o, ("StridesTensor", "StridesTensorList"), "strides")
     out = x
     for axis, start, end, stride in zip(o.axes(x, axes), starts, ends, strides, strict=True):
-        if stride < 0:
-            raise o.error(f"a stride of {stride}", "slice forwards, then reverse")
-        first, last = _bounds(o, out.tensor.shape[axis], start, end)
-        out = o.b.slice(out, axis, first, last, stride)
+        extent = out.tensor.shape[axis]
+        if stride > 0:
+            first, last = _bounds(o, extent, start, end)
+            out = o.b.slice(out, axis, first, last, stride)
+            continue
+        if not isinstance(extent, int) or not isinstance(start, int) or not isinstance(end, int):
+            raise o.error(f"a stride of {stride} along the open extent {extent}", "slice forwards, then reverse")
+        # The elements that [start:end:stride] takes, from the last to the first.
+        taken = range(*slice(start, None if end < -extent else end, stride).indices(extent))
+        first = taken[-1] if taken else 0
+        out = o.b.reverse(o.b.slice(out, axis, first, taken[0] + 1 if taken else 0, -stride), (axis,))
     dropped = set(o.attr("decrease_axis", []))
     shape = tuple(d for i, d in enumerate(out.tensor.shape) if i not in dropped)
     o.set(o.b.reshape(out, shape or (1,)))
 
 
 def _expand(o: OpLowering) -> None:
-    o.set(o.b.tile(o.x(), integers(o, ("ExpandTimes", "expand_times_tensor"), "expand_times")))
+    x, times = o.x(), dims(o, ("ExpandTimes", "expand_times_tensor"), "expand_times")
+    # As often as the batch has rows: an axis of extent 1 is stretched.
+    open = [axis for axis, t in enumerate(times) if not isinstance(t, int)]
+    for axis in open:
+        if x.tensor.shape[axis] != 1:
+            raise o.error(f"axis {axis} of {x.type} repeated {times[axis]} times", "only an axis of extent 1 can be")
+    tiled = o.b.tile(x, [t if isinstance(t, int) else 1 for t in times])
+    shape = tuple(times[axis] if axis in open else d for axis, d in enumerate(tiled.tensor.shape))
+    o.set(o.b.broadcast(tiled, shape))
 
 
 def _expand_as(o: OpLowering) -> None:
@@ -161,11 +178,14 @@ def _gather_nd(o: OpLowering) -> None:
 
 def _scatter(o: OpLowering) -> None:
     x, index, updates = o.x(), _index(o, "Ids"), o.x("Updates")
+    whole = trained(o) and x.tensor.dtype.is_float
+    kept = o.b(StopGradient(x)) if whole else x
     if o.attr("overwrite", True):
-        o.set(o.b(indexing.Scatter(x, index, updates, 0)))
+        out = o.b(indexing.Scatter(kept, index, updates, 0))
     else:
-        cleared = o.b(indexing.Scatter(x, index, o.b.zeros_like(updates), 0))
-        o.set(o.b.scatter_add(cleared, index, updates, 0))
+        cleared = o.b(indexing.Scatter(kept, index, o.b.zeros_like(updates), 0))
+        out = o.b.scatter_add(cleared, index, updates, 0)
+    o.set(scattered(o, x, out) if whole else out)
 
 
 def _argmax(o: OpLowering) -> None:
@@ -184,7 +204,7 @@ def _extreme(o: OpLowering, op: type[reduce.Argmax] | type[reduce.Argmin]) -> No
         found = o.b.reshape(found, (*x.tensor.shape[:axis], 1, *x.tensor.shape[axis + 1 :]))
     if o.attr("dtype", -1) is VarType.INT32:
         found = o.b.cast(found, DType.I32)
-    o.set(found if found.tensor.rank else o.one(found))
+    o.set(found)
 
 
 def _argsort(o: OpLowering) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from ...compiler.errors import PrivacyError
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import DType
-from ...compiler.ops import elementwise, indexing, loss, loss_binary, loss_layers, metric
+from ...compiler.ops import elementwise, embedding, indexing, loss, loss_binary, loss_layers, metric
+from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.kinds import OWN_COUNT
 from .context import OpLowering, Rules
 from .numbers import integer
+from .paddle_gradients import softly_labelled, trained
 
 
 def check_range(o: OpLowering, slot: str, classes: object) -> None:
@@ -29,13 +31,26 @@ def _softmax_cross_entropy(o: OpLowering) -> None:
     label = o.tokens("Label")
     ignore = o.attr("ignore_index", -100)
     if o.attr("soft_label", False):
-        results = o.b.emit(loss_layers.SoftmaxCrossEntropySoft(logits, label, axis))
+        cost, probabilities = o.b.emit(loss_layers.SoftmaxCrossEntropySoft(logits, label, axis))
+        if trained(o) and not _sums_to_one(label, axis):
+            cost = softly_labelled(o, cost, logits, label, axis)
+        results = cost, probabilities
     else:
         if ignore == -100:
             check_range(o, "Label", logits.tensor.shape[axis])
         results = o.b.emit(loss.SoftmaxCrossEntropy(logits, label, axis, ignore))
     o.set(results[0], "Loss")
     o.set(results[1], "Softmax")
+
+
+def _sums_to_one(label: Value, axis: int) -> bool:
+    """Whether a distribution is one by how it was made."""
+    op = label.op
+    if isinstance(op, StopGradient):
+        return _sums_to_one(op.x, axis)
+    if isinstance(op, loss.Softmax):
+        return op.axis % label.tensor.rank == axis % label.tensor.rank
+    return isinstance(op, embedding.OneHot) and axis in (-1, label.tensor.rank - 1)
 
 
 def _cross_entropy(o: OpLowering) -> None:

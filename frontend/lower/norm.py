@@ -7,6 +7,7 @@ from ...compiler.ir.types import numel
 from ...compiler.ops import grad, norm
 from .context import OpLowering, Rules
 from .conv import channels_first
+from .paddle_gradients import group_normalized, trained
 
 
 def _batch_norm(o: OpLowering) -> None:
@@ -56,7 +57,10 @@ def _group_norm(o: OpLowering) -> None:
         groups=o.attr("groups", 1),
         epsilon=o.attr("epsilon", 1e-5),
     )
-    o.set(formatted(o.b.emit(layer)[0]), "Y")
+    y = o.b.emit(layer)[0]
+    if layer.scale is None and trained(o):
+        y = group_normalized(o, y, x, layer.groups, layer.epsilon)
+    o.set(formatted(y), "Y")
 
 
 def _instance_norm(o: OpLowering) -> None:

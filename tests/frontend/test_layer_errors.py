@@ -405,10 +405,25 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "give a shard from 0 to 1",
     ),
     "clamp nothing": (lambda: L.clamp(rows()), "clamp: min and max are None", "give one of them"),
-    "full of a Variable": (
-        lambda: L.full([2], vector()),  # type: ignore[arg-type]
-        "full: fill_value is a Variable",
-        "expand the Variable: fluid.layers.expand(value, shape)",
+    "shape of a matrix": (
+        lambda: L.fill_constant(L.cast(rows(), "int32"), "float32", 1.0),
+        "fill_constant: shape is cast_0.tmp_0 of shape [-1, 5]",
+        "give a vector of known length",
+    ),
+    "shape of vectors": (
+        lambda: L.reshape(rows(), [L.cast(vector(), "int32"), 1]),
+        "reshape: shape holds cast_0.tmp_0 of shape [4]",
+        "give one element each",
+    ),
+    "shape of a float": (
+        lambda: L.expand(rows(), [L.fill_constant([1], "float32", 2.0), 1]),
+        "expand: expand_times holds fill_constant_0.tmp_0 of float32",
+        "cast it: fluid.layers.cast(x, 'int32')",
+    ),
+    "shape of a number": (
+        lambda: L.expand(rows(), 2.5),  # type: ignore[arg-type]
+        "expand: expand_times is float",
+        "give integers, or a Variable of them",
     ),
     "full elsewhere": (
         lambda: L.full([2], 1.0, device="gpu"),

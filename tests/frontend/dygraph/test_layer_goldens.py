@@ -16,7 +16,7 @@ CASES: dict[str, Any] = golden("layers")["cases"]
 
 # Gradients of the input that are not the derivative of the output in Paddle 1.8.5: group_norm's without a scale does
 # not sum to zero over a group, spectral_norm's is taken element by element.
-WRONG_IN_PADDLE = {"group_norm", "spectral_norm", "spectral_norm_dim"}
+WRONG_IN_PADDLE = {"spectral_norm", "spectral_norm_dim"}
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ import files
 import gradients
 import layers
 import programs
+import parity
 import training
 
 GROUPS = {
@@ -39,6 +40,7 @@ GROUPS = {
     "gradients": gradients.write,
     "control": control.write,
     "programs": programs.write,
+    "parity": parity.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
