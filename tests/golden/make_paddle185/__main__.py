@@ -27,8 +27,8 @@ import decays
 import files
 import gradients
 import layers
-import programs
 import parity
+import programs
 import training
 
 GROUPS = {
