@@ -108,6 +108,8 @@ FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
     "dp_noise": ("dp",),  # noise is of the clip bound, and stands in the same stages
     "indexing": ("embedding", "reduce"),  # row look-up and accumulation loops
     "loss_layers": ("loss",),  # fluid's loss layers decompose into the core losses
+    "ragged_move": ("ragged",),  # rows of different lengths
+    "ragged_pad": ("ragged",),
 }
 # Modules of compiler/ops that are no family: what families share, and what sees all families.
 SHARED = {
