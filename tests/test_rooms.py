@@ -109,6 +109,7 @@ FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
     "indexing": ("embedding", "reduce"),  # row look-up and accumulation loops
     "loss_layers": ("loss",),  # fluid's loss layers decompose into the core losses
     "ragged_pad": ("ragged",),  # ragged values as numpy has them, and the lengths of their rows
+    "ragged_move": ("ragged",),  # rows of different lengths
 }
 # Modules of compiler/ops that are no family: what families share, and what sees all families.
 SHARED = {
