@@ -9,14 +9,14 @@ There are no rules for kinds: private programs take padded examples instead of r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from ..ir.core import Value
-from ..ir.types import DType, RaggedType, TensorType
+from ..ir.types import DType, RaggedType, Shape, TensorType
 from .base import Array, Op, OpBuilder
 from .emit import Expr, Loops, OnnxEmitter, OnnxRagged, RaggedTensor, Scalar, Tensor, TvmEmitter
 from .onnx_rows import Rows
@@ -221,7 +221,10 @@ class Pool(Op):
 
                 loops.when(start < stop, filled, empty)
 
-            _rows(loops, kind, row)
+            if t.many_threads or self.how in ("first", "last") or all(d == 1 for d in kind.data.shape[1:]):
+                _rows(loops, kind, row)
+            else:
+                loops.parallel(kind.count, lambda i: _pool_tokens(t, loops, self, x, i, out))
 
         (out,) = t.loops([(self.result.tensor.shape, dtype)], write)
         return out
@@ -308,6 +311,58 @@ def _pool_row(
     loops.store(out, index, total[0] if how in ("max", "sum") else total[0] / _scale(t, how, stop - start, dtype))
 
 
+def _pool_tokens(t: TvmEmitter, loops: Loops, op: Pool, x: RaggedTensor, i: Expr, out: Tensor) -> None:
+    """Pool row i token by token, in the order of memory: the features of a token lie beside each other."""
+    start, stop, dtype = x.offsets[i], x.offsets[i + 1], op.x.type.dtype
+    shape = op.x.ragged.data.shape[1:]
+
+    def filled() -> None:
+        each_feature(loops, shape, lambda *j: loops.store(out, (i, *j), x.data[(start, *j)]))
+
+        def token(k: Expr) -> None:
+            def join(*j: Expr) -> None:
+                value, known = x.data[(start + 1 + k, *j)], out[(i, *j)]
+                loops.store(out, (i, *j), t.maximum(known, value) if op.how == "max" else known + value)
+
+            each_feature(loops, shape, join)
+
+        loops.serial(stop - start - 1, token)
+        if op.how in ("average", "sqrt"):
+            scale = _scale(t, op.how, stop - start, dtype)
+            each_feature(loops, shape, lambda *j: loops.store(out, (i, *j), out[(i, *j)] / scale))
+
+    def empty() -> None:
+        each_feature(loops, shape, lambda *j: loops.store(out, (i, *j), t.const(op.pad_value, dtype)))
+
+    loops.when(start < stop, filled, empty)
+
+
+def each_feature(loops: Loops, shape: Shape, body: Callable[..., None], *index: Expr) -> None:
+    """``body(*index)`` for every index of ``shape``, row-major, by one thread."""
+    if shape:
+        loops.serial(shape[0], lambda j: each_feature(loops, shape[1:], body, *index, j), independent=True)
+    else:
+        body(*index)
+
+
+def row_numbers(t: TvmEmitter, kind: RaggedType, x: RaggedTensor) -> Tensor:
+    """The row of every token, i64[T]; tokens that no row has count to the last one."""
+    tokens = t.extent(kind.data.shape[0])
+
+    def write(loops: Loops, out: Tensor) -> None:
+        def row(i: Expr) -> None:
+            number = t.cast(i, DType.I64)
+            loops.serial(x.offsets[i + 1] - x.offsets[i], lambda k: loops.store(out, x.offsets[i] + k, number))
+
+        loops.parallel(kind.count, row)
+        end = x.offsets[t.extent(kind.count)]
+        last = t.extent(kind.count) - 1
+        loops.serial(tokens - end, lambda k: loops.store(out, end + k, last))
+
+    (numbers,) = t.loops([(kind.data.shape[:1], DType.I64)], write)
+    return numbers
+
+
 @dataclass(frozen=True, eq=False)
 class PoolGrad(Op):
     """The cotangent of the tokens of ``ragged.pool``; for ``max`` it goes to the first of equal tokens."""
@@ -356,28 +411,21 @@ class PoolGrad(Op):
 
     def to_tvm(self, t: TvmEmitter, x: RaggedTensor, ct: Tensor) -> tuple[Tensor, Tensor]:
         kind, dtype = self.x.ragged, self.x.type.dtype
+        numbers = row_numbers(t, kind, x)
+        taken = _taken(t, kind, x) if self.how == "max" else None
 
-        def write(loops: Loops, out: Tensor) -> None:
-            def row(i: Expr, *rest: Expr) -> None:
-                start, stop, seed = x.offsets[i], x.offsets[i + 1], ct[(i, *rest)]
-                taken = _position(t, loops, self.how, x.data, start, stop, rest)
+        def element(at: Expr, *rest: Expr) -> Scalar:
+            row = numbers[at]
+            seed, place = ct[(row, *rest)], t.cast(at, DType.I64)
+            start, stop = x.offsets[row], x.offsets[row + 1]
+            if self.how == "sum":
+                return seed
+            if self.how in ("average", "sqrt"):
+                return seed / _scale(t, self.how, stop - start, dtype)
+            chosen = taken[(row, *rest)] if taken is not None else start if self.how == "first" else stop - 1
+            return t.select(place.eq(chosen), seed, t.const(0, dtype))
 
-                def step(k: Expr) -> None:
-                    at = start + k
-                    if taken is not None:
-                        value: Scalar = t.select(at.eq(taken[0]), seed, t.const(0, dtype))
-                    elif self.how == "sum":
-                        value = seed
-                    else:
-                        value = seed / _scale(t, self.how, stop - start, dtype)
-                    loops.store(out, (at, *rest), value)
-
-                loops.serial(stop - start, step)
-
-            _rows(loops, kind, row)
-
-        (grad,) = t.loops([(kind.data.shape, dtype)], write)
-        return grad, x.offsets
+        return t.compute(kind.data.shape, dtype, element), x.offsets
 
     def to_onnx(self, o: OnnxEmitter, x: OnnxRagged, ct: str) -> OnnxRagged:
         rows, (data, offsets) = Rows(o, self.x.ragged, x), x
@@ -422,45 +470,46 @@ class PoolTaken(Op):
     def to_tvm(self, t: TvmEmitter, x: RaggedTensor, y: RaggedTensor) -> Tensor:
         kind, dtype = self.x.ragged, self.x.type.dtype
 
-        def write(loops: Loops, out: Tensor) -> None:
-            def row(i: Expr, *rest: Expr) -> None:
-                start, stop = x.offsets[i], x.offsets[i + 1]
+        taken = _taken(t, kind, x)
 
-                def filled() -> None:
-                    taken = _position(t, loops, "max", x.data, start, stop, rest)
-                    assert taken is not None
-                    loops.store(out, (i, *rest), y.data[(taken[0], *rest)])
+        def element(i: Expr, *rest: Expr) -> Scalar:
+            # Of a row without tokens the place is the next row's, which need not be there.
+            place = t.minimum(taken[(i, *rest)], t.extent(kind.data.shape[0]) - 1)
+            return t.select(x.offsets[i] < x.offsets[i + 1], y.data[(place, *rest)], t.const(0, dtype))
 
-                def empty() -> None:
-                    loops.store(out, (i, *rest), t.const(0, dtype))
-
-                loops.when(start < stop, filled, empty)
-
-            _rows(loops, kind, row)
-
-        (out,) = t.loops([(self.result.tensor.shape, dtype)], write)
-        return out
+        return t.compute(self.result.tensor.shape, dtype, element)
 
     def to_onnx(self, o: OnnxEmitter, x: OnnxRagged, y: OnnxRagged) -> str:
         rows = Rows(o, self.x.ragged, x)
         return o.node("GatherElements", rows.padded(y[0], 0.0), rows.taken(x[0]), axis=0)
 
 
-def _position(
-    t: TvmEmitter, loops: Loops, how: Pooling, data: Tensor, start: Expr, stop: Expr, rest: tuple[Expr, ...]
-) -> Tensor | None:
-    """Where the one token stands that pooling takes, as i64 scratch of one element; None where it takes all."""
-    if how not in ("first", "last", "max"):
-        return None
-    taken = loops.local(DType.I64)
-    loops.store(taken, 0, stop - 1 if how == "last" else start)
-    if how == "max":
+def _taken(t: TvmEmitter, kind: RaggedType, x: RaggedTensor) -> Tensor:
+    """The first place of the greatest of every row's tokens, i64[N, …]; its first token's where it has none."""
 
-        def step(k: Expr) -> None:
-            at = start + k
-            loops.when(data[(taken[0], *rest)] < data[(at, *rest)], lambda: loops.store(taken, 0, at))
+    def write(loops: Loops, out: Tensor) -> None:
+        shape = kind.data.shape[1:]
 
-        loops.serial(stop - start, step)
+        def better(at: Expr, index: tuple[Expr, ...], rest: tuple[Expr, ...]) -> None:
+            found = x.data[(out[index], *rest)] < x.data[(at, *rest)]
+            loops.when(found, lambda: loops.store(out, index, at))
+
+        def row(i: Expr, *rest: Expr) -> None:
+            start, stop = x.offsets[i], x.offsets[i + 1]
+            loops.store(out, (i, *rest), start)
+            loops.serial(stop - start, lambda k: better(start + k, (i, *rest), rest))
+
+        def tokens(i: Expr) -> None:
+            start, stop = x.offsets[i], x.offsets[i + 1]
+            each_feature(loops, shape, lambda *j: loops.store(out, (i, *j), start))
+            loops.serial(stop - start, lambda k: each_feature(loops, shape, lambda *j: better(start + k, (i, *j), j)))
+
+        if t.many_threads:
+            _rows(loops, kind, row)
+        else:
+            loops.parallel(kind.count, tokens)
+
+    (taken,) = t.loops([((kind.count, *kind.data.shape[1:]), DType.I64)], write)
     return taken
 
 
@@ -487,17 +536,8 @@ class Expand(Op):
         return (None if ct is None or not needs[0] else b(Pool(ct, "sum")), None)
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
-        kind = self.result.ragged
-
-        def write(loops: Loops, out: Tensor) -> None:
-            def row(i: Expr, *rest: Expr) -> None:
-                start, stop = rows.offsets[i], rows.offsets[i + 1]
-                loops.serial(stop - start, lambda k: loops.store(out, (start + k, *rest), x[(i, *rest)]))
-
-            _rows(loops, kind, row)
-
-        (out,) = t.loops([(kind.data.shape, kind.dtype)], write)
-        return out, rows.offsets
+        kind, numbers = self.result.ragged, row_numbers(t, self.rows.ragged, rows)
+        return t.compute(kind.data.shape, kind.dtype, lambda i, *rest: x[(numbers[i], *rest)]), rows.offsets
 
     def to_onnx(self, o: OnnxEmitter, x: str, rows: OnnxRagged) -> OnnxRagged:
         return Rows(o, self.rows.ragged, rows).spread(x), rows[1]
