@@ -3,8 +3,8 @@
 A function that needs such a size has an input of kind ``extent``: an array bool[S] whose content nobody reads.  The
 rule that S follows stands in the manifest as text, and the runtime works it out from what it is fed:
 
-    RULE    max(VECTOR) | sum(VECTOR) | count(VECTOR)
-    VECTOR  FEED | NUMBER | add(VECTOR, VECTOR) | mul(VECTOR, VECTOR) | div(VECTOR, NUMBER) | repeat(VECTOR, VECTOR)
+    RULE    (max | sum | count)(VECTOR), and perhaps <= NUMBER behind it
+    VECTOR  FEED | NUMBER | [NUMBER, ...] | (add | mul | div | repeat)(VECTOR, VECTOR)
 
 FEED is the name of a feed of integers, in JSON's quotes where it is no plain word.
 """
@@ -29,7 +29,7 @@ MAX_EXTENT = 1 << 31
 
 _MAX_PARTS = 200  # of a rule: what reads one calls itself for each
 _PLAIN = re.compile(r"[A-Za-z_][\w.@-]*\Z", re.ASCII)
-_TOKEN = re.compile(r'\s*(?:([A-Za-z_][\w.@-]*)|(\d{1,18})|("(?:[^"\\]|\\.)*")|([(),]))', re.ASCII)
+_TOKEN = re.compile(r'\s*(?:([A-Za-z_][\w.@-]*)|(\d{1,18})|("(?:[^"\\]|\\.)*")|([(),\[\]]|<=))', re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,19 @@ class Fixed:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Numbers that the program states."""
+
+    numbers: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"[{', '.join(map(str, self.numbers))}]"
+
+
+@dataclass(frozen=True)
 class Combined:
-    """Two vectors as one, entry by entry: their sum (``add``), product (``mul``) or whole quotient (``div``); or every
-    entry of the first as often as the second says (``repeat``)."""
+    """Two vectors as one, entry by entry: their sum (``add``), product (``mul``) or quotient (``div``), which must be
+    whole; or every entry of the first as often as the second says (``repeat``)."""
 
     how: Combination
     left: Vector
@@ -65,7 +75,7 @@ class Combined:
         return f"{self.how}({self.left}, {self.right})"
 
 
-Vector: TypeAlias = Fed | Fixed | Combined
+Vector: TypeAlias = Fed | Fixed | Listed | Combined
 """Integers, one for each sequence."""
 
 
@@ -85,10 +95,12 @@ class Rule:
     Attributes:
         take: ``max`` is the largest entry, but at least 1; ``sum`` their sum; ``count`` their number.
         of: the vector.
+        most: the greatest size that the program has room for, if it states one.
     """
 
     take: Reduction
     of: Vector
+    most: int | None = None
 
     @property
     def feeds(self) -> tuple[str, ...]:
@@ -110,11 +122,13 @@ class Rule:
         else:
             size = max(1, int(found.max(initial=0)))
         if not 0 <= size <= MAX_EXTENT:
-            raise ValueError(f"{self} is {size}, which is no size")
+            raise ValueError(f"it is {size}, which is no size")
+        if self.most is not None and size > self.most:
+            raise ValueError(f"it is {size}, and the program has room for {self.most}")
         return size
 
     def __str__(self) -> str:
-        return f"{self.take}({self.of})"
+        return f"{self.take}({self.of})" + ("" if self.most is None else f" <= {self.most}")
 
     @classmethod
     def parse(cls, text: str) -> Rule:
@@ -124,10 +138,9 @@ class Rule:
         for known in get_args(Reduction):
             if take == known:
                 reader.expect("(")
-                rule = cls(known, reader.vector())
+                of = reader.vector()
                 reader.expect(")")
-                reader.end()
-                return rule
+                return cls(known, of, reader.limit())
         raise ValueError(f"{text!r} begins with none of {', '.join(get_args(Reduction))}")
 
 
@@ -143,6 +156,8 @@ def _entries(vector: Vector, feeds: Mapping[str, NDArray[Any]]) -> Integers:
             return np.asarray(feeds[name]).reshape(-1).astype(np.int64)
         case Fixed(number):
             return np.asarray(number, np.int64)
+        case Listed(numbers):
+            return np.array(numbers, np.int64)
         case Combined(how, left, right):
             a, b = _entries(left, feeds), _entries(right, feeds)
             if a.ndim and b.ndim and a.size != b.size:
@@ -152,8 +167,8 @@ def _entries(vector: Vector, feeds: Mapping[str, NDArray[Any]]) -> Integers:
             if how == "mul":
                 return np.asarray(a * b)
             if how == "div":
-                if not b.all():
-                    raise ValueError(f"{vector} divides by 0")
+                if not b.all() or (a % b).any():
+                    raise ValueError(f"{vector} is not whole")
                 return np.asarray(a // b)
             if b.min(initial=0) < 0 or b.sum() > MAX_EXTENT:
                 raise ValueError(f"{vector} repeats {int(b.min(initial=0))} to {int(b.sum())} times")
@@ -175,9 +190,15 @@ class _Reader:
         if self._take(4) != mark:
             raise ValueError(f"{self._text!r} lacks a {mark!r} before column {self._at}")
 
-    def end(self) -> None:
+    def limit(self) -> int | None:
+        """What stands behind a rule, to the end."""
+        if not self._text[self._at :].strip():
+            return None
+        self.expect("<=")
+        most = int(self._take(2))
         if self._text[self._at :].strip():
             raise ValueError(f"{self._text!r} goes on after column {self._at}")
+        return most
 
     def vector(self) -> Vector:
         self._parts += 1
@@ -189,6 +210,8 @@ class _Reader:
         if found[3] is not None:
             name = json.loads(found[3])
             return Fed(str(name))
+        if found[4] == "[":
+            return self._listed()
         if found[1] is None:
             raise ValueError(f"{self._text!r} lacks a feed, a number or a combination before column {self._at}")
         for how in get_args(Combination):
@@ -200,6 +223,14 @@ class _Reader:
                 self.expect(")")
                 return Combined(how, left, right)
         return Fed(found[1])
+
+    def _listed(self) -> Listed:
+        numbers = [int(self._take(2))]
+        while (mark := self._take(4)) == ",":
+            numbers.append(int(self._take(2)))
+        if mark != "]":
+            raise ValueError(f"{self._text!r} lacks a ']' before column {self._at}")
+        return Listed(tuple(numbers))
 
     def _take(self, group: int) -> str:
         found = self._match()

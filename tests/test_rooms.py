@@ -108,6 +108,7 @@ FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
     "dp_noise": ("dp",),  # noise is of the clip bound, and stands in the same stages
     "indexing": ("embedding", "reduce"),  # row look-up and accumulation loops
     "loss_layers": ("loss",),  # fluid's loss layers decompose into the core losses
+    "ragged_move": ("ragged",),  # the rows of a ragged value
     "ragged_pad": ("ragged",),  # ragged values as numpy has them, and the lengths of their rows
     "ragged_move": ("ragged",),  # rows of different lengths
 }

@@ -16,7 +16,6 @@ _INSTEAD = {
     "lstm": "StaticRNN",
     "nonzero": "where",
     "rnn": "StaticRNN",
-    "sequence_conv": "conv2d over padded sequences",
 }
 _OTHERWISE = "write it with the layers there are: fluid.layers.__all__ lists them"
 

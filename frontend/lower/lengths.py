@@ -99,6 +99,10 @@ class Sizes:
         lengths = lengths_value(sequences)
         return None if lengths is None else self.outer.get(lengths)
 
+    def at_most(self, sequences: Value, most: int) -> None:
+        """Have the runtime refuse what is fed if a sequence is longer.  Raises LoweringError as `longest` does."""
+        self.extent(Rule("max", self._known(sequences), most), "L")
+
     def longest(self, value: Value) -> Dim:
         """The size of the longest sequence of a ragged value, or the largest of integers; at least 1.
 
@@ -117,14 +121,17 @@ class Sizes:
             return next(p.value.tensor.shape[0] for p in self._params if p.role == "feed" and p.name == rows)
         return self._size("sum", lengths, "R")
 
-    def _size(self, take: Reduction, value: Value, symbol: str) -> Dim:
+    def _known(self, value: Value) -> Vector:
         found = self.expression(value)
         if found is None:
             raise LoweringError(
-                f"{'the longest of the sequences' if take == 'max' else 'all rows of the sequences'}: their lengths "
-                "are values that the program computes, so the size is not known before it runs",
-                hint="let it follow from what is fed: from lengths of sequences, or from integers",
+                "the lengths of the sequences are values that the program computes: no size can follow from them",
+                hint="let them follow from what is fed: from lengths of sequences, or from integers",
             )
+        return found
+
+    def _size(self, take: Reduction, value: Value, symbol: str) -> Dim:
+        found = self._known(value)
         if isinstance(found, Fixed):  # every sequence has this length
             if take == "max":
                 return max(1, found.number)

@@ -28,6 +28,7 @@ from . import (
     elementwise,
     later,
     linalg,
+    lod,
     loss,
     norm,
     onnx,
@@ -53,6 +54,7 @@ _FAMILIES: tuple[Rules, ...] = (
     control.RULES,
     crf.RULES,
     sequence.RULES,
+    lod.RULES,
     training.RULES,
     onnx.RULES,
 )

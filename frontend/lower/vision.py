@@ -105,6 +105,15 @@ def _unfold(o: OpLowering) -> None:
     kernel, strides, dilations = (pair(o.attr(name)) for name in ("kernel_sizes", "strides", "dilations"))
     top, left, bottom, right = o.attr("paddings")
     wide = o.b.pad(x, (0, 0, top, left), (0, 0, bottom, right))
+    together, counts = patches(o, wide, kernel, strides, dilations)
+    o.set(o.b.reshape(together, (n, dim_mul(c, numel(kernel)), numel(counts))), "Y")
+
+
+def patches(
+    o: OpLowering, wide: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[Value, list[int]]:
+    """What a window sees at each of its places, [N, C, places of the window, places], and how many down and right."""
+    n, c, *_ = wide.tensor.shape
     counts = [
         (size - dilation * (k - 1) - 1) // stride + 1
         for size, k, stride, dilation in zip(spatial(o, wide), kernel, strides, dilations)
@@ -117,8 +126,7 @@ def _unfold(o: OpLowering) -> None:
             last = first + (counts[axis] - 1) * strides[axis] + 1
             seen = o.b.slice(seen, axis + 2, first, last, strides[axis])
         taps.append(o.b.reshape(seen, (n, c, 1, numel(counts))))
-    together = o.b.concat(taps, 2)
-    o.set(o.b.reshape(together, (n, dim_mul(c, numel(kernel)), numel(counts))), "Y")
+    return o.b.concat(taps, 2), counts
 
 
 def _affine_channel(o: OpLowering) -> None:

@@ -19,13 +19,16 @@ FEEDS: dict[str, Any] = {"a": np.array([2, 0, 3]), "b": np.array([[1], [4], [0]]
         ('max(add(a, "x y"))', 5, ("a", "x y")),
         ("sum(mul(a, b))", 2, ("a", "b")),
         ("sum(mul(a, 3))", 15, ("a",)),
-        ("sum(div(mul(a, 4), 8))", 2, ("a",)),
+        ("sum(div(mul(a, 4), 2))", 10, ("a",)),
         ("max(repeat(a, b))", 2, ("a", "b")),  # the longest is left out
         ("sum(repeat(a, b))", 2, ("a", "b")),
         ("count(repeat(a, b))", 5, ("a", "b")),
         ("sum(repeat(7, b))", 35, ("b",)),
         ("max(mul(a, 0))", 1, ("a",)),
         ("max(9)", 9, ()),
+        ("sum([4, 0, 2])", 6, ()),
+        ("max(add(a, [1, 9, 0]))", 9, ("a",)),
+        ("max(a) <= 3", 3, ("a",)),
     ],
 )
 def test_rules(text: str, size: int, feeds: tuple[str, ...]) -> None:
@@ -50,6 +53,7 @@ def test_odd_names_are_quoted() -> None:
     "text",
     [
         "", "max", "max(", "max()", "max(a", "max(a))", "least(a)", "max(add(a))", "max(add(a, b, c))", "max(a) b",
+        "max(a) <=", "max(a) <= b", "max(a) <= 3 4", "max([])", "max([1)", "max([1, a])",
         "(a)", "max(-1)", "max(1.5)", "sum(mul(a b))", 'max("a)', 'max("\\q")', "max(a, b)",
     ],
 )  # fmt: skip
@@ -67,9 +71,11 @@ def test_a_deep_rule_is_refused_before_it_is_followed() -> None:
     ("text", "feeds", "what"),
     [
         ("sum(add(a, b))", {"a": np.array([1, 2]), "b": np.array([1, 2, 3])}, "of 2 and 3 numbers"),
-        ("sum(a)", {"a": np.array([1, -2])}, "sum(a) is -1, which is no size"),
+        ("sum(a)", {"a": np.array([1, -2])}, "it is -1, which is no size"),
         ("sum(a)", {"a": np.array([1 << 40])}, "which is no size"),
-        ("sum(div(a, b))", {"a": np.array([1]), "b": np.array([0])}, "divides by 0"),
+        ("sum(div(a, b))", {"a": np.array([1]), "b": np.array([0])}, "div(a, b) is not whole"),
+        ("sum(div(a, 2))", {"a": np.array([4, 3])}, "div(a, 2) is not whole"),
+        ("max(a) <= 3", {"a": np.array([4, 3])}, "it is 4, and the program has room for 3"),
         ("count(repeat(a, b))", {"a": np.array([1, 1]), "b": np.array([-1, 2])}, "repeats -1 to 1 times"),
         ("count(repeat(a, b))", {"a": np.array([1]), "b": np.array([1 << 40])}, "repeats 0 to"),
     ],
