@@ -31,6 +31,7 @@ from . import (
     loss,
     norm,
     onnx,
+    recurrent,
     select,
     sequence,
     training,
@@ -53,6 +54,7 @@ _FAMILIES: tuple[Rules, ...] = (
     control.RULES,
     crf.RULES,
     sequence.RULES,
+    recurrent.RULES,
     training.RULES,
     onnx.RULES,
 )
