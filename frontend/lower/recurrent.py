@@ -62,7 +62,7 @@ class _Steps:
         rows = o.any("Input")
         if not isinstance(rows.type, RaggedType):
             raise o.error(f"{o.op.input('Input')[0]} holds no sequences", "feed sequences, or use rnn for padded ones")
-        return _Steps(rows, rows.ragged.data.shape[0], bool(o.attr("is_reverse", False)), not bounded)
+        return _Steps(rows, o.function.longest(rows), bool(o.attr("is_reverse", False)), not bounded)
 
     def start(self, o: OpLowering, slot: str, width: Dim) -> Value:
         """The state before the first step, [N, width]."""
