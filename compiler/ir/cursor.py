@@ -11,7 +11,7 @@ from .core import StateName
 from .fit import MISFIT, fit, wanted
 from .lexer import Source, Token, TokenKind, tokenise
 from .printer import literal
-from .types import Dim, DType, RaggedType, Sym, TensorType, Type
+from .types import Dim, DType, RaggedType, Sym, TensorType, Type, dim_mul
 
 T = TypeVar("T")
 
@@ -100,13 +100,16 @@ class Cursor:
 
     def dim(self) -> Dim:
         token = self.take()
+        found: Dim = 1
         if token.kind == "word":
-            return Sym(token.text)
-        if token.kind != "int" or int(token.text) < 0:
-            raise self.error(f"expected an extent (a size, `N` or `8*N`), found {token}", token)
-        if self.accept("*"):
-            return Sym(self.expect_kind("word", "a symbol after `*`").text, int(token.text))
-        return int(token.text)
+            found = Sym(token.text)
+        elif token.kind == "int" and int(token.text) >= 0:
+            found = int(token.text)
+        else:
+            raise self.error(f"expected an extent (a size, `N`, `8*N` or `N*S`), found {token}", token)
+        while self.accept("*"):
+            found = dim_mul(found, Sym(self.expect_kind("word", "a symbol after `*`").text))
+        return found
 
     def literal(self) -> object:
         token = self.token

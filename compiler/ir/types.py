@@ -73,12 +73,25 @@ _FROM_NUMPY = {numpy: dtype for dtype, numpy in _NUMPY.items()}
 class Sym:
     """A symbolic extent ``scale * name``, for example ``N`` (the batch) or ``8*N`` (batch times time).
 
+    The name of a product of open extents lists them, sorted: ``N*S``.
+
     >>> print(TensorType(DType.F32, (Sym("N", 8), 16)))
     f32[8*N,16]
     """
 
     name: str
     scale: int = 1
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The symbols whose product the name is."""
+        return (self.name,) if "+" in self.name else tuple(self.name.split("*"))
+
+    @staticmethod
+    def product(factors: Iterable[str], scale: int = 1) -> Dim:
+        """``scale`` times the symbols ``factors``; a number without any, or for a scale of 0."""
+        name = "*".join(sorted(factors))
+        return Sym(name, scale) if name and scale else scale
 
     def __str__(self) -> str:
         return self.name if self.scale == 1 else f"{self.scale}*{self.name}"
@@ -89,15 +102,15 @@ Shape: TypeAlias = tuple[Dim, ...]
 
 
 def dim_mul(a: Dim, b: Dim) -> Dim:
-    """``a * b``; raises ValueError when both are symbolic (the IR has no quadratic extents)."""
+    """``a * b``.
+
+    >>> print(dim_mul(Sym("N", 2), Sym("S", 3)))
+    6*N*S
+    """
     if isinstance(a, int) and isinstance(b, int):
         return a * b
-    if isinstance(a, int):
-        a, b = b, a
-    if isinstance(b, Sym):
-        raise ValueError(f"product of two symbolic extents {a} and {b}")
-    assert isinstance(a, Sym)
-    return 0 if b == 0 else Sym(a.name, a.scale * b)
+    (one, more), (other, further) = _parts(a), _parts(b)
+    return Sym.product((*more, *further), one * other)
 
 
 def dim_div(a: Dim, b: Dim) -> Dim | None:
@@ -108,15 +121,18 @@ def dim_div(a: Dim, b: Dim) -> Dim | None:
     """
     if a == b:
         return 1
-    if isinstance(b, Sym):
-        if isinstance(a, Sym) and a.name == b.name and a.scale % b.scale == 0:
-            return a.scale // b.scale
-        return None
-    if b == 0:
-        return None
-    if isinstance(a, Sym):
-        return Sym(a.name, a.scale // b) if a.scale % b == 0 else None
-    return a // b if a % b == 0 else None
+    (over, above), (under, below) = (_parts(d) for d in (a, b))
+    left = list(above)
+    for name in below:
+        if name not in left:
+            return None
+        left.remove(name)
+    return Sym.product(left, over // under) if under and over % under == 0 else None
+
+
+def _parts(dim: Dim) -> tuple[int, tuple[str, ...]]:
+    """The number and the symbols that an extent is the product of."""
+    return (dim, ()) if isinstance(dim, int) else (dim.scale, dim.factors)
 
 
 def dim_add(a: Dim, b: Dim) -> Dim:
@@ -148,9 +164,10 @@ def static_shape(shape: Shape) -> tuple[int, ...]:
 
 def bind_dim(dim: Dim, sizes: Mapping[str, int]) -> Dim:
     """``dim`` with the symbols named in ``sizes`` replaced by their values."""
-    if isinstance(dim, Sym) and dim.name in sizes:
-        return dim.scale * sizes[dim.name]
-    return dim
+    if isinstance(dim, int) or not any(name in sizes for name in dim.factors):
+        return dim
+    scale = math.prod((sizes[name] for name in dim.factors if name in sizes), start=dim.scale)
+    return Sym.product((name for name in dim.factors if name not in sizes), scale)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _ROWS = "add what is fixed to every row, along another axis: rows of the batch c
 def _factors(shape: Shape) -> tuple[int, tuple[str, ...]]:
     """The number of elements as (static factor, symbols): defined also where it has several symbols."""
     static = math.prod(d if isinstance(d, int) else d.scale for d in shape)
-    return static, () if static == 0 else tuple(sorted(d.name for d in shape if isinstance(d, Sym)))
+    return static, () if static == 0 else tuple(sorted(name for d in shape if isinstance(d, Sym) for name in d.factors))
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,6 +172,7 @@ from .random import (
     uniform_random,
     uniform_random_batch_size_like,
 )
+from .recurrent import dynamic_gru, dynamic_lstm, dynamic_lstmp, lstm
 from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
 from .rnn import gru_unit, lstm_unit
 from .select import (
@@ -301,6 +302,9 @@ __all__ = [
     "dist",
     "dot",
     "dropout",
+    "dynamic_gru",
+    "dynamic_lstm",
+    "dynamic_lstmp",
     "elementwise_add",
     "elementwise_div",
     "elementwise_equal",
@@ -378,6 +382,7 @@ __all__ = [
     "logsigmoid",
     "logsumexp",
     "lrn",
+    "lstm",
     "lstm_unit",
     "margin_rank_loss",
     "matmul",

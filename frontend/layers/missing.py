@@ -11,9 +11,6 @@ _INSTEAD = {
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",
     "data_norm": "layer_norm, or scale the feeds by ranges known in advance",
-    "dynamic_gru": "StaticRNN over padded sequences",
-    "dynamic_lstm": "StaticRNN over padded sequences",
-    "lstm": "StaticRNN",
     "nonzero": "where",
     "rnn": "StaticRNN",
 }

@@ -92,6 +92,8 @@ def gru_unit(
         c = tanh(input_c + (r * hidden) @ w_c + b_c)
         hidden' = u * c + (1 - u) * hidden          (with origin_mode: u * hidden + (1 - u) * c)
 
+    As in fluid, gradients flow through the first result only.
+
     Raises:
         ProgramError: Shapes that do not fit ``size``, or another activation: fluid 1.8.5 computes with tanh and
             sigmoid whatever it is told.

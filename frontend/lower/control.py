@@ -9,9 +9,11 @@ from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, TensorType
 from ...compiler.ops import branching, control, random
 from ...compiler.ops.construct import OpBuilder
+from ...compiler.ops.grad import StopGradient
 from ..framework import Block
 from .context import Frame, MaskOf, OpLowering, Rules
 from .creation import source
+from .recurrent import gru_weights
 
 
 def _run(
@@ -144,9 +146,7 @@ def _gru_unit(o: OpLowering) -> None:
     b, x, before, weight = o.b, o.x("Input"), o.x("HiddenPrev"), o.x("Weight")
     d = weight.tensor.shape[0]
     assert isinstance(d, int)
-    flat = b.reshape(weight, (3 * d * d,))
-    for_gates = b.reshape(b.slice(flat, 0, 0, 2 * d * d), (d, 2 * d))
-    for_candidate = b.reshape(b.slice(flat, 0, 2 * d * d, 3 * d * d), (d, d))
+    for_gates, for_candidate = gru_weights(b, weight)
     if o.has("Bias"):
         x = b.add(x, o.x("Bias"))
     gates = _activated(b, o.attr("gate_activation", 1), b.add(b.slice(x, 1, 0, 2 * d), b.matmul(before, for_gates)))
@@ -155,8 +155,9 @@ def _gru_unit(o: OpLowering) -> None:
     proposed = b.add(b.slice(x, 1, 2 * d, 3 * d), b.matmul(kept, for_candidate))
     candidate = _activated(b, o.attr("activation", 2), proposed)
     old, new = (before, candidate) if not o.attr("origin_mode", False) else (candidate, before)
-    o.set(b.concat((gates, candidate), 1), "Gate")
-    o.set(kept, "ResetHiddenPrev")
+    # As in Paddle, which forgets the gradients of these two.
+    o.set(b(StopGradient(b.concat((gates, candidate), 1))), "Gate")
+    o.set(b(StopGradient(kept)), "ResetHiddenPrev")
     o.set(b.add(old, b.mul(update, b.sub(new, old))), "Hidden")
 
 

@@ -32,6 +32,7 @@ from . import (
     loss,
     norm,
     onnx,
+    recurrent,
     select,
     sequence,
     training,
@@ -55,6 +56,7 @@ _FAMILIES: tuple[Rules, ...] = (
     crf.RULES,
     sequence.RULES,
     lod.RULES,
+    recurrent.RULES,
     training.RULES,
     onnx.RULES,
 )

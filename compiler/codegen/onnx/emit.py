@@ -246,6 +246,8 @@ class Emitter:
         return found
 
     def _measured(self, dim: Sym) -> str:
+        if len(dim.factors) > 1:
+            return self._product(dim)
         rows = f"{dim.name}+1"  # of a ragged value whose offsets alone tell their number
         source = symbol_source(self._arguments, dim.name)
         index, axis, scale = source or symbol_source(self._arguments, rows) or (-1, 0, 0)
@@ -266,6 +268,17 @@ class Emitter:
             (size,) = self._add(scope, "Div", 1, [size, self.scalar(scale // shared, DType.I64)])
         if dim.scale != shared:
             (size,) = self._add(scope, "Mul", 1, [size, self.scalar(dim.scale // shared, DType.I64)])
+        self._op, self._prefix = before
+        return size
+
+    def _product(self, dim: Sym) -> str:
+        """A product of open extents."""
+        sizes = [self.extent(Sym(name)) for name in dim.factors]
+        before = self._op, self._prefix
+        self._op, self._prefix = None, str(dim)
+        size = self.scalar(dim.scale, DType.I64)
+        for factor in sizes:
+            (size,) = self._add(self._prologue, "Mul", 1, [size, factor])
         self._op, self._prefix = before
         return size
 

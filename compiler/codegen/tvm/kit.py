@@ -59,8 +59,10 @@ def symbol_size(dim: Sym, symbol: Callable[[str], Value]) -> Value:
     name, added = dim.name, 0
     if name.endswith(_OFFSETS):
         name, added = name.removesuffix(_OFFSETS), 1
-    scale, star, plain = name.partition("*")
-    value = symbol(plain) * int(scale) if star else symbol(name)
+    first, *others = (int(part) if part.isdigit() else symbol(part) for part in name.split("*"))
+    value = first
+    for factor in others:
+        value = factor * value if isinstance(value, int) else value * factor
     value = value + added if added else value
     return value if dim.scale == 1 else value * dim.scale
 

@@ -192,7 +192,7 @@ def _fixed(index: Node) -> Dim:
 def _elements(shape: Sequence[Dim]) -> int:
     total = 1
     for dim in shape:
-        total *= dim if isinstance(dim, int) else 64 * dim.scale
+        total *= dim if isinstance(dim, int) else 64 ** len(dim.factors) * dim.scale
     return total
 
 

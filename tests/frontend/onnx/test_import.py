@@ -129,7 +129,7 @@ def test_a_model_that_is_refused_leaves_nothing_behind() -> None:
     with fluid.program_guard(main, startup), fluid.unique_name.guard():
         fluid.layers.fc(fluid.data("z", [None, 2]), 3)
         before = [program.to_string(True) for program in (main, startup)]
-        with pytest.raises(FluidcError, match="two symbolic extents"):
+        with pytest.raises(FluidcError, match="cannot take the shape"):
             import_into(proto)
         assert [program.to_string(True) for program in (main, startup)] == before
         found = import_into(proto, shapes={"x": [None, 2, 4]})

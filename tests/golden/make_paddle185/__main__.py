@@ -29,6 +29,7 @@ import gradients
 import layers
 import parity
 import programs
+import recurrent
 import training
 
 GROUPS = {
@@ -41,6 +42,7 @@ GROUPS = {
     "control": control.write,
     "programs": programs.write,
     "parity": parity.write,
+    "recurrent": recurrent.write,
 }
 
 if sys.argv[1:2] == ["--check"]:

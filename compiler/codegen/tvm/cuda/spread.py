@@ -46,7 +46,7 @@ class Own:
 
 def _extent(tensor: TensorDef, axis: int) -> int:
     dim = tensor.shape[axis]
-    return dim if isinstance(dim, int) else 64 * dim.scale
+    return dim if isinstance(dim, int) else 64 ** len(dim.factors) * dim.scale
 
 
 def own_elements(loop: Loop) -> Own | None:

@@ -52,7 +52,7 @@ def cost(*roots: Node) -> int:
 
 def extent_guess(dim: Dim) -> int:
     """The size a symbolic extent is assumed to have when work is estimated."""
-    return dim if isinstance(dim, int) else 64 * dim.scale
+    return dim if isinstance(dim, int) else 64 ** len(dim.factors) * dim.scale
 
 
 def work(shape: Shape, per_element: int) -> int:

@@ -1,0 +1,151 @@
+"""Recurrent layers with their gradients, each built alike by Paddle 1.8.5 and by fluidc.
+
+A case returns its outputs.  Inputs are rows of tables, one for every token or sequence, so that the gradients of inputs
+are gradients of parameters.  The file runs under Python 3.7, too.
+"""
+
+import numpy as np
+from layer_programs import numbers
+
+CASES = {}
+LENGTHS = [3, 1, 4, 2]
+TOKENS = sum(LENGTHS)
+
+
+def case(build):
+    CASES[build.__name__] = build
+    return build
+
+
+def data(fluid, name, **kwargs):
+    block = fluid.default_main_program().global_block()
+    return block.var(name) if block.has_var(name) else fluid.layers.data(name, [1], dtype="int64", **kwargs)
+
+
+def tokens(fluid, name, width):
+    """Sequences of ``width`` elements a token, every token a parameter's row."""
+    return fluid.layers.embedding(data(fluid, "tokens", lod_level=1), [TOKENS, width], param_attr="x_" + name)
+
+
+def state(fluid, name, width):
+    """[N, width], every row a parameter's."""
+    return fluid.layers.embedding(data(fluid, "rows"), [len(LENGTHS), width], param_attr="s_" + name)
+
+
+def feeds(program):
+    """What the data variables are fed: (array, lengths or None) by name."""
+    given = {
+        "tokens": (np.arange(TOKENS, dtype="int64").reshape(-1, 1), LENGTHS),
+        "rows": (np.arange(len(LENGTHS), dtype="int64").reshape(-1, 1), None),
+    }
+    return {name: value for name, value in given.items() if program.global_block().has_var(name)}
+
+
+def values(program):
+    """What parameters are set to, by name."""
+    parameters = program.global_block().all_parameters()
+    return {p.name: numbers(p.name, p.shape) for p in parameters}
+
+
+def cost(fluid, outs):
+    """A number that depends on every element of the outputs, on each in a way of its own."""
+    L, terms = fluid.layers, []
+    for k, out in enumerate(outs):
+        each = L.elementwise_add(L.square(out), L.scale(out, 0.5 * (k + 1)))
+        if out.lod_level:
+            each = L.sequence_pool(each, "sum")
+        terms.append(L.reduce_sum(each))
+    return L.sums(terms)
+
+
+@case
+def dynamic_lstm(fluid):
+    L = fluid.layers
+    h0, c0 = state(fluid, "h", 3), state(fluid, "c", 3)
+    outs = []
+    outs += L.dynamic_lstm(tokens(fluid, "plain", 12), 12)
+    outs += L.dynamic_lstm(tokens(fluid, "no_peepholes", 12), 12, use_peepholes=False)
+    outs += L.dynamic_lstm(tokens(fluid, "reverse", 12), 12, h_0=h0, c_0=c0, is_reverse=True, name="named")
+    outs += L.dynamic_lstm(tokens(fluid, "states", 12), 12, h_0=h0, c_0=c0, use_peepholes=False)
+    return outs
+
+
+@case
+def dynamic_lstm_activations(fluid):
+    L = fluid.layers
+    outs = []
+    outs += L.dynamic_lstm(
+        tokens(fluid, "relu", 8), 8, gate_activation="relu", cell_activation="identity", candidate_activation="relu"
+    )
+    outs += L.dynamic_lstm(
+        tokens(fluid, "tanh", 8),
+        8,
+        is_reverse=True,
+        gate_activation="tanh",
+        cell_activation="sigmoid",
+        candidate_activation="sigmoid",
+    )
+    outs += L.dynamic_lstm(
+        tokens(fluid, "identity", 8),
+        8,
+        gate_activation="identity",
+        cell_activation="relu",
+        candidate_activation="identity",
+        is_reverse=True,
+    )
+    return outs
+
+
+@case
+def dynamic_lstmp(fluid):
+    L = fluid.layers
+    r0, c0 = state(fluid, "r", 2), state(fluid, "c", 3)
+    outs = []
+    outs += L.dynamic_lstmp(tokens(fluid, "plain", 12), 12, 2)
+    outs += L.dynamic_lstmp(
+        tokens(fluid, "reverse", 12), 12, 2, h_0=r0, c_0=c0, is_reverse=True, proj_activation="identity"
+    )
+    outs += L.dynamic_lstmp(
+        tokens(fluid, "clipped", 12), 12, 2, use_peepholes=False, cell_clip=0.3, proj_clip=0.15, name="clipped"
+    )
+    return outs
+
+
+@case
+def dynamic_gru(fluid):
+    L = fluid.layers
+    h0 = state(fluid, "h", 3)
+    return [
+        L.dynamic_gru(tokens(fluid, "plain", 9), 3),
+        L.dynamic_gru(tokens(fluid, "origin", 9), 3, origin_mode=True, h_0=h0),
+        L.dynamic_gru(tokens(fluid, "reverse", 9), 3, is_reverse=True, h_0=h0, bias_attr=False),
+        L.dynamic_gru(tokens(fluid, "relu", 9), 3, candidate_activation="relu", gate_activation="tanh"),
+        L.dynamic_gru(
+            tokens(fluid, "identity", 9),
+            3,
+            candidate_activation="identity",
+            is_reverse=True,
+            origin_mode=True,
+        ),
+    ]
+
+
+@case
+def one_of_each(fluid):
+    """Few enough to be compiled in a test."""
+    L = fluid.layers
+    h0, c0 = state(fluid, "h", 3), state(fluid, "c", 3)
+    outs = list(L.dynamic_lstm(tokens(fluid, "lstm", 12), 12, h_0=h0, c_0=c0, is_reverse=True))
+    outs += L.dynamic_lstmp(tokens(fluid, "lstmp", 12), 12, 2, candidate_activation="relu", is_reverse=True)
+    return [*outs, L.dynamic_gru(tokens(fluid, "gru", 9), 3)]
+
+
+@case
+def units(fluid):
+    L = fluid.layers
+    x, h, c = state(fluid, "x", 4), state(fluid, "h", 3), state(fluid, "c", 3)
+    outs = list(L.lstm_unit(x, h, c, forget_bias=0.5))
+    outs += L.lstm_unit(x, h, c, bias_attr=False, name="named")
+    outs += L.gru_unit(state(fluid, "gates", 9), h, 9)
+    outs += L.gru_unit(state(fluid, "gates", 9), h, 9, origin_mode=True, bias_attr=False)
+    return outs
