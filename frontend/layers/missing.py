@@ -14,7 +14,6 @@ _INSTEAD = {
     "dynamic_gru": "StaticRNN over padded sequences",
     "dynamic_lstm": "StaticRNN over padded sequences",
     "lstm": "StaticRNN",
-    "nonzero": "where",
     "rnn": "StaticRNN",
     "sequence_conv": "conv2d over padded sequences",
 }

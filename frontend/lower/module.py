@@ -31,6 +31,7 @@ from . import (
     loss,
     norm,
     onnx,
+    printing,
     select,
     sequence,
     training,
@@ -55,6 +56,7 @@ _FAMILIES: tuple[Rules, ...] = (
     sequence.RULES,
     training.RULES,
     onnx.RULES,
+    printing.RULES,
 )
 
 

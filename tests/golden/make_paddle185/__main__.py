@@ -26,6 +26,7 @@ import control
 import decays
 import files
 import gradients
+import host
 import layers
 import parity
 import programs
@@ -41,6 +42,7 @@ GROUPS = {
     "control": control.write,
     "programs": programs.write,
     "parity": parity.write,
+    "host": host.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
