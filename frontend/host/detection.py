@@ -121,7 +121,9 @@ def _of_image(o: HostCall, boxes: Array, scores: Array) -> list[tuple[int, int]]
     if -1 < most < len(found):
         found = sorted(found, key=lambda item: -scores[item])[:most]
         found.sort(key=lambda item: item[0])
-    return sorted(found) if boxes.ndim == 3 else found  # where classes have their own boxes, Paddle keeps these in order
+    return (
+        sorted(found) if boxes.ndim == 3 else found
+    )  # where classes have their own boxes, Paddle keeps these in order
 
 
 def _of_class(boxes: Array, kind: int) -> Array:

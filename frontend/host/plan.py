@@ -193,7 +193,8 @@ def _check_gradients(program: Program, record: Operator, reasons: dict[int, str]
                 f"{held[0].loc.layer or held[0].type}: {held[0].type} runs on the host ({reasons[id(held[0])]}) and "
                 f"stands between parameters and the loss {record.input('Targets')[0]}, where it has no gradient",
                 where=held[0].loc.place,
-                hint="set stop_gradient = True on its result, or compute it by layers that have gradients",
+                hint="set stop_gradient = True on its result, give py_func a backward_func, or use layers that have "
+                "gradients",
             )
 
 

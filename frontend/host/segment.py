@@ -16,7 +16,7 @@ from ..framework import Block, Operator, Program
 from ..lod import LENGTHS, OUTER
 from ..variable import GRAD_SUFFIX, Variable
 from .lod_sharing import fitting, giver, needs_lengths, spread
-from .values import Array, Value, lengths
+from .values import Array, Value, lengths, offsets
 
 _PLAIN_TYPES = """
 assign assign_value cast clip concat equal expand fill_any_like fill_constant fill_constant_batch_size_like
@@ -71,9 +71,14 @@ class Segment:
         return any(op.type == "backward" for op in self.ops)
 
     def results(self, given: Mapping[str, Value], arrays: Mapping[str, Array]) -> dict[str, Value]:
-        """What the segment computed, with the LoD that it has by the ops."""
+        """What the segment computed, with the LoD that compiled code returned, or else that it has by the ops."""
         lods = spread(list(self.ops), {name: value.lod for name, value in given.items()})
-        return {name: Value(array, fitting(lods.get(name, ()), array)) for name, array in arrays.items()}
+        found: dict[str, Value] = {}
+        for name in self.writes:
+            levels = [offsets(arrays[name + part]) for part in (OUTER, LENGTHS) if name + part in arrays]
+            lod = tuple(levels) if levels else fitting(lods.get(name, ()), arrays[name])
+            found[name] = Value(arrays[name], lod)
+        return found
 
 
 def segment_of(program: Program, block: Block, ops: Sequence[Operator], wanted: set[str], number: int) -> Segment:

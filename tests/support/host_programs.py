@@ -369,11 +369,12 @@ for _pool in ("SUM", "AVERAGE", "SQRT", "MAX", "FIRST", "LAST"):
 
 
 def _variable_types(fluid):
-    if hasattr(fluid, "core"):
+    try:
         return fluid.core.VarDesc.VarType
-    from fluidc.frontend.vartype import VarType
+    except NotImplementedError:
+        from fluidc.frontend.vartype import VarType
 
-    return VarType
+        return VarType
 
 
 def _by_rank(fluid, x):
