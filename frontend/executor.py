@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..compiler.codegen.target import BuildOptions, check_target
 from ..compiler.driver import Compiled, Source, compile_source
-from ..compiler.errors import TargetError
+from ..compiler.errors import LoweringError, TargetError, VerifyError
 from ..compiler.ir.types import DType, TensorType
 from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
@@ -28,6 +28,8 @@ from .compiled_program import CompiledProgram
 from .errors import SequencesError, invalid, wrong_type
 from .feed_types import feed_type
 from .framework import Program, default_main_program
+from .host import Environment, Plan, Runner, Segment, Value, fed
+from .hosted import Plans
 from .lod import LENGTHS, OUTER, LoDTensor
 from .lots import Lot, arrays_of
 from .lower import lower
@@ -54,6 +56,19 @@ class _Code:
 
     compiled: Compiled
     engine: Engine
+
+
+@dataclass(frozen=True)
+class _Types:
+    """What a step is compiled for.
+
+    Attributes:
+        types: Of the feeds, by parameter name.
+        rows: The size of the batch; 0 for any.
+    """
+
+    types: Mapping[str, TensorType]
+    rows: int
 
 
 @dataclass
@@ -111,11 +126,13 @@ class Executor:
         self._steps: OrderedDict[object, _Step] = OrderedDict()
         self._sizes: dict[object, list[int]] = {}
         self._counters: WeakKeyDictionary[Scope, dict[int, int]] = WeakKeyDictionary()
+        self._plans = Plans()
 
     def close(self) -> None:
         """Forget everything compiled; the executor can be used again."""
         self._codes.clear()
         self._steps.clear()
+        self._plans.clear()
 
     def run(
         self,
@@ -164,9 +181,86 @@ class Executor:
         lot = feed if isinstance(feed, Lot) else None
         arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
         announce(Call(program, arrays, fetches))
-        step = self._step(program, arrays, tuple(dict.fromkeys(fetches)), scope, target)
+        plan = self._plans.of(program, fetches)
+        if plan is None:
+            try:
+                step = self._step(program, self._types(program, arrays, fetches), fetches, scope, target)
+            except (LoweringError, VerifyError) as error:
+                plan = self._plans.refused(program, fetches, error)
+                if plan is None:
+                    raise
+        if plan is not None:
+            given = {name: Value.of((feed or {}).get(name, array), name) for name, array in arrays.items()}
+            results = self._run_plan(plan, program, given, fetches, scope, target, lot)
+            if return_numpy:
+                _check_dense([name for name in wanted if results[name].lod])
+            return [results[n].array if return_numpy else results[n].tensor() for n in wanted]
         if return_numpy:
-            _check_dense(step, wanted)
+            returned = {output.name for output in step.code.compiled.module.function("step").outputs}
+            _check_dense([name for name in wanted if name + LENGTHS in returned])
+        values = self._run_step(program, step, arrays, lot, scope)
+        return [values[name] for name in wanted] if return_numpy else [_tensor(values, name) for name in wanted]
+
+    def host_report(self, program: Program | None = None, fetch_list: Sequence[Fetch] | Fetch | None = None) -> str:
+        """Which ops of a program run in numpy on the host, and why: one line each; "" where all are compiled.
+
+        Of a program that has been run with these fetches it also tells what the compiler refused.
+        """
+        program = default_main_program() if program is None else program
+        plan = self._plans.of(program, tuple(dict.fromkeys(_fetch_names(program, fetch_list))))
+        return "" if plan is None else plan.explained()
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def _run_plan(
+        self,
+        plan: Plan,
+        program: Program,
+        feeds: Mapping[str, Value],
+        fetches: tuple[str, ...],
+        scope: Scope,
+        target: str,
+        lot: Lot | None,
+    ) -> dict[str, Value]:
+        """Compiled segments and host ops in turn; after a failure the scope is as it was."""
+        values = Environment(program.global_block(), scope, feeds)
+
+        def run_segment(segment: Segment, given: dict[str, Value]) -> dict[str, Array]:
+            return self._run_segment(segment, given, values, target, lot)
+
+        with values.undone_on_failure():
+            Runner(values, run_segment).run(plan)
+            return {name: values.fetched(name) for name in fetches}
+
+    def _run_segment(
+        self, segment: Segment, given: dict[str, Value], values: Environment, target: str, lot: Lot | None
+    ) -> dict[str, Array]:
+        program, scope = segment.program, values.scope
+        empty = any(not value.array.size for value in given.values())
+        target = "reference" if empty or segment.is_plain else target
+        open_sizes = not empty
+        while True:
+            feeds = fed(segment, given, open_sizes=open_sizes)
+            types = _Types(feeds.types, self._rows(program, feeds.arrays, segment.writes) if segment.trains else 0)
+            pattern = tuple(feeds.types.items())
+            try:
+                if pattern in segment.unfit:
+                    raise segment.unfit[pattern]
+                step = self._step(program, types, segment.writes, scope, target, segment.stream)
+                break
+            except (LoweringError, VerifyError) as error:
+                segment.unfit[pattern] = error
+                if not open_sizes:
+                    raise next(iter(segment.unfit.values())) from None
+                open_sizes = False
+        values.remember({name: step.buffers[name] for name in _written(step.code.compiled) & step.buffers.keys()})
+        values.forget(list(step.pending))
+        return self._run_step(program, step, feeds.arrays, lot, scope)
+
+    def _run_step(
+        self, program: Program, step: _Step, arrays: Mapping[str, Array], lot: Lot | None, scope: Scope
+    ) -> dict[str, Array]:
+        """One step, after which the scope has what the program sets before anybody reads it."""
         try:
             values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
@@ -174,9 +268,7 @@ class Executor:
         for name, buffer in step.pending.items():
             scope.var(name).get_tensor().adopt(buffer)
         step.pending = {}
-        return [values[name] for name in wanted] if return_numpy else [_tensor(values, name) for name in wanted]
-
-    # -- running ------------------------------------------------------------------------------------------------
+        return values
 
     def _run(
         self, program: Program, step: _Step, feeds: Mapping[str, Array], lot: Lot | None, scope: Scope
@@ -206,11 +298,20 @@ class Executor:
 
     # -- compiling ----------------------------------------------------------------------------------------------
 
-    def _step(
-        self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope, target: str
-    ) -> _Step:
-        rows = self._rows(program, feeds, fetches)
+    def _types(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> _Types:
         types = {name: feed_type(program, name, array) for name, array in feeds.items()}
+        return _Types(types, self._rows(program, feeds, fetches))
+
+    def _step(
+        self,
+        program: Program,
+        given: _Types,
+        fetches: tuple[str, ...],
+        scope: Scope,
+        target: str,
+        stream: str = "model",
+    ) -> _Step:
+        types, rows = given.types, given.rows
         key = (program.uid, program.version, tuple(sorted(types.items(), key=itemgetter(0))), fetches, rows, target)
         step = self._steps.get((key, id(scope)))
         if step is None or not _buffers_hold(step, scope):
@@ -219,7 +320,7 @@ class Executor:
                 compiled = self._compile(program, types, fetches, rows, target)
                 code = _Code(compiled, self._engine(compiled))
                 _keep(self._codes, key, code)
-            step = _bound(code, program, scope)
+            step = _bound(code, program, scope, stream)
         _keep(self._steps, (key, id(scope)), step)
         return step
 
@@ -268,8 +369,11 @@ def _keep(cache: OrderedDict[object, Kept], key: object, value: Kept) -> None:
         cache.popitem(last=False)
 
 
-def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
-    """The code on the buffers of a scope.  Raises ProgramError for a variable that has no value."""
+def _bound(code: _Code, program: Program, scope: Scope, stream: str) -> _Step:
+    """The code on the buffers of a scope, with random numbers of the stream of that name.
+
+    Raises ProgramError for a variable that has no value.
+    """
     buffers: dict[str, Buffer] = {}
     own: dict[str, Buffer] = {}
     pending: dict[str, Buffer] = {}
@@ -305,7 +409,7 @@ def _bound(code: _Code, program: Program, scope: Scope) -> _Step:
             )
     stepper = Stepper(code.compiled.manifest, code.engine, buffers | own)
     seed = program.random_seed
-    key = seeded_key(seed, "model") if seed else os.urandom(32)
+    key = seeded_key(seed, stream) if seed else os.urandom(32)
     kept = [memory for name, memory in shared.items() if name not in written]
     overwritten = [memory for name, memory in shared.items() if name in written]
     return _Step(code, stepper, key, buffers, pending, stated, kept, overwritten)
@@ -382,16 +486,14 @@ def _written(compiled: Compiled) -> set[str]:
     return {str(op.state) for op in compiled.source.module.function("step").ops if isinstance(op, Write)}
 
 
-def _check_dense(step: _Step, fetches: Sequence[str]) -> None:
+def _check_dense(divided: Sequence[str]) -> None:
     """Raise SequencesError where a fetch is divided into sequences, which an array cannot say."""
-    returned = {output.name for output in step.code.compiled.module.function("step").outputs}
-    for name in fetches:
-        if name + LENGTHS in returned:
-            raise SequencesError(
-                f"run: the result {name!r} holds sequences, and an array does not say where each of them ends",
-                where=user_location().place,
-                hint="give return_numpy=False: it returns LoDTensors, with recursive_sequence_lengths()",
-            )
+    for name in divided:
+        raise SequencesError(
+            f"run: the result {name!r} holds sequences, and an array does not say where each of them ends",
+            where=user_location().place,
+            hint="give return_numpy=False: it returns LoDTensors, with recursive_sequence_lengths()",
+        )
 
 
 def _tensor(values: Mapping[str, Array], name: str) -> LoDTensor:

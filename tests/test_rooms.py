@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are, and the devices that a script may choose its place among.
     "frontend": (
-        "frontend.io", "frontend.dygraph", "frontend.formats", "frontend.compat.program_desc", "compiler.errors",
+        "frontend.host.functions", "frontend.io", "frontend.dygraph", "frontend.formats", "frontend.compat.program_desc", "compiler.errors",
         "runtime.errors", "runtime.limits", "runtime.buffers", "runtime.cuda",
     ),
     # Models of other formats become Programs; types of their Variables come from lowering them.
@@ -61,6 +61,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
+    # Programs with host ops are taken apart into segments, which are programs with typed feeds.
+    "frontend.host": ("frontend", "frontend.feed_types", "compiler.errors", "compiler.ir", "runtime.buffers"),
+    "frontend.hosted": ("frontend", "frontend.host", "frontend.lower", "compiler.errors", "runtime.errors"),
     # Eager mode records what layers do, and gives it to the compiler when a value is looked at.
     "frontend.dygraph": (
         "frontend", "frontend.formats", "frontend.dygraph.execution", "frontend.dygraph.traced_layer",
@@ -81,8 +84,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.compiled_program": ("frontend", "compiler"),
     "frontend.executor": (
-        "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.lower", "frontend.steps", "compiler",
-        "runtime",
+        "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.host", "frontend.hosted",
+        "frontend.lower", "frontend.steps", "compiler", "runtime",
     ),
     "frontend.privacy": (
         "frontend", "frontend.dygraph", "frontend.dygraph.private_execution", "frontend.feed_types", "frontend.lower",

@@ -23,6 +23,8 @@ from .arrange import (
     unstack,
     where,
 )
+from .beam import beam_search, beam_search_decode
+from .callback import Print, py_func
 from .cases import case, switch_case
 from .compare import (
     allclose,
@@ -45,6 +47,9 @@ from .compare import (
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
+from .detection import bipartite_match, multiclass_nms, target_assign
+from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
+from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
 from .io import data
 from .learning_rate_scheduler import (
@@ -248,6 +253,7 @@ def __getattr__(name: str) -> MissingName:
 
 
 __all__ = [
+    "Print",
     "StaticRNN",
     "Switch",
     "While",
@@ -270,13 +276,17 @@ __all__ = [
     "auc",
     "autoincreased_step_counter",
     "batch_norm",
+    "beam_search",
+    "beam_search_decode",
     "bilinear_tensor_product",
+    "bipartite_match",
     "bmm",
     "bpr_loss",
     "brelu",
     "case",
     "cast",
     "ceil",
+    "chunk_eval",
     "clamp",
     "clip",
     "clip_by_norm",
@@ -295,6 +305,7 @@ __all__ = [
     "crop_tensor",
     "cross",
     "cross_entropy",
+    "ctc_greedy_decoder",
     "cumsum",
     "data",
     "diag",
@@ -305,6 +316,7 @@ __all__ = [
     "dynamic_gru",
     "dynamic_lstm",
     "dynamic_lstmp",
+    "edit_distance",
     "elementwise_add",
     "elementwise_div",
     "elementwise_equal",
@@ -346,6 +358,7 @@ __all__ = [
     "hard_swish",
     "has_inf",
     "has_nan",
+    "hash",
     "huber_loss",
     "im2sequence",
     "image_resize",
@@ -388,13 +401,16 @@ __all__ = [
     "matmul",
     "maxout",
     "mean",
+    "mean_iou",
     "meshgrid",
     "mish",
     "mse_loss",
     "mul",
+    "multiclass_nms",
     "multiplex",
     "natural_exp_decay",
     "noam_decay",
+    "nonzero",
     "not_equal",
     "npair_loss",
     "one_hot",
@@ -409,6 +425,7 @@ __all__ = [
     "pool2d",
     "pow",
     "prelu",
+    "py_func",
     "randn",
     "range",
     "rank",
@@ -431,6 +448,7 @@ __all__ = [
     "round",
     "row_conv",
     "rsqrt",
+    "sampling_id",
     "scale",
     "scatter",
     "scatter_nd",
@@ -485,6 +503,7 @@ __all__ = [
     "t",
     "tanh",
     "tanh_shrink",
+    "target_assign",
     "temporal_shift",
     "thresholded_relu",
     "topk",
@@ -495,6 +514,8 @@ __all__ = [
     "unfold",
     "uniform_random",
     "uniform_random_batch_size_like",
+    "unique",
+    "unique_with_counts",
     "unsqueeze",
     "unstack",
     "where",

@@ -18,6 +18,7 @@ from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.state import Read, Write
 from ..framework import AttrValue, Block, Operator, Program
+from ..host_types import HOST_TYPES
 from ..lod import LENGTHS, OUTER
 from ..reach import NO_GRADIENT
 from ..variable import Parameter, Variable
@@ -162,6 +163,13 @@ class FunctionLowering:
     def lower(self, op: Operator, frame: Frame) -> None:
         """Lower one op of a block."""
         rule = self.rules.get(op.type)
+        if rule is None and op.type in HOST_TYPES:
+            raise LoweringError(
+                f"{op.loc.layer or op.type}: {op.type} is not compiled, but run on the host by an Executor "
+                f"({HOST_TYPES[op.type]})",
+                where=op.loc.place,
+                hint="leave it out of what is compiled: fetch what it reads, and compute with that",
+            )
         if rule is None:
             raise LoweringError(
                 f"{op.loc.layer or op.type}: the op {op.type} cannot be compiled yet",

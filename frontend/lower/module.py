@@ -33,6 +33,7 @@ from . import (
     norm,
     onnx,
     recurrent,
+    printing,
     select,
     sequence,
     training,
@@ -59,6 +60,7 @@ _FAMILIES: tuple[Rules, ...] = (
     recurrent.RULES,
     training.RULES,
     onnx.RULES,
+    printing.RULES,
 )
 
 

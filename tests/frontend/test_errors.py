@@ -305,10 +305,24 @@ def test_fetch_without_value(program: Program) -> None:
 
 
 def test_op_that_cannot_be_compiled(program: Program) -> None:
+    given = x()
+    program.global_block().append_op("pyramid_hash", {"X": [given]}, {"Out": [given]})
+    with pytest.raises(LoweringError) as caught:
+        lower(program)
+    assert caught.value.what == "append_op: the op pyramid_hash cannot be compiled yet"
+
+
+def test_op_that_runs_on_the_host(program: Program) -> None:
     L.where(L.cast(x(), "bool"))
     with pytest.raises(LoweringError) as caught:
         lower(program)
-    assert caught.value.what == "where: the op where_index cannot be compiled yet"
+    assert caught.value.what == (
+        "where: where_index is not compiled, but run on the host by an Executor (the size of its result depends on the "
+        "values of its input)"
+    )
+    assert caught.value.hint == "leave it out of what is compiled: fetch what it reads, and compute with that"
+    assert caught.value.where is not None
+    assert caught.value.where.startswith(__file__)
 
 
 def test_two_open_extents(program: Program) -> None:

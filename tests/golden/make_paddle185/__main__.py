@@ -26,6 +26,7 @@ import control
 import decays
 import files
 import gradients
+import host
 import layers
 import parity
 import programs
@@ -43,6 +44,7 @@ GROUPS = {
     "programs": programs.write,
     "parity": parity.write,
     "recurrent": recurrent.write,
+    "host": host.write,
 }
 
 if sys.argv[1:2] == ["--check"]:

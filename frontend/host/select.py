@@ -1,0 +1,75 @@
+"""Ops whose results are as long as the data says: what is distinct, what is true, what is empty; hashes and draws."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from .call import HostCall, HostRules
+from .minstd import Minstd
+from .xxhash64 import xxh64
+
+
+def _unique(o: HostCall) -> None:
+    x = o.array().reshape(-1)
+    kept: dict[object, int] = {}
+    places = [kept.setdefault(value, len(kept)) for value in x.tolist()]
+    dtype = o.dtype("Index")
+    o.set(np.asarray(list(kept), x.dtype))
+    o.set(np.asarray(places, dtype), "Index")
+    o.set(np.bincount(places, minlength=len(kept)).astype(dtype), "Count")
+
+
+def _where(o: HostCall) -> None:
+    o.set(np.argwhere(o.array("Condition")).astype(np.int64))
+
+
+def _is_empty(o: HostCall) -> None:
+    o.set(np.asarray([o.array().size == 0]))
+
+
+def _select_input(o: HostCall) -> None:
+    """Only the branch that was taken has a value."""
+    name = o.op.input("X")[o.number("Mask")]
+    found = o.values.find(name)
+    if found is None:
+        raise o.error(f"{name} has no value", "both branches must return one")
+    for out in o.op.output("Out"):
+        o.values.write(out, found)
+
+
+def _hash(o: HostCall) -> None:
+    x = o.x()
+    rows = x.array.reshape(-1, x.array.shape[-1])
+    seeds, size = range(o.attr("num_hash", 1)), o.attr("mod_by", 100000)
+    found = [[xxh64(row.tobytes(), seed) % size for seed in seeds] for row in np.ascontiguousarray(rows)]
+    o.set(np.asarray(found, np.int64).reshape(*x.array.shape[:-1], len(seeds), 1), "Out", x.lod)
+
+
+def _sampling_id(o: HostCall) -> None:
+    x, seed = o.x(), o.attr("seed", 0)
+    numbers = Minstd(seed or int.from_bytes(os.urandom(4), "little"))
+    low, high, kind = o.attr("min", 0.0), o.attr("max", 1.0), x.array.dtype.type
+    found: list[int] = []
+    for row in x.array:
+        # The first class that makes what is left of the draw negative; the last where rounding leaves some.
+        left, at = numbers.uniform(low, high, kind), len(row) - 1
+        for i, share in enumerate(row):
+            left -= share
+            if left < 0:
+                at = i
+                break
+        found.append(at)
+    o.set(np.asarray(found, np.int64), "Out", x.lod)
+
+
+RULES: HostRules = {
+    "unique": _unique,
+    "unique_with_counts": _unique,
+    "where_index": _where,
+    "is_empty": _is_empty,
+    "select_input": _select_input,
+    "hash": _hash,
+    "sampling_id": _sampling_id,
+}

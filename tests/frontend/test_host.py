@@ -1,0 +1,379 @@
+"""Programs with ops that run on the host: what runs where and in which order, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import fluidc.frontend as fluid
+from fluidc.compiler.errors import LoweringError, PrivacyError
+from fluidc.frontend.errors import ProgramError, SequencesError
+from fluidc.frontend.host import Plan, Segment, plan
+from fluidc.frontend.lower import lower, rules
+from fluidc.runtime.errors import PrivacyWarning
+
+L = fluid.layers
+X = np.random.default_rng(1).normal(size=(6, 4)).astype("float32")
+Y = np.array([[0], [2], [1], [1], [2], [0]], "int64")
+
+
+@pytest.fixture(autouse=True)
+def main() -> Iterator[fluid.Program]:
+    main, startup = fluid.Program(), fluid.Program()
+    main.random_seed = startup.random_seed = 3
+    with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(fluid.Scope()):
+        yield main
+
+
+def data(
+    name: str = "x", shape: tuple[int, ...] = (-1, 4), dtype: str = "float32", **options: object
+) -> fluid.Variable:
+    return L.data(name, list(shape), append_batch_size=False, dtype=dtype, **options)
+
+
+def executor() -> fluid.Executor:
+    """Runs in numpy, where nothing is to be learnt from compiled code."""
+    exe = fluid.Executor(fluid.CPUPlace(), target="reference")
+    if fluid.default_startup_program().global_block().ops:
+        exe.run(fluid.default_startup_program())
+    return exe
+
+
+def result(name: str, shape: tuple[int, ...], dtype: str = "float32") -> fluid.Variable:
+    return fluid.default_main_program().current_block().create_var(name=name, shape=shape, dtype=dtype)
+
+
+def planned(main: fluid.Program, *fetches: fluid.Variable) -> Plan:
+    found = plan(main, [v.name for v in fetches], rules().keys())
+    assert found is not None
+    return found
+
+
+def kinds(found: Plan) -> list[str]:
+    """One word for each step: segments with how many ops they have."""
+    return [f"{len(s.ops)} compiled" if isinstance(s, Segment) else s.op.type for s in found.steps]
+
+
+def classifier() -> tuple[fluid.Variable, fluid.Variable]:
+    scores = L.fc(data(), 3)
+    loss = L.mean(L.softmax_with_cross_entropy(scores, data("y", (-1, 1), "int64")))
+    return scores, loss
+
+
+# -- order ------------------------------------------------------------------------------------------------------
+
+
+def test_a_program_without_host_ops_has_no_plan(main: fluid.Program) -> None:
+    classifier()
+    assert plan(main, [], rules().keys()) is None
+    assert executor().host_report() == ""
+
+
+def test_metrics_run_after_the_whole_step(main: fluid.Program) -> None:
+    scores, loss = classifier()
+    iou, *_ = L.mean_iou(L.argmax(scores, 1), main.global_block().var("y"), 3)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    steps = kinds(planned(main, loss, iou))
+    assert steps == [f"{len(main.global_block().ops) - 1} compiled", "mean_iou"]
+    exe = executor()
+    first, _ = exe.run(feed={"x": X, "y": Y}, fetch_list=[loss, iou])
+    for _ in range(20):
+        last, _ = exe.run(feed={"x": X, "y": Y}, fetch_list=[loss, iou])
+    assert last < first
+
+
+def test_host_ops_on_feeds_run_before_it(main: fluid.Program) -> None:
+    ids = data("ids", (-1,), "int64")
+    distinct, index = L.unique(ids, "int64")
+    rows = L.gather(L.embedding(L.reshape(distinct, [-1, 1]), [9, 3]), index)
+    loss = L.mean(rows)
+    fluid.optimizer.SGD(1.0).minimize(loss)
+    assert kinds(planned(main, loss))[0] == "unique"
+    assert len(kinds(planned(main, loss))) == 2
+    exe = executor()
+    table = fluid.global_scope().find_var("embedding_0.w_0").get_tensor()
+    before = np.array(table)
+    exe.run(feed={"ids": np.array([4, 2, 4], "int64")}, fetch_list=[loss])
+    change = before - np.array(table)
+    np.testing.assert_allclose(change[4], 2 / 9, rtol=1e-5)
+    np.testing.assert_allclose(change[2], 1 / 9, rtol=1e-5)
+    assert not change[[0, 1, 3]].any()
+
+
+def test_what_a_host_op_decides_for_the_loss_is_computed_before_it(main: fluid.Program) -> None:
+    """The scores are computed twice: once for the host op, once where the loss is differentiated through them."""
+    scores, _ = classifier()
+    chosen = result("chosen", (-1, 1), "int64")
+    chosen.stop_gradient = True
+    L.py_func(lambda s: np.array(s).argmin(1).reshape(-1, 1), L.softmax(scores), chosen)
+    loss = L.mean(L.softmax_with_cross_entropy(scores, chosen))
+    fluid.optimizer.SGD(0.5).minimize(loss)
+    found = planned(main, loss)
+    first, call, second = found.steps
+    assert isinstance(first, Segment)
+    assert isinstance(second, Segment)
+    assert not isinstance(call, Segment)
+    assert "mul" in [op.type for op in first.ops]
+    assert "mul" in [op.type for op in second.ops]
+    exe = executor()
+    losses = [exe.run(feed={"x": X, "y": Y}, fetch_list=[loss])[0].item() for _ in range(5)]
+    weights = np.array(fluid.global_scope().find_var("fc_0.w_0").get_tensor())
+    assert np.isfinite(weights).all()
+    assert losses[1] < losses[0]
+
+
+def test_what_would_run_twice_must_not_be_random(main: fluid.Program) -> None:
+    scores = L.dropout(L.fc(data(), 3), 0.5)
+    chosen = result("chosen", (-1, 1), "int64")
+    chosen.stop_gradient = True
+    L.py_func(lambda s: np.array(s).argmin(1).reshape(-1, 1), scores, chosen)
+    loss = L.mean(L.softmax_with_cross_entropy(scores, chosen))
+    fluid.optimizer.SGD(0.5).minimize(loss)
+    with pytest.raises(LoweringError, match="dropout: a host op reads what is computed from it, and the loss too; it"):
+        executor().run(feed={"x": X}, fetch_list=[loss])
+
+
+def test_segments_serve_all_sizes(main: fluid.Program) -> None:
+    hidden = L.fc(data(), 3)
+    distinct, _ = L.unique(L.reshape(L.cast(hidden * 2.0, "int64"), [-1]))
+    doubled = L.fc(L.reshape(L.cast(distinct, "float32"), [-1, 1]), 2)
+    exe = executor()
+    for rows in (3, 6, 5, 4):
+        exe.run(feed={"x": X[:rows]}, fetch_list=[doubled])
+    assert len(exe._codes) == 3  # the startup program, and one build of each segment
+
+
+# -- loops ------------------------------------------------------------------------------------------------------
+
+
+def _counting(limit: int) -> tuple[fluid.Variable, fluid.Variable]:
+    return L.fill_constant([1], "int64", 0), L.fill_constant([1], "int64", limit)
+
+
+def test_a_loop_with_a_host_op_is_stepped_through(main: fluid.Program) -> None:
+    at, limit = _counting(3)
+    total = L.fill_constant([1], "int64", 0)
+    x = data("v", (-1,), "int64")
+    going_on = L.less_than(at, limit)
+    with L.While(going_on).block():
+        distinct, _ = L.unique(L.elementwise_mod(x, L.elementwise_add(at, L.fill_constant([1], "int64", 1))))
+        L.assign(L.elementwise_add(total, L.reduce_sum(L.cast(distinct * 0 + 1, "int64"))), total)
+        L.increment(at, 1, in_place=True)
+        L.less_than(at, limit, cond=going_on)
+    values = np.arange(7)
+    found, count = executor().run(feed={"v": values}, fetch_list=[total, at])
+    assert found == sum(len(set(values % (i + 1))) for i in range(3))
+    assert count == 3
+
+
+def test_a_branch_that_is_not_taken_leaves_its_result(main: fluid.Program) -> None:
+    x = data("v", (-1,), "int64")
+    flag = data("flag", (1,), "bool")
+    chosen = L.cond(flag, lambda: L.unique(x)[0], lambda: x * 2)
+    exe = executor()
+    values = np.array([5, 5, 1], "int64")
+    for holds, expected in ((True, [5, 1]), (False, [10, 10, 2])):
+        (found,) = exe.run(feed={"v": values, "flag": np.array([holds])}, fetch_list=[chosen])
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_report_says_what_runs_on_the_host_and_why(main: fluid.Program) -> None:
+    x = data("v", (-1,), "int64")
+    flag = data("flag", (1,), "bool")
+    L.cond(flag, lambda: L.unique(x)[0], lambda: x * 2)
+    lines = executor().host_report().splitlines()
+    here = re.escape(__file__)
+    assert re.fullmatch(here + r":\d+ cond \(conditional_block\): its block holds unique", lines[0])
+    assert re.fullmatch(here + r":\d+ cond \(select_input\): it chooses between branches .*", lines[1])
+    assert any(
+        re.fullmatch(here + r":\d+ unique \(unique\): the size of its result depends on the values of its input", line)
+        for line in lines
+    )
+
+
+# -- py_func ----------------------------------------------------------------------------------------------------
+
+
+def test_py_func_gets_tensors_and_returns_arrays(main: fluid.Program) -> None:
+    rows = data("rows", (-1, 1), lod_level=1)
+    seen: list[list[list[int]]] = []
+
+    def lengths(x: fluid.LoDTensor, y: fluid.LoDTensor) -> tuple[np.ndarray, fluid.LoDTensor]:
+        seen.append(x.recursive_sequence_lengths())
+        return np.array(x).sum(0), fluid.create_lod_tensor(np.array(y) * 2, [[1, 2]], fluid.CPUPlace())
+
+    total, twice = result("total", (1,)), result("twice", (-1, 1))
+    assert L.py_func(lengths, [rows, rows], [total, twice])[0] is total
+    L.py_func(lambda x: seen.append([[len(np.array(x))]]), total, None)
+    fed = fluid.create_lod_tensor(np.array([[1.0], [2.0], [4.0]], "float32"), [[2, 1]], fluid.CPUPlace())
+    got = executor().run(feed={"rows": fed}, fetch_list=[total, twice], return_numpy=False)
+    assert np.array(got[0]) == [7.0]
+    assert got[1].recursive_sequence_lengths() == [[1, 2]]
+    assert seen == [[[2, 1]], [[1]]]
+    with pytest.raises(SequencesError, match="the result 'twice' holds sequences"):
+        executor().run(feed={"rows": fed}, fetch_list=[twice])
+
+
+def test_py_func_that_fails_leaves_the_scope_as_it_was(main: fluid.Program) -> None:
+    _, loss = classifier()
+    fluid.optimizer.Adam(0.1).minimize(loss)
+
+    def fail(x: fluid.LoDTensor) -> None:
+        raise KeyError("mine")
+
+    L.py_func(fail, loss, None)
+    exe = executor()
+    names = [v.name for v in main.list_vars() if v.persistable]
+    before = {name: np.array(fluid.global_scope().find_var(name).get_tensor()) for name in names}
+    with pytest.raises(KeyError, match="mine") as caught:
+        exe.run(feed={"x": X, "y": Y})
+    assert caught.value.__notes__ == [f"in py_func (py_func) at {__file__}:{_line(fail) + 3}"]
+    for name in names:
+        np.testing.assert_array_equal(fluid.global_scope().find_var(name).get_tensor(), before[name])
+
+
+def _line(function: object) -> int:
+    return function.__code__.co_firstlineno  # type: ignore[attr-defined]
+
+
+def test_py_func_without_a_result_it_promised(main: fluid.Program) -> None:
+    L.py_func(lambda x: None, data(), result("r", (1,)))
+    with pytest.raises(ProgramError) as caught:
+        executor().run(feed={"x": X})
+    assert caught.value.what == "py_func: the function returned 0 values, the op has 1 results (r)"
+    assert caught.value.hint == "return one array for each Variable in out"
+
+
+def test_py_func_on_the_way_to_the_loss(main: fluid.Program) -> None:
+    out = result("out", (-1, 3))
+    L.py_func(lambda x: np.array(x), L.fc(data(), 3), out)
+    loss = L.mean(out)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    with pytest.raises(LoweringError) as caught:
+        executor().run(feed={"x": X}, fetch_list=[loss])
+    assert caught.value.what == (
+        f"py_func: py_func runs on the host (it calls Python) and stands between parameters and the loss {loss.name}, "
+        "where it has no gradient"
+    )
+    assert caught.value.hint == (
+        "set stop_gradient = True on its result, give py_func a backward_func, or use layers that have gradients"
+    )
+
+
+# -- Print ------------------------------------------------------------------------------------------------------
+
+
+def _printed(text: str) -> list[str]:
+    return [re.sub(r"^\d+\t", "TIME\t", line) for line in text.splitlines()]
+
+
+def test_print_shows_value_and_gradient_after_the_step(main: fluid.Program, capsys: pytest.CaptureFixture[str]) -> None:
+    x = data("x", (-1, 2), lod_level=1)
+    shown = L.Print(L.fc(x, 1, param_attr=fluid.initializer.ConstantInitializer(0.5), bias_attr=False), message="fc")
+    loss = L.mean(shown)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    fed = fluid.create_lod_tensor(np.arange(8).reshape(4, 2).astype("float32"), [[1, 3]], fluid.CPUPlace())
+    executor().run(feed={"x": fed}, fetch_list=[loss])
+    assert _printed(capsys.readouterr().out) == [
+        "TIME\tfc\tThe place is:CPUPlace",
+        "Tensor[fc_0.tmp_0]",
+        "\tshape: [4,1,]",
+        "\tdtype: f",
+        "\tLoD: [[ 0,1,4, ]]",
+        "\tdata: 0.5,2.5,4.5,6.5,",
+        "TIME\tfc\tThe place is:CPUPlace",
+        "Tensor[print_fc_0.tmp_0_0.tmp_0@GRAD]",
+        "\tshape: [4,1,]",
+        "\tdtype: f",
+        "\tLoD: [[ 0,1,4, ]]",
+        "\tdata: 0.25,0.25,0.25,0.25,",
+    ]
+
+
+def test_print_shows_the_gradient_at_its_place(main: fluid.Program, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other uses of what is printed add to its gradient, and not to that of the printed copy."""
+    hidden = L.fc(data(), 1)
+    shown = L.Print(hidden, print_phase="backward", summarize=2, print_tensor_name=False, print_tensor_shape=False)
+    loss = L.reduce_sum(shown) + 3.0 * L.reduce_sum(hidden)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    executor().run(feed={"x": X}, fetch_list=[loss])
+    assert _printed(capsys.readouterr().out)[1:] == ["\tdtype: f", "\tdata: 1,1,"]
+
+
+def test_print_in_a_loop_counts(main: fluid.Program, capsys: pytest.CaptureFixture[str]) -> None:
+    at, limit = _counting(4)
+    going_on = L.less_than(at, limit)
+    with L.While(going_on).block():
+        L.Print(at, first_n=2, print_tensor_type=False, print_tensor_shape=False, print_tensor_name=False)
+        L.increment(at, 1, in_place=True)
+        L.less_than(at, limit, cond=going_on)
+    exe = executor()
+    for _ in range(2):
+        exe.run(fetch_list=[at])
+    assert _printed(capsys.readouterr().out)[1::2] == ["\tdata: 0,", "\tdata: 1,"] * 2
+
+
+# -- privacy ----------------------------------------------------------------------------------------------------
+
+
+def _private(loss: fluid.Variable) -> None:
+    fluid.optimizer.Dpsgd(0.1, clip=1.0, batch_size=4.0, sigma=1.0, dataset_size=6).minimize(loss)
+
+
+def test_private_programs_may_have_metrics(main: fluid.Program) -> None:
+    scores, loss = classifier()
+    iou, *_ = L.mean_iou(L.argmax(scores, 1), main.global_block().var("y"), 3)
+    _private(loss)
+    exe = executor()
+    with pytest.warns(PrivacyWarning, match=r"mean_iou at .* its results are exact and NOT PRIVATE"):
+        (found,) = exe.run(feed={"x": X, "y": Y}, fetch_list=[iou])
+    assert 0 <= found.item() <= 1
+    assert fluid.privacy.spent(main).steps == 1
+
+
+@pytest.mark.parametrize("kind", ["py_func", "print", "read by the step"])
+def test_private_programs_refuse_other_host_ops(main: fluid.Program, kind: str) -> None:
+    scores, loss = classifier()
+    if kind == "py_func":
+        L.py_func(lambda x: None, loss, None)
+    elif kind == "print":
+        loss = L.Print(loss)
+    else:
+        iou, *_ = L.mean_iou(L.argmax(scores, 1), main.global_block().var("y"), 3)
+        L.scale(iou, 2.0)
+    _private(loss)
+    with pytest.raises(PrivacyError, match="runs on the host and sees examples as they are") as caught:
+        executor().run(feed={"x": X, "y": Y}, fetch_list=[loss])
+    assert "program.clone(for_test=True)" in str(caught.value.hint)
+
+
+# -- artifacts --------------------------------------------------------------------------------------------------
+
+
+def test_artifacts_name_the_op(main: fluid.Program) -> None:
+    L.py_func(lambda x: None, data(), None)
+    with pytest.raises(LoweringError, match=r"py_func: py_func is not compiled, but run on the host by an Executor"):
+        lower(main)
+
+
+def test_wrong_arguments(main: fluid.Program) -> None:
+    x = data()
+    with pytest.raises(TypeError, match="py_func: func and backward_func must be functions"):
+        L.py_func(3, x, None)
+    with pytest.raises(ProgramError, match="py_func: r has no shape"):
+        L.py_func(len, x, result("r", ()))
+    with pytest.raises(ProgramError, match="py_func: x is to be skipped, and is in neither x nor out"):
+        L.py_func(len, None, result("q", (1,)), len, x)
+    with pytest.raises(ProgramError, match="Print: print_phase is 'never'"):
+        L.Print(x, print_phase="never")
+    with pytest.raises(ProgramError, match="chunk_eval: unknown chunk_scheme 'BIO'"):
+        L.chunk_eval(data("a", (-1, 1), "int64"), data("b", (-1, 1), "int64"), "BIO", 2)
+
+
+def test_sequences_are_missing(main: fluid.Program) -> None:
+    distance, _ = L.edit_distance(data("a", (-1, 1), "int64"), data("b", (-1, 1), "int64"))
+    with pytest.raises(ProgramError, match="edit_distance: a has neither LoD nor lengths"):
+        executor().run(feed={"a": Y, "b": Y}, fetch_list=[distance])

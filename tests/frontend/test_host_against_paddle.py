@@ -1,0 +1,33 @@
+"""Ops that run on the host, and whole translations, against what Paddle 1.8.5 makes of the same programs."""
+
+from __future__ import annotations
+
+import host_programs
+import numpy as np
+import pytest
+from trees import golden
+
+import fluidc.frontend as fluid
+from fluidc.frontend import hosted
+from fluidc.frontend.host_types import HOST_TYPES
+
+BUILDS = {**host_programs.CASES, **host_programs.PROGRAMS}
+
+
+@pytest.fixture
+def nothing_compiled_that_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ops run on the host that could be compiled."""
+    rules = hosted.rules()
+    monkeypatch.setattr(hosted, "rules", lambda: {k: v for k, v in rules.items() if k not in HOST_TYPES})
+
+
+@pytest.mark.usefixtures("nothing_compiled_that_need_not_be")
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_values_and_lod(name: str) -> None:
+    expected = golden("host")[name]
+    found = host_programs.values(fluid, BUILDS[name])
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected):
+        assert ours["lod"] == theirs["lod"]
+        assert ours["array"].dtype == theirs["array"].dtype
+        np.testing.assert_allclose(ours["array"], theirs["array"], rtol=1e-4, atol=1e-6)
