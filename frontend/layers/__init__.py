@@ -171,6 +171,7 @@ from .random import (
     uniform_random,
     uniform_random_batch_size_like,
 )
+from .reader import create_py_reader_by_data, double_buffer, py_reader, read_file
 from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
 from .rnn import gru_unit, lstm_unit
 from .select import (
@@ -270,6 +271,7 @@ __all__ = [
     "cosine_decay",
     "create_global_var",
     "create_parameter",
+    "create_py_reader_by_data",
     "create_tensor",
     "crf_decoding",
     "crop",
@@ -282,6 +284,7 @@ __all__ = [
     "dice_loss",
     "dist",
     "dot",
+    "double_buffer",
     "dropout",
     "elementwise_add",
     "elementwise_div",
@@ -383,10 +386,12 @@ __all__ = [
     "pool2d",
     "pow",
     "prelu",
+    "py_reader",
     "randn",
     "range",
     "rank",
     "rank_loss",
+    "read_file",
     "reciprocal",
     "reduce_all",
     "reduce_any",

@@ -31,6 +31,7 @@ from . import (
     loss,
     norm,
     onnx,
+    reading,
     select,
     sequence,
     training,
@@ -54,6 +55,7 @@ _FAMILIES: tuple[Rules, ...] = (
     crf.RULES,
     sequence.RULES,
     training.RULES,
+    reading.RULES,
     onnx.RULES,
 )
 

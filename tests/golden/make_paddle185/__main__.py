@@ -30,6 +30,7 @@ import layers
 import parity
 import programs
 import training
+import wrappers
 
 GROUPS = {
     "api": api.write,
@@ -41,6 +42,7 @@ GROUPS = {
     "control": control.write,
     "programs": programs.write,
     "parity": parity.write,
+    "wrappers": wrappers.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
