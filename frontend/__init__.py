@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import PrivacyWarning
 from . import (
+    average,
     backward,
     clip,
     contrib,
+    core,
     data_feeder,
+    dataloader,
+    dataset,
+    debugger,
     dygraph,
     framework,
     initializer,
@@ -22,12 +27,16 @@ from . import (
     metrics,
     nets,
     optimizer,
+    profiler,
     reader,
     regularizer,
+    transpiler,
     unique_name,
 )
 from .backward import append_backward, gradients
+from .data_feed_desc import DataFeedDesc
 from .data_feeder import DataFeeder
+from .dataset import DatasetFactory
 from .dygraph import (
     FC,
     BatchNorm,
@@ -54,6 +63,7 @@ from .dygraph import (
     enable_dygraph,
     enable_imperative,
 )
+from .flags import get_flags, set_flags
 from .framework import (
     Program,
     default_main_program,
@@ -64,6 +74,7 @@ from .framework import (
     program_guard,
     require_version,
 )
+from .layers import learning_rate_scheduler as learning_rate_decay
 from .layers.io import data_v2 as data
 from .layers.nn import embedding_v2 as embedding
 from .layers.nn import one_hot_v2 as one_hot
@@ -82,31 +93,47 @@ from .places import (
 from .program_state import load, load_program_state, save, set_program_state
 from .scope import Scope, global_scope, scope_guard
 from .state_dicts import load_dygraph, save_dygraph
+from .strategies import BuildStrategy, ExecutionStrategy
+from .transpiler import (
+    DistributeTranspiler,
+    DistributeTranspilerConfig,
+    HashName,
+    RoundRobin,
+    memory_optimize,
+    release_memory,
+)
 from .variable import Parameter, Variable
 from .vartype import VarType
 
 if TYPE_CHECKING:
-    from . import executor, privacy
+    from . import executor, install_check, privacy
     from .compiled_program import CompiledProgram
     from .executor import Executor
+    from .parallel_executor import ParallelExecutor
 
 Tensor = LoDTensor
+VarBase = dygraph.variable.EagerVariable
 
 # What comes nearest to what is missing.
 _INSTEAD = {
     "ComplexVariable": "keep the real and the imaginary part in two Variables",
-    "DistributeTranspiler": "train on one machine: Executor.run of the program itself",
-    "DistributeTranspilerConfig": "train on one machine: Executor.run of the program itself",
+    "DistMultiTrainer": "call exe.train_from_dataset(program, dataset)",
+    "MultiTrainer": "call exe.train_from_dataset(program, dataset)",
+    "PipelineTrainer": "call exe.train_from_dataset(program, dataset)",
+    "TrainerDesc": "call exe.train_from_dataset(program, dataset)",
     "incubate": "train on one machine: fleet and its strategies are not there",
     "load_op_library": "write the op with fluid.layers",
-    "transpiler": "train on one machine: Executor.run of the program itself",
 }
 
 # Names whose modules load the compiler, and where they are.
 _LAZY = {
     "CompiledProgram": ".compiled_program",
     "Executor": ".executor",
+    "ParallelExecutor": ".parallel_executor",
+    "compiler": ".compiled_program",
     "executor": ".executor",
+    "install_check": ".install_check",
+    "parallel_executor": ".parallel_executor",
     "privacy": ".privacy",
 }
 
@@ -125,18 +152,25 @@ __all__ = [
     "BCELoss",
     "BatchNorm",
     "BilinearTensorProduct",
+    "BuildStrategy",
     "CPUPlace",
     "CUDAPinnedPlace",
     "CUDAPlace",
     "CompiledProgram",
     "Conv2D",
     "Conv2DTranspose",
+    "DataFeedDesc",
     "DataFeeder",
+    "DatasetFactory",
+    "DistributeTranspiler",
+    "DistributeTranspilerConfig",
     "Dropout",
     "Embedding",
+    "ExecutionStrategy",
     "Executor",
     "GRUUnit",
     "GroupNorm",
+    "HashName",
     "InstanceNorm",
     "L1Loss",
     "Layer",
@@ -147,21 +181,26 @@ __all__ = [
     "MSELoss",
     "NLLLoss",
     "PRelu",
+    "ParallelExecutor",
     "ParamAttr",
     "Parameter",
     "Pool2D",
     "PrivacyWarning",
     "Program",
+    "RoundRobin",
     "Scope",
     "SpectralNorm",
     "Tensor",
+    "VarBase",
     "VarType",
     "Variable",
     "WeightNormParamAttr",
     "append_backward",
+    "average",
     "backward",
     "clip",
     "contrib",
+    "core",
     "cpu_places",
     "create_lod_tensor",
     "create_random_int_lodtensor",
@@ -169,6 +208,9 @@ __all__ = [
     "cuda_places",
     "data",
     "data_feeder",
+    "dataloader",
+    "dataset",
+    "debugger",
     "default_main_program",
     "default_startup_program",
     "device_guard",
@@ -180,29 +222,37 @@ __all__ = [
     "enable_imperative",
     "executor",
     "framework",
+    "get_flags",
     "global_scope",
     "gradients",
     "in_dygraph_mode",
     "initializer",
+    "install_check",
     "io",
     "is_compiled_with_cuda",
     "layers",
+    "learning_rate_decay",
     "load",
     "load_dygraph",
     "load_program_state",
+    "memory_optimize",
     "metrics",
     "name_scope",
     "nets",
     "one_hot",
     "optimizer",
     "privacy",
+    "profiler",
     "program_guard",
     "reader",
     "regularizer",
+    "release_memory",
     "require_version",
     "save",
     "save_dygraph",
     "scope_guard",
+    "set_flags",
     "set_program_state",
+    "transpiler",
     "unique_name",
 ]

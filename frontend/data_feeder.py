@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from .errors import invalid
 from .framework import Program, default_main_program
 from .lod import LoDTensor
-from .places import Place
+from .places import CUDAPlace, Place, cpu_places, cuda_places
+from .reader import Reader
 from .variable import Variable
 
 
@@ -45,6 +47,50 @@ class DataFeeder:
             for column, field in zip(columns, sample):
                 column.append(field)
         return {v.name: self._column(v, column) for v, column in zip(self._vars, columns)}
+
+    def feed_parallel(
+        self, iterable: Iterable[Iterable[Sequence[Any]]], num_places: int | None = None
+    ) -> Iterator[dict[str, LoDTensor]]:
+        """`feed` of one batch for each device; ``list`` of it is what a data parallel program is fed.
+
+        Raises ProgramError for another number of batches than ``num_places``, where that is given.
+        """
+        batches = list(iterable)
+        if num_places is not None and len(batches) != num_places:
+            raise invalid(
+                f"feed_parallel: {len(batches)} batches for {num_places} places", "give one batch for each place"
+            )
+        return map(self.feed, batches)
+
+    def decorate_reader(
+        self, reader: Reader, multi_devices: bool, num_places: int | None = None, drop_last: bool = True
+    ) -> Callable[[], Iterator[Any]]:
+        """A reader of what `feed` makes of the batches of ``reader``.
+
+        Args:
+            reader: Gives lists of samples.
+            multi_devices: Several batches at a time, as `feed_parallel` makes them.
+            num_places: How many; None: as many as ``fluid.cpu_places()`` or ``cuda_places()`` has.
+            drop_last: Whether batches too few for all devices are left out; else they are an error.
+        """
+
+        def feeds() -> Iterator[Any]:
+            if not multi_devices:
+                yield from map(self.feed, reader())
+                return
+            places = len(cuda_places() if isinstance(self.place, CUDAPlace) else cpu_places())
+            size = places if num_places is None else num_places
+            batches = iter(reader())
+            while group := list(itertools.islice(batches, size)):
+                if len(group) == size:
+                    yield list(self.feed_parallel(group))
+                elif not drop_last:
+                    raise invalid(
+                        f"decorate_reader: the last {len(group)} batches are too few for {size} places",
+                        "use drop_last=True, or give full batches",
+                    )
+
+        return feeds
 
     def _column(self, var: Variable, column: list[Any]) -> LoDTensor:
         tensor = LoDTensor()

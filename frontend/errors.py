@@ -24,6 +24,27 @@ class SequencesError(FluidcError, RuntimeError):
     """Sequences where only dense data can be handed over."""
 
 
+class EOFException(Exception):
+    """The readers of a program have no more data; caught at the end of every epoch (fluid's ``core.EOFException``).
+
+    As in Paddle it is no `FluidcError`, which ``core.EnforceNotMet`` is here.
+
+    Args:
+        what: Which reader is at its end.
+        where: The user's line.
+        hint: What to do next.
+    """
+
+    def __init__(self, what: str, where: str, hint: str) -> None:
+        super().__init__(what, where, hint)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return str(FluidcError(self.what, self.where, self.hint))
+
+
 def invalid(what: str, hint: str) -> ProgramError:
     """A `ProgramError` at the user's current line."""
     return ProgramError(what, where=user_location().place, hint=hint)

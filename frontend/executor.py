@@ -25,6 +25,9 @@ from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
 from .compiled_program import CompiledProgram
+from .dataloader.program_reads import joined, with_batches
+from .dataset import DatasetBase
+from .dataset_runs import FetchHandler, run_from_dataset
 from .errors import SequencesError, invalid, wrong_type
 from .feed_types import feed_type
 from .framework import Program, default_main_program
@@ -35,6 +38,7 @@ from .lots import Lot, arrays_of
 from .lower import lower
 from .memory import Memory
 from .places import CPUPlace, CUDAPlace, Place
+from .profiler import RUN, timed
 from .scope import Scope, global_scope
 from .source import user_location
 from .steps import PrivateSteps
@@ -137,7 +141,7 @@ class Executor:
     def run(
         self,
         program: Program | CompiledProgram | None = None,
-        feed: Mapping[str, object] | None = None,
+        feed: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None,
         fetch_list: Sequence[Fetch] | Fetch | None = None,
         feed_var_name: str = "feed",
         fetch_var_name: str = "fetch",
@@ -151,11 +155,14 @@ class Executor:
 
         Args:
             program: The default main program if None; a CompiledProgram may name a target of its own.
-            feed: Data variable name to array (or LoDTensor), or a lot of `fluid.privacy.poisson_batches`.
+            feed: Data variable name to array (or LoDTensor), or a lot of `fluid.privacy.poisson_batches`; a list of
+                such dicts, one for each device of a data parallel program, is joined into one batch. What the
+                program's own readers give (`fluid.io.DataLoader.from_generator(iterable=False)`) is not fed.
             fetch_list: Variables or names whose values at the end of the step are returned.
             scope: Where persistable variables live; the global scope if None.
             return_numpy: False returns LoDTensors, which results with sequences need.
-            feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune: fluid's; without effect.
+            return_merged: False gives a list of one array for each fetch of a data parallel program, as fluid has it.
+            feed_var_name, fetch_var_name, use_program_cache, use_prune: fluid's; without effect.
 
         Returns:
             One array per fetch, a copy; ``[]`` without a fetch_list. What a private program returns of its examples,
@@ -164,12 +171,15 @@ class Executor:
         Raises:
             FluidcError: A feed or fetch that does not fit, a variable without a value, or a program that cannot
                 be compiled.  The scope is then as it was.
+            EOFException: A reader of the program has no more data; the scope is as it was.
         """
-        del feed_var_name, fetch_var_name, use_program_cache, return_merged, use_prune
+        del feed_var_name, fetch_var_name, use_program_cache, use_prune
         program = default_main_program() if program is None else program
-        target = self.target
+        target, devices = self.target, None
         if isinstance(program, CompiledProgram):
-            program, target = program.program, program.target or target
+            program.check_place(self.place)
+            target, devices = program.target or target, program.devices
+            program = program.program
         if not isinstance(program, Program):
             raise wrong_type(f"run: the program is {type(program).__name__}", "pass a fluid.Program")
         if not program.global_block().ops:
@@ -179,27 +189,59 @@ class Executor:
         wanted = _fetch_names(program, fetch_list)
         fetches = tuple(dict.fromkeys(wanted))  # a step returns each once
         lot = feed if isinstance(feed, Lot) else None
-        arrays = _feed_arrays(program, arrays_of(lot) if lot is not None else feed or {})
-        announce(Call(program, arrays, fetches))
-        plan = self._plans.of(program, fetches)
-        if plan is None:
-            try:
-                step = self._step(program, self._types(program, arrays, fetches), fetches, scope, target)
-            except (LoweringError, VerifyError) as error:
-                plan = self._plans.refused(program, fetches, error)
-                if plan is None:
-                    raise
-        if plan is not None:
-            given = {name: Value.of((feed or {}).get(name, array), name) for name, array in arrays.items()}
-            results = self._run_plan(plan, program, given, fetches, scope, target, lot)
-            if return_numpy:
-                _check_dense([name for name in wanted if results[name].lod])
-            return [results[n].array if return_numpy else results[n].tensor() for n in wanted]
-        if return_numpy:
-            returned = {output.name for output in step.code.compiled.module.function("step").outputs}
-            _check_dense([name for name in wanted if name + LENGTHS in returned])
-        values = self._run_step(program, step, arrays, lot, scope)
-        return [values[name] for name in wanted] if return_numpy else [_tensor(values, name) for name in wanted]
+        given = arrays_of(lot) if lot is not None else joined(feed, data_parallel=devices is not None)
+        with timed(RUN):
+            values = self._run_once(
+                program, with_batches(program, given), fetches, lot, scope, target, dense=return_numpy
+            )
+        answers = [values[name] for name in wanted]
+        return answers if return_merged or devices is None else [[each] for each in answers]
+
+    def train_from_dataset(
+        self,
+        program: Program | CompiledProgram | None = None,
+        dataset: DatasetBase | None = None,
+        scope: Scope | None = None,
+        thread: int = 0,
+        debug: bool = False,
+        fetch_list: Sequence[Fetch] | None = None,
+        fetch_info: Sequence[str] | None = None,
+        print_period: int = 100,
+        fetch_handler: FetchHandler | None = None,
+    ) -> None:
+        """Run a program once for every batch of a data set, in the order of its files.
+
+        Args:
+            program: The default main program if None.
+            dataset: What `fluid.DatasetFactory` made.
+            scope: Where persistable variables live; the global scope if None.
+            thread, debug: fluid's: its threads train at once, each on its own files, here one step follows the other.
+            fetch_list: Variables that are printed every ``print_period`` batches, after their ``fetch_info``.
+            fetch_info: A text for each of fetch_list; its name if None.
+            print_period: In batches.
+            fetch_handler: Is given the values of its variables every ``period_secs`` seconds.
+
+        Raises:
+            FluidcError: A data set that is not complete, a line that does not fit, or what `run` raises.
+        """
+        del thread, debug
+        run_from_dataset(self.run, program, dataset, scope, fetch_list, fetch_info, print_period, fetch_handler)
+
+    def infer_from_dataset(
+        self,
+        program: Program | CompiledProgram | None = None,
+        dataset: DatasetBase | None = None,
+        scope: Scope | None = None,
+        thread: int = 0,
+        debug: bool = False,
+        fetch_list: Sequence[Fetch] | None = None,
+        fetch_info: Sequence[str] | None = None,
+        print_period: int = 100,
+        fetch_handler: FetchHandler | None = None,
+    ) -> None:
+        """`train_from_dataset` of a program for inference: it is run as it is, so give one that does not train."""
+        del thread, debug
+        run_from_dataset(self.run, program, dataset, scope, fetch_list, fetch_info, print_period, fetch_handler)
 
     def host_report(self, program: Program | None = None, fetch_list: Sequence[Fetch] | Fetch | None = None) -> str:
         """Which ops of a program run in numpy on the host, and why: one line each; "" where all are compiled.
@@ -211,6 +253,40 @@ class Executor:
         return "" if plan is None else plan.explained()
 
     # -- running ------------------------------------------------------------------------------------------------
+
+    def _run_once(
+        self,
+        program: Program,
+        feed: Mapping[str, object],
+        fetches: tuple[str, ...],
+        lot: Lot | None,
+        scope: Scope,
+        target: str,
+        *,
+        dense: bool,
+    ) -> dict[str, Any]:
+        """Run a program once; every fetch by name, an array if ``dense``, else a LoDTensor."""
+        arrays = _feed_arrays(program, feed)
+        announce(Call(program, arrays, fetches))
+        plan = self._plans.of(program, fetches)
+        if plan is None:
+            try:
+                step = self._step(program, self._types(program, arrays, fetches), fetches, scope, target)
+            except (LoweringError, VerifyError) as error:
+                plan = self._plans.refused(program, fetches, error)
+                if plan is None:
+                    raise
+        if plan is not None:
+            given = {name: Value.of(feed.get(name, array), name) for name, array in arrays.items()}
+            results = self._run_plan(plan, program, given, fetches, scope, target, lot)
+            if dense:
+                _check_dense([name for name in fetches if results[name].lod])
+            return {name: results[name].array if dense else results[name].tensor() for name in fetches}
+        if dense:
+            returned = {output.name for output in step.code.compiled.module.function("step").outputs}
+            _check_dense([name for name in fetches if name + LENGTHS in returned])
+        values = self._run_step(program, step, arrays, lot, scope)
+        return {name: values[name] if dense else _tensor(values, name) for name in fetches}
 
     def _run_plan(
         self,
@@ -286,9 +362,10 @@ class Executor:
         for name, array in step.stated.items():
             step.buffers[name].put(array)
         try:
-            if privacy is None:
-                return step.stepper.run("step", feeds)
-            return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
+            with timed("step"):
+                if privacy is None:
+                    return step.stepper.run("step", feeds)
+                return PrivateSteps.of(program, privacy).run(step.stepper, feeds, lot)
         except BaseException:  # an interrupt too
             for name, array in before.items():
                 step.buffers[name].put(array)
@@ -317,8 +394,9 @@ class Executor:
         if step is None or not _buffers_hold(step, scope):
             code = self._codes.get(key)
             if code is None:
-                compiled = self._compile(program, types, fetches, rows, target)
-                code = _Code(compiled, self._engine(compiled))
+                with timed("compile"):
+                    compiled = self._compile(program, types, fetches, rows, target)
+                    code = _Code(compiled, self._engine(compiled))
                 _keep(self._codes, key, code)
             step = _bound(code, program, scope, stream)
         _keep(self._steps, (key, id(scope)), step)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..compiler.errors import PrivacyError
 from . import unique_name
@@ -385,6 +386,10 @@ class Program:
         global _default_seed
         self.random_seed = seed
         _default_seed = seed
+
+    def variable_of(self, array: NDArray[Any]) -> Variable:
+        """A variable of eager mode with the values of an array.  Raises ProgramError for a Program that is built."""
+        raise invalid("a Program that is being built holds no values", "feed the array")
 
     @property
     def num_blocks(self) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .dataloader.mapped import DataLoader, default_collate_fn
+from .dataloader.py_reader import PyReader
 from .formats.errors import StateFileError
 from .missing import MissingName, missing_name
 from .program_state import load, load_program_state, save, set_program_state
@@ -20,7 +22,9 @@ from .reader import (
     compose,
     firstn,
     map_readers,
+    multiprocess_reader,
     shuffle,
+    xmap_readers,
 )
 from .saved_variables import get_program_parameter, get_program_persistable_vars, is_parameter, is_persistable
 from .saving import load_params, load_persistables, load_vars, save_params, save_persistables, save_vars
@@ -230,12 +234,15 @@ def __getattr__(name: str) -> MissingName:
 
 __all__ = [
     "ComposeNotAligned",
+    "DataLoader",
+    "PyReader",
     "StateFileError",
     "batch",
     "buffered",
     "cache",
     "chain",
     "compose",
+    "default_collate_fn",
     "firstn",
     "get_program_parameter",
     "get_program_persistable_vars",
@@ -250,6 +257,7 @@ __all__ = [
     "load_program_state",
     "load_vars",
     "map_readers",
+    "multiprocess_reader",
     "save",
     "save_inference_model",
     "save_params",
@@ -257,4 +265,5 @@ __all__ = [
     "save_vars",
     "set_program_state",
     "shuffle",
+    "xmap_readers",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .averages import ExponentialMovingAverage, ModelAverage
 from .backward import NameOrVariable
 from .clip import GradientClipBase
 from .dpsgd import Dpsgd, DpsgdOptimizer
@@ -18,6 +19,12 @@ from .optimizer_adaptive import (
 )
 from .optimizer_base import Accumulator, Optimizer, Rate, decaying
 from .optimizer_layerwise import LambOptimizer, LarsMomentumOptimizer
+from .optimizer_wrappers import (
+    DGCMomentumOptimizer,
+    LookaheadOptimizer,
+    PipelineOptimizer,
+    RecomputeOptimizer,
+)
 from .private_optimizer import DpOptimizer
 from .regularizer import WeightDecayRegularizer
 from .variable import Parameter
@@ -150,21 +157,27 @@ __all__ = [
     "AdamOptimizer",
     "Adamax",
     "AdamaxOptimizer",
+    "DGCMomentumOptimizer",
     "DecayedAdagrad",
     "DecayedAdagradOptimizer",
     "DpOptimizer",
     "Dpsgd",
     "DpsgdOptimizer",
+    "ExponentialMovingAverage",
     "Ftrl",
     "FtrlOptimizer",
     "Lamb",
     "LambOptimizer",
     "LarsMomentum",
     "LarsMomentumOptimizer",
+    "LookaheadOptimizer",
+    "ModelAverage",
     "Momentum",
     "MomentumOptimizer",
     "Optimizer",
+    "PipelineOptimizer",
     "RMSProp",
     "RMSPropOptimizer",
+    "RecomputeOptimizer",
     "SGDOptimizer",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import queue
 import random
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
+
+from .prefetch import Prefetch
 
 Reader: TypeAlias = Callable[[], Iterable[Any]]
 
@@ -50,40 +52,11 @@ def buffered(reader: Reader, size: int) -> Reader:
     """The samples, read ahead by a thread by at most ``size``; its errors reach the caller."""
 
     def reading() -> Iterator[Any]:
-        ahead: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=size)
-        stop = threading.Event()
-
-        def put(item: tuple[bool, Any]) -> None:
-            while not stop.is_set():
-                try:
-                    ahead.put(item, timeout=0.1)
-                    return
-                except queue.Full:
-                    continue
-
-        def fill() -> None:
-            try:
-                for sample in reader():
-                    put((True, sample))
-                    if stop.is_set():
-                        return
-                put((False, None))
-            except BaseException as error:  # handed over to the consumer, whatever it is
-                put((False, error))
-
-        thread = threading.Thread(target=fill, daemon=True)
-        thread.start()
+        ahead = Prefetch(reader, size)
         try:
-            while True:
-                more, value = ahead.get()
-                if not more:
-                    if value is not None:
-                        raise value
-                    return
-                yield value
+            yield from ahead
         finally:
-            stop.set()
-            thread.join()
+            ahead.close()
 
     return reading
 
@@ -152,3 +125,68 @@ def firstn(reader: Reader, n: int) -> Reader:
         yield from itertools.islice(reader(), n)
 
     return first
+
+
+def xmap_readers(
+    mapper: Callable[[Any], Any], reader: Reader, process_num: int, buffer_size: int, order: bool = False
+) -> Reader:
+    """``mapper`` of the samples, computed by ``process_num`` threads, ``buffer_size`` samples ahead.
+
+    The samples come in the reader's order, whether ``order`` asks for it or not.
+    """
+    del order
+    if process_num <= 0 or buffer_size <= 0:
+        raise ValueError(f"xmap_readers: process_num={process_num}, buffer_size={buffer_size}; both must be positive")
+
+    def mapping() -> Iterator[Any]:
+        waiting: deque[Future[Any]] = deque()
+        pool = ThreadPoolExecutor(process_num, "xmap_readers")
+        try:
+            for sample in reader():
+                waiting.append(pool.submit(mapper, sample))
+                if len(waiting) > max(process_num, buffer_size):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return buffered(mapping, buffer_size)
+
+
+def multiprocess_reader(readers: Sequence[Reader], use_pipe: bool = True, queue_size: int = 1000) -> Reader:
+    """One sample of each reader in turn, all of them read at once.
+
+    Threads read them, where fluid forks processes: a process with a compiler's threads in it cannot be forked safely.
+
+    Args:
+        readers: At least one.
+        use_pipe: fluid's; without effect.
+        queue_size: Samples read ahead from all readers together.
+
+    Raises:
+        ValueError: No reader; while reading: a sample is None.
+    """
+    del use_pipe
+    if not readers:
+        raise ValueError("multiprocess_reader: readers is empty; give at least one reader")
+
+    def reading() -> Iterator[Any]:
+        running = [Prefetch(reader, queue_size // len(readers)) for reader in readers]
+        try:
+            left = list(running)
+            while left:
+                for one in list(left):
+                    try:
+                        sample = next(one)
+                    except StopIteration:
+                        left.remove(one)
+                        continue
+                    if sample is None:
+                        raise ValueError("multiprocess_reader: a reader gives None as a sample")
+                    yield sample
+        finally:
+            for one in running:
+                one.close()
+
+    return reading

@@ -87,6 +87,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.host", "frontend.hosted",
         "frontend.lower", "frontend.steps", "compiler", "runtime",
     ),
+    "frontend.parallel_executor": ("frontend", "frontend.compiled_program", "frontend.executor"),
+    "frontend.install_check": ("frontend", "frontend.compiled_program", "frontend.executor"),
     "frontend.privacy": (
         "frontend", "frontend.dygraph", "frontend.dygraph.private_execution", "frontend.feed_types", "frontend.lower",
         "frontend.steps", "compiler", "runtime",

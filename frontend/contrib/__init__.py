@@ -5,6 +5,8 @@ from __future__ import annotations
 from .. import api
 from ..missing import MissingName, missing_name
 from . import layers, mixed_precision
+from .extend_optimizer import extend_with_decoupled_weight_decay
+from .statistics import memory_usage, op_freq_statistic
 
 
 def __getattr__(name: str) -> MissingName:
@@ -13,4 +15,4 @@ def __getattr__(name: str) -> MissingName:
     return missing_name("fluid.contrib", name, {}, "use what fluid itself has: fluid.__all__")
 
 
-__all__ = ["layers", "mixed_precision"]
+__all__ = ["extend_with_decoupled_weight_decay", "layers", "memory_usage", "mixed_precision", "op_freq_statistic"]

@@ -198,6 +198,9 @@ class EagerProgram(Program):
     def edited(self) -> None:
         """Nothing: there is no program text that could change."""
 
+    def variable_of(self, array: Array) -> EagerVariable:
+        return self.recorder.constant(unique_name.generate("generated_var"), array)
+
     def clone(self, for_test: bool = False) -> NoReturn:
         raise invalid(
             "there is no Program to clone in eager mode",

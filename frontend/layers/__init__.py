@@ -178,6 +178,7 @@ from .random import (
     uniform_random_batch_size_like,
 )
 from .recurrent import dynamic_gru, dynamic_lstm, dynamic_lstmp, lstm
+from .reader import create_py_reader_by_data, double_buffer, py_reader, read_file
 from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
 from .rnn import gru_unit, lstm_unit
 from .select import (
@@ -299,6 +300,7 @@ __all__ = [
     "cosine_decay",
     "create_global_var",
     "create_parameter",
+    "create_py_reader_by_data",
     "create_tensor",
     "crf_decoding",
     "crop",
@@ -312,6 +314,7 @@ __all__ = [
     "dice_loss",
     "dist",
     "dot",
+    "double_buffer",
     "dropout",
     "dynamic_gru",
     "dynamic_lstm",
@@ -426,10 +429,12 @@ __all__ = [
     "pow",
     "prelu",
     "py_func",
+    "py_reader",
     "randn",
     "range",
     "rank",
     "rank_loss",
+    "read_file",
     "reciprocal",
     "reduce_all",
     "reduce_any",

@@ -86,6 +86,8 @@ def array(o: OpLowering, values: np.ndarray[Any, Any]) -> Value:
     """An array of the program; not available inside loops and branches, which capture nothing."""
     if o.frame.local is not None and not (values.size and np.all(values == values.flat[0])):
         raise o.error("an array inside a loop or branch cannot be compiled", "create it before the block")
+    if o.frame.local is not None:
+        return o.b.fill(values.shape, DType.of(values.dtype), values.flat[0].item())
     return o.function.constant(o.op.output_arg_names[0], values)
 
 

@@ -34,6 +34,7 @@ from . import (
     onnx,
     recurrent,
     printing,
+    reading,
     select,
     sequence,
     training,
@@ -59,6 +60,7 @@ _FAMILIES: tuple[Rules, ...] = (
     lod.RULES,
     recurrent.RULES,
     training.RULES,
+    reading.RULES,
     onnx.RULES,
     printing.RULES,
 )

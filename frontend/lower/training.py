@@ -6,10 +6,14 @@ import warnings
 from collections.abc import Iterable
 
 from ...compiler.ir.core import OpBase, StateRole, Value
+from ...compiler.ir.types import DType
 from ...compiler.ops import optim
 from ...compiler.ops.dpsgd import Dpsgd
 from ...compiler.ops.grad import Backward
 from .context import FunctionLowering, OpLowering, Rules
+
+_SUMMED_AT_ONCE = 16384
+"""Steps whose parameters Paddle's average_accumulates adds to one sum before it begins another."""
 
 
 def _ancestors(ops: Iterable[OpBase], targets: Iterable[Value]) -> set[Value]:
@@ -265,7 +269,40 @@ def _results(o: OpLowering, op: OpBase, *slots: str) -> None:
         o.set(value, slot)
 
 
+def _average_accumulates(o: OpLowering) -> None:
+    """Three sums, so that float32 adds numbers of one size: of up to 16,384 steps, of such sums, of the last window."""
+    for kind in ("sum_1", "sum_2", "sum_3", "num_accumulates", "old_num_accumulates", "num_updates"):
+        _declare(o, "optimizer", f"in_{kind}")
+    b = o.b
+    recent, older, last = (o.x(f"in_sum_{i}") for i in (1, 2, 3))
+    count = o.x("in_num_accumulates").tensor
+    one = b.fill(count.shape, count.dtype, 1)
+    steps = b.add(o.x("in_num_updates"), one)
+    held = b.add(o.x("in_num_accumulates"), one)
+    recent = b.add(recent, o.x("param"))
+    zeros = b.zeros_like(recent)
+
+    # A multiple, told by division, which integers have in every target.
+    full = b.equal(b.mul(b.div(steps, size := b.fill(count.shape, count.dtype, _SUMMED_AT_ONCE)), size), steps)
+    full = b.broadcast(b.reshape(full, ()), recent.tensor.shape)
+    older = b.where(full, b.add(older, recent), older)
+    recent = b.where(full, zeros, recent)
+
+    share = b.cast(b.scale(b.cast(steps, DType.F32), float(o.attr("average_window", 0.0))), count.dtype)
+    longest = b.minimum(b.fill(count.shape, count.dtype, int(o.attr("max_average_window"))), share)
+    shortest = b.fill(count.shape, count.dtype, int(o.attr("min_average_window")))
+    closed = b.logical_and(b.less_equal(shortest, held), b.less_equal(longest, held))
+    everywhere = b.broadcast(b.reshape(closed, ()), recent.tensor.shape)
+    o.set(b.where(everywhere, b.add(recent, older), last), "out_sum_3")
+    o.set(b.where(everywhere, zeros, recent), "out_sum_1")
+    o.set(b.where(everywhere, zeros, older), "out_sum_2")
+    o.set(b.where(closed, held, o.x("in_old_num_accumulates")), "out_old_num_accumulates")
+    o.set(b.where(closed, b.sub(held, held), held), "out_num_accumulates")
+    o.set(steps, "out_num_updates")
+
+
 RULES: Rules = {
+    "average_accumulates": _average_accumulates,
     "backward": _backward,
     "sgd": _sgd,
     "dpsgd": _dpsgd,

@@ -32,6 +32,7 @@ import parity
 import programs
 import recurrent
 import training
+import wrappers
 
 GROUPS = {
     "api": api.write,
@@ -45,6 +46,7 @@ GROUPS = {
     "parity": parity.write,
     "recurrent": recurrent.write,
     "host": host.write,
+    "wrappers": wrappers.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
