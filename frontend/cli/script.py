@@ -66,22 +66,33 @@ def as_main(path: Path, arguments: Sequence[str]) -> Iterator[types.ModuleType]:
         os.chdir(folder)
 
 
+def read_script(path: Path) -> bytes:
+    """The script's text.
+
+    Raises:
+        CaptureError: It cannot be read, or is no script.
+    """
+    if path.suffix in NO_SCRIPTS:
+        raise CaptureError("this is no script, and it is not run as one", str(path), f"it is {NO_SCRIPTS[path.suffix]}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CaptureError(f"the script cannot be read: {error.strerror}", where=str(path)) from None
+
+
 def compiled(path: Path) -> types.CodeType:
     """The script's code.
 
     Raises:
         CaptureError: It cannot be read, is no script, or not one for Python 3.
     """
-    if path.suffix in NO_SCRIPTS:
-        raise CaptureError("this is no script, and it is not run as one", str(path), f"it is {NO_SCRIPTS[path.suffix]}")
+    content = read_script(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # such as escapes that were allowed once
-            return compile(path.read_bytes(), str(path), "exec")
-    except OSError as error:
-        raise CaptureError(f"the script cannot be read: {error.strerror}", where=str(path)) from None
+            return compile(content, str(path), "exec")
     except SyntaxError as error:
-        raise _syntax(error, path) from None
+        raise syntax_error(error, path) from None
     except ValueError as error:
         raise CaptureError(f"the script is not valid Python: {error}", str(path), "correct it") from None
 
@@ -99,7 +110,7 @@ def execute(code: types.CodeType, module: types.ModuleType, path: Path) -> None:
     except FluidcError:
         raise
     except SyntaxError as error:  # of a module that it imports
-        raise _syntax(error, path) from error
+        raise syntax_error(error, path) from error
     except Exception as error:
         place = user_place(error.__traceback__) or str(path)
         advice = explain_error(error)
@@ -124,7 +135,8 @@ def source_line(where: str | None) -> str | None:
     return linecache.getline(file, int(number)).strip() or None if number.isdecimal() else None
 
 
-def _syntax(error: SyntaxError, path: Path) -> CaptureError:
+def syntax_error(error: SyntaxError, path: Path) -> CaptureError:
+    """What a script is told that does not parse: where, and whether it is one for Python 2."""
     file = error.filename or str(path)
     where = f"{file}:{error.lineno}" if error.lineno else file
     old = explain_syntax(error, file)

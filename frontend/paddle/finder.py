@@ -97,11 +97,12 @@ class _Finder(MetaPathFinder):
             return None
         if fullname in ALIASES:
             return ModuleSpec(fullname, _AliasLoader(ALIASES[fullname]), is_package=True)
-        what, hint = _why_not(fullname)
+        what, hint = why_not(fullname)
         raise PaddleImportError(what, user_location().place, hint)
 
 
-def _why_not(name: str) -> tuple[str, str]:
+def why_not(name: str) -> tuple[str, str]:
+    """What a module that is not there would do, or is called, and what to do."""
     for module, (does, instead) in REFUSED.items():
         if name == module or name.startswith(f"{module}."):
             return f"{module} {does}, which fluidc does not", instead

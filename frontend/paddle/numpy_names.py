@@ -161,6 +161,11 @@ def _array(content: Any, source: str) -> Any:
     return value
 
 
+def is_restored(name: str) -> bool:
+    """Whether `old_numpy` gives ``np.NAME``, which this numpy lacks."""
+    return name in RESTORED and name not in vars(np)
+
+
 @contextlib.contextmanager
 def old_numpy() -> Iterator[None]:
     """Inside the ``with`` block numpy has the names of `RESTORED`, and loads arrays of objects; each use is noted."""
