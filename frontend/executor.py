@@ -42,6 +42,7 @@ from .profiler import RUN, timed
 from .scope import Scope, global_scope
 from .source import user_location
 from .steps import PrivateSteps
+from .targets import default_target
 from .variable import Variable
 from .watch import Call, announce
 
@@ -116,7 +117,7 @@ class Executor:
 
     def __init__(self, place: Place | None = None, target: str | None = None) -> None:
         self.place = place or CPUPlace()
-        self.target = target or ("cuda" if isinstance(place, CUDAPlace) else "cpu")
+        self.target = target or ("cuda" if isinstance(place, CUDAPlace) else default_target())
         if isinstance(place, CUDAPlace) and self.target != "cuda":
             raise invalid(
                 f"Executor: {place} is a GPU, and the target {self.target!r} does not run there",

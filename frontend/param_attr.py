@@ -46,6 +46,8 @@ class ParamAttr:
 class WeightNormParamAttr(ParamAttr):
     """Weight normalisation; not available."""
 
+    always_refused = True
+
     def __init__(
         self,
         dim: int | None = None,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _COMMANDS = os.path.join(_HERE, "cli") + os.sep
-# A `with` block of ours resumes through contextlib, and a thread of ours begins in threading: not the user's code.
-_BETWEEN = (contextlib.__file__, threading.__file__)
+# A `with` block of ours resumes through contextlib, a thread of ours begins in threading, and an import of ours is found
+# through the import system: none is the user's code.
+_BETWEEN = (contextlib.__file__, threading.__file__, "<frozen importlib")
 
 # What a method of Variable is called in the user's script.
 _SUGAR = {
@@ -88,7 +89,7 @@ def user_location() -> SourceLocation:
                 called = layer = layer or code.co_qualname.partition(".")[0]
             elif not (layer and code.co_name == "__call__"):
                 called = code.co_name
-        elif code.co_filename not in _BETWEEN:
+        elif not code.co_filename.startswith(_BETWEEN):
             return SourceLocation(code.co_filename, frame.f_lineno, _SUGAR.get(called, called))
         frame = frame.f_back
     return SourceLocation("", 0, called)

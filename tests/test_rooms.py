@@ -93,6 +93,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "frontend", "frontend.dygraph", "frontend.dygraph.private_execution", "frontend.feed_types", "frontend.lower",
         "frontend.steps", "compiler", "runtime",
     ),
+    # Scripts of Paddle find modules of fluid under Paddle's names, and data sets, whatever these are made of.
+    "frontend.paddle": (
+        "frontend", "frontend.io", "frontend.dygraph", "frontend.formats", "frontend.executor", "compiler.errors",
+        "runtime.errors",
+    ),
     # An audit looks at artifacts, not at programs.
     "frontend.audit": ("runtime",),
     # A bundle is made of the runtime's files.
@@ -101,7 +106,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.bench": ("frontend", "frontend.lower", "compiler", "runtime"),
     "frontend.cli": (
         "frontend", "frontend.lower", "frontend.executor", "frontend.privacy", "frontend.audit", "frontend.bench",
-        "frontend.bundle", "frontend.compat", "frontend.compat.program_desc", "frontend.formats",
+        "frontend.bundle", "frontend.compat", "frontend.compat.program_desc", "frontend.formats", "frontend.paddle",
         "frontend.dygraph.traced_layer", "compiler", "runtime",
     ),
 }  # fmt: skip
@@ -152,13 +157,15 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "tvm_ffi": ("compiler.codegen.tvm",),
     "onnxruntime": ("runtime.onnx_engine", "compiler.codegen.onnx.on_device.checkpoint"),
     "dp_accounting": ("compiler.privacy",),
-    "scipy": ("compiler.privacy", "frontend.audit"),
+    "scipy": ("compiler.privacy", "frontend.audit", "frontend.paddle.dataset.flowers"),
     "cryptography": ("runtime.keystream", "runtime.signature"),
     "safetensors": ("runtime.tensors",),
     "click": ("frontend.cli",),
     "google": ("frontend.compat.onnx", "frontend.compat.program_desc"),
     "rich": ("frontend.cli", "frontend.bench.report", "runtime.progress"),
-    # Extras of the runtime, loaded where they are asked for.
+    # Extras, loaded where they are asked for.
+    "cv2": ("frontend.paddle.dataset.image",),
+    "PIL": ("frontend.paddle.dataset.voc2012",),
     "pyarrow": ("runtime.table_files",),
     "tensorboardX": ("runtime.event_log",),
     "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
@@ -175,6 +182,8 @@ HEAVY = (
     "matplotlib",
     "pyarrow",
     "tensorboardX",
+    "cv2",
+    "PIL",
 )
 # Distributions whose name is not that of their module, and modules that come with a declared distribution.
 DISTRIBUTIONS = {
@@ -185,6 +194,8 @@ DISTRIBUTIONS = {
     "scipy": "dp-accounting",
     "sklearn": "scikit-learn",
     "google": "protobuf",
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
 }
 
 

@@ -12,6 +12,8 @@ import click
 from ...runtime.errors import FluidcError
 
 COMMANDS: Mapping[str, str] = {
+    "exec": "Run a script written for Paddle 1.x, unchanged.",
+    "check": "List the fluid API that a script uses, and what of it is there.",
     "compile": "Compile a fluid script, or a model in ONNX, to an artifact.",
     "run": "Train an artifact on a data set.",
     "predict": "Write an artifact's outputs for a data set.",

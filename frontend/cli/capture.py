@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import traceback
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...compiler.errors import FluidcError
 from ...compiler.ir.types import TensorType
 from .. import trained, unique_name
 from ..dygraph.traced_layer import TracedLayer
 from ..framework import Operator, OpRole, Program, default_main_program, default_startup_program, program_guard
 from ..initializer import NumpyArrayInitializer
 from ..lower import feed_types_of
+from ..paddle.session import Session
 from ..reach import producers
 from ..scope import Scope, scope_guard
 from ..variable import GRAD_SUFFIX, Parameter, Variable
 from ..watch import Call, watching
-
-
-class CaptureError(FluidcError):
-    """A script that cannot be run, or in which there is nothing to compile."""
+from .script import CaptureError, as_main, compiled, execute, old_scripts
 
 
 class _Reached(BaseException):
@@ -74,28 +69,18 @@ class Chosen:
     outputs: tuple[str, ...] = ()
 
 
-_NO_SCRIPTS = {
-    ".fluidc": "an artifact: run, predict, inspect and dump take it",
-    ".ir": "the text of a program: fluidc opt takes it",
-    ".npz": "data: run and predict take it",
-    ".safetensors": "a checkpoint: run --resume takes it",
-}
-"""Files that a slip of the fingers must not have executed: suffix -> what it is."""
-
-
 def run_script(path: Path, arguments: Sequence[str]) -> Script:
     """Run a script as ``python path arguments`` would, up to its first training step.
 
     What it prints goes to standard error. Startup programs, and others without a backward, are executed.
 
+    A script of Paddle's finds fluidc under Paddle's names, and its data sets as `fluidc exec` has them.
+
     Raises:
         CaptureError: The script cannot be read, has a syntax error, fails or exits.
         FluidcError: What fluid refuses in it.
     """
-    if path.suffix in _NO_SCRIPTS:
-        raise CaptureError(
-            "this is no script, and it is not run as one", where=str(path), hint=f"it is {_NO_SCRIPTS[path.suffix]}"
-        )
+    session = Session()
     found: list[Call] = []
 
     def stop(call: Call) -> None:
@@ -103,21 +88,22 @@ def run_script(path: Path, arguments: Sequence[str]) -> Script:
             found.append(call)
             raise _Reached
 
-    module = types.ModuleType("__main__")
-    module.__file__ = str(path)
     first, startup = Program(), Program()
     with contextlib.ExitStack() as stack:
         stack.enter_context(program_guard(first, startup))
         stack.enter_context(unique_name.guard())
         stack.enter_context(scope_guard(Scope()))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        stack.enter_context(_as_main(module, path, arguments))
+        stack.enter_context(old_scripts(session))
+        module = stack.enter_context(as_main(path, arguments))
         stack.enter_context(watching(stop))
-        code = _compiled(path)
+        code = compiled(path)
         with contextlib.suppress(_Reached):
             _execute(code, module, path)
         # A script may switch its default programs for good.
         main, startup = default_main_program(), default_startup_program()
+    for line in session.summary():
+        print(line, file=sys.stderr)
     programs = {name: value for name, value in vars(module).items() if isinstance(value, Program)}
     layers = {name: value for name, value in vars(module).items() if isinstance(value, TracedLayer)}
     programs |= {name: layer.program for name, layer in layers.items()}
@@ -292,51 +278,13 @@ def _with_values(program: Program, startup: Program | None) -> Program | None:
     return made
 
 
-def _compiled(path: Path) -> types.CodeType:
-    try:
-        return compile(path.read_bytes(), str(path), "exec")
-    except OSError as error:
-        raise CaptureError(f"the script cannot be read: {error.strerror}", where=str(path)) from None
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise CaptureError(
-            f"the script is not valid Python: {getattr(error, 'msg', error)}",
-            where=f"{path}:{line}" if line else str(path),
-            hint=f"correct it; python {path} shows the same error",
-        ) from None
-
-
 def _execute(code: types.CodeType, module: types.ModuleType, path: Path) -> None:
     try:
-        exec(code, vars(module))
-    except FluidcError:
-        raise
-    except SystemExit as error:
-        if error.code not in (None, 0):
+        execute(code, module, path)
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
             raise CaptureError(
-                f"the script exited with status {error.code} before its first training step",
+                f"the script exited with status {stop.code} before its first training step",
                 where=str(path),
                 hint="give its own arguments after --: fluidc compile SCRIPT.py -o OUT.fluidc -- ARGS",
             ) from None
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        place = f"{path}:{frames[-1].lineno}" if frames else str(path)
-        raise CaptureError(
-            f"the script failed: {type(error).__name__}: {error}",
-            where=place,
-            hint=f"python {path} shows the whole traceback",
-        ) from error
-
-
-@contextlib.contextmanager
-def _as_main(module: types.ModuleType, path: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """Put a script's module, arguments and folder where Python has them for the script it runs."""
-    before, folder = (sys.modules["__main__"], sys.argv, list(sys.path)), os.getcwd()
-    sys.modules["__main__"] = module
-    sys.argv = [str(path), *arguments]
-    sys.path[0:1] = [str(path.resolve().parent)]
-    try:
-        yield
-    finally:
-        sys.modules["__main__"], sys.argv, sys.path[:] = before
-        os.chdir(folder)

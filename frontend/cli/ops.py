@@ -1,4 +1,4 @@
-"""``fluidc ops``: which op has which rule, and where it is written."""
+"""``fluidc ops``: which op has which rule, and where it is written; and how much of fluid there is."""
 
 from __future__ import annotations
 
@@ -12,16 +12,29 @@ if TYPE_CHECKING:
 _SHORT = {"rule": "✓", "default": "·", "none": "-", "gap": "?"}
 
 
-@click.command(name="ops", epilog="Example: fluidc ops linear --reasons")
+EXAMPLES = """\b
+Examples:
+  fluidc ops linear --reasons
+  fluidc ops --rules
+  fluidc ops --coverage"""
+
+
+@click.command(name="ops", epilog=EXAMPLES)
 @click.argument("family", required=False)
 @click.option("--reasons", is_flag=True, help="Show why an op lacks a rule or is not imported, and where rules are.")
 @click.option("--onnx", "importable", is_flag=True, help="List the ONNX ops that can be imported instead.")
-@click.option("--coverage", is_flag=True, help="Only count, per rule, the ops that have it.")
-def command(family: str | None, reasons: bool, importable: bool, coverage: bool) -> None:
+@click.option("--rules", is_flag=True, help="Only count, per rule, the ops that have it.")
+@click.option("--coverage", is_flag=True, help="Count what there is of fluid 1.8.5, also weighted by use in scripts.")
+def command(family: str | None, reasons: bool, importable: bool, rules: bool, coverage: bool) -> None:
     """List the ops of the IR and their rules.
 
     ✓ the op has the rule, · it does what every op does without one, - it cannot have it.
     """
+    if coverage:
+        if family is not None:
+            raise click.BadParameter("it counts all of fluid, no family of ops", param_hint="--coverage")
+        _print_coverage()
+        return
     if importable:
         _print_importable(reasons=reasons)
         return
@@ -35,8 +48,8 @@ def command(family: str | None, reasons: bool, importable: bool, coverage: bool)
                 f"there is no family {family!r}; use one of {', '.join(families)}", param_hint="FAMILY"
             )
         rows = tuple(row for row in rows if row.family == family)
-    if coverage:
-        _print_coverage(rows)
+    if rules:
+        _print_rules(rows)
     elif reasons:
         for row in rows:
             _print_reasons(row)
@@ -84,7 +97,32 @@ def _told(cell: Cell) -> str:
     return cell.place if cell.state == "rule" else cell.text
 
 
-def _print_coverage(rows: tuple[Row, ...]) -> None:
+def _print_coverage() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..api.coverage import MODULES, coverage
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("module", "names", "there", "", "uses", "weighted"):
+        table.add_column(heading, justify="left" if heading == "module" else "right")
+    lacking: dict[str, int] = {}
+    for module in MODULES:
+        found = coverage(module)
+        uses = found.uses + sum(found.missing_uses.values())
+        count = found.implemented + len(found.missing)
+        weighted = f"{found.weighted:.1%}" if uses else "-"
+        table.add_row(found.module, str(count), str(found.implemented), f"{found.share:.1%}", str(uses), weighted)
+        lacking |= {f"{found.module}.{name}": uses for name, uses in found.missing_uses.items()}
+    Console(highlight=False, width=100).print(table)
+    click.echo("uses: references in 1,402 public files, known of the names that occur most")
+    if lacking:
+        click.echo("missing, by uses:")
+        for name, uses in sorted(lacking.items(), key=lambda item: -item[1]):
+            click.echo(f"  {uses:>5}  {name}")
+
+
+def _print_rules(rows: tuple[Row, ...]) -> None:
     from ...compiler.ops import matrix
 
     click.echo(f"{len(rows)} ops")

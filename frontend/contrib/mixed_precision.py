@@ -41,6 +41,9 @@ def decorate(
     )
 
 
+decorate.always_refused = True  # type: ignore[attr-defined]
+
+
 def __getattr__(name: str) -> MissingName:
     return missing_name("fluid.contrib.mixed_precision", name, {}, "programs train in float32")
 

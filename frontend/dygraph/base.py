@@ -17,6 +17,7 @@ from ..framework import Program, default_main_program, in_dygraph_mode, swap_def
 from ..lod import LoDTensor
 from ..lots import Lot, arrays_of
 from ..places import CPUPlace, CUDAPlace, Place
+from ..targets import default_target
 from ..variable import Variable
 from .graph import Fed, Node
 from .program import EagerProgram
@@ -83,7 +84,8 @@ def enable_dygraph(place: Place | None = None, target: str | None = None) -> Non
         )
     if place is not None and not isinstance(place, CPUPlace):
         raise wrong_type(f"guard: place is {type(place).__name__}", "give fluid.CPUPlace()")
-    if target not in (None, "cpu", "onnx", "reference"):
+    target = target or default_target()
+    if target not in ("cpu", "onnx", "reference"):
         raise invalid(f"guard: there is no target {target!r}", "use cpu, onnx or reference")
     program = eager_program()
     recorder = program.recorder
@@ -100,7 +102,7 @@ def enable_dygraph(place: Place | None = None, target: str | None = None) -> Non
             recorder.swap_gradients(),
         )
     )
-    recorder.grad_enabled, recorder.target = True, target or "cpu"
+    recorder.grad_enabled, recorder.target = True, target
 
 
 def disable_dygraph() -> None:

@@ -41,17 +41,18 @@ _QUOTED = re.compile(rb"""'(?:[^\\']|%b)*+'|"(?:[^\\"]|%b)*+\"""" % (_ESCAPE, _E
 _UNSAFE = "it may be made to run code on your machine: load it in no other way either, and ask where it comes from"
 
 
-def read(data: bytes, source: str) -> Value:
-    """What the pickle ``data`` holds.
+def read(data: bytes, source: str, *, objects: bool = False) -> Value:
+    """What the pickle ``data`` holds; ``objects``: there may be arrays of all these, too.
 
     Raises:
         StateFileError: It is damaged, or holds what no saved state does; ``source`` is named as its file.
     """
-    return _Machine(data, source).run()
+    return _Machine(data, source, objects).run()
 
 
 class _Machine:
-    def __init__(self, data: bytes, source: str) -> None:
+    def __init__(self, data: bytes, source: str, objects: bool) -> None:
+        self._objects = objects
         self._data = memoryview(data)
         self._whole = data
         self._source = source
@@ -296,7 +297,7 @@ class _Machine:
             case Name.RECONSTRUCT, (Name.NDARRAY, (0,), b"b" | "b"):
                 return ArrayNode()
             case Name.DTYPE, _:
-                return DTypeNode.called(arguments)
+                return DTypeNode.called(arguments, objects=self._objects)
             case Name.ENCODE, (str(text), "latin1" | "latin-1"):
                 self._charge(len(text))
                 return bytes_of(text)
@@ -349,13 +350,13 @@ class _Values:
 
     def _sized(self, item: Item, depth: int) -> tuple[Value, int]:
         """The value, and how many values are seen in it."""
-        if isinstance(item, ArrayNode):
+        if isinstance(item, ArrayNode) and item.items is None:
             if item.array is None:
                 raise NotState("an array that was begun only")
             return item.array, 1
         if isinstance(item, Name | DTypeNode):
             raise NotState("a name of Python's where a value is wanted")
-        if not isinstance(item, list | tuple | dict):
+        if not isinstance(item, list | tuple | dict | ArrayNode):
             return item, 1
         if id(item) in self._done:
             return self._done[id(item)]
@@ -369,12 +370,17 @@ class _Values:
         self._done[id(item)] = found
         return found
 
-    def _container(self, item: list[Item] | tuple[Item, ...] | dict[str, Item], depth: int) -> tuple[Value, int]:
-        parts = [self._sized(part, depth) for part in (item.values() if isinstance(item, dict) else item)]
+    def _container(
+        self, item: list[Item] | tuple[Item, ...] | dict[str, Item] | ArrayNode, depth: int
+    ) -> tuple[Value, int]:
+        inner = item.values() if isinstance(item, dict) else item.items if isinstance(item, ArrayNode) else item
+        parts = [self._sized(part, depth) for part in inner or ()]
         size = 1 + sum(size for _, size in parts)
         if size > MAX_STEPS:
             raise NotState(f"more than {MAX_STEPS} values")
         values = [value for value, _ in parts]
+        if isinstance(item, ArrayNode):
+            return item.of_objects(values), size
         if isinstance(item, dict):
             return dict(zip(item, values)), size
         return (tuple(values) if isinstance(item, tuple) else values), size

@@ -187,4 +187,7 @@ def test_operators_of_onnx() -> None:
 def test_ops_reasons_and_coverage() -> None:
     told = out("ops", "linear", "--reasons")
     assert "compiler/ops/linear.py:" in told
-    assert re.search(r"evaluate +\d+ of the \d+", out("ops", "--coverage"))
+    assert re.search(r"evaluate +\d+ of the \d+", out("ops", "--rules"))
+    counted = out("ops", "--coverage")
+    assert re.search(r"^fluid\.layers +356 +\d+ ", counted, re.M)
+    assert re.search(r"^ +380  fluid\.incubate$", counted, re.M)

@@ -1,0 +1,178 @@
+"""Names that numpy has dropped and old scripts use, put back while such a script runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..formats import pickle_reader
+from ..formats.errors import StateFileError
+from .session import note_restored
+
+RESTORED: Mapping[str, tuple[str, Callable[[], Any]]] = {
+    "int": ("int", lambda: int),
+    "float": ("float", lambda: float),
+    "bool": ("bool", lambda: bool),
+    "object": ("object", lambda: object),
+    "str": ("str", lambda: str),
+    "complex": ("complex", lambda: complex),
+    "long": ("int", lambda: int),
+    "unicode": ("str", lambda: str),
+    "float_": ("np.float64", lambda: np.float64),
+    "complex_": ("np.complex128", lambda: np.complex128),
+    "longfloat": ("np.longdouble", lambda: np.longdouble),
+    "string_": ("np.bytes_", lambda: np.bytes_),
+    "unicode_": ("np.str_", lambda: np.str_),
+    "Inf": ("np.inf", lambda: np.inf),
+    "Infinity": ("np.inf", lambda: np.inf),
+    "infty": ("np.inf", lambda: np.inf),
+    "PINF": ("np.inf", lambda: np.inf),
+    "NINF": ("-np.inf", lambda: -np.inf),
+    "NaN": ("np.nan", lambda: np.nan),
+    "NAN": ("np.nan", lambda: np.nan),
+    "product": ("np.prod", lambda: np.prod),
+    "cumproduct": ("np.cumprod", lambda: np.cumprod),
+    "sometrue": ("np.any", lambda: np.any),
+    "alltrue": ("np.all", lambda: np.all),
+    "in1d": ("np.isin of flat arrays", lambda: _in1d),
+    "row_stack": ("np.vstack", lambda: np.vstack),
+    "round_": ("np.round", lambda: np.round),
+    "rank": ("np.ndim", lambda: np.ndim),
+    "trapz": ("np.trapezoid", lambda: getattr(np, "trapezoid")),  # noqa: B009  # of numpy 2
+    "asscalar": ("a.item()", lambda: _asscalar),
+    "msort": ("np.sort(a, axis=0)", lambda: functools.partial(np.sort, axis=0)),
+    "asfarray": ("np.asarray of floats", lambda: _asfarray),
+    "mat": ("np.asmatrix", lambda: np.asmatrix),
+    "source": ("inspect.getsource", lambda: _source),
+}
+"""Name -> what it was, in words, and that value."""
+
+# What tells numpy's release by its names, and needs none of these: fluidc and what it stands on.
+_MODERN = frozenset(
+    {"fluidc", "numpy", "tvm", "tvm_ffi", "ml_dtypes", "onnx", "onnxruntime", "scipy", "dp_accounting", "safetensors"}
+    | {"matplotlib", "pyarrow", "PIL", "cv2", "sklearn", "pandas", "torch"}
+)
+_OF_OBJECTS = "np.load of objects without allow_pickle"
+
+
+def _in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False) -> Any:
+    return np.isin(np.asarray(ar1).ravel(), ar2, assume_unique=assume_unique, invert=invert)
+
+
+def _asscalar(a: Any) -> Any:
+    return a.item()
+
+
+def _asfarray(a: Any, dtype: Any = np.float64) -> Any:
+    return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
+
+
+def _source(object: Any) -> None:
+    import inspect
+
+    print(inspect.getsource(object))
+
+
+def _named(before: Callable[[str], Any]) -> Callable[[str], Any]:
+    def lookup(name: str) -> Any:
+        asking = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
+        if name in RESTORED and asking not in _MODERN:
+            what, value = RESTORED[name]
+            note_restored(f"np.{name}", what)
+            return value()
+        return before(name)
+
+    return lookup
+
+
+def _loading(load: Callable[..., Any]) -> Callable[..., Any]:
+    """``np.load`` as numpy before 1.16.3 had it, for files of this machine, as far as that is safe.
+
+    Their pickles are read without Python's unpickler: texts, numbers, arrays, and lists, tuples and dicts of them. What
+    asks for more is refused; a script that says ``allow_pickle`` itself is numpy's own business.
+    """
+
+    @functools.wraps(load)
+    def loaded(file: Any, mmap_mode: Any = None, allow_pickle: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if allow_pickle is not None or not isinstance(file, str | os.PathLike):
+            return load(file, mmap_mode, bool(allow_pickle), *args, **kwargs)
+        try:
+            found = load(file, mmap_mode, False, *args, **kwargs)
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            note_restored(_OF_OBJECTS, "allowed, where no code would be run")
+            with open(file, "rb") as content:
+                return _array(content, os.fspath(file))
+        return _Archive(found, os.fspath(file)) if isinstance(found, np.lib.npyio.NpzFile) else found
+
+    return loaded
+
+
+class _Archive(Mapping[str, Any]):
+    """An ``.npz`` file whose members may hold objects."""
+
+    def __init__(self, archive: Any, path: str) -> None:
+        self._archive = archive
+        self._path = path
+        self.files: list[str] = archive.files
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self._archive[key]
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+        note_restored(_OF_OBJECTS, "allowed, where no code would be run")
+        with zipfile.ZipFile(self._path) as opened, opened.open(f"{key.removesuffix('.npy')}.npy") as content:
+            return _array(content, f"{self._path}, {key}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._archive, name)
+
+    def __enter__(self) -> _Archive:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._archive.close()
+
+
+def _array(content: Any, source: str) -> Any:
+    """The array of objects in an ``.npy`` file."""
+    version = np.lib.format.read_magic(content)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read_header(content)
+    value = pickle_reader.read(content.read(), source, objects=True)
+    if not isinstance(value, np.ndarray):
+        raise StateFileError("the file's array of objects is none", source, "save it again")
+    return value
+
+
+def is_restored(name: str) -> bool:
+    """Whether `old_numpy` gives ``np.NAME``, which this numpy lacks."""
+    return name in RESTORED and name not in vars(np)
+
+
+@contextlib.contextmanager
+def old_numpy() -> Iterator[None]:
+    """Inside the ``with`` block numpy has the names of `RESTORED`, and loads arrays of objects; each use is noted."""
+    lookup, load = vars(np)["__getattr__"], np.load
+    vars(np)["__getattr__"] = _named(lookup)
+    np.load = _loading(load)
+    try:
+        yield
+    finally:
+        vars(np)["__getattr__"], np.load = lookup, load
