@@ -298,7 +298,7 @@ def declared() -> set[str]:
 def test_what_is_imported_is_declared() -> None:
     """Also by the tests, examples and benchmarks."""
     files = [p for folder in ("tests", "examples", "benchmarks") for p in sorted((ROOT / folder).rglob("*.py"))]
-    own_modules = {path.stem for path in files}
+    own_modules = {path.parent.name if path.name == "__init__.py" else path.stem for path in files}
     missing: list[str] = []
     outside = [each for path in files for each in imports_of(path.relative_to(ROOT), path.read_text())]
     for found in (*imports(), *outside):

@@ -45,7 +45,7 @@ def _schedule() -> Iterator[None]:
         yield
 
 
-def _step(begin: int = 0) -> Variable:
+def _decay_step_counter(begin: int = 0) -> Variable:
     """The number of this step as float32; the first schedule of a program decides where counting begins."""
     return cast(autoincreased_step_counter(_COUNTER, begin), VarType.FP32)
 
@@ -62,7 +62,7 @@ def noam_decay(d_model: float, warmup_steps: float, learning_rate: float = 1.0) 
     if in_dygraph_mode():
         return NoamDecay(d_model, warmup_steps, learning_rate=learning_rate)
     with _schedule():
-        step = _step(1)
+        step = _decay_step_counter(1)
         falling = step**-0.5
         rising = warmup_steps**-1.5 * step
         return (learning_rate * d_model**-0.5) * elementwise_min(falling, rising)
@@ -70,7 +70,7 @@ def noam_decay(d_model: float, warmup_steps: float, learning_rate: float = 1.0) 
 
 def _decayed(decay_steps: float, staircase: bool) -> Variable:
     """``step / decay_steps``, rounded down if ``staircase``."""
-    passed = _step() / float(decay_steps)
+    passed = _decay_step_counter() / float(decay_steps)
     return ops.floor(passed) if staircase else passed
 
 
@@ -111,7 +111,7 @@ def polynomial_decay(
     if in_dygraph_mode():
         return PolynomialDecay(learning_rate, decay_steps, end_learning_rate, power, cycle)
     with _schedule():
-        step = _step()
+        step = _decay_step_counter()
         if cycle:
             periods = ops.ceil(step / float(decay_steps))
             zero = fill_constant([1], "float32", 0.0)
@@ -135,7 +135,7 @@ def piecewise_decay(boundaries: Sequence[float], values: Sequence[float]) -> Sch
             "give one more value than boundaries",
         )
     with _schedule():
-        step = _step()
+        step = _decay_step_counter()
         rate = _assigned("learning_rate", 0.0)
         with Switch() as switch:
             for boundary, value in zip(boundaries, values):
@@ -154,7 +154,7 @@ def cosine_decay(learning_rate: float, step_each_epoch: float, epochs: float) ->
     if in_dygraph_mode():
         return CosineDecay(learning_rate, step_each_epoch, epochs)
     with _schedule():
-        epoch = ops.floor(_step() / float(step_each_epoch))
+        epoch = ops.floor(_decay_step_counter() / float(step_each_epoch))
         return (learning_rate * 0.5) * (ops.cos(epoch * math.pi / float(epochs)) + 1)
 
 
@@ -171,7 +171,7 @@ def linear_lr_warmup(learning_rate: float | Schedule, warmup_steps: float, start
         raise invalid(f"linear_lr_warmup: end_lr {end_lr} is not above start_lr {start_lr}", "warm up upwards")
     with _schedule():
         rate = _assigned("learning_rate_warmup", 0.0)
-        step = _step()
+        step = _decay_step_counter()
         with Switch() as switch:
             with switch.case(step < warmup_steps):
                 assign(start_lr + (end_lr - start_lr) * (step / float(warmup_steps)), rate)

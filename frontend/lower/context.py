@@ -15,7 +15,7 @@ from ...compiler.ir.location import Loc
 from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
 from ...compiler.ops import ragged
 from ...compiler.ops.construct import OpBuilder
-from ...compiler.ops.grad import StopGradient
+from ...compiler.ops.grad import ClipGradient, StopGradient
 from ...compiler.ops.state import Read, Write
 from ..framework import AttrValue, Block, Operator, Program
 from ..reach import NO_GRADIENT
@@ -130,6 +130,12 @@ class FunctionLowering:
         self.reads: dict[str, Value] = {}
         self.history: dict[str, list[Value]] = {}
         self._streams = 0
+        self._error_clips: dict[str, tuple[float, float]] = {
+            name: (low, high)
+            for op in program.global_block().ops
+            if op.type == "backward"
+            for name, low, high in op.attr("error_clip")
+        }
         for name, kind in feeds.items():
             self.give(name, kind)
         for name in feeds:
@@ -195,6 +201,8 @@ class FunctionLowering:
 
     def write(self, name: str, value: Value) -> None:
         """Give a name its new value; a persistable one reaches the state at the end of the function."""
+        if name in self._error_clips and not isinstance(value.type, RaggedType):
+            value = self.b(ClipGradient(value, *self._error_clips[name]), name)
         self.env[name] = value
         self.history.setdefault(name, []).append(value)
         var = self.program.global_block().vars.get(name)

@@ -26,6 +26,7 @@ import files
 import gradients
 import layers
 import parity
+import rules
 import training
 
 GROUPS = {
@@ -35,6 +36,7 @@ GROUPS = {
     "training": training.write,
     "gradients": gradients.write,
     "parity": parity.write,
+    "rules": rules.write,
 }
 
 if sys.argv[1:2] == ["--check"]:

@@ -70,4 +70,4 @@ def write():
                 print(key, type(error).__name__, *said[:3] or [str(error)[:300]], file=sys.stderr)
         write_tree(GOLDENS / ("parity_" + group), tree)
     if failed:
-        sys.exit("{} calls failed".format(failed))
+        sys.exit(f"{failed} calls failed")

@@ -1,6 +1,6 @@
 """Layers with parameters, normalisation, softmax and losses."""
 
-from .table import Table, at, d, f, given, i32, i64
+from .table import Table, at, d, f, given, i64
 
 TABLE = Table()
 add = TABLE.add

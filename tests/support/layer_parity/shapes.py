@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .table import Table, at, d, f, flags, given, i32, i64
+from .table import Table, d, f, given, i32, i64
 
 TABLE = Table()
 add = TABLE.add

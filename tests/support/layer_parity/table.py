@@ -1,4 +1,4 @@
-"""Calls of layers whose results and gradients Paddle 1.8.5 and fluidc must agree on: what one call is, and how to run it.
+"""Calls of layers on whose results and gradients Paddle 1.8.5 and fluidc must agree: what one is, how to run it.
 
 A `Case` is one call of a layer on fed arrays.  ``record`` builds it and asks for the gradients of
 ``sum(weights * outputs)`` with respect to every floating-point input and trainable parameter.  All values depend on
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Fed:
-    """An array fed to a case: ``values`` of ``dtype``, or numbers between ``low`` and ``high``; ``fixed``: no gradient."""
+    """An array fed to a case: ``values``, or numbers between ``low`` and ``high``; ``fixed``: without a gradient."""
 
     def __init__(self, shape, dtype="float32", low=-0.9, high=0.9, values=None, fixed=False):
         self.shape, self.dtype, self.low, self.high, self.values = tuple(shape), dtype, low, high, values
@@ -75,7 +75,7 @@ class Table(dict):
 
     def add(self, layer, call, *inputs, **options):
         number = sum(case.layer == layer for case in self.values())
-        self["{}/{}".format(layer, number)] = Case(layer, call, inputs, **options)
+        self[f"{layer}/{number}"] = Case(layer, call, inputs, **options)
 
 
 def numbers(name, shape, low=-0.9, high=0.9):
@@ -102,11 +102,11 @@ def place(fluid, key, case):
     before = {p.name for p in block.all_parameters()}
     feeds, inputs = {}, []
     for n, fed in enumerate(case.inputs):
-        name = "{}.x{}".format(key, n).replace("/", ".")
+        name = f"{key}.x{n}".replace("/", ".")
         var = fluid.data(name, list(fed.shape), fed.dtype)
         var.stop_gradient = fed.fixed
         inputs.append(var)
-        feeds[name] = fed.array("{}.x{}".format(key, n))
+        feeds[name] = fed.array(f"{key}.x{n}")
     outs = case.call(fluid.layers, *inputs)
     outs = list(outs) if isinstance(outs, (list, tuple)) else [outs]
     parameters = [p for p in block.all_parameters() if p.name not in before]
@@ -115,7 +115,7 @@ def place(fluid, key, case):
 
 def parameter_value(key, n, parameter, scale):
     low, high = (-scale, scale) if parameter.trainable else (0.5, 1.0)
-    return numbers("{}.p{}".format(key, n), parameter.shape, low, high)
+    return numbers(f"{key}.p{n}", parameter.shape, low, high)
 
 
 def wanted(recorded):
@@ -125,16 +125,16 @@ def wanted(recorded):
 
 
 def cost(fluid, recorded, shapes, feeds):
-    """``sum(weights * out)`` over those results that are floating point; ``shapes`` are those that they turn out with."""
+    """``sum(weights * out)`` over the floating-point results; ``shapes`` are those that they turn out with."""
     layers, parts = fluid.layers, []
     for n, (out, shape) in enumerate(zip(recorded.outs, shapes)):
         if out.stop_gradient or not is_float(out):
             continue
-        name = "{}.w{}".format(recorded.key, n).replace("/", ".")
+        name = f"{recorded.key}.w{n}".replace("/", ".")
         dtype = dtype_name(out)
         weights = fluid.data(name, list(shape), dtype)
         weights.stop_gradient = True
-        feeds[name] = numbers("{}.w{}".format(recorded.key, n), shape).astype(dtype)
+        feeds[name] = numbers(f"{recorded.key}.w{n}", shape).astype(dtype)
         part = layers.reduce_sum(layers.elementwise_mul(out, weights))
         parts.append(part if dtype == "float32" else layers.cast(part, "float32"))
     return layers.sums(parts) if parts else None
