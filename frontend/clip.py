@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from .errors import invalid, wrong_type
+from .errors import invalid, warn, wrong_type
 from .framework import Program, default_main_program
 from .layers.math import elementwise_div, elementwise_max, elementwise_mul, reduce_sum, sums
 from .layers.ops import clip, clip_by_norm, sqrt, square
@@ -90,13 +90,17 @@ class GradientClipByGlobalNorm(GradientClipBase):
         self.group_name = group_name
 
     def __call__(self, params_grads: ParamsGrads) -> ParamsGrads:
-        squares = [reduce_sum(square(g)) for p, g in params_grads if self._wanted(p)]
-        if not squares:
+        members = [g for p, g in params_grads if self._wanted(p)]
+        if not members:
             return params_grads
-        norm = sqrt(sums(squares))
-        limit = fill_constant([1], norm.dtype, self.clip_norm)
-        factor = elementwise_div(limit, elementwise_max(limit, norm))
+        factor = self.factor(members)
         return [(p, elementwise_mul(g, factor) if self._wanted(p) else g) for p, g in params_grads]
+
+    def factor(self, grads: Sequence[Variable]) -> Variable:
+        """By what ``grads`` are multiplied so that their joint norm is at most ``clip_norm``."""
+        norm = sqrt(sums([reduce_sum(square(g)) for g in grads]))
+        limit = fill_constant([1], norm.dtype, self.clip_norm)
+        return elementwise_div(limit, elementwise_max(limit, norm))
 
     def __str__(self) -> str:
         return f"Gradient Clip By GlobalNorm, global_norm={self.clip_norm:f}"
@@ -126,25 +130,47 @@ def set_gradient_clip(
 
 
 def append_gradient_clip_ops(params_grads: ParamsGrads) -> ParamsGrads:
-    """Clip each gradient as `set_gradient_clip` asked; global norms are taken over each group together."""
-    result: dict[str, Variable] = {p.name: g for p, g in params_grads}
-    groups: dict[str, tuple[GradientClipBase, ParamsGrads]] = {}
-    for i, (param, grad) in enumerate(params_grads):
-        clipping = param.gradient_clip
-        if clipping is None:
-            continue
-        key = f"group {clipping.group_name}" if isinstance(clipping, GradientClipByGlobalNorm) else f"own {i}"
-        first, members = groups.setdefault(key, (clipping, []))
-        if (
-            isinstance(first, GradientClipByGlobalNorm)
-            and isinstance(clipping, GradientClipByGlobalNorm)
-            and first.clip_norm != clipping.clip_norm
-        ):
-            raise invalid(
-                f"group {clipping.group_name} has clip_norm {first.clip_norm} and {clipping.clip_norm}",
-                "all parameters of one group must have one clip_norm",
-            )
-        members.append((param, grad))
-    for clipping, members in groups.values():
-        result.update({p.name: g for p, g in clipping(members)})
-    return [(p, result[p.name]) for p, _ in params_grads]
+    """Clip gradients as `set_gradient_clip` asked, and as Paddle 1.8.5 then does it.
+
+    One parameter without a clip, and nothing is clipped; where clips differ, that of the last parameter is everybody's,
+    with the norm of its own group; and ``need_clip`` is not asked. Warnings say so.
+    """
+    clips = [(param, param.gradient_clip) for param, _ in params_grads]
+    given = [clipping for _, clipping in clips if clipping is not None]
+    without = [param.name for param, clipping in clips if clipping is None]
+    if not given:
+        return params_grads
+    if without:
+        warn(
+            f"set_gradient_clip: {without[0]} has no clip, and so nothing is clipped, as in Paddle 1.8.5; "
+            "give the optimizer grad_clip= with need_clip= to choose parameters"
+        )
+        return params_grads
+    last = given[-1]
+    if any(str(clipping) != str(last) or _group(clipping) != _group(last) for clipping in given):
+        warn(
+            f"set_gradient_clip: the clips of parameters differ, and that of {clips[-1][0].name} is used for all, "
+            f"as in Paddle 1.8.5 ({last})"
+        )
+    if not isinstance(last, GradientClipByGlobalNorm):
+        everywhere = copy.copy(last)
+        everywhere.need_clip = None
+        return everywhere(params_grads)
+    members = [
+        grad
+        for (_, clipping), (_, grad) in zip(clips, params_grads, strict=True)
+        if isinstance(clipping, GradientClipByGlobalNorm) and clipping.group_name == last.group_name
+    ]
+    norms = {clipping.clip_norm for clipping in given if _group(clipping) == _group(last)}  # type: ignore[union-attr]
+    if len(norms) > 1:
+        one, other = sorted(norms)[:2]
+        raise invalid(
+            f"group {last.group_name} has clip_norm {other} and {one}",
+            "all parameters of one group must have one clip_norm",
+        )
+    factor = last.factor(members)
+    return [(param, elementwise_mul(grad, factor)) for param, grad in params_grads]
+
+
+def _group(clipping: GradientClipBase) -> str | None:
+    return clipping.group_name if isinstance(clipping, GradientClipByGlobalNorm) else None

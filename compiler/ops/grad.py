@@ -135,4 +135,31 @@ class StopGradient(Op):
         return (None,)
 
 
-OPS: tuple[type[Op], ...] = (Backward, Use, Private, StopGradient)
+@dataclass(frozen=True, eq=False)
+class ClipGradient(Op):
+    """``x``, whose own gradient is limited to [low, high] before it flows on."""
+
+    name: ClassVar[str] = "grad.clip"
+    last_stage: ClassVar[Stage] = Stage.CORE
+    no_evaluate: ClassVar[str] = "removed by the backward pass"
+    no_tvm: ClassVar[str] = "removed by the backward pass"
+    no_onnx: ClassVar[str] = "removed by the backward pass"
+
+    x: Value
+    low: float
+    high: float
+
+    def infer(self) -> TensorType:
+        if not self.x.type.dtype.is_float:
+            raise self.fail(f"the operand is floating point, not {self.x.type}")
+        return self.x.tensor
+
+    def example_axis(self, kinds: Sequence[Kind]) -> Kind:
+        return kinds[0]
+
+    def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
+        (ct,) = cts
+        return (None if ct is None else b.clip(ct, self.low, self.high),)
+
+
+OPS: tuple[type[Op], ...] = (Backward, Use, Private, StopGradient, ClipGradient)

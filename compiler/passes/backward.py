@@ -17,7 +17,7 @@ from ..ir.stage import Stage
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
 from ..ops.control import Scan
-from ..ops.grad import NO_PARAMETER, Private, StopGradient, Use
+from ..ops.grad import NO_PARAMETER, ClipGradient, Private, StopGradient, Use
 from ..ops.grad import Backward as Request
 from ..ops.kinds import PublicKind
 from ..ops.state import Read
@@ -62,7 +62,7 @@ class Backward(Pass):
             if current is not op:
                 mapping.update(zip(op.results, current.results, strict=True))
         swept = replace(function, ops=tuple(b.ops), outputs=mapped_outputs(function, mapping))
-        return rewrite(swept, lambda _, op: (op.x,) if isinstance(op, StopGradient) else None)
+        return rewrite(swept, lambda _, op: (op.x,) if isinstance(op, StopGradient | ClipGradient) else None)
 
 
 class _Sweep:

@@ -15,7 +15,7 @@ from ...compiler.ir.location import Loc
 from ...compiler.ir.types import Dim, DType, RaggedType, Shape, Sym, TensorType
 from ...compiler.ops import ragged
 from ...compiler.ops.construct import OpBuilder
-from ...compiler.ops.grad import StopGradient
+from ...compiler.ops.grad import ClipGradient, StopGradient
 from ...compiler.ops.state import Read, Write
 from ..framework import AttrValue, Block, Operator, Program
 from ..host_types import HOST_TYPES
@@ -132,6 +132,12 @@ class FunctionLowering:
         self.history: dict[str, list[Value]] = {}
         self._streams = 0
         self.sizes = Sizes(self.params)
+        self._error_clips: dict[str, tuple[float, float]] = {
+            name: (low, high)
+            for op in program.global_block().ops
+            if op.type == "backward"
+            for name, low, high in op.attr("error_clip")
+        }
         for name, kind in feeds.items():
             self.give(name, kind)
         self._divide([name.removesuffix(LENGTHS) for name in feeds if name.endswith(LENGTHS)])
@@ -212,6 +218,8 @@ class FunctionLowering:
 
     def write(self, name: str, value: Value) -> None:
         """Give a name its new value; a persistable one reaches the state at the end of the function."""
+        if name in self._error_clips and not isinstance(value.type, RaggedType):
+            value = self.b(ClipGradient(value, *self._error_clips[name]), name)
         self.env[name] = value
         self.history.setdefault(name, []).append(value)
         var = self.program.global_block().vars.get(name)

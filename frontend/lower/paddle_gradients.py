@@ -1,7 +1,7 @@
 """Gradients that Paddle 1.8.5 computes and that are not the derivatives of its results.
 
-Programs that are trained follow Paddle's numbers, so the lowering adds what differs: ``y + (u - stop(u))`` is ``y``, and
-passes y's gradient on to ``u``, too.
+Programs that are trained follow Paddle's numbers, so the lowering adds what differs: ``y + (u - stop(u))`` is ``y``,
+and passes y's gradient on to ``u``, too.
 """
 
 from __future__ import annotations

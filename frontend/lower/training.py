@@ -60,9 +60,9 @@ def _stops(function: FunctionLowering, way: set[Value], inputs: set[Value], name
 
 
 def _backward(o: OpLowering) -> None:
-    if o.attr("error_clip"):
+    if o.attr("error_clip") and o.attr("privacy") is not None:
         name = o.attr("error_clip")[0][0]
-        raise o.error(f"error_clip of {name} cannot be compiled yet", "clip the gradients of the parameters instead")
+        raise o.error(f"{name} has an error_clip, which private gradients do not have", "leave error_clip out")
     targets = o.ins("Targets")
     ops = o.function.b.ops
     needed = _ancestors(ops, targets)

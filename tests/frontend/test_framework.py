@@ -157,13 +157,23 @@ def test_grad_clip_of_minimize_equals_the_constructors() -> None:
     assert texts[0] == texts[1]
 
 
-def test_set_gradient_clip_groups_by_name(program: Program) -> None:
+def test_set_gradient_clip_of_some_parameters_clips_nothing(program: Program) -> None:
     loss = mlp()
     fluid.clip.set_gradient_clip(fluid.clip.GradientClipByGlobalNorm(1.0), ["fc_0.w_0", "fc_1.w_0"])
-    fluid.clip.set_gradient_clip(fluid.clip.GradientClipByValue(0.5), ["fc_0.b_0"])
-    fluid.optimizer.SGD(0.1).minimize(loss)
+    with pytest.warns(UserWarning, match=r"fc_0.b_0 has no clip, and so nothing is clipped, as in Paddle 1.8.5"):
+        fluid.optimizer.SGD(0.1).minimize(loss)
     kinds = [op.type for op in program.global_block().ops if op.role is OpRole.OPTIMIZE]
-    assert (kinds.count("square"), kinds.count("clip"), kinds.count("sgd")) == (2, 1, 4)
+    assert (kinds.count("square"), kinds.count("sgd")) == (0, 4)
+
+
+def test_set_gradient_clip_uses_that_of_the_last_parameter(program: Program) -> None:
+    loss = mlp()
+    fluid.clip.set_gradient_clip(fluid.clip.GradientClipByGlobalNorm(1.0))
+    fluid.clip.set_gradient_clip(fluid.clip.GradientClipByValue(0.5), ["fc_1.w_0"])
+    with pytest.warns(UserWarning, match=r"differ, and that of fc_1.w_0 is used for all, as in Paddle 1.8.5"):
+        fluid.optimizer.SGD(0.1).minimize(loss)
+    kinds = [op.type for op in program.global_block().ops if op.role is OpRole.OPTIMIZE]
+    assert (kinds.count("square"), kinds.count("clip"), kinds.count("sgd")) == (0, 4, 4)
 
 
 @pytest.mark.parametrize("as_names", [True, False])

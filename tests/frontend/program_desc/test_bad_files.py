@@ -12,7 +12,8 @@ import pytest
 from trees import GOLDENS
 
 import fluidc.frontend as fluid
-from fluidc.compiler.errors import FluidcError, LoweringError
+from fluidc.compiler.errors import FluidcError
+from fluidc.compiler.ops.grad import ClipGradient
 from fluidc.frontend.compat.program_desc import reading
 from fluidc.frontend.compat.program_desc.errors import ProgramDescError
 from fluidc.frontend.compat.program_desc.schema import program_desc_class
@@ -154,13 +155,13 @@ def test_gradient_ops_of_unknown_meaning() -> None:
         fluid.Program.parse_from_string(changed(data, scaled))
 
 
-def test_an_error_clip_is_read_and_refused_where_it_is_compiled() -> None:
+def test_an_error_clip_is_read_and_compiled() -> None:
     model = fluid.io.load_program(GOLDEN["clipped_error/main"].tobytes())
     record = next(op for op in model.program.global_block().ops if op.type == "backward")
     ((name, low, high),) = record.attr("error_clip")
     assert (name, low, high) == ("fc_0.tmp_2", pytest.approx(-0.01), pytest.approx(0.01))
-    with pytest.raises(LoweringError, match="error_clip"):
-        lower(model.program, fetches=[model.losses[0].name])
+    step = lower(model.program, fetches=[model.losses[0].name]).module.function("step")
+    assert [(op.low, op.high) for op in step.ops if isinstance(op, ClipGradient)] == [(low, high)]
 
 
 def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ import layers
 import parity
 import programs
 import recurrent
+import rules
 import training
 import wrappers
 
@@ -47,6 +48,7 @@ GROUPS = {
     "recurrent": recurrent.write,
     "host": host.write,
     "wrappers": wrappers.write,
+    "rules": rules.write,
 }
 
 if sys.argv[1:2] == ["--check"]:

@@ -13,7 +13,7 @@ def call(name, **options):
 
 
 # Broadcasting: y lies along x's axes from `axis` on.
-for name in "add sub mul div max min pow".split():
+for name in ["add", "sub", "mul", "div", "max", "min", "pow"]:
     op = "elementwise_" + name
     low = 0.3 if name in ("pow", "div") else -0.9
     x3, r = f(2, 3, 4, low=0.3), dict(low=low)
@@ -30,7 +30,7 @@ for name in "add sub mul div max min pow".split():
     if name != "pow":
         add(op, call(op), i64([[7, -8, 9], [1, 5, -3]]), i64([[2, 3, -4], [5, 2, 2]]))
         add(op, call(op), i32([[7, -8, 9], [1, 5, -3]]), i32([2, 3, 4]))
-for name in "mod floordiv".split():
+for name in ["mod", "floordiv"]:
     op = "elementwise_" + name
     for make in (i32, i64):
         add(op, call(op), make([[7, 8, 9], [1, 5, 3]]), make([[2, 3, 4], [5, 2, 2]]))
@@ -38,12 +38,12 @@ for name in "mod floordiv".split():
 add("elementwise_mod", call("elementwise_mod"), i64([[-7, 8, -9]]), i64([[3, -3, -4]]))
 add("elementwise_floordiv", call("elementwise_floordiv"), i64([[-7, 8, -9]]), i64([[3, -3, -4]]))
 
-for name in "equal not_equal less_than less_equal greater_than greater_equal".split():
+for name in ["equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal"]:
     add(name, call(name), at([[1.0, 2.0, 3.0]]), at([[1.0, 3.0, 2.0]]))
     add(name, call(name), i64([[1, 2, 3], [3, 3, 1]]), i64([1, 3, 2]))
     add(name, call(name), i32([1, 2, 3]), i32([2]))
     add(name, call(name), at([1.0, float("nan")], "float64"), at([1.0, float("nan")], "float64"))
-for name in "and or xor".split():
+for name in ["and", "or", "xor"]:
     add("logical_" + name, call("logical_" + name), flags([[True, True], [False, False]]), flags([[True, False]] * 2))
 add("logical_not", call("logical_not"), flags([[True, False]]))
 add("elementwise_equal", call("elementwise_equal"), f(2, 3), f(2, 3))
@@ -52,7 +52,7 @@ add("allclose", call("allclose"), at([1.0, 2.0]), at([1.0, 2.000001]))
 add("allclose", call("allclose", rtol=0.1), at([1.0, 2.0]), at([1.0, 2.1]))
 add("allclose", call("allclose"), at([1.0, float("nan")]), at([1.0, float("nan")]))
 add("allclose", call("allclose", equal_nan=True), at([1.0, float("nan")]), at([1.0, float("nan")]))
-for name in "has_inf has_nan isfinite".split():
+for name in ["has_inf", "has_nan", "isfinite"]:
     add(name, call(name), at([1.0, 2.0]), grads=False)
     add(name, call(name), at([1.0, float("nan")]), grads=False)
     add(name, call(name), at([1.0, float("-inf")]), grads=False)
@@ -61,12 +61,13 @@ add("is_empty", call("is_empty"), f(2, 3))
 add("increment", lambda L, x: L.increment(x, 2.0, in_place=False), at([1.5]))
 add("increment", lambda L, x: L.increment(x, 3, in_place=False), i64([4]))
 
+UNARY = """
+abs ceil cos erf exp floor logsigmoid relu relu6 round sigmoid sign sin softplus softsign square tanh tanh_shrink atan
+leaky_relu elu selu swish hard_sigmoid hard_swish brelu soft_relu stanh mish gelu hard_shrink softshrink
+thresholded_relu
+"""
 # Functions of one element, far from zero and near it; float64 too.
-for name in (
-    "abs ceil cos erf exp floor logsigmoid relu relu6 round sigmoid sign sin softplus softsign square tanh "
-    "tanh_shrink atan leaky_relu elu selu swish hard_sigmoid hard_swish brelu soft_relu stanh mish gelu "
-    "hard_shrink softshrink thresholded_relu"
-).split():
+for name in UNARY.split():
     if name != "mish":  # whose gradient in Paddle is that of another threshold
         add(name, call(name), f(2, 5))
     far = [v for v in FAR if name not in ("exp",) or v < 30]
@@ -75,10 +76,10 @@ for name in (
     add(name, call(name), at(far), grads=name != "mish")
     if name not in ("mish",):
         add(name, call(name), d(3, 2, low=-4.0, high=4.0))
-for name in "acos asin".split():
+for name in ["acos", "asin"]:
     add(name, call(name), f(2, 5))
     add(name, call(name), d(3))
-for name in "log log1p reciprocal rsqrt sqrt".split():
+for name in ["log", "log1p", "reciprocal", "rsqrt", "sqrt"]:
     add(name, call(name), f(2, 5, low=0.1, high=9.0))
     add(name, call(name), d(4, low=0.1, high=0.9))
 add("abs", call("abs"), at([0.0, -0.0, 1.0]))
@@ -103,7 +104,7 @@ add("softshrink", call("softshrink", alpha=0.2), f(2, 5))
 add("hard_shrink", call("hard_shrink", threshold=0.2), f(2, 5))
 add("thresholded_relu", call("thresholded_relu", threshold=0.2), f(2, 5))
 add("mish", call("mish"), f(2, 5))
-for name in "sqrt rsqrt log reciprocal".split():
+for name in ["sqrt", "rsqrt", "log", "reciprocal"]:
     add(name, call(name), at([0.0, 1e-30, 4.0]), grads=False)
 
 for x in (f(2, 3), d(2, 3)):
@@ -125,7 +126,7 @@ add("clip", call("clip", min=-0.4, max=0.4), at([-0.4, 0.4, 0.1, 0.5]))
 add("clip_by_norm", call("clip_by_norm", max_norm=0.5), f(2, 3))
 add("clip_by_norm", call("clip_by_norm", max_norm=50.0), f(2, 3))
 add("clamp", call("clamp", min=-0.3, max=0.4), f(2, 3))
-for name in "sum sums".split():
+for name in ["sum", "sums"]:
     add(name, lambda L, x, y, z, n=name: getattr(L, n)([x, y, z]), f(2, 3), f(2, 3), f(2, 3))
     add(name, lambda L, x, n=name: getattr(L, n)([x, x]), f(2, 3))
     add(name, lambda L, x, y, n=name: getattr(L, n)([x, y]), i64([1, 2]), i64([5, 7]))

@@ -10,7 +10,7 @@ def call(name, **options):
     return lambda L, *xs: getattr(L, name)(*xs, **options)
 
 
-for name in "sum mean max min prod".split():
+for name in ["sum", "mean", "max", "min", "prod"]:
     op = "reduce_" + name
     for options in (
         dict(),

@@ -1,4 +1,4 @@
-"""Calls of layers whose results and gradients Paddle 1.8.5 and fluidc must agree on: what one call is, and how to run it.
+"""Calls of layers on whose results and gradients Paddle 1.8.5 and fluidc must agree: what one is, how to run it.
 
 A `Case` is one call of a layer on fed arrays.  ``record`` builds it and asks for the gradients of
 ``sum(weights * outputs)`` with respect to every floating-point input and trainable parameter.  All values depend on
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Fed:
-    """An array fed to a case: ``values`` of ``dtype``, or numbers between ``low`` and ``high``; ``fixed``: no gradient."""
+    """An array fed to a case: ``values``, or numbers between ``low`` and ``high``; ``fixed``: without a gradient."""
 
     def __init__(self, shape, dtype="float32", low=-0.9, high=0.9, values=None, fixed=False):
         self.shape, self.dtype, self.low, self.high, self.values = tuple(shape), dtype, low, high, values
@@ -125,7 +125,7 @@ def wanted(recorded):
 
 
 def cost(fluid, recorded, shapes, feeds):
-    """``sum(weights * out)`` over those results that are floating point; ``shapes`` are those that they turn out with."""
+    """``sum(weights * out)`` over the floating-point results; ``shapes`` are those that they turn out with."""
     layers, parts = fluid.layers, []
     for n, (out, shape) in enumerate(zip(recorded.outs, shapes)):
         if out.stop_gradient or not is_float(out):
