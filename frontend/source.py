@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _COMMANDS = os.path.join(_HERE, "cli") + os.sep
-# A `with` block of ours resumes through contextlib, a thread of ours begins in threading, and an import of ours is found
+# A `with` block of ours resumes through contextlib, a thread of ours begins in threading, and an import of ours comes
 # through the import system: none is the user's code.
 _BETWEEN = (contextlib.__file__, threading.__file__, "<frozen importlib")
 

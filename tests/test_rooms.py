@@ -40,7 +40,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # Programs and layers are records: of the compiler they know its errors only, and of the runtime its warning; and
     # the memory of state, which tensors are, and the devices that a script may choose its place among.
     "frontend": (
-        "frontend.host.functions", "frontend.io", "frontend.dygraph", "frontend.formats", "frontend.compat.program_desc", "compiler.errors",
+        "frontend.host.functions", "frontend.io", "frontend.dygraph", "frontend.formats",
+        "frontend.compat.program_desc", "compiler.errors",
         "runtime.errors", "runtime.limits", "runtime.buffers", "runtime.cuda",
     ),
     # Models of other formats become Programs; types of their Variables come from lowering them.
@@ -120,7 +121,6 @@ FAMILY_IMPORTS: dict[str, tuple[str, ...]] = {
     "loss_layers": ("loss",),  # fluid's loss layers decompose into the core losses
     "ragged_move": ("ragged",),  # the rows of a ragged value
     "ragged_pad": ("ragged",),  # ragged values as numpy has them, and the lengths of their rows
-    "ragged_move": ("ragged",),  # rows of different lengths
 }
 # Modules of compiler/ops that are no family: what families share, and what sees all families.
 SHARED = {

@@ -177,8 +177,8 @@ from .random import (
     uniform_random,
     uniform_random_batch_size_like,
 )
-from .recurrent import dynamic_gru, dynamic_lstm, dynamic_lstmp, lstm
 from .reader import create_py_reader_by_data, double_buffer, py_reader, read_file
+from .recurrent import dynamic_gru, dynamic_lstm, dynamic_lstmp, lstm
 from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
 from .rnn import gru_unit, lstm_unit
 from .select import (

@@ -215,7 +215,7 @@ def sequence_pad(
 
 
 def sequence_unpad(x: Variable, length: Variable, name: str | None = None) -> Variable:
-    """The first ``length[i]`` rows of every ``x[i]``, as sequences: of ``x`` ``[N, steps, ...]``, ``length`` i64 ``[N]``.
+    """The first ``length[i]`` rows of every ``x[i]``, as sequences: ``x`` ``[N, steps, ...]``, ``length`` i64 ``[N]``.
 
     The number of rows in all must follow from what is fed.
     """
