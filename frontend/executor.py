@@ -31,7 +31,11 @@ from .dataset_runs import FetchHandler, run_from_dataset
 from .errors import SequencesError, invalid, wrong_type
 from .feed_types import feed_type
 from .framework import Program, default_main_program
-from .host import Environment, Plan, Runner, Segment, Value, fed
+from .host.call import Environment
+from .host.plan import Plan
+from .host.runner import Runner
+from .host.segment import Segment, fed
+from .host.values import Value
 from .hosted import Plans
 from .lod import LENGTHS, OUTER, LoDTensor
 from .lots import Lot, arrays_of

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from ..compiler.errors import FluidcError
 from ..runtime.errors import PrivacyWarning
 from .framework import Program
-from .host import Plan, plan
+from .host.plan import Plan, plan
 from .lower import rules
 
 CACHED_PLANS = 64

@@ -1,12 +1,5 @@
 """What of a program runs in numpy on the host, between compiled segments: see docs/host.md.
 
-`plan` says which ops these are and in which order everything runs; `Runner` runs it.
+`plan.plan` says which ops these are and in which order everything runs; `runner.Runner` runs it.  Layers import
+`functions` alone, so nothing is imported here: the compiler is not loaded before a program runs.
 """
-
-from .call import Environment
-from .plan import Plan, host_ops, plan
-from .runner import Runner
-from .segment import Fed, Segment, fed
-from .values import Value
-
-__all__ = ["Environment", "Fed", "Plan", "Runner", "Segment", "Value", "fed", "host_ops", "plan"]

@@ -11,7 +11,8 @@ import pytest
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import LoweringError, PrivacyError
 from fluidc.frontend.errors import ProgramError, SequencesError
-from fluidc.frontend.host import Plan, Segment, plan
+from fluidc.frontend.host.plan import Plan, plan
+from fluidc.frontend.host.segment import Segment
 from fluidc.frontend.lower import lower, rules
 from fluidc.runtime.errors import PrivacyWarning
 
