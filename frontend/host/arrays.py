@@ -38,7 +38,7 @@ def _tensor_array_to_tensor(o: HostCall) -> None:
     axis = o.attr("axis", 0)
     joined = np.stack(parts, axis) if o.attr("use_stack", False) else np.concatenate(parts, axis)
     o.set(joined)
-    sizes = [1 if o.attr("use_stack", False) else part.shape[axis] for part in parts]
+    sizes = [part.shape[axis] if axis < part.ndim else 1 for part in parts]  # of the items, stacked or joined
     o.set(np.asarray(sizes, np.int32), "OutIndex")
 
 

@@ -25,6 +25,7 @@ from .arrange import (
 )
 from .beam import beam_search, beam_search_decode
 from .callback import Print, py_func
+from .arrays import array_length, array_read, array_write, create_array, tensor_array_to_tensor
 from .cases import case, switch_case
 from .compare import (
     allclose,
@@ -50,6 +51,7 @@ from .crf import crf_decoding, linear_chain_crf
 from .detection import bipartite_match, multiclass_nms, target_assign
 from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
 from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
+from .dynamic_rnn import DynamicRNN
 from .filled import arange, full, full_like, randn, rank
 from .io import data
 from .learning_rate_scheduler import (
@@ -177,6 +179,7 @@ from .random import (
     uniform_random,
     uniform_random_batch_size_like,
 )
+from .rank_table import reorder_lod_tensor_by_rank
 from .reader import create_py_reader_by_data, double_buffer, py_reader, read_file
 from .recurrent import dynamic_gru, dynamic_lstm, dynamic_lstmp, lstm
 from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
@@ -255,6 +258,7 @@ def __getattr__(name: str) -> MissingName:
 
 __all__ = [
     "Print",
+    "DynamicRNN",
     "StaticRNN",
     "Switch",
     "While",
@@ -271,6 +275,9 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "array_length",
+    "array_read",
+    "array_write",
     "asin",
     "assign",
     "atan",
@@ -298,6 +305,7 @@ __all__ = [
     "cos",
     "cos_sim",
     "cosine_decay",
+    "create_array",
     "create_global_var",
     "create_parameter",
     "create_py_reader_by_data",
@@ -445,6 +453,7 @@ __all__ = [
     "reduce_sum",
     "relu",
     "relu6",
+    "reorder_lod_tensor_by_rank",
     "reshape",
     "resize_bilinear",
     "resize_nearest",
@@ -510,6 +519,7 @@ __all__ = [
     "tanh_shrink",
     "target_assign",
     "temporal_shift",
+    "tensor_array_to_tensor",
     "thresholded_relu",
     "topk",
     "trace",

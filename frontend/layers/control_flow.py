@@ -72,10 +72,10 @@ class While:
                 f"end the block with less_than(..., cond={self._cond.name})",
             )
         outer = [v for v in (parent.find_var_recursive(n) for n in writes) if v is not None]
-        inputs = {name: None for name in [*reads, *(v.name for v in outer)] if name != self._cond.name}
+        inputs = [name for name in reads if name != self._cond.name]
         parent.append_op(
             "while",
-            {"X": _outer_vars(parent, list(inputs)), "Condition": [self._cond]},
+            {"X": _outer_vars(parent, inputs), "Condition": [self._cond]},
             {"Out": outer, "StepScopes": [_step_scopes(parent)]},
             {"sub_block": body.idx, "is_test": self._is_test},
         )

@@ -107,7 +107,7 @@ def crf_decoding(
         helper.check_dtype("label", label, (VarType.INT64,))
         inputs["Label"] = [label]
     shape = [-1, 1] if length is None else list(input.shape[:2])
-    path = helper.temporary(VarType.INT64, shape, lod_level=input.lod_level, stop_gradient=True)
+    path = helper.temporary(VarType.INT64, shape, lod_level=input.lod_level)
     helper.op("crf_decoding", inputs, {"ViterbiPath": [path]})
     return path
 

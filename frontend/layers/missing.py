@@ -6,7 +6,6 @@ from ..missing import MissingName, missing_name
 
 # What comes nearest, where something does.
 _INSTEAD = {
-    "DynamicRNN": "StaticRNN over padded sequences",
     "IfElse": "cond",
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",

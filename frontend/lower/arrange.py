@@ -14,7 +14,7 @@ from .paddle_gradients import scattered, trained
 
 
 def _reshape(o: OpLowering) -> None:
-    x = o.x()
+    x = o.tokens()
     wanted = dims(o, ("ShapeTensor", "Shape"), "shape")
     shape: list[Dim] = [x.tensor.shape[i] if d == 0 else d for i, d in enumerate(wanted)]
     if -1 in wanted:
@@ -27,6 +27,8 @@ def _reshape(o: OpLowering) -> None:
                 "the extents must multiply to the same size",
             )
         shape[at] = rest
+    if shape[:1] != list(x.tensor.shape[:1]):
+        o.apart()  # its rows are tokens no longer
     o.set(o.b.reshape(x, tuple(shape)))
 
 

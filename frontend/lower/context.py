@@ -23,6 +23,7 @@ from ..lod import LENGTHS, OUTER
 from ..reach import NO_GRADIENT
 from ..variable import Parameter, Variable
 from ..vartype import VarType
+from .held import Held
 from .known import Known
 from .lengths import Sizes
 
@@ -130,6 +131,7 @@ class FunctionLowering:
         self.written: dict[str, Value] = {}
         self.reads: dict[str, Value] = {}
         self.history: dict[str, list[Value]] = {}
+        self.held = Held()
         self._streams = 0
         self.sizes = Sizes(self.params)
         self._error_clips: dict[str, tuple[float, float]] = {
@@ -168,7 +170,7 @@ class FunctionLowering:
 
     def lower(self, op: Operator, frame: Frame) -> None:
         """Lower one op of a block."""
-        rule = self.rules.get(op.type)
+        rule = frame.instead.get(id(op)) or self.rules.get(op.type)
         if rule is None and op.type in HOST_TYPES:
             raise LoweringError(
                 f"{op.loc.layer or op.type}: {op.type} is not compiled, but run on the host by an Executor "
@@ -324,19 +326,27 @@ class Frame:
         b: OpBuilder,
         local: dict[str, Value] | None = None,
         mask: MaskOf | None = None,
+        held: Held | None = None,
+        instead: Mapping[int, Rule] | None = None,
     ) -> None:
         self.function = function
         self.block = block
         self.b = b
         self.local = local
         self.mask = mask  # what a step of a loop reads of a dropout mask that is drawn before the loop
+        self.held = (function.held if local is None else Held()) if held is None else held
+        self.instead = {} if instead is None else instead  # rules of single ops, by their ids
 
     def read(self, name: str) -> Value | None:
         """The value of a name, or None."""
-        return self.function.read(name) if self.local is None else self.local.get(name)
+        found = self.function.read(name) if self.local is None else self.local.get(name)
+        if found is None and name in self.held.ranked:
+            return self.held.ranked[name].sorted(self.b)
+        return found
 
     def write(self, name: str, value: Value) -> None:
         """Give a name its new value."""
+        self.held.ranked.pop(name, None)
         if self.local is None:
             self.function.write(name, value)
         else:
@@ -413,6 +423,10 @@ class OpLowering:
             self._rows = found
             return self.b(ragged.Data(found))
         return found
+
+    def apart(self) -> None:
+        """Have `set` leave the result as it is, though its operand was sequences."""
+        self._rows = None
 
     def optional(self, slot: str) -> Value | None:
         """The value in a slot that may be empty."""

@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import Dim, TensorType
-from ...compiler.ops import branching, control, random
+from ...compiler.ir.types import TensorType
+from ...compiler.ops import branching, control
 from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.grad import StopGradient
 from ..framework import Block
-from .context import Frame, MaskOf, OpLowering, Rules
-from .creation import source
+from .context import MaskOf, OpLowering, Rules
 from .recurrent import gru_weights
-
-
-def _run(
-    o: OpLowering, block: Block, b: OpBuilder, local: dict[str, Value], mask: MaskOf | None = None
-) -> dict[str, Value]:
-    """Lower a block's ops into ``b`` on the values of ``local``, which learns what they write."""
-    frame = Frame(o.function, block, b, local, mask)
-    for op in block.ops:
-        o.function.lower(op, frame)
-    return local
+from .steps import masks_of, run_block
 
 
 def _body(o: OpLowering) -> Block:
     return o.function.program.blocks[o.attr("sub_block")]
-
-
-def _masks(o: OpLowering, block: Block, local: dict[str, Value], trip: Dim) -> list[Value]:
-    """The masks of a step's dropouts, for all steps on axis 0, in the order in which the step asks for them."""
-    if not any(op.type == "dropout" for op in block.ops):
-        return []
-    masks: list[Value] = []
-
-    def draw(kind: TensorType, p: float, implementation: str) -> Value:
-        ones = o.b.fill((trip, *kind.shape), kind.dtype, 1.0)
-        how = cast("random.Implementation", implementation)
-        masks.append(o.b.emit(random.Dropout(x=ones, p=p, implementation=how, **source(o, 0)))[1])
-        return Value(kind)
-
-    _run(o, block, o.b.nested(), local, draw)  # what dropout is applied to is known once the step is lowered
-    return masks
 
 
 def _recurrent(o: OpLowering) -> None:
@@ -56,38 +29,22 @@ def _recurrent(o: OpLowering) -> None:
 
     trip = inputs[0].tensor.shape[0]
     kinds = [*(v.tensor for v in init), *(v.tensor.with_shape(v.tensor.shape[1:]) for v in inputs)]
-    masks = _masks(o, block, dict(zip(names, [*map(Value, kinds), *whole], strict=True)), trip)
+
+    def attempt(b: OpBuilder, draw: MaskOf) -> None:
+        run_block(o, block, b, dict(zip(names, [*map(Value, kinds), *whole], strict=True)), draw)
+
+    masks = masks_of(o, block, trip, attempt)
 
     def body(b: OpBuilder, index: Value, *values: Value) -> Sequence[Value]:
         del index
         at = len(init) + len(inputs)
         slices = iter(values[at : at + len(masks)])
         local = dict(zip(names, (*values[:at], *values[at + len(masks) :]), strict=True))
-        local = _run(o, block, b, local, lambda *_: next(slices))
+        run_block(o, block, b, local, lambda *_: next(slices))
         return [local[name] for name in (*new_names, *output_names)]
 
     results = control.scan(o.b, init, [*inputs, *masks], whole, trip, body, reverse=bool(o.attr("reverse", False)))
     o.set_all(results[len(init) :], "outputs")
-
-
-def _while(o: OpLowering) -> None:
-    block = _body(o)
-    test = o.op.input("Condition")[0]
-    carried = list(dict.fromkeys([test, *o.op.output("Out")]))
-    whole = [name for name in o.op.input("X") if name not in carried]
-    init = [o.value(name) for name in carried]
-    names = [*carried, *whole]
-
-    def condition(b: OpBuilder, *values: Value) -> Sequence[Value]:
-        return [b.reshape(values[0], ())]
-
-    def body(b: OpBuilder, *values: Value) -> Sequence[Value]:
-        local = _run(o, block, b, dict(zip(names, values, strict=True)))
-        return [local[name] for name in carried]
-
-    results = branching.loop(o.b, init, [o.value(name) for name in whole], condition, body)
-    for name, value in zip(carried, results, strict=True):
-        o.frame.write(name, value)
 
 
 def _conditional_block(o: OpLowering) -> None:
@@ -102,7 +59,8 @@ def _conditional_block(o: OpLowering) -> None:
     types: list[TensorType] = []
 
     def taken(b: OpBuilder, *values: Value) -> Sequence[Value]:
-        local = _run(o, block, b, dict(zip(names, values, strict=True)))
+        local = dict(zip(names, values, strict=True))
+        run_block(o, block, b, local)
         found = [local[name] for name in outputs]
         types.extend(value.tensor for value in found)
         return found
@@ -165,7 +123,6 @@ RULES: Rules = {
     "lstm_unit": _lstm_unit,
     "gru_unit": _gru_unit,
     "recurrent": _recurrent,
-    "while": _while,
     "conditional_block": _conditional_block,
     "select_input": _select_input,
 }

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import DType
-from ...compiler.ops import control
+from ...compiler.ir.types import DType, RaggedType
+from ...compiler.ops import control, ragged
 from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.grad import StopGradient
+from ...compiler.ops.ragged_pad import Pad, Unpad
 from .context import OpLowering, Rules
+from .loss import check_range
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class _Chains:
     """The sequences of one op, padded.
 
     Attributes:
+        sequences: The emissions, where they came as sequences.
         emission: f[N, L, D]; 0 beyond the length.
         lengths: i64[N].
         live: bool[N, L]: which steps count.
@@ -30,6 +33,7 @@ class _Chains:
         between: Scores of a label (axis 1) after another (axis 0), f[D, D].
     """
 
+    sequences: Value | None
     emission: Value
     lengths: Value
     live: Value
@@ -39,21 +43,35 @@ class _Chains:
 
     @staticmethod
     def of(o: OpLowering) -> _Chains:
-        b, x, lengths = o.b, o.x("Emission"), o.x("Length")
+        b = o.b
+        if o.has("Length"):
+            x, sequences = o.x("Emission"), None
+            lengths = b.cast(b.reshape(o.x("Length"), x.tensor.shape[:1]), DType.I64)
+        else:
+            sequences = _sequences(o, "Emission")
+            x, lengths = b(Pad(sequences, o.function.longest(sequences))), b(ragged.Lengths(sequences))
         rows, steps, labels = x.tensor.shape
         assert isinstance(labels, int)
-        lengths = b.cast(b.reshape(lengths, (rows,)), DType.I64)
         live = b.less(b.iota((rows, steps), 1, DType.I64), b.reshape(lengths, (rows, 1)))
         x = b.where(b.reshape(live, (rows, steps, 1)), x, b.fill((), x.tensor.dtype, 0.0))
-        scores = o.x("Transition")
-        start, end, between = b.split(scores, 0, [1, 1, labels])
-        return _Chains(x, lengths, live, b.reshape(start, (labels,)), b.reshape(end, (labels,)), between)
+        start, end, between = b.split(o.x("Transition"), 0, [1, 1, labels])
+        start, end = b.reshape(start, (labels,)), b.reshape(end, (labels,))
+        return _Chains(sequences, x, lengths, live, start, end, between)
 
     def label(self, o: OpLowering) -> Value:
         """The labels, i64[N, L]; 0 beyond the length."""
-        rows, steps, _ = self.emission.tensor.shape
-        label = o.b.reshape(o.x("Label"), (rows, steps))
+        rows, steps, labels = self.emission.tensor.shape
+        if self.sequences is None:
+            label = o.x("Label")
+        else:
+            check_range(o, "Label", labels)
+            label = o.b(Pad(_sequences(o, "Label"), steps))
+        label = o.b.reshape(label, (rows, steps))
         return o.b.where(self.live, label, o.b.fill((), DType.I64, 0))
+
+    def apart(self, b: OpBuilder, x: Value) -> Value:
+        """``x`` [N, L, …] as the op gives it: of sequences the tokens of all rows."""
+        return x if self.sequences is None else b(ragged.Data(b(Unpad(x, self.sequences))))
 
     def over_time(self, b: OpBuilder, x: Value) -> Value:
         """``x`` [N, L, …] with the steps on axis 0; and back."""
@@ -63,6 +81,15 @@ class _Chains:
         """``live`` with the steps on axis 0, bool[L, N, 1]."""
         rows, steps, _ = self.emission.tensor.shape
         return b.reshape(b.transpose(self.live, (1, 0)), (steps, rows, 1))
+
+
+def _sequences(o: OpLowering, slot: str) -> Value:
+    found = o.any(slot)
+    if not isinstance(found.type, RaggedType):
+        raise o.error(
+            f"{o.op.input(slot)[0]} has no sequences", "feed a LoDTensor: fluid.create_lod_tensor(...), or give length"
+        )
+    return found
 
 
 def _normaliser(
@@ -131,10 +158,11 @@ def _linear_chain_crf(o: OpLowering) -> None:
     peaks = b(StopGradient(b.reduce_max(x, (2,), keepdims=True)))
     emission_exps, between_exps = b.exp(b.sub(x, peaks)), b.exp(chains.between)
     alphas, log_z = _normaliser(b, chains, emission_exps, peaks, between_exps)
-    o.set(alphas, "Alpha")
+    o.set(chains.apart(b, alphas), "Alpha")
     o.set(b.exp(o.x("Transition")), "TransitionExps")
-    raw = o.x("Emission")
-    o.set(b.exp(b.sub(raw, b.reduce_max(raw, (2,), keepdims=True))), "EmissionExps")
+    raw = o.x("Emission") if chains.sequences is None else b(ragged.Data(chains.sequences))
+    axis = raw.tensor.rank - 1
+    o.set(b.exp(b.sub(raw, b.reduce_max(raw, (axis,), keepdims=True))), "EmissionExps")
     o.set(b.sub(log_z, _score(b, chains, chains.label(o))), "LogLikelihood")
 
 
@@ -176,6 +204,8 @@ def _crf_decoding(o: OpLowering) -> None:
     if o.has("Label"):
         same = b.logical_and(b.equal(path, chains.label(o)), chains.live)
         path = b.cast(same, DType.I64)
+    if chains.sequences is not None:
+        path = b(Unpad(b.reshape(path, (*path.tensor.shape, 1)), chains.sequences))
     o.set(path, "ViterbiPath")
 
 

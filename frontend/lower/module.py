@@ -21,6 +21,7 @@ from ..token_symbols import token_symbol
 from ..variable import GRAD_SUFFIX, Variable
 from . import (
     arrange,
+    arrays,
     control,
     conv,
     creation,
@@ -29,6 +30,7 @@ from . import (
     later,
     linalg,
     lod,
+    loops,
     loss,
     norm,
     onnx,
@@ -55,6 +57,8 @@ _FAMILIES: tuple[Rules, ...] = (
     select.RULES,
     later.RULES,
     control.RULES,
+    arrays.RULES,
+    loops.RULES,
     crf.RULES,
     sequence.RULES,
     lod.RULES,

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import control_programs
 import pytest
+from records import check_op, check_var
 from trees import assert_same, golden
 
 import fluidc.frontend as fluid
+
+
+@pytest.mark.parametrize("name", control_programs.CASES)
+def test_records_are_paddles(name: str) -> None:
+    _, main, _ = control_programs.built_program(fluid, name)
+    theirs = golden("control")[name]["record"]
+    assert [block.parent_idx for block in main.blocks] == [block["parent"] for block in theirs]
+    for block, wanted in zip(main.blocks, theirs, strict=True):
+        assert [op.type for op in block.ops] == [op["type"] for op in wanted["ops"]]
+        for op, wanted_op in zip(block.ops, wanted["ops"], strict=True):
+            check_op(op, wanted_op)
+        assert set(block.vars) == set(wanted["vars"])
+        for var_name, var in block.vars.items():
+            check_var(var, wanted["vars"][var_name])
 
 
 @pytest.mark.parametrize("target", ["reference", "cpu"])

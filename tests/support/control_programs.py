@@ -8,7 +8,7 @@ from collections import namedtuple
 import numpy as np
 
 # feed: name -> array, or (array, lengths) of sequences; outs: fetched; wrt: whose gradients are asked for of the sum
-# of squares of the floating-point ``outs`` (or of ``costs``, where these are given).
+# of squares of ``outs`` (or of ``costs``, where these are given).
 Case = namedtuple("Case", "feed outs wrt costs")
 CASES = {}
 
@@ -43,12 +43,30 @@ def fed(fluid, name, shape, dtype="float32", lod_level=0):
     return x
 
 
+def tokens(fluid, name, lengths, width, scale=1):
+    """Sequences [T, width] whose gradient is that of the parameter ``name``, and what is fed for them."""
+    total = sum(lengths)
+    ids = fluid.data(name + "_ids", [-1, 1], "int64", 1)
+    value = fluid.initializer.NumpyArrayInitializer(scale * numbers(name, total, width))
+    attr = fluid.ParamAttr(name=name, initializer=value)
+    x = fluid.layers.embedding(ids, [total, width], param_attr=attr)
+    return x, {name + "_ids": (np.arange(total).reshape(total, 1), lengths)}
+
+
 def costs_of(fluid, made):
     """The sum of squares that is differentiated."""
     layers = fluid.layers
-    floats = [v for v in made.outs if str(v.dtype).split(":")[0].split(".")[-1].strip("<> ") in ("FP32", "FP64")]
-    parts = floats if made.costs is None else made.costs
-    return layers.sums([layers.reduce_sum(layers.elementwise_mul(v, v)) for v in parts])
+    parts = made.outs if made.costs is None else made.costs
+    squares = [layers.elementwise_mul(v, v) for v in parts]
+    pooled = [layers.sequence_pool(v, "sum") if v.lod_level else v for v in squares]
+    return layers.sums([layers.reduce_sum(v) for v in pooled])
+
+
+def built_program(fluid, name):
+    """A case and its programs."""
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
+        return CASES[name](fluid), main, startup
 
 
 def run(fluid, name, executor=None):
@@ -68,7 +86,8 @@ def run(fluid, name, executor=None):
         for key, value in made.feed.items()
     }
     with fluid.scope_guard(fluid.Scope()):
-        exe.run(startup)
+        if startup.global_block().ops:
+            exe.run(startup)
         found = exe.run(main, feed=feed, fetch_list=fetched, return_numpy=False)
     count = len(made.outs)
     return {
@@ -115,14 +134,11 @@ def crf_padded_flat(fluid):
 
 
 def _crf_sequences(fluid, lengths, labels):
-    x = fed(fluid, "x", [-1, labels], lod_level=1)
+    x, feed = tokens(fluid, "x", lengths, labels, scale=3)
     label = fluid.data("label", [-1, 1], "int64", 1)
-    total = sum(lengths)
-    feed = {
-        "x": (3 * numbers("x", total, labels), lengths),
-        "label": (integers("label", labels, total, 1), lengths),
-    }
-    return built(feed, *_crf(fluid, x, label, labels))
+    feed["label"] = (integers("label", labels, sum(lengths), 1), lengths)
+    outs, _, costs = _crf(fluid, x, label, labels)
+    return built(feed, outs, ["x", "crfw"], costs)
 
 
 @case
@@ -133,3 +149,169 @@ def crf_sequences(fluid):
 @case
 def crf_sequences_empty(fluid):
     return _crf_sequences(fluid, [3, 0, 2], 3)
+
+
+# Arrays and loops that count ------------------------------------------------------------------------------------------
+
+
+def _number(fluid, value, dtype="int64"):
+    return fluid.layers.fill_constant([1], dtype, value)
+
+
+@case
+def arrays_outside(fluid):
+    """Constant indices, a gap, and joining."""
+    layers = fluid.layers
+    x, y = fed(fluid, "x", [-1, 3]), fed(fluid, "y", [-1, 3])
+    array = layers.create_array("float32")
+    layers.array_write(x, _number(fluid, 0), array)
+    layers.array_write(layers.elementwise_mul(x, y), _number(fluid, 1), array)
+    layers.array_write(y, _number(fluid, 2), array)
+    joined, sizes = layers.tensor_array_to_tensor(array, axis=1)
+    stacked, ones = layers.tensor_array_to_tensor(array, axis=0, use_stack=True)
+    gap = layers.array_write(x, _number(fluid, 10))
+    outs = [joined, sizes, stacked, ones, layers.array_length(array), layers.array_length(gap)]
+    feed = {"x": numbers("x", 2, 3), "y": numbers("y", 2, 3)}
+    return built(feed, outs, [x, y], [joined])
+
+
+@case
+def arrays_written_twice(fluid):
+    layers = fluid.layers
+    x, y = fed(fluid, "x", [-1, 3]), fed(fluid, "y", [-1, 3])
+    array = layers.array_write(x, _number(fluid, 0))
+    before = layers.array_read(array, _number(fluid, 0))
+    layers.array_write(layers.elementwise_add(x, y), _number(fluid, 0), array)
+    after = layers.array_read(array, _number(fluid, 0))
+    feed = {"x": numbers("x", 2, 3), "y": numbers("y", 2, 3)}
+    return built(feed, [before, after, layers.array_length(array)])
+
+
+@case
+def while_memory(fluid):
+    """A recurrent net: the item before is read, the next one written; the last one and all of them are read behind."""
+    layers = fluid.layers
+    x, state = fed(fluid, "x", [-1, 4]), fed(fluid, "state", [-1, 4])
+    i, n = _number(fluid, 0), _number(fluid, 3)
+    i.stop_gradient = False
+    memory = layers.array_write(state, i)
+    less = layers.less_than(i, n)
+    loop = layers.While(less)
+    with loop.block():
+        before = layers.array_read(memory, i)
+        new = layers.fc(
+            [before, x], 4, param_attr=[parameter(fluid, "a", 4, 4), parameter(fluid, "b", 4, 4)], act="tanh"
+        )
+        layers.increment(i)
+        layers.array_write(new, i, memory)
+        layers.less_than(i, n, cond=less)
+    last = layers.array_read(memory, n)
+    joined, _ = layers.tensor_array_to_tensor(memory, axis=1)
+    outs = [last, joined, layers.array_length(memory)]
+    return built({"x": numbers("x", 2, 4), "state": numbers("state", 2, 4)}, outs, [x, state, "a", "b"], [last])
+
+
+@case
+def while_inputs(fluid):
+    """Items are read, and others written at the index of the step."""
+    layers = fluid.layers
+    x = fed(fluid, "x", [-1, 4])
+    data = layers.create_array("float32")
+    for k in range(4):
+        layers.array_write(layers.scale(x, float(k) - 1.5), _number(fluid, k), data)
+    i, n = _number(fluid, 0), _number(fluid, 4)
+    i.stop_gradient = False
+    results = layers.create_array("float32")
+    less = layers.less_than(i, n)
+    loop = layers.While(less)
+    with loop.block():
+        item = layers.array_read(data, i)
+        layers.array_write(layers.elementwise_mul(item, item), i, results)
+        layers.increment(i)
+        layers.less_than(i, n, cond=less)
+    joined, sizes = layers.tensor_array_to_tensor(results, axis=0)
+    return built({"x": numbers("x", 2, 4)}, [joined, sizes], [x], [joined])
+
+
+@case
+def while_growing(fluid):
+    """Items that differ in shape: each step joins one more row."""
+    layers = fluid.layers
+    x = fed(fluid, "x", [2, 3])
+    i, n = _number(fluid, 0), _number(fluid, 3)
+    i.stop_gradient = False
+    array = layers.array_write(x, i)
+    less = layers.less_than(i, n)
+    loop = layers.While(less)
+    with loop.block():
+        before = layers.array_read(array, i)
+        layers.increment(i)
+        layers.array_write(layers.concat([before, layers.scale(x, 0.5)], axis=0), i, array)
+        layers.less_than(i, n, cond=less)
+    last = layers.array_read(array, n)
+    return built({"x": numbers("x", 2, 3)}, [last, layers.array_length(array)], [x], [last])
+
+
+# Recurrent nets on sequences ------------------------------------------------------------------------------------------
+
+
+@case
+def dynamic_rnn(fluid):
+    """Memories that are filled, reordered, and (as Paddle has it) taken in the order of the longest."""
+    layers = fluid.layers
+    lengths = [2, 4, 1, 3]
+    sentence, feed = tokens(fluid, "sentence", lengths, 4)
+    start = fed(fluid, "start", [-1, 3])
+    rnn = layers.DynamicRNN()
+    with rnn.block():
+        word = rnn.step_input(sentence)
+        h = rnn.memory(shape=[4], value=0.5)
+        g = rnn.memory(init=start, need_reorder=True)
+        f = rnn.memory(init=start)
+        attrs = [parameter(fluid, "a", 4, 4), parameter(fluid, "b", 4, 4)]
+        h1 = layers.fc([word, h], 4, param_attr=attrs, act="tanh", bias_attr=False)
+        attrs = [parameter(fluid, "c", 4, 3), parameter(fluid, "d", 3, 3), parameter(fluid, "e", 3, 3)]
+        g1 = layers.fc([h1, g, f], 3, param_attr=attrs, act="sigmoid", bias_attr=False)
+        rnn.update_memory(h, h1)
+        rnn.update_memory(g, g1)
+        rnn.update_memory(f, layers.scale(g1, 0.5))
+        rnn.output(h1, g1)
+    first, second = rnn()
+    last = layers.sequence_last_step(first)
+    feed["start"] = numbers("start", 4, 3)
+    return built(feed, [first, second, last], ["sentence", start, "a", "b", "c", "d", "e"])
+
+
+@case
+def dynamic_rnn_attention(fluid):
+    """A decoder that looks at all states of an encoder in every step."""
+    layers = fluid.layers
+    size, source_lengths, target_lengths = 4, [3, 1, 5], [2, 4, 3]
+    encoded, feed = tokens(fluid, "encoded", source_lengths, size)
+    target, more = tokens(fluid, "target", target_lengths, 3)
+    feed.update(more)
+    projected = layers.fc(encoded, size, param_attr=parameter(fluid, "project", size, size), bias_attr=False)
+    boot = layers.fc(
+        layers.sequence_first_step(encoded), size, param_attr=parameter(fluid, "boot", size, size), act="tanh"
+    )
+
+    def attention(states, keys, query):
+        query = layers.fc(query, size, param_attr=parameter(fluid, "query", size, size), bias_attr=False)
+        mixed = layers.elementwise_add(keys, layers.sequence_expand(x=query, y=keys))
+        weights = layers.fc(mixed, 1, param_attr=parameter(fluid, "weigh", size, 1), act="tanh", bias_attr=False)
+        weights = layers.reshape(layers.sequence_softmax(weights), [-1])
+        return layers.sequence_pool(layers.elementwise_mul(states, weights, axis=0), "sum")
+
+    rnn = layers.DynamicRNN()
+    with rnn.block():
+        word = rnn.step_input(target)
+        states = rnn.static_input(encoded)
+        keys = rnn.static_input(projected)
+        hidden = rnn.memory(init=boot, need_reorder=True)
+        context = attention(states, keys, hidden)
+        attrs = [parameter(fluid, "a", size, size), parameter(fluid, "b", 3, size), parameter(fluid, "c", size, size)]
+        new = layers.fc([context, word, hidden], size, param_attr=attrs, act="tanh", bias_attr=False)
+        rnn.update_memory(hidden, new)
+        rnn.output(layers.fc(new, 5, param_attr=parameter(fluid, "out", size, 5), act="softmax"))
+    wrt = ["encoded", "target", "project", "boot", "query", "weigh", "a", "b", "c", "out"]
+    return built(feed, [rnn()], wrt)

@@ -74,7 +74,7 @@ def check_op(mine: Operator, theirs: dict[str, Any]) -> None:
 
 def check_var(mine: Any, theirs: list[Any] | None) -> None:
     if theirs is None:
-        assert mine.type is fluid.VarType.STEP_SCOPES
+        assert mine.type in (fluid.VarType.STEP_SCOPES, fluid.VarType.LOD_RANK_TABLE)
         return
     shape, dtype, persistable, lod_level, stop_gradient = theirs
     # Paddle declares with x's type what it computes as a boolean.

@@ -293,6 +293,7 @@ random_crop: X Seed > Out SeedOut ; shape=INTS startup_seed=INT
 randperm: > Out ; n=INT dtype=INT seed=INT
 range: Start End Step > Out
 rank_loss: Label Left Right > Out
+read_from_array: X I X_W > Out
 reciprocal: X > Out
 recurrent: inputs initial_states parameters > outputs step_scopes ; has_states=BOOLEAN ex_states=STRINGS
     states=STRINGS sub_block=BLOCK reverse=BOOLEAN is_train=BOOLEAN

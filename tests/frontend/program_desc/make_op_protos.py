@@ -14,7 +14,7 @@ LEFT_OUT = re.compile(
     r"|pull_.*|push_.*|load.*|save.*|checkpoint.*|ref_by.*|ngraph.*|tensorrt.*|lite.*|.*quantize.*|anakin.*|.*_reader"
     r"|.*_ids|.*box.*|.*nms.*|.*propos.*|.*roi.*|.*detection.*|retinanet.*|yolo.*|deformable.*|anchor.*|.*target_assign"
     r"|mine_hard.*|bipartite.*|.*barrier|fl_.*|prefetch|py_func|print|run_program|dgc.*|.*iou.*|.*infer"
-    r"|attention_lstm|inplace_abn|moving_average.*|get_places|delete_var|coalesce.*|allreduce|broadcast|read|pyramid.*"
+    r"|attention_lstm|inplace_abn|moving_average.*|get_places|delete_var|coalesce.*|allreduce|broadcast|read$|pyramid.*"
     r"|match_matrix.*|tree_conv|var_conv.*|.*_topk_avg.*|rank_attention|partial_.*|cvm|filter_by.*|hash|sample_logits"
     r"|lookup_sparse.*|.*dequant|similarity.*|polygon.*|psroi.*|sigmoid_focal.*|split_byref|split_selected.*|minus"
 )
