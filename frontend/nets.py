@@ -95,6 +95,22 @@ def img_conv_group(
     return layers.pool2d(x, pool_size, pool_type, pool_stride, use_cudnn=use_cudnn)
 
 
+def sequence_conv_pool(
+    input: Variable,
+    num_filters: int,
+    filter_size: int,
+    param_attr: ParamAttrLike = None,
+    act: str | None = "sigmoid",
+    pool_type: str = "max",
+    bias_attr: ParamAttrLike = None,
+) -> Variable:
+    """A convolution over each sequence's steps, and one row per sequence of what comes out."""
+    convolved = layers.sequence_conv(
+        input, num_filters, filter_size, param_attr=param_attr, bias_attr=bias_attr, act=act
+    )
+    return layers.sequence_pool(convolved, pool_type)
+
+
 def glu(input: Variable, dim: int = -1) -> Variable:
     """The first half along ``dim`` times the sigmoid of the second (Dauphin et al., ICML 2017)."""
     a, b = layers.split(input, 2, dim)

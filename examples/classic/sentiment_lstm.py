@@ -5,7 +5,7 @@ from collections import namedtuple
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 
-BATCH, WORDS, WIDTH, HIDDEN, DEPTH = 32, 5147, 128, 256, 3
+BATCH, WORDS, WIDTH, HIDDEN, DEPTH = 32, 5147, 128, 240, 3
 Model = namedtuple("Model", "startup main loss accuracy")
 
 

@@ -23,7 +23,7 @@ GOLDEN: dict[str, Any] = json.loads((GOLDENS / "programs.json").read_text())
 SLOW_IN_NUMPY = {"gan": 2, "mnist_cnn": 4, "resnet": 2, "vgg": 2}
 """Steps on the reference target in the quick suite; the nightly one takes all."""
 
-LAYERS_TO_COME = ("label_semantic_roles", "recommender", "sentiment_conv", "sentiment_lstm", "seq2seq")
+LAYERS_TO_COME = ("label_semantic_roles", "seq2seq")
 ALL = [
     pytest.param(name, marks=pytest.mark.xfail(name in LAYERS_TO_COME, reason="lacks layers", strict=True))
     for name in NAMES
