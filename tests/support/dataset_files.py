@@ -95,10 +95,10 @@ def _imdb(home, rng):
 def _imikolov(home, rng):
     # As many <unk> as lines would be as many as <s>, which Paddle cannot order: a text beside bytes.
     lines = {
-        part: "".join(" %s %s\n" % (_text(rng, 1, 9), "<unk> " * (n % 2)) for n in range(12))
+        part: "".join(" {} {}\n".format(_text(rng, 1, 9), "<unk> " * (n % 2)) for n in range(12))
         for part in ("train", "valid")
     }
-    members = [("./simple-examples/data/ptb.%s.txt" % part, text.encode()) for part, text in lines.items()]
+    members = [("./simple-examples/data/ptb.{}.txt".format(part), text.encode()) for part, text in lines.items()]
     _tar(os.path.join(home, "imikolov", "imikolov%2Fsimple-examples.tgz"), members)
 
 
@@ -110,14 +110,17 @@ def _movielens(home, rng):
         ratings = ["%d::%d::%d::97" % (u, m, r) for u, m, r in
                    zip(rng.choice([1, 2, 5], 40), rng.choice([3, 7, 9], 40), rng.randint(1, 6, 40))]  # fmt: skip
         for name, lines in (("movies", films), ("users", users), ("ratings", ratings)):
-            archive.writestr("ml-1m/%s.dat" % name, "\n".join(lines).encode("latin") + b"\n")
+            archive.writestr("ml-1m/{}.dat".format(name), "\n".join(lines).encode("latin") + b"\n")
 
 
 def _conll05(home, rng):
     folder = os.path.join(home, "conll05st")
     sentences = [
-        ("the cat sat far away .", ["- sat -".split(), "(A0* * (V*) (AM-LOC* *) *".split()]),
-        ("dog ran and bird sang", ["- ran - - sang".split(), "(A0*) (V*) * * *".split(), "* * * (A0*) (V*)".split()]),
+        ("the cat sat far away .", [["-", "sat", "-"], ["(A0*", "*", "(V*)", "(AM-LOC*", "*)", "*"]]),
+        (
+            "dog ran and bird sang",
+            [["-", "ran", "-", "-", "sang"], ["(A0*)", "(V*)", "*", "*", "*"], ["*", "*", "*", "(A0*)", "(V*)"]],
+        ),
     ]
     sentences[0][1][0] = ["-", "-", "sat", "-", "-", "-"]
     texts, props = [], []
@@ -126,7 +129,7 @@ def _conll05(home, rng):
         props += [*(" ".join(row) for row in zip(*columns)), ""]
     members = [
         (
-            "conll05st-release/test.wsj/%s/test.wsj.%s.gz" % (kind, kind),
+            "conll05st-release/test.wsj/{}/test.wsj.{}.gz".format(kind, kind),
             gzip.compress(("\n".join(lines) + "\n").encode()),
         )
         for kind, lines in (("words", texts), ("props", props))
@@ -144,11 +147,11 @@ def _conll05(home, rng):
 def _wmt14(home, rng):
     marks = ["<s>", "<e>", "<unk>"]
     members = [
-        ("wmt14/%s.dict" % side, ("\n".join(marks + WORDS[at:]) + "\n").encode())
+        ("wmt14/{}.dict".format(side), ("\n".join(marks + WORDS[at:]) + "\n").encode())
         for at, side in ((0, "src"), (3, "trg"))
     ]
     for name, count in (("train/train", 6), ("test/test", 3), ("gen/gen", 2)):
-        pairs = ["%s\t%s" % (_text(rng, 1, 8), _text(rng, 1, 8)) for _ in range(count)]
+        pairs = ["{}\t{}".format(_text(rng, 1, 8), _text(rng, 1, 8)) for _ in range(count)]
         pairs += ["no second field", _text(rng, 81, 90) + "\ta cat"]
         members.append(("wmt14/" + name, ("\n".join(pairs) + "\n").encode()))
     _tar(os.path.join(home, "wmt14", "wmt14.tgz"), members)
@@ -157,7 +160,7 @@ def _wmt14(home, rng):
 def _wmt16(home, rng):
     members = []
     for name, count in (("train", 12), ("test", 3), ("val", 2)):
-        pairs = ["%s\t%s" % (_text(rng, 1, 8), _text(rng, 1, 8).upper()) for _ in range(count)]
+        pairs = ["{}\t{}".format(_text(rng, 1, 8), _text(rng, 1, 8).upper()) for _ in range(count)]
         members.append(("wmt16/" + name, ("\n".join([*pairs, "alone"]) + "\n").encode()))
     _tar(os.path.join(home, "wmt16", "wmt16.tar.gz"), members)
 
@@ -207,11 +210,11 @@ def _voc2012(home, rng):
         return content.getvalue()
 
     base = "VOCdevkit/VOC2012/"
-    members = [(base + "ImageSets/Segmentation/%s.txt" % part, text) for part, text in
+    members = [(base + "ImageSets/Segmentation/{}.txt".format(part), text) for part, text in
                (("trainval", b"a1\nb2\n"), ("train", b"a1\n"), ("val", b"b2\n"))]  # fmt: skip
     for name in ("a1", "b2"):
-        members.append((base + "JPEGImages/%s.jpg" % name, png(rng.randint(0, 256, (5, 6, 3)).astype("u1"))))
-        members.append((base + "SegmentationClass/%s.png" % name, png(rng.randint(0, 21, (5, 6)).astype("u1"))))
+        members.append((base + "JPEGImages/{}.jpg".format(name), png(rng.randint(0, 256, (5, 6, 3)).astype("u1"))))
+        members.append((base + "SegmentationClass/{}.png".format(name), png(rng.randint(0, 21, (5, 6)).astype("u1"))))
     _tar(os.path.join(home, "voc2012", "VOCtrainval_11-May-2012.tar"), members, "w")
 
 
