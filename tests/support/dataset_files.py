@@ -98,7 +98,7 @@ def _imikolov(home, rng):
         part: "".join(" {} {}\n".format(_text(rng, 1, 9), "<unk> " * (n % 2)) for n in range(12))
         for part in ("train", "valid")
     }
-    members = [("./simple-examples/data/ptb.{}.txt".format(part), text.encode()) for part, text in lines.items()]
+    members = [(f"./simple-examples/data/ptb.{part}.txt", text.encode()) for part, text in lines.items()]
     _tar(os.path.join(home, "imikolov", "imikolov%2Fsimple-examples.tgz"), members)
 
 
@@ -107,10 +107,10 @@ def _movielens(home, rng):
     with zipfile.ZipFile(os.path.join(home, "movielens", "movielens%2Fml-1m.zip"), "w") as archive:
         films = ["3::Caf\u00e9 Noir (1990)::Drama|War", "7::The Bird: Dogs (2000) (1999)::Comedy", "9::Far (1980)::War"]
         users = ["1::F::1::10::48067", "2::M::56::16::70072", "5::M::25::20::x"]
-        ratings = ["%d::%d::%d::97" % (u, m, r) for u, m, r in
+        ratings = [f"{u}::{m}::{r}::97" for u, m, r in
                    zip(rng.choice([1, 2, 5], 40), rng.choice([3, 7, 9], 40), rng.randint(1, 6, 40))]  # fmt: skip
         for name, lines in (("movies", films), ("users", users), ("ratings", ratings)):
-            archive.writestr("ml-1m/{}.dat".format(name), "\n".join(lines).encode("latin") + b"\n")
+            archive.writestr(f"ml-1m/{name}.dat", "\n".join(lines).encode("latin") + b"\n")
 
 
 def _conll05(home, rng):
@@ -129,7 +129,7 @@ def _conll05(home, rng):
         props += [*(" ".join(row) for row in zip(*columns)), ""]
     members = [
         (
-            "conll05st-release/test.wsj/{}/test.wsj.{}.gz".format(kind, kind),
+            f"conll05st-release/test.wsj/{kind}/test.wsj.{kind}.gz",
             gzip.compress(("\n".join(lines) + "\n").encode()),
         )
         for kind, lines in (("words", texts), ("props", props))
@@ -147,11 +147,10 @@ def _conll05(home, rng):
 def _wmt14(home, rng):
     marks = ["<s>", "<e>", "<unk>"]
     members = [
-        ("wmt14/{}.dict".format(side), ("\n".join(marks + WORDS[at:]) + "\n").encode())
-        for at, side in ((0, "src"), (3, "trg"))
+        (f"wmt14/{side}.dict", ("\n".join(marks + WORDS[at:]) + "\n").encode()) for at, side in ((0, "src"), (3, "trg"))
     ]
     for name, count in (("train/train", 6), ("test/test", 3), ("gen/gen", 2)):
-        pairs = ["{}\t{}".format(_text(rng, 1, 8), _text(rng, 1, 8)) for _ in range(count)]
+        pairs = [f"{_text(rng, 1, 8)}\t{_text(rng, 1, 8)}" for _ in range(count)]
         pairs += ["no second field", _text(rng, 81, 90) + "\ta cat"]
         members.append(("wmt14/" + name, ("\n".join(pairs) + "\n").encode()))
     _tar(os.path.join(home, "wmt14", "wmt14.tgz"), members)
@@ -160,7 +159,7 @@ def _wmt14(home, rng):
 def _wmt16(home, rng):
     members = []
     for name, count in (("train", 12), ("test", 3), ("val", 2)):
-        pairs = ["{}\t{}".format(_text(rng, 1, 8), _text(rng, 1, 8).upper()) for _ in range(count)]
+        pairs = [f"{_text(rng, 1, 8)}\t{_text(rng, 1, 8).upper()}" for _ in range(count)]
         members.append(("wmt16/" + name, ("\n".join([*pairs, "alone"]) + "\n").encode()))
     _tar(os.path.join(home, "wmt16", "wmt16.tar.gz"), members)
 
@@ -169,7 +168,7 @@ def _flowers(home, rng):
     from scipy.io import savemat
 
     folder = os.path.join(home, "flowers")
-    members = [("jpg/image_%05d.jpg" % n, rng.bytes(20)) for n in (3, 1, 2, 5, 4)]
+    members = [(f"jpg/image_{n:05d}.jpg", rng.bytes(20)) for n in (3, 1, 2, 5, 4)]
     _tar(os.path.join(folder, "102flowers.tgz"), members)
     savemat(os.path.join(folder, "imagelabels.mat"), {"labels": np.array([[4, 1, 102, 7, 7]], "u1")})
     savemat(
@@ -184,7 +183,7 @@ def _sentiment(home, rng):
         for category in ("neg", "pos"):
             for n in (10, 2, 1):
                 text = _text(rng, 4, 12) + " , it's n't \" so-so \" ( 7/10 ) .\nend\n"
-                archive.writestr("movie_reviews/%s/cv%03d_1.txt" % (category, n), text)
+                archive.writestr(f"movie_reviews/{category}/cv{n:03d}_1.txt", text)
         archive.writestr("movie_reviews/README", "nothing")
 
 
@@ -195,8 +194,8 @@ def _mq2007(home, rng):
         lines = []
         for query, scores in ((10, (0, 2, 1, 2)), (11, (0, 0)), (12, (1, 0))):
             for score in scores:
-                row = " ".join("%d:%.6f" % (at, value) for at, value in enumerate(rng.uniform(0, 1, 46), 1))
-                lines.append("%d qid:%d %s #docid = GX%d inc = 1" % (score, query, row, len(lines)))
+                row = " ".join(f"{at}:{value:.6f}" for at, value in enumerate(rng.uniform(0, 1, 46), 1))
+                lines.append(f"{score} qid:{query} {row} #docid = GX{len(lines)} inc = 1")
         with open(os.path.join(folder, name + ".txt"), "w") as file:
             file.write("\n".join(lines) + "\n")
 
@@ -210,11 +209,11 @@ def _voc2012(home, rng):
         return content.getvalue()
 
     base = "VOCdevkit/VOC2012/"
-    members = [(base + "ImageSets/Segmentation/{}.txt".format(part), text) for part, text in
+    members = [(base + f"ImageSets/Segmentation/{part}.txt", text) for part, text in
                (("trainval", b"a1\nb2\n"), ("train", b"a1\n"), ("val", b"b2\n"))]  # fmt: skip
     for name in ("a1", "b2"):
-        members.append((base + "JPEGImages/{}.jpg".format(name), png(rng.randint(0, 256, (5, 6, 3)).astype("u1"))))
-        members.append((base + "SegmentationClass/{}.png".format(name), png(rng.randint(0, 21, (5, 6)).astype("u1"))))
+        members.append((base + f"JPEGImages/{name}.jpg", png(rng.randint(0, 256, (5, 6, 3)).astype("u1"))))
+        members.append((base + f"SegmentationClass/{name}.png", png(rng.randint(0, 21, (5, 6)).astype("u1"))))
     _tar(os.path.join(home, "voc2012", "VOCtrainval_11-May-2012.tar"), members, "w")
 
 
