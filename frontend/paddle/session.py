@@ -44,12 +44,12 @@ _current = Session()
 
 
 @contextlib.contextmanager
-def noting(session: Session) -> Iterator[None]:
-    """Notes go to ``session`` inside the ``with`` block."""
+def noting(session: Session) -> Iterator[Session]:
+    """Notes go to ``session`` inside the ``with`` block, which it is given to."""
     global _current
     before, _current = _current, session
     try:
-        yield
+        yield session
     finally:
         _current = before
 

@@ -23,6 +23,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "support"))  #
 import api
 import check
 import control
+import datasets
 import decays
 import files
 import gradients
@@ -39,6 +40,7 @@ GROUPS = {
     "api": api.write,
     "files": files.write,
     "layers": layers.write,
+    "datasets": datasets.write,
     "decays": decays.write,
     "training": training.write,
     "gradients": gradients.write,
