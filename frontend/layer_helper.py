@@ -81,7 +81,10 @@ class LayerHelper:
         outputs: Arguments | None = None,
         attrs: Mapping[str, AttrValue] | None = None,
     ) -> Operator:
-        """Append an op to the block being built."""
+        """Append an op to the block being built; where its results keep the rows of its first operand, they have its
+        sequences too."""
+        if type in KEEPS_SEQUENCES and inputs:
+            _share_sequences(next(iter(inputs.values())), outputs or {})
         return self.block.append_op(type, inputs, outputs, attrs)
 
     def temporary(
@@ -211,6 +214,28 @@ class LayerHelper:
                 f"{layer}: {argument} {x.name} holds {x.dtype.numpy.name}, but must hold {names}",
                 f"declare it with that dtype, or convert it: fluid.layers.cast(x, '{allowed[0].numpy.name}')",
             )
+
+
+KEEPS_SEQUENCES = frozenset(
+    """
+    reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_all reduce_any reshape2 squeeze2 unsqueeze2 slice
+    split stack expand argsort batch_norm pad label_smooth fill_zeros_like fill_any_like bilinear_tensor_product
+    group_norm logical_and logical_or logical_xor logical_not conv2d depthwise_conv2d pool2d
+    """.split()
+)
+"""Ops whose results have the sequences of their first operand, as long as they have its rows."""
+
+
+def _share_sequences(operands: Sequence[Variable] | Variable, outputs: Arguments) -> None:
+    first = _listed(operands)[:1]
+    level = first[0].lod_level if first else 0
+    for out in (out for results in outputs.values() for out in _listed(results)) if level else ():
+        if not out.lod_level and tuple(out.shape)[:1] == (-1,):
+            out.lod_level = level
+
+
+def _listed(variables: Sequence[Variable] | Variable) -> Sequence[Variable]:
+    return [variables] if isinstance(variables, Variable) else variables
 
 
 def check_variable(layer: str, argument: str, x: object) -> None:

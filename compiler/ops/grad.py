@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..ir.core import OpBase, StateName, Value
 from ..ir.stage import Stage
-from ..ir.types import TensorType
+from ..ir.types import TensorType, Type
 from .base import Op, OpBuilder
 from .kinds import PUBLIC, Kind, MixedKind
 
@@ -37,13 +37,13 @@ class Backward(Op):
     stops: tuple[Value, ...] = ()
     private: bool = False
 
-    def infer(self) -> tuple[TensorType, ...]:
+    def infer(self) -> tuple[Type, ...]:
         if self.seeds and len(self.seeds) != len(self.targets):
             raise self.fail(f"{len(self.targets)} targets and {len(self.seeds)} seeds")
         for target, seed in zip(self.targets, self.seeds, strict=False):
             if target.type != seed.type:
                 raise self.fail(f"a target of type {target.type} has a seed of type {seed.type}")
-        return tuple(value.tensor for value in self.inputs)
+        return tuple(value.type for value in self.inputs)
 
     def example_axis(self, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
         mixed = MixedKind("a gradient of the whole batch", self)

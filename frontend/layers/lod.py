@@ -107,7 +107,7 @@ def im2sequence(
     Args:
         input: Images.
         filter_size: Height and width of the window.
-        stride: Its steps down and right; the last one may look beyond the image, where zeros are.
+        stride: Its steps down and right.
         padding: Zeros above and below, left and right; or up, left, down, right.
         input_image_size: None: images of sizes of their own are not compiled.
         out_stride: Belongs to it.

@@ -56,7 +56,7 @@ def _flatten(o: OpLowering) -> None:
 
 
 def _concat(o: OpLowering) -> None:
-    o.set(o.b.concat(o.ins("X"), integer(o, "AxisTensor", "axis", 0)))
+    o.set(o.b.concat(o.xs("X"), integer(o, "AxisTensor", "axis", 0)))
 
 
 def _fixed(o: OpLowering, x: Value, axis: int) -> int:
@@ -77,7 +77,7 @@ def _split(o: OpLowering) -> None:
 
 
 def _stack(o: OpLowering) -> None:
-    o.set(o.b.stack(o.ins("X"), o.attr("axis", 0)), "Y")
+    o.set(o.b.stack(o.xs("X"), o.attr("axis", 0)), "Y")
 
 
 def _unstack(o: OpLowering) -> None:

@@ -361,6 +361,7 @@ class OpLowering:
         self.op = op
         self.frame = frame
         self._rows: Value | None = None
+        self._seen: Value | None = None
 
     @property
     def b(self) -> OpBuilder:
@@ -407,14 +408,21 @@ class OpLowering:
         return found
 
     def x(self, slot: str = "X") -> Value:
-        """The only value in a slot, dense."""
+        """The only value in a slot, dense: of sequences all their rows, as fluid's ops see them.
+
+        A result that the program declares with sequences has those of the first such operand.
+        """
         found = self.any(slot)
         if isinstance(found.type, RaggedType):
-            raise self.error(
-                f"{self.op.input(slot)[0]} holds sequences of different lengths, which this layer cannot take",
-                "pool them first: fluid.layers.sequence_pool",
-            )
+            self._seen = self._seen or found
+            return self.b(ragged.Data(found))
         return found
+
+    def xs(self, slot: str = "X") -> list[Value]:
+        """All values in a slot, as `x` gives them."""
+        found = self.ins(slot)
+        self._seen = self._seen or next((v for v in found if isinstance(v.type, RaggedType)), None)
+        return [self.b(ragged.Data(v)) if isinstance(v.type, RaggedType) else v for v in found]
 
     def tokens(self, slot: str = "X") -> Value:
         """The only value in a slot; of sequences all their rows, and `set` divides the result again."""
@@ -444,10 +452,20 @@ class OpLowering:
 
     def set_all(self, values: Sequence[Value], slot: str = "Out") -> None:
         """Give the results in ``slot`` their values, in order."""
-        for name, value in zip(self.op.output(slot), values, strict=True):
+        for name, value in zip(self.op.output(slot), map(self._divided, self.op.output(slot), values), strict=True):
             if value.op is not None and not value.hint:
                 value.hint = name
             self.frame.write(name, value)
+
+    def _divided(self, name: str, value: Value) -> Value:
+        """A result, divided as an operand was that the rule took for dense, if the program declares sequences."""
+        if self._seen is None or isinstance(value.type, RaggedType):
+            return value
+        var = self.frame.block.find_var_recursive(name)
+        tokens = self._seen.ragged.data.shape[0]
+        if var is None or not var.lod_level or value.tensor.shape[:1] != (tokens,):
+            return value
+        return self.b(ragged.Like(value, self._seen))
 
     def variable(self, slot: str = "Out") -> Variable:
         """The Variable that a result slot names."""

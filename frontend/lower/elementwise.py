@@ -70,7 +70,7 @@ def _configured(make: Callable[[OpLowering, Value], Op]) -> Rule:
 
 
 def _sum(o: OpLowering) -> None:
-    first, *rest = o.ins("X")
+    first, *rest = o.xs("X")
     total = first
     for value in rest:
         total = o.b.add(total, value)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, DType, RaggedType, Sym, TensorType, dim_mul
-from ...compiler.ops import ragged, reduce, shape
+from ...compiler.ops import elementwise, ragged, reduce, shape
 from ...runtime.extents import Listed
 from .context import OpLowering, Rules, dtype_of
 from .numbers import elements
@@ -36,7 +36,7 @@ def _places(o: OpLowering, lengths: Value) -> Dim:
         return known[0]
     if known is not None and len(known) == 1:
         return int(known[0])
-    while isinstance(most.op, shape.Reshape):
+    while isinstance(most.op, shape.Reshape | elementwise.Cast):
         most = most.op.x
     if isinstance(most.op, reduce.Max) and most.tensor.numel == 1:
         return o.function.longest(most.op.x)
@@ -84,14 +84,10 @@ def _im2sequence(o: OpLowering) -> None:
     kernel, strides = o.attr("kernels"), o.attr("strides")
     top, left, bottom, right = o.attr("paddings", [0, 0, 0, 0])
     n, c, *_ = x.tensor.shape
-    beyond: list[int] = []
-    for size, before, after, k, stride in zip(spatial(o, x), (top, left), (bottom, right), kernel, strides):
-        rest = size + before + after - k
-        if rest < 0:
+    for size, before, after, k in zip(spatial(o, x), (top, left), (bottom, right), kernel):
+        if size + before + after < k:
             raise o.error(f"a window of {k} on {size + before + after} rows or columns", "take a smaller filter_size")
-        # The last window may look beyond the image, where zeros are.
-        beyond.append(-rest % stride)
-    wide = o.b.pad(x, (0, 0, top, left), (0, 0, bottom + beyond[0], right + beyond[1]))
+    wide = o.b.pad(x, (0, 0, top, left), (0, 0, bottom, right))
     together, counts = patches(o, wide, kernel, strides, (1, 1))
     places = math.prod(counts)
     width = dim_mul(c, math.prod(kernel))

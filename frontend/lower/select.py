@@ -54,14 +54,14 @@ def _flip(o: OpLowering) -> None:
 
 
 def _meshgrid(o: OpLowering) -> None:
-    vectors = o.ins("X")
+    vectors = o.xs("X")
     shape = tuple(v.tensor.shape[0] for v in vectors)
     along = [tuple(d if j == i else 1 for j, d in enumerate(shape)) for i in range(len(vectors))]
     o.set_all([o.b.broadcast(o.b.reshape(v, own), shape) for v, own in zip(vectors, along)])
 
 
 def _multiplex(o: OpLowering) -> None:
-    ids, (chosen, *others) = o.x("Ids"), o.ins("X")
+    ids, (chosen, *others) = o.x("Ids"), o.xs("X")
     column = o.b.reshape(ids, (ids.tensor.shape[0], *(1,) * (chosen.tensor.rank - 1)))
     for number, x in enumerate(others, 1):
         chosen = o.b.where(o.b.equal(column, o.b.fill((), ids.tensor.dtype, number)), x, chosen)

@@ -33,6 +33,7 @@ import parity
 import programs
 import recurrent
 import rules
+import sequences
 import training
 import wrappers
 
@@ -51,6 +52,7 @@ GROUPS = {
     "host": host.write,
     "wrappers": wrappers.write,
     "rules": rules.write,
+    "sequences": sequences.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
