@@ -216,13 +216,12 @@ class LayerHelper:
             )
 
 
-KEEPS_SEQUENCES = frozenset(
-    """
-    reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_all reduce_any reshape2 squeeze2 unsqueeze2 slice
-    split stack expand argsort batch_norm pad label_smooth fill_zeros_like fill_any_like bilinear_tensor_product
-    group_norm logical_and logical_or logical_xor logical_not conv2d depthwise_conv2d pool2d
-    """.split()
-)
+_KEEPING = """
+reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_all reduce_any reshape2 squeeze2 unsqueeze2 slice split
+stack expand argsort batch_norm pad label_smooth fill_zeros_like fill_any_like bilinear_tensor_product group_norm
+logical_and logical_or logical_xor logical_not conv2d depthwise_conv2d pool2d
+"""
+KEEPS_SEQUENCES = frozenset(_KEEPING.split())
 """Ops whose results have the sequences of their first operand, as long as they have its rows."""
 
 
