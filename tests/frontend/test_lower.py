@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sequence_cases import CASES as SEQUENCE_CASES
+from sequence_cases import place
 from trees import golden
 
 import fluidc.frontend as fluid
@@ -272,5 +274,9 @@ def test_every_rule_has_a_layer() -> None:
         for block in part
         for op in block["ops"]
     }
+    for name in SEQUENCE_CASES:
+        with fluid.program_guard(Program(), Program()):
+            place(fluid, name)
+            recorded |= {op.type for op in fluid.default_main_program().global_block().ops}
     own = {name for name in rules() if not name.startswith("onnx.")} - set(LATER)
     assert own - recorded == {"backward", "log1p"} | {"fc", "flatten", "reshape", "squeeze", "transpose", "unsqueeze"}
