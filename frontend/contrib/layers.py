@@ -1,14 +1,12 @@
-"""``fluid.contrib.layers``: none of them exists; each says what there is."""
+"""``fluid.contrib.layers``: recurrent layers over padded sequences; for the others, what there is instead."""
 
 from __future__ import annotations
 
+from ..layers.rnn_units import BasicGRUUnit, BasicLSTMUnit
 from ..missing import MissingName, missing_name
+from .basic_rnn import basic_gru, basic_lstm
 
 _INSTEAD = {
-    "BasicGRUUnit": "use StaticRNN over padded sequences",
-    "BasicLSTMUnit": "use StaticRNN over padded sequences",
-    "basic_gru": "use StaticRNN over padded sequences",
-    "basic_lstm": "use StaticRNN over padded sequences",
     "fused_elemwise_activation": "use the elementwise layer and the activation; they are fused when compiled",
     "partial_concat": "use slice and concat",
     "partial_sum": "use slice and sums",
@@ -21,4 +19,4 @@ def __getattr__(name: str) -> MissingName:
     return missing_name("fluid.contrib.layers", name, _INSTEAD, _OTHERWISE)
 
 
-__all__: list[str] = []
+__all__ = ["BasicGRUUnit", "BasicLSTMUnit", "basic_gru", "basic_lstm"]

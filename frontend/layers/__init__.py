@@ -184,6 +184,7 @@ from .reader import create_py_reader_by_data, double_buffer, py_reader, read_fil
 from .recurrent import dynamic_gru, dynamic_lstm, dynamic_lstmp, lstm
 from .resize import image_resize, image_resize_short, interpolate, resize_bilinear, resize_nearest
 from .rnn import gru_unit, lstm_unit
+from .rnn_cells import GRUCell, LSTMCell, RNNCell, rnn
 from .select import (
     crop,
     crop_tensor,
@@ -259,6 +260,10 @@ def __getattr__(name: str) -> MissingName:
 __all__ = [
     "DynamicRNN",
     "Print",
+    "GRUCell",
+    "LSTMCell",
+    "Print",
+    "RNNCell",
     "StaticRNN",
     "Switch",
     "While",
@@ -458,6 +463,7 @@ __all__ = [
     "resize_bilinear",
     "resize_nearest",
     "reverse",
+    "rnn",
     "roll",
     "round",
     "row_conv",

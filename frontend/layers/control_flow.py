@@ -325,17 +325,14 @@ class StaticRNN:
         """``x[t]`` of a sequence of shape [T, ...]; T is the same for all step inputs."""
         _, body = self._blocks("step_input")
         check_variable("StaticRNN.step_input", "x", x)
-        if len(x.shape) < 1 or x.shape[0] < 0:
-            raise invalid(
-                f"StaticRNN.step_input: {x.name} has shape {list(x.shape)}",
-                "axis 0 is time and must have a known length; transpose [N, T, D] to [T, N, D]",
-            )
-        if self._length is not None and self._length != x.shape[0]:
+        if len(x.shape) < 1:
+            raise invalid(f"StaticRNN.step_input: {x.name} has shape []", "axis 0 is time: give a tensor [T, N, D]")
+        if self._length is not None and self._length != x.shape[0] and self._length >= 0 and x.shape[0] >= 0:
             raise invalid(
                 f"StaticRNN.step_input: {x.name} has {x.shape[0]} steps, the input before it {self._length}",
                 "all step inputs must have the same length",
             )
-        self._length = x.shape[0]
+        self._length = x.shape[0] if self._length is None else max(self._length, x.shape[0])
         inner = body.create_var(name=x.name, dtype=x.dtype, shape=x.shape[1:])
         self._inputs.append((x, inner))
         return inner

@@ -38,9 +38,7 @@ def sequence_mask(
         raise invalid("sequence_mask: maxlen is 0", "give a positive number of places, or None for the greatest length")
     out = helper.temporary(dtype, [*x.shape, max(places, -1)], stop_gradient=True)
     inputs = {"X": [x]} | ({"MaxLenTensor": [maxlen]} if isinstance(maxlen, Variable) else {})
-    attrs: dict[str, AttrValue] = {"out_dtype": convert_dtype(dtype)}
-    if not isinstance(maxlen, Variable):
-        attrs["maxlen"] = places
+    attrs: dict[str, AttrValue] = {"out_dtype": convert_dtype(dtype), "maxlen": places}
     helper.op("sequence_mask", inputs, {"Y": [out]}, attrs)
     return out
 

@@ -10,7 +10,6 @@ _INSTEAD = {
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",
     "data_norm": "layer_norm, or scale the feeds by ranges known in advance",
-    "rnn": "StaticRNN",
 }
 _OTHERWISE = "write it with the layers there are: fluid.layers.__all__ lists them"
 

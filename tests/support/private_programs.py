@@ -130,6 +130,15 @@ def _gru_unit() -> Any:
     return _classified(L.reduce_mean(rnn(), dim=0))
 
 
+def _cells() -> Any:
+    """Cells over padded sequences, forwards and backwards, with the lengths of each."""
+    ids, lengths = L.data("ids", [STEPS, 1], dtype="int64"), L.data("lengths", [], dtype="int64")
+    words = L.embedding(ids, [WORDS, PIXELS], param_attr="table")
+    _, (hidden, _) = L.rnn(L.LSTMCell(HIDDEN), words, sequence_length=lengths)
+    rows, last = L.rnn(L.GRUCell(HIDDEN), words, sequence_length=lengths, is_reverse=True)
+    return _classified(L.concat([hidden, last, L.reduce_mean(rows, dim=1)], axis=1))
+
+
 def _normalised(x: Any) -> Any:
     return L.layer_norm(x, begin_norm_axis=2)
 
@@ -175,6 +184,10 @@ PROGRAMS: dict[str, PrivateProgram] = {
     "unrolled_lstm": PrivateProgram(_unrolled, _feeds(x=_floats(STEPS, PIXELS), label=_ids(3, 1))),
     "lstm_unit": PrivateProgram(_lstm_unit, _feeds(ids=_ids(WORDS, STEPS, 1), label=_ids(3, 1))),
     "gru_unit": PrivateProgram(_gru_unit, _feeds(x=_floats(STEPS, PIXELS), label=_ids(3, 1))),
+    "cells": PrivateProgram(
+        _cells,
+        _feeds(ids=_ids(WORDS, STEPS, 1), lengths=lambda rng, n: rng.integers(1, STEPS + 1, n), label=_ids(3, 1)),
+    ),
     "encoder": PrivateProgram(
         _encoder, _feeds(ids=_ids(WORDS, STEPS, 1), targets=_ids(WORDS, STEPS, 1), mask_=_token_mask)
     ),

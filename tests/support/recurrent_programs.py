@@ -8,8 +8,11 @@ import numpy as np
 from layer_programs import numbers
 
 CASES = {}
+# Cases whose records are kept; those of the others are long, and show nothing new.
+RECORDED = ("cells", "dynamic_gru", "dynamic_lstm", "dynamic_lstmp", "units")
 LENGTHS = [3, 1, 4, 2]
 TOKENS = sum(LENGTHS)
+STEPS = 4
 
 
 def case(build):
@@ -17,9 +20,15 @@ def case(build):
     return build
 
 
-def data(fluid, name, **kwargs):
+def data(fluid, name, shape=(1,), **kwargs):
     block = fluid.default_main_program().global_block()
-    return block.var(name) if block.has_var(name) else fluid.layers.data(name, [1], dtype="int64", **kwargs)
+    return block.var(name) if block.has_var(name) else fluid.layers.data(name, list(shape), dtype="int64", **kwargs)
+
+
+def padded(fluid, name, width):
+    """[N, STEPS, width], every step a parameter's row."""
+    ids = data(fluid, "steps", (STEPS, 1))
+    return fluid.layers.embedding(ids, [len(LENGTHS) * STEPS, width], param_attr="p_" + name)
 
 
 def tokens(fluid, name, width):
@@ -37,6 +46,8 @@ def feeds(program):
     given = {
         "tokens": (np.arange(TOKENS, dtype="int64").reshape(-1, 1), LENGTHS),
         "rows": (np.arange(len(LENGTHS), dtype="int64").reshape(-1, 1), None),
+        "steps": (np.arange(len(LENGTHS) * STEPS, dtype="int64").reshape(-1, STEPS, 1), None),
+        "lengths": (np.array(LENGTHS, "int64"), None),
     }
     return {name: value for name, value in given.items() if program.global_block().has_var(name)}
 
@@ -128,6 +139,64 @@ def dynamic_gru(fluid):
             origin_mode=True,
         ),
     ]
+
+
+def parts(structure):
+    """The Variables of a nested list."""
+    return [v for part in structure for v in parts(part)] if isinstance(structure, (list, tuple)) else [structure]
+
+
+@case
+def cells(fluid):
+    L = fluid.layers
+    x, lengths, h = padded(fluid, "x", 3), data(fluid, "lengths", ()), state(fluid, "h", 2)
+    outs = [
+        L.rnn(L.LSTMCell(2), x),
+        L.rnn(L.LSTMCell(2, forget_bias=0.5, name="named"), x, sequence_length=lengths),
+        L.rnn(L.GRUCell(2), x, sequence_length=lengths, is_reverse=True),
+        L.rnn(
+            L.GRUCell(2, fluid.ParamAttr(name="shared"), fluid.ParamAttr(name="bias"), L.tanh, L.relu),
+            L.transpose(x, [1, 0, 2]),
+            h,
+            time_major=True,
+            is_reverse=True,
+        ),
+    ]
+    return parts(outs)
+
+
+@case
+def own_cell(fluid):
+    """A cell on two inputs, with nested states and outputs of two kinds."""
+    L = fluid.layers
+
+    class Cell(L.RNNCell):
+        def call(self, inputs, states, factor):
+            (x, y), ((before, count),) = inputs, states
+            total = L.elementwise_add(L.elementwise_add(before, x), L.scale(y, factor))
+            return [total, L.elementwise_mul(total, before)], [[total, L.scale(count, 1.0, 1.0)]]
+
+        @property
+        def state_shape(self):
+            return [[[3], [1]]]
+
+    inputs = [padded(fluid, "x", 3), padded(fluid, "y", 3)]
+    start = Cell().get_initial_states(inputs[0], init_value=0.5)
+    return parts(L.rnn(Cell(), inputs, start, data(fluid, "lengths", ()), factor=0.25))
+
+
+@case
+def contrib_layers(fluid):
+    C = fluid.contrib.layers
+    x, lengths = padded(fluid, "x", 3), data(fluid, "lengths", ())
+    h = fluid.layers.reshape(state(fluid, "h", 8), [4, -1, 2])
+    outs = [
+        C.basic_lstm(x, None, None, 2, num_layers=2, sequence_length=lengths),
+        C.basic_lstm(x, h, h, 2, num_layers=2, bidirectional=True, sequence_length=lengths),
+        C.basic_gru(fluid.layers.transpose(x, [1, 0, 2]), None, 2, batch_first=False),
+        C.basic_gru(x, h, 2, num_layers=2, bidirectional=True, bias_attr=fluid.ParamAttr(name="b"), name="mine"),
+    ]
+    return parts(outs)
 
 
 @case

@@ -269,7 +269,13 @@ def _append(nest: ComputeNest | ReduceNest, groups: list[Group]) -> None:
 
 
 def _drop_unread(groups: list[Group], required: set[TensorDef]) -> None:
-    """Values that were fused into their only reader need no memory."""
+    """Values that were fused into their only reader need no memory, and what reads of constants left unread no code."""
+    wanted = set(map(id, required))
+    for group in reversed(list(groups)):
+        if any(id(tensor) in wanted for tensor in group.stores()):
+            wanted.update(id(tensor) for nest in group.nests for tensor in nest_operands(nest))
+        else:
+            groups.remove(group)
     read: Counter[int] = Counter()
     for group in groups:
         read.update(id(tensor) for nest in group.nests for tensor in dict.fromkeys(nest_operands(nest)))

@@ -25,7 +25,6 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
     "dropout": ("Seed",),
     "nearest_interp": ("OutSize", "SizeTensor", "Scale"),
     "pad2d": ("Paddings",),
-    "sequence_mask": ("MaxLenTensor",),
 }
 """Inputs that a rule does not take: what Paddle lets be a Variable, and here is a number."""
 

@@ -1,13 +1,18 @@
 """Recurrent layers: recurrent.json, recurrent.npz.
 
 Per case of tests/support/recurrent_programs.py: "outputs", the tokens or rows of what it returns, "cost", a number made
-of them, and "gradients" of all parameters; "record" is the program without its backward, as make_goldens.py writes it.
+of them, and "gradients" of all parameters; "record" is the program without its backward, as make_goldens.py writes it,
+of some cases.
 
 What was found:
 - dynamic_lstm and dynamic_lstmp ignore the gradient of the cells that they return, gru_unit those of its second and
   third result.
 - A sequence without tokens is no problem.  dynamic_gru takes bias_attr=False, the others refuse it.
 - dynamic_lstmp makes a variable that no op writes (lstmp_0.tmp_2).
+- rnn() never ends where initial_states is a list of Variables (it goes through the first as through a list), so an
+  LSTMCell cannot be given its states.
+- On processors with AVX, the gradient of an LSTM of 8, 16, … units (dynamic_lstm and dynamic_lstmp) does not pass
+  through the cell: only the output gate learns.  Other sizes have the right gradient; so do those here.
 - lstm (cudnn_lstm) has no CPU kernel: "CPU is not support for this kernel now".
 """
 
@@ -41,7 +46,7 @@ def measured(build):
         found = [np.array(x) for x in exe.run(main, feed=feed, fetch_list=fetches, return_numpy=False)]
     gradients = dict(zip((p.name for p, _ in pairs), found[len(outs) + 1 :]))
     return {
-        "record": record,
+        "record": record if build.__name__ in recurrent_programs.RECORDED else None,
         "outputs": found[: len(outs)],
         "cost": found[len(outs)],
         "gradients": {name: gradients[name] for name in sorted(gradients)},
