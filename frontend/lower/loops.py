@@ -19,6 +19,7 @@ from ..vartype import VarType
 from .context import Frame, MaskOf, OpLowering, Rule, Rules
 from .counting import Counted, Linear, all_ops, counted, indices
 from .held import Held, Item, Part, Ranked, RankTable, Rows, TensorArray, uniform
+from .rowwise import ROWS, mixing
 from .steps import masks_of, run_block
 
 MOST_OPS = 20_000
@@ -260,7 +261,8 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
         memories = [next(rest) for _ in plan.memories]
         slices = [next(rest) for _ in plan.slices]
         going = [next(rest) for _ in live]
-        local |= {name: next(rest) for name in whole}
+        local_whole = {name: next(rest) for name in whole}
+        local |= local_whole
         items = [next(rest) for _ in plan.items]
         for name, at in loop.counters.items():
             count = b.cast(index, kinds[name].dtype)
@@ -285,6 +287,9 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
         for name, old, now in zip([*carried, *(m.name for m in plan.memories)], values, after, strict=False):
             if old.type != now.type:
                 raise _Unfit(f"{name} is {old.type} before a step and {now.type} after it")
+        if plan.table is not None:
+            rows = [*memories, *slices, *going, *(local_whole[name] for name in whole if name in o.frame.held.ranked)]
+            _check_rows(o, b, rows, list(written.values()))
         outputs = [*new, *(written[output.name] for output in plan.outputs)]
         if any(isinstance(value.type, RaggedType) for value in outputs):
             raise _Unfit("sequences of different lengths are collected")
@@ -303,6 +308,16 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
 
     results = control.scan(o.b, init, [*sliced, *masks], given, loop.trip, body)
     _after(o, loop, plan, carried, results)
+
+
+def _check_rows(o: OpLowering, b: OpBuilder, rows: Sequence[Value], results: Sequence[Value]) -> None:
+    """Refuse a step that puts the rows of sequences together: those that have ended would be among them."""
+    why = mixing(b.ops, dict.fromkeys(rows, ROWS), [value for value in results if not uniform(value)])
+    if why is not None:
+        raise o.error(
+            f"a step on some of the sequences puts them together: {why}",
+            "compute row by row inside the loop, and reduce behind it",
+        )
 
 
 def _after(o: OpLowering, loop: Counted, plan: _Plan, carried: Sequence[str], results: Sequence[Value]) -> None:

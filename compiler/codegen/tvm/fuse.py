@@ -269,14 +269,24 @@ def _append(nest: ComputeNest | ReduceNest, groups: list[Group]) -> None:
 
 
 def _drop_unread(groups: list[Group], required: set[TensorDef]) -> None:
-    """Values that were fused into their only reader need no memory."""
-    read: Counter[int] = Counter()
-    for group in groups:
-        read.update(id(tensor) for nest in group.nests for tensor in dict.fromkeys(nest_operands(nest)))
-    for group in groups:
-        for nest in group.nests:
-            if isinstance(nest, ComputeNest | ReduceNest | ContractNest):
-                nest.definitions = [d for d in nest.definitions if d.tensor in required or read[id(d.tensor)]]
+    """Values that were fused into their only reader need no memory; what nobody reads at all is not made.
+
+    Of a program's results the expansion may have left none: a row that is looked up in constants is no lookup.
+    """
+    kept = False
+    while not kept:
+        kept = True
+        read: Counter[int] = Counter()
+        for group in groups:
+            read.update(id(tensor) for nest in group.nests for tensor in dict.fromkeys(nest_operands(nest)))
+        for group in groups:
+            for nest in list(group.nests):
+                if isinstance(nest, ComputeNest | ReduceNest | ContractNest):
+                    nest.definitions = [d for d in nest.definitions if d.tensor in required or read[id(d.tensor)]]
+                elif not any(tensor in required or read[id(tensor)] for tensor in nest_stores(nest)):
+                    group.nests.remove(nest)
+                    kept = False
+    groups[:] = [group for group in groups if group.nests]
 
 
 def store_also(planned: Plan, result: TensorDef, output: TensorDef, prefix: tuple[Node, ...]) -> None:
