@@ -110,7 +110,7 @@ class LayerHelper:
 
     def x_shape(self, x: Variable) -> Variable:
         """The extra result in which fluid's shape ops keep their input's shape for the backward pass."""
-        return self.temporary(x.dtype, (0, *x.shape))
+        return self.temporary(x.dtype, (0, *x.shape), lod_level=x.lod_level)
 
     def parameter(
         self,

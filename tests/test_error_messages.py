@@ -169,13 +169,12 @@ def parameter_of_another_shape() -> None:
 
 def op_without_gradient() -> None:
     x, _ = data()
-    total, step, steps = L.fc(x, 3), L.fill_constant([1], "int64", 0), L.fill_constant([1], "int64", 3)
-    goes_on = L.less_than(step, steps)
+    total, most = L.fc(x, 3), L.fill_constant([1], "float32", 3.0)
+    goes_on = L.less_than(L.reduce_sum(L.abs(total)), most)
     loop = L.While(goes_on)
     with loop.block():
         L.assign(L.scale(total, 2.0), total)
-        L.increment(step)
-        L.less_than(step, steps, cond=goes_on)
+        L.less_than(L.reduce_sum(L.abs(total)), most, cond=goes_on)
     sgd(L.mean(total))
     executor().run(feed={"x": X})
 

@@ -15,6 +15,7 @@ from typing import ClassVar, cast
 
 from ..ir.core import Function, Module, OpBase, Value
 from ..ir.stage import Stage
+from ..ir.types import RaggedType
 from ..ops.base import Op
 from ..ops.construct import OpBuilder
 from ..ops.control import Scan, scan, stacked_type
@@ -46,6 +47,11 @@ def _function(function: Function) -> Function:
     return rewrite(function, replacement)
 
 
+def _dense(op: OpBase) -> bool:
+    """Whether no result has rows of different lengths: a reverse loop sums gradients of dense values only."""
+    return not any(isinstance(v.type, RaggedType) and v.type.dtype.is_float for v in op.results)
+
+
 class _Loop:
     """One loop, rewritten into ``b``."""
 
@@ -62,7 +68,7 @@ class _Loop:
     def run(self) -> Sequence[Value] | None:
         """The results of the new loop; None where the loop stays as it is."""
         for op in self.loop.body.ops:
-            if op.operands and all(v in self.fixed or v in self.constants for v in op.operands):
+            if op.operands and all(v in self.fixed or v in self.constants for v in op.operands) and _dense(op):
                 self._move_fixed(op)
         for op in self._of_slices():
             self._move_stacked(op)

@@ -53,6 +53,7 @@ from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
 from .dynamic_rnn import DynamicRNN
 from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
+from .if_else import IfElse
 from .io import data
 from .learning_rate_scheduler import (
     cosine_decay,
@@ -264,6 +265,8 @@ __all__ = [
     "LSTMCell",
     "Print",
     "RNNCell",
+    "IfElse",
+    "Print",
     "StaticRNN",
     "Switch",
     "While",

@@ -49,7 +49,7 @@ def reshape(
     else:
         extents = reshaped("reshape", x, wanted.numbers)
     inplace = inplace and not x.is_data  # what is fed keeps the shape that it is declared with
-    out = x if inplace else helper.temporary(x.dtype, extents)
+    out = x if inplace else helper.temporary(x.dtype, extents, lod_level=x.lod_level)
     x_shape = helper.x_shape(x)
     inputs = {"X": [x], **wanted.inputs}
     helper.op("reshape2", inputs, {"Out": [out], "XShape": [x_shape]}, {"shape": wanted.numbers})

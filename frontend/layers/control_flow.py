@@ -130,29 +130,25 @@ def _loop_results(new: Any, wanted: int) -> list[Variable]:
     return results
 
 
-class ConditionalBlock:
-    """Runs its block only when ``condition`` holds; what it writes keeps its old value otherwise."""
+@contextlib.contextmanager
+def conditional_block(condition: Variable, *, scalar: bool = True) -> Iterator[None]:
+    """Record a block that runs only when ``condition`` holds; what it writes keeps its old value otherwise.
 
-    def __init__(self, condition: Variable, layer: str) -> None:
-        _check_condition(layer, condition)
-        self._helper = LayerHelper("conditional_block")
-        self._condition = condition
-
-    @contextlib.contextmanager
-    def block(self) -> Iterator[None]:
-        """Record the body."""
-        program = self._helper.main_program
-        parent = program.current_block()
-        with program.sub_block() as body:
-            yield
-        reads, writes = _reads_and_writes(body, set())
-        outer = [v for v in (parent.find_var_recursive(n) for n in writes) if v is not None]
-        parent.append_op(
-            "conditional_block",
-            {"Cond": [self._condition], "Input": _outer_vars(parent, reads)},
-            {"Out": outer, "Scope": [_step_scopes(parent)]},
-            {"sub_block": body.idx, "is_scalar_condition": True},
-        )
+    Without ``scalar`` the condition is one per row, and the block computes on those rows alone (`IfElse`).
+    """
+    helper = LayerHelper("conditional_block")
+    program = helper.main_program
+    parent = program.current_block()
+    with program.sub_block() as body:
+        yield
+    reads, writes = _reads_and_writes(body, set())
+    outer = [v for v in (parent.find_var_recursive(n) for n in writes) if v is not None]
+    parent.append_op(
+        "conditional_block",
+        {"Cond": [condition], "Input": _outer_vars(parent, reads)},
+        {"Out": outer, "Scope": [_step_scopes(parent)]},
+        {"sub_block": body.idx, "is_scalar_condition": scalar},
+    )
 
 
 def _flatten(value: Any) -> list[Variable]:
@@ -193,7 +189,7 @@ def cond(
         if fn is None:
             return None, []
         copies: list[Variable] = []
-        with ConditionalBlock(condition, "cond").block():
+        with conditional_block(condition):
             result = fn()
             for value in _flatten(result):
                 copy = parent.create_var(dtype=value.dtype, shape=value.shape, lod_level=value.lod_level)
@@ -242,6 +238,7 @@ class Switch:
     def case(self, condition: Variable) -> Iterator[None]:
         """Record what happens when ``condition`` is the first to hold."""
         self._check("case")
+        _check_condition("Switch.case", condition)
         negated = logical_not(condition)
         if self._none_before is None:
             self._none_before, chosen = negated, condition
@@ -249,7 +246,7 @@ class Switch:
             before = self._none_before
             self._none_before = logical_and(before, negated)
             chosen = logical_and(before, condition)
-        with ConditionalBlock(chosen, "Switch.case").block():
+        with conditional_block(chosen):
             yield
 
     @contextlib.contextmanager
@@ -258,7 +255,7 @@ class Switch:
         self._check("default")
         if self._none_before is None:
             raise invalid("Switch: default() comes before any case()", "give at least one case")
-        with ConditionalBlock(self._none_before, "Switch.default").block():
+        with conditional_block(self._none_before):
             yield
 
     def _check(self, method: str) -> None:

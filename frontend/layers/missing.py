@@ -6,7 +6,6 @@ from ..missing import MissingName, missing_name
 
 # What comes nearest, where something does.
 _INSTEAD = {
-    "IfElse": "cond",
     "Normal": "gaussian_random",
     "Uniform": "uniform_random",
     "data_norm": "layer_norm, or scale the feeds by ranges known in advance",

@@ -347,6 +347,7 @@ class Frame:
     def write(self, name: str, value: Value) -> None:
         """Give a name its new value."""
         self.held.ranked.pop(name, None)
+        self.held.split.pop(name, None)
         if self.local is None:
             self.function.write(name, value)
         else:
@@ -380,6 +381,11 @@ class OpLowering:
         """The value of a name that the op reads."""
         found = self.frame.read(name)
         if found is None:
+            if name in self.frame.held.split:
+                raise self.error(
+                    f"{name} holds some rows of a batch, and how many is known only when the program runs",
+                    "read it inside the block of an IfElse that it was split for, or give both blocks an output",
+                )
             var = self.frame.block.find_var_recursive(name)
             if var is not None and var.is_data:
                 raise self.error(f"{name} is read but not fed", f"feed it: feed={{'{name}': ...}}")

@@ -11,6 +11,7 @@ from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.grad import StopGradient
 from ..framework import Block
 from .context import MaskOf, OpLowering, Rules
+from .if_else import branch_of_rows
 from .recurrent import gru_weights
 from .steps import masks_of, run_block
 
@@ -50,6 +51,9 @@ def _recurrent(o: OpLowering) -> None:
 def _conditional_block(o: OpLowering) -> None:
     """A branch whose results keep their old values, or are zero where there is none, when it is not taken."""
     block = _body(o)
+    if not o.attr("is_scalar_condition", True):
+        branch_of_rows(o, block)
+        return
     outputs = o.op.output("Out")
     old = {name: o.frame.read(name) for name in outputs}
     given = [value for value in old.values() if value is not None]

@@ -159,6 +159,15 @@ class TensorArray:
         return b.concat(found, 0)
 
 
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Those rows of ``value`` whose ``mask`` (bool[N]) is ``kept``; all others are computed, but never used."""
+
+    value: Value
+    mask: Value
+    kept: bool
+
+
 @dataclass
 class Held:
     """What the names of a block stand for that are no tensors."""
@@ -166,6 +175,7 @@ class Held:
     arrays: dict[str, TensorArray] = field(default_factory=dict)
     tables: dict[str, RankTable] = field(default_factory=dict)
     ranked: dict[str, Ranked] = field(default_factory=dict)
+    split: dict[str, Split] = field(default_factory=dict)
 
 
 def uniform(value: Value) -> bool:

@@ -6,12 +6,12 @@ step by step, if there are few; a loop whose end is computed runs as a ``while``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import DType, RaggedType, TensorType
-from ...compiler.ops import branching, control
+from ...compiler.ops import branching, control, ragged
 from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.ragged_pad import step_mask
 from ..framework import Block, Operator
@@ -19,6 +19,7 @@ from ..vartype import VarType
 from .context import Frame, MaskOf, OpLowering, Rule, Rules
 from .counting import Counted, Linear, all_ops, counted, indices
 from .held import Held, Item, Part, Ranked, RankTable, Rows, TensorArray, uniform
+from .rowwise import ROWS, mixing
 from .steps import masks_of, run_block
 
 MOST_OPS = 20_000
@@ -247,7 +248,9 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
     ]
     whole = [name for name in o.op.input("X") if name not in (*carried, *loop.counters) and _is_value(o, name)]
     init = [*(o.value(name) for name in carried), *(memory.init for memory in plan.memories)]
-    given = [*(_own_order(o, name) for name in whole), *(value for _, value in plan.items)]
+    read = [*(_own_order(o, name) for name in whole), *(value for _, value in plan.items)]
+    # Gradients of sequences are summed over the steps token by token.
+    given = [part for value in read for part in _apart(o.b, value)]
     if any(isinstance(value.type, RaggedType) for value in init):
         raise _Unfit("sequences of different lengths are handed from step to step")
     live = [] if plan.table is None else [step_mask(o.b, plan.table.rows, loop.trip, DType.BOOL)]
@@ -260,8 +263,10 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
         memories = [next(rest) for _ in plan.memories]
         slices = [next(rest) for _ in plan.slices]
         going = [next(rest) for _ in live]
-        local |= {name: next(rest) for name in whole}
-        items = [next(rest) for _ in plan.items]
+        known = [_together(b, value, rest) for value in read]
+        local_whole = dict(zip(whole, known, strict=False))
+        local |= local_whole
+        items = known[len(whole) :]
         for name, at in loop.counters.items():
             count = b.cast(index, kinds[name].dtype)
             count = b.add(b.mul(count, b.fill((), kinds[name].dtype, at.step)), b.fill((), kinds[name].dtype, at.start))
@@ -285,6 +290,9 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
         for name, old, now in zip([*carried, *(m.name for m in plan.memories)], values, after, strict=False):
             if old.type != now.type:
                 raise _Unfit(f"{name} is {old.type} before a step and {now.type} after it")
+        if plan.table is not None:
+            rows = [*memories, *slices, *going, *(local_whole[name] for name in whole if name in o.frame.held.ranked)]
+            _check_rows(o, b, rows, list(written.values()))
         outputs = [*new, *(written[output.name] for output in plan.outputs)]
         if any(isinstance(value.type, RaggedType) for value in outputs):
             raise _Unfit("sequences of different lengths are collected")
@@ -303,6 +311,16 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
 
     results = control.scan(o.b, init, [*sliced, *masks], given, loop.trip, body)
     _after(o, loop, plan, carried, results)
+
+
+def _check_rows(o: OpLowering, b: OpBuilder, rows: Sequence[Value], results: Sequence[Value]) -> None:
+    """Refuse a step that puts the rows of sequences together: those that have ended would be among them."""
+    why = mixing(b.ops, dict.fromkeys(rows, ROWS), [value for value in results if not uniform(value)])
+    if why is not None:
+        raise o.error(
+            f"a step on some of the sequences puts them together: {why}",
+            "compute row by row inside the loop, and reduce behind it",
+        )
 
 
 def _after(o: OpLowering, loop: Counted, plan: _Plan, carried: Sequence[str], results: Sequence[Value]) -> None:
@@ -340,6 +358,20 @@ def _own_order(o: OpLowering, name: str) -> Value:
     """The value of a name, with every row at its own place also where the program sorted them."""
     ranked = o.frame.held.ranked.get(name)
     return o.value(name) if ranked is None else ranked.value
+
+
+def _apart(b: OpBuilder, value: Value) -> tuple[Value, ...]:
+    """A value as dense floating-point data, and of sequences also what divides it."""
+    if not isinstance(value.type, RaggedType):
+        return (value,)
+    data = b(ragged.Data(value))
+    return data, b(ragged.Like(b.fill(data.tensor.shape[:1], DType.I64, 0), value))
+
+
+def _together(b: OpBuilder, like: Value, parts: Iterator[Value]) -> Value:
+    """In a step, the value that was taken apart."""
+    data = next(parts)
+    return b(ragged.Like(data, next(parts))) if isinstance(like.type, RaggedType) else data
 
 
 def _giving(value: Value) -> Rule:

@@ -315,3 +315,96 @@ def dynamic_rnn_attention(fluid):
         rnn.output(layers.fc(new, 5, param_attr=parameter(fluid, "out", size, 5), act="softmax"))
     wrt = ["encoded", "target", "project", "boot", "query", "weigh", "a", "b", "c", "out"]
     return built(feed, [rnn()], wrt)
+
+
+# Branches -------------------------------------------------------------------------------------------------------------
+
+
+@case
+def if_else(fluid):
+    """Rows of a batch take the result of the block that their condition names."""
+    layers = fluid.layers
+    x, y = fed(fluid, "x", [-1, 4]), fluid.data("y", [-1, 1])
+    ie = layers.IfElse(layers.less_than(y, layers.fill_constant_batch_size_like(y, [-1, 1], "float32", 0.0)))
+    with ie.true_block():
+        rows = ie.input(x)
+        ie.output(
+            layers.fc(rows, 3, param_attr=parameter(fluid, "a", 4, 3), act="tanh"), layers.scale(rows, 2.0)
+        )
+    with ie.false_block():
+        rows = ie.input(x)
+        ie.output(layers.softmax(layers.fc(rows, 3, param_attr=parameter(fluid, "b", 4, 3))), layers.scale(rows, 0.5))
+    sides = np.array([[0.5], [-0.5], [-1.0], [2.0], [0.25]], "float32")
+    return built({"x": numbers("x", 5, 4), "y": sides}, ie(), [x, "a", "b"])
+
+
+def _cases_of(fluid, number):
+    layers = fluid.layers
+    x = fed(fluid, "x", [2, 3])
+    k = fluid.data("k", [1], "int64")
+
+    def two():
+        return layers.scale(x, 2.0)
+
+    def square():
+        return layers.elementwise_mul(x, x)
+
+    def half():
+        return layers.scale(x, 0.5)
+
+    one = _number(fluid, 1)
+    outs = [
+        layers.cond(layers.less_than(k, one), two, square),
+        layers.case([(layers.less_than(k, one), square), (layers.equal(k, one), half)], default=two),
+        layers.switch_case(k, {1: half, 2: square}, default=two),
+    ]
+    return built({"x": numbers("x", 2, 3), "k": np.array([number])}, outs, [x])
+
+
+@case
+def branches_first(fluid):
+    return _cases_of(fluid, 0)
+
+
+@case
+def branches_second(fluid):
+    return _cases_of(fluid, 1)
+
+
+@case
+def branches_third(fluid):
+    return _cases_of(fluid, 2)
+
+
+@case
+def switch(fluid):
+    layers = fluid.layers
+    step = fluid.data("step", [1], "float32")
+    rate = layers.create_global_var([1], 0.0, "float32", persistable=True, name="rate")
+    with layers.Switch() as choice:
+        with choice.case(layers.less_than(step, _number(fluid, 2.0, "float32"))):
+            layers.assign(_number(fluid, 0.1, "float32"), rate)
+        with choice.case(layers.less_than(step, _number(fluid, 4.0, "float32"))):
+            layers.assign(_number(fluid, 0.2, "float32"), rate)
+        with choice.default():
+            layers.assign(_number(fluid, 0.3, "float32"), rate)
+    return built({"step": np.array([3.0], "float32")}, [rate])
+
+
+@case
+def while_by_value(fluid):
+    """A loop whose end is computed."""
+    layers = fluid.layers
+    x = fluid.data("x", [1], "float32")
+    total, bound = layers.assign(x), _number(fluid, 10.0, "float32")
+    less = layers.less_than(total, bound)
+    loop = layers.While(less)
+    with loop.block():
+        layers.assign(layers.scale(total, 2.0), total)
+        layers.less_than(total, bound, cond=less)
+    (i, y) = layers.while_loop(
+        lambda i, y: layers.less_than(i, _number(fluid, 4)),
+        lambda i, y: [layers.increment(i), layers.elementwise_add(y, x)],
+        [_number(fluid, 1), layers.assign(x)],
+    )
+    return built({"x": np.array([0.7], "float32")}, [total, i, y])

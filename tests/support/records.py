@@ -43,7 +43,13 @@ NOT_KEPT = {
 # Attributes that only fluidc has: numbers that it folds when the program is built.
 ADDED = {"assign_value": {"values"}, "range": {"values"}, "linspace": {"values"}}
 # Slots whose order Paddle takes from a set.
-UNORDERED = {("recurrent", "parameters"), ("while", "X"), ("while", "Out"), ("conditional_block", "Input")}
+UNORDERED = {
+    ("recurrent", "parameters"),
+    ("while", "X"),
+    ("while", "Out"),
+    ("conditional_block", "Input"),
+    ("conditional_block", "Out"),
+}
 
 
 def plain(value: Any) -> Any:
