@@ -187,7 +187,7 @@ class Executor:
             program = program.program
         if not isinstance(program, Program):
             raise wrong_type(f"run: the program is {type(program).__name__}", "pass a fluid.Program")
-        if not program.global_block().ops:
+        if not program.global_block().ops and not fetch_list:
             warnings.warn("Executor.run: the program has no ops; nothing is done", stacklevel=2)
             return []
         scope = global_scope() if scope is None else scope
