@@ -35,11 +35,11 @@ def test_values_and_lod(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated")
 @pytest.mark.parametrize("name", sorted(host_programs.SESSIONS))
-def test_metrics_that_accumulate_in_programs(name: str) -> None:
+def test_steps_of_programs(name: str) -> None:
     for ours, theirs in zip(host_programs.session(fluid, name), golden("host")["sessions"][name], strict=True):
         assert ours.shape == theirs.shape
         assert ours.dtype == theirs.dtype
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_metrics_outside_of_programs() -> None:

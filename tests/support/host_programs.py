@@ -525,6 +525,37 @@ def _detected(seed):
     }
 
 
+def _tanh(x):
+    return np.tanh(np.array(x))
+
+
+def _tanh_gradient(*given):
+    """Of x (unless it is skipped), y and the gradient of y."""
+    y, gradient = (np.array(v) for v in given[-2:])
+    return gradient * (1 - y * y)
+
+
+def _python_gradients(fluid):
+    """Training through two functions with gradients of their own, and a connection past both."""
+    layers = fluid.layers
+    x, label = layers.data("x", [4]), layers.data("y", [1], dtype="int64")
+
+    def dense(v, seed):
+        weight = fluid.initializer.NumpyArrayInitializer(2 * uniform(seed, int(v.shape[1]), 5))
+        return layers.fc(v, 5, param_attr=fluid.ParamAttr(initializer=weight))
+
+    def through(v, name, **options):
+        out = fluid.default_main_program().current_block().create_var(name=name, dtype="float32", shape=[-1, 5])
+        return layers.py_func(_tanh, v, out, _tanh_gradient, **options)
+
+    first = dense(x, 1)
+    hidden = dense(through(first, "a"), 2)
+    last = layers.elementwise_add(through(hidden, "b", skip_vars_in_backward_input=hidden), first)
+    loss = layers.mean(layers.softmax_with_cross_entropy(last, label))
+    fluid.optimizer.SGD(0.5).minimize(loss)
+    return [loss, "fc_0.w_0@GRAD", "fc_0.b_0@GRAD", "fc_1.w_0@GRAD"], lambda exe: None, lambda exe: []
+
+
 _TAG_BATCHES = [
     {"a": lod(_TAGS, [12, 8]), "b": lod(_RIGHT, [12, 8])},
     {"a": lod(_RIGHT[:9], [9]), "b": lod(_RIGHT[:9], [9])},
@@ -535,6 +566,7 @@ _TOKEN_BATCHES = [
 ]
 _DETECTIONS = [_detected(91), _detected(92), _detected(93)]
 SESSIONS = {
+    "python_gradients": (_python_gradients, [{"x": uniform(7, 6, 4), "y": integers(8, 5, 6, 1)}] * 5),
     "chunk_evaluator": (_tagged, _TAG_BATCHES),
     "edit_distance_evaluator": (_edited, _TOKEN_BATCHES),
     "detection_map": (_mean_precision(True), _DETECTIONS),

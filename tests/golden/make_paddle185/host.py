@@ -1,7 +1,8 @@
 """Ops that fluidc runs on the host, and translation by beam search: host.json, host.npz.
 
 Per name of `host_programs.CASES` and `PROGRAMS` the values and the LoD of what the program fetches; "sessions": what
-metrics that accumulate in programs return of several batches; "metrics": those outside of programs.
+programs that accumulate metrics, or train through functions of Python, return of several batches; "metrics": those
+outside of programs.
 
 What was found:
 - beam_search_decode reads the score of every one of beam_size sentences of a source, and crashes where a source never
