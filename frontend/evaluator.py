@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from .layers.math import elementwise_div, elementwise_sub, reduce_sum, sums
 from .layers.tensor import cast, fill_constant
 from .variable import Variable
 from .vartype import DTypeLike
-
-if TYPE_CHECKING:
-    from .executor import Executor
 
 Array = NDArray[Any]
 
@@ -44,7 +41,7 @@ class Evaluator:
         self.metrics: list[Variable] = []
         self.helper = LayerHelper(name, **kwargs)
 
-    def reset(self, executor: Executor, reset_program: Program | None = None) -> None:
+    def reset(self, executor: metrics.Runs, reset_program: Program | None = None) -> None:
         """Set all counts to zero."""
         reset_program = Program() if reset_program is None else reset_program
         with program_guard(reset_program):
@@ -53,7 +50,7 @@ class Evaluator:
                 fill_constant(list(twin.shape), twin.dtype, 0.0, out=twin)
         executor.run(reset_program)
 
-    def eval(self, executor: Executor, eval_program: Program | None = None) -> Any:
+    def eval(self, executor: metrics.Runs, eval_program: Program | None = None) -> Any:
         """The metric over everything since `reset`."""
         raise NotImplementedError
 
@@ -86,7 +83,7 @@ class ChunkEvaluator(Evaluator):
             self._add(state, count)
         self.metrics.extend(found[:3])
 
-    def eval(self, executor: Executor, eval_program: Program | None = None) -> tuple[Array, Array, Array]:
+    def eval(self, executor: metrics.Runs, eval_program: Program | None = None) -> tuple[Array, Array, Array]:
         """Precision, recall and F1, float32 [1]."""
         eval_program = Program() if eval_program is None else eval_program
         block = eval_program.global_block()
@@ -115,7 +112,7 @@ class EditDistance(Evaluator):
             self._add(state, more)
         self.metrics.extend([total, wrong])
 
-    def eval(self, executor: Executor, eval_program: Program | None = None) -> tuple[Array, Array]:
+    def eval(self, executor: metrics.Runs, eval_program: Program | None = None) -> tuple[Array, Array]:
         """Mean distance and share of wrong sequences, float32 [1]."""
         eval_program = Program() if eval_program is None else eval_program
         block = eval_program.global_block()
@@ -133,3 +130,6 @@ class DetectionMAP(metrics.DetectionMAP):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warn("fluid.evaluator.DetectionMAP is deprecated: use fluid.metrics.DetectionMAP")
         super().__init__(*args, **kwargs)
+
+
+__all__ = ["ChunkEvaluator", "DetectionMAP", "EditDistance"]

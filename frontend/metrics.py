@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,11 +16,16 @@ from .initializer import ConstantInitializer
 from .layer_helper import LayerHelper
 from .layers.detection import detection_map
 from .layers.tensor import cast, concat, fill_constant
+from .missing import MissingName, missing_name
 from .variable import Variable
 
-if TYPE_CHECKING:
-    from .executor import Executor
-from .missing import MissingName, missing_name
+
+class Runs(Protocol):
+    """What runs programs: an Executor."""
+
+    def run(self, program: Program, *, fetch_list: Sequence[Variable] | None = None) -> list[Any]:
+        """Run one once; returns what is fetched."""
+        ...
 
 
 class MetricBase:
@@ -279,7 +285,7 @@ class DetectionMAP:
         """The Variables to fetch: of the batch, and of all since `reset`, float32 [1]."""
         return self.cur_map, self.accum_map
 
-    def reset(self, executor: Executor, reset_program: Program | None = None) -> None:
+    def reset(self, executor: Runs, reset_program: Program | None = None) -> None:
         """Start again from nothing."""
         reset_program = Program() if reset_program is None else reset_program
         with program_guard(reset_program):
@@ -288,3 +294,16 @@ class DetectionMAP:
             var = block.create_var(name=state.name, shape=state.shape, dtype=state.dtype, persistable=True)
             fill_constant([1], "int32", 0, out=var)
         executor.run(reset_program)
+
+
+__all__ = [
+    "Accuracy",
+    "Auc",
+    "ChunkEvaluator",
+    "CompositeMetric",
+    "DetectionMAP",
+    "EditDistance",
+    "MetricBase",
+    "Precision",
+    "Recall",
+]

@@ -23,9 +23,9 @@ from .arrange import (
     unstack,
     where,
 )
+from .arrays import array_length, array_read, array_write, create_array, tensor_array_to_tensor
 from .beam import beam_search, beam_search_decode
 from .callback import Print, py_func
-from .arrays import array_length, array_read, array_write, create_array, tensor_array_to_tensor
 from .cases import case, switch_case
 from .compare import (
     allclose,
@@ -50,8 +50,8 @@ from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
 from .detection import bipartite_match, multiclass_nms, target_assign
 from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
-from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .dynamic_rnn import DynamicRNN
+from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
 from .io import data
 from .learning_rate_scheduler import (
@@ -257,8 +257,8 @@ def __getattr__(name: str) -> MissingName:
 
 
 __all__ = [
-    "Print",
     "DynamicRNN",
+    "Print",
     "StaticRNN",
     "Switch",
     "While",

@@ -431,13 +431,13 @@ CASES["split_merge"] = Case(_split_merge, {"a": _matrix(83, 3, 2), "c": _MASK})
 CASES["split_merge_sequences"] = Case(_split_merge, {"a": lod(_X9, [2, 4, 3]), "c": _MASK})
 
 
-def values(fluid, build):
+def values(fluid, build, **options):
     """A new program with given parameters, run once: values and LoD of what it fetches."""
     main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
     place = fluid.CPUPlace()
     with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(scope):
         feeds, fetches = build(fluid)
-        exe = fluid.Executor(place)
+        exe = fluid.Executor(place, **options)
         if startup.global_block().ops:
             exe.run(startup)
         for i, parameter in enumerate(main.all_parameters()):
@@ -459,12 +459,12 @@ PROGRAMS = {
 }
 
 
-def _runs(fluid, build, batches):
+def _runs(fluid, build, batches, **options):
     """What a program returns of several batches, and what it makes of them in the end."""
     main, startup, place = fluid.Program(), fluid.Program(), fluid.CPUPlace()
     with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(fluid.Scope()):
         fetches, before, after = build(fluid)
-        exe = fluid.Executor(place)
+        exe = fluid.Executor(place, **options)
         if startup.global_block().ops:
             exe.run(startup)
         before(exe)
@@ -576,10 +576,10 @@ SESSIONS = {
 }
 
 
-def session(fluid, name):
+def session(fluid, name, **options):
     """What one of the sessions returns."""
     build, batches = SESSIONS[name]
-    return _runs(fluid, build, batches)
+    return _runs(fluid, build, batches, **options)
 
 
 def metrics(fluid):
