@@ -282,7 +282,8 @@ class Executor:
                 if plan is None:
                     raise
         if plan is not None:
-            given = {name: Value.of(feed.get(name, array), name) for name, array in arrays.items()}
+            block = program.global_block()
+            given = {n: Value.of(feed[n], block.vars[n]) for n in arrays if n in feed}
             results = self._run_plan(plan, program, given, fetches, scope, target, lot)
             if dense:
                 _check_dense([name for name in fetches if results[name].lod])

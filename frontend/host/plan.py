@@ -9,6 +9,7 @@ allows: host ops on feeds alone run first, those whose results no compiled op re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -75,11 +76,13 @@ def plan(program: Program, fetches: Sequence[str], lowered: Collection[str], for
     program = split_backwards(program)
     reasons = _Reasons(program, lowered, forced).found
     if not reasons and not any(op.type == "print" for op in program.global_block().ops):
+        _tell_unprinted(program, reasons)
         return None
     want_printed_gradients(program.global_block())
     for record in program.global_block().ops:
         if record.type == "backward":
             _check_gradients(program, record, reasons)
+    _tell_unprinted(program, reasons)
     planner = _Planner(program, reasons)
     steps = planner.block(program.global_block(), frozenset(fetches))
     listed = [(op, reasons[id(op)]) for block in program.blocks for op in block.ops if id(op) in reasons]
@@ -147,6 +150,15 @@ class _Reasons:
                         if var is not None and var.type in (VarType.LOD_TENSOR_ARRAY, VarType.LOD_RANK_TABLE):
                             found.add(name)
         return found
+
+
+def _tell_unprinted(program: Program, reasons: dict[int, str]) -> None:
+    """Warn of Print in loops and branches that are compiled: it prints between steps, not inside of one."""
+    for block in program.blocks[1:]:
+        for op in block.ops:
+            if op.type == "print" and id(op) not in reasons:
+                what = "Print is in a loop or branch that is compiled, and prints nothing there"
+                warnings.warn_explicit(what, UserWarning, op.loc.file, op.loc.line)
 
 
 def _private_metrics(program: Program, listed: Sequence[tuple[Operator, str]]) -> tuple[str, ...]:
