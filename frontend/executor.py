@@ -187,7 +187,7 @@ class Executor:
             program = program.program
         if not isinstance(program, Program):
             raise wrong_type(f"run: the program is {type(program).__name__}", "pass a fluid.Program")
-        if not program.global_block().ops:
+        if not program.global_block().ops and not fetch_list:
             warnings.warn("Executor.run: the program has no ops; nothing is done", stacklevel=2)
             return []
         scope = global_scope() if scope is None else scope
@@ -282,7 +282,8 @@ class Executor:
                 if plan is None:
                     raise
         if plan is not None:
-            given = {name: Value.of(feed.get(name, array), name) for name, array in arrays.items()}
+            block = program.global_block()
+            given = {n: Value.of(feed[n], block.vars[n]) for n in arrays if n in feed}
             results = self._run_plan(plan, program, given, fetches, scope, target, lot)
             if dense:
                 _check_dense([name for name in fetches if results[name].lod])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,18 +37,23 @@ def _insert(best: list[_Item], item: _Item, size: int) -> None:
     best[at] = item
 
 
-def _candidates(o: HostCall, begin: int, end: int, scores: Array, words: Array | None) -> list[_Item]:
-    """The continuations of the prefixes of one source; a finished prefix has one, its end."""
-    before, totals = o.array("pre_ids").reshape(-1), o.array("pre_scores").reshape(-1)
-    finish = o.attr("end_id")
-    found: list[_Item] = []
-    for row in range(begin, end):
-        if before[row] == finish:
-            found.append(_Item(float(totals[row]), row, finish))
+def _candidates(
+    rows: range, scores: Array, words: Array | None, ended: Array, totals: Array, finish: int, size: int
+) -> Iterator[_Item]:
+    """The continuations of some prefixes that may be among the ``size`` best, in order.
+
+    A prefix that has ended has one, its end, at no cost.
+    """
+    open_rows = [row for row in rows if not ended[row]]
+    offered = np.concatenate([scores[open_rows].reshape(-1), totals[[row for row in rows if ended[row]]]])
+    # What is worse than the last of the best never lives on.
+    least = np.partition(offered, -size)[-size] if len(offered) > size else -np.inf
+    for row in rows:
+        if ended[row]:
+            yield _Item(float(totals[row]), row, finish)
             continue
-        for at, score in enumerate(scores[row]):
-            found.append(_Item(float(score), row, at if words is None else int(words[row, at])))
-    return found
+        for at in np.flatnonzero(scores[row] >= least).tolist():
+            yield _Item(float(scores[row, at]), row, at if words is None else int(words[row, at]))
 
 
 def _beam_search(o: HostCall) -> None:
@@ -65,18 +71,15 @@ def _beam_search(o: HostCall) -> None:
     words = o.array("ids").reshape(rows, -1) if o.has("ids") else None
     size, finish = o.attr("beam_size"), o.attr("end_id")
     high = in_rows(given.lod, o.attr("level", 0))
-    before = o.array("pre_ids").reshape(-1)
+    ended = o.array("pre_ids").reshape(-1) == finish
+    totals = o.array("pre_scores").reshape(-1)
     chosen: list[list[_Item]] = [[] for _ in range(high[-1])]
     for begin, end in itertools.pairwise(high):
-        items = _candidates(o, begin, end, scores, words)
-        if len(items) > size:  # what is worse than the last of the best never lives on
-            least = np.partition([item.score for item in items], -size)[-size]
-            items = [item for item in items if item.score >= least]
         best: list[_Item] = []
-        for item in items:
+        for item in _candidates(range(begin, end), scores, words, ended, totals, finish, size):
             _insert(best, item, size)
         # A source is done when every prefix has ended and goes on by its end alone.
-        if all(item.word == finish and before[item.parent] == finish for item in best):
+        if all(item.word == finish and ended[item.parent] for item in best):
             continue
         for item in best:
             chosen[item.parent].append(item)

@@ -9,6 +9,7 @@ allows: host ops on feeds alone run first, those whose results no compiled op re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,8 +17,9 @@ from typing import TypeAlias
 from ...compiler.errors import LoweringError, PrivacyError
 from ..framework import Block, Operator, Program
 from ..host_types import ARRAYS, CONTROL, HOST_TYPES, METRICS, SEQUENCES
-from ..reach import before, gradient_path
+from ..reach import before
 from ..vartype import VarType
+from .python_gradients import has_backward, path_of, split_backwards
 from .segment import Segment, segment_of, want_printed_gradients
 
 
@@ -71,13 +73,16 @@ def plan(program: Program, fetches: Sequence[str], lowered: Collection[str], for
         LoweringError: A host op is on the way from parameters to a loss, or in a loop that has gradients.
         PrivacyError: A host op of a private program that is no metric to be fetched.
     """
+    program = split_backwards(program)
     reasons = _Reasons(program, lowered, forced).found
     if not reasons and not any(op.type == "print" for op in program.global_block().ops):
+        _tell_unprinted(program, reasons)
         return None
     want_printed_gradients(program.global_block())
     for record in program.global_block().ops:
         if record.type == "backward":
             _check_gradients(program, record, reasons)
+    _tell_unprinted(program, reasons)
     planner = _Planner(program, reasons)
     steps = planner.block(program.global_block(), frozenset(fetches))
     listed = [(op, reasons[id(op)]) for block in program.blocks for op in block.ops if id(op) in reasons]
@@ -147,6 +152,15 @@ class _Reasons:
         return found
 
 
+def _tell_unprinted(program: Program, reasons: dict[int, str]) -> None:
+    """Warn of Print in loops and branches that are compiled: it prints between steps, not inside of one."""
+    for block in program.blocks[1:]:
+        for op in block.ops:
+            if op.type == "print" and id(op) not in reasons:
+                what = "Print is in a loop or branch that is compiled, and prints nothing there"
+                warnings.warn_explicit(what, UserWarning, op.loc.file, op.loc.line)
+
+
 def _private_metrics(program: Program, listed: Sequence[tuple[Operator, str]]) -> tuple[str, ...]:
     """Warnings for the metrics of a private program, whose host ops may be nothing else."""
     ops = program.global_block().ops
@@ -181,9 +195,9 @@ def _inside(program: Program, op: Operator) -> Iterator[Operator]:
 
 def _check_gradients(program: Program, record: Operator, reasons: dict[int, str]) -> None:
     """Refuse host ops that a gradient would have to pass."""
-    path = gradient_path(program, record)
+    path = path_of(program, record)
     for op in before(program, record):
-        if op.type == "print" or not path.intersection(op.output_arg_names):
+        if op.type == "print" or has_backward(op) or not path.intersection(op.output_arg_names):
             continue
         if not path.intersection(op.input_arg_names):
             continue
@@ -215,12 +229,14 @@ class _Planner:
             if op.type == "backward":
                 levels, more = self._with_forward(ops, levels, at)
                 again.setdefault(levels[at], []).extend(more)
+        members = {
+            level: sorted({i for i, at in enumerate(levels) if at == level} | set(again.get(level, ())))
+            for level in set(levels)
+        }
         steps: list[Step] = []
-        order = sorted(set(levels))
-        for level in order:
-            members = sorted({i for i, at in enumerate(levels) if at == level} | set(again.get(level, ())))
-            here = [ops[i] for i in members]
-            later = {name for i, at in enumerate(levels) if at > level for name in self._touched(ops[i])}
+        for level in sorted(members):
+            here = [ops[i] for i in members[level]]
+            later = {n for at in members if at > level for i in members[at] for n in self._touched(ops[i])}
             if level % 2:
                 steps.extend(self._host(op, wanted) for op in here)
             else:
@@ -287,7 +303,7 @@ class _Planner:
         Also gives ops that run there once more, since a host op reads what they make before.
         """
         record, target = ops[at], levels[at]
-        path = gradient_path(self._program, record)
+        path = path_of(self._program, record)
         inside = [
             i
             for i, op in enumerate(ops[:at])
@@ -302,6 +318,9 @@ class _Planner:
         again = [i for i in inside if levels[i] < target and early.intersection(ops[i].output_arg_names)]
         for i in again:
             self._check_repeatable(ops[i])
+            for j in range(i + 1, len(ops)):
+                if levels[j] < target and self._writes(ops[j]).intersection(self._reads(ops[i])):
+                    raise self._twice(ops[i], f"what it reads is written in between, by {ops[j].type}")
         least = [0] * len(ops)
         for i in inside:
             if i not in again:
@@ -317,12 +336,15 @@ class _Planner:
             var is not None and var.persistable for var in map(op.block.find_var_recursive, op.output_arg_names)
         )
         if random or stateful:
-            raise LoweringError(
-                f"{op.loc.layer or op.type}: a host op reads what is computed from it, and the loss too; it would run "
-                f"twice, and it {'is random' if random else 'updates its statistics'}",
-                where=op.loc.place,
-                hint="compute what the host op reads in a program of its own, and feed its result",
-            )
+            raise self._twice(op, "it is random" if random else "it updates its statistics")
+
+    def _twice(self, op: Operator, why: str) -> LoweringError:
+        return LoweringError(
+            f"{op.loc.layer or op.type}: a host op reads what is computed from it, and the loss too; it would run "
+            f"twice, and {why}",
+            where=op.loc.place,
+            hint="compute what the host op reads in a program of its own, and feed its result",
+        )
 
 
 _RANDOM_TYPES = """

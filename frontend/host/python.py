@@ -39,4 +39,29 @@ def _py_func(o: HostCall) -> None:
             o.values.write(name, value)
 
 
-RULES: HostRules = {"py_func": _py_func}
+def _py_func_grad(o: HostCall) -> None:
+    """Call a backward function: with what the function was given and returned, and the gradients of that."""
+    skipped, known = set(o.attr("backward_skip_vars", [])), o.attr("known")
+    given, results = o.op.input("X"), o.op.input("Out")
+    values = dict(zip((*given, *results), (*o.xs("X"), *o.xs("Out"))))
+    gradients = dict(zip(known, o.xs("OutGrad")))
+    passed: list[Value | None] = [values[name] for name in (*given, *results) if name not in skipped]
+    passed += [gradients.get(name, Value(np.zeros_like(values[name].array), values[name].lod)) for name in results]
+    found = called(o.attr("backward_callable_id"), passed)
+    if len(found) < len(given):
+        raise o.error(
+            f"backward_func returned {len(found)} values, the op has {len(given)} inputs ({', '.join(given)})",
+            "return one gradient for each Variable in x, None where there is none",
+        )
+    for name, out, value in zip(given, o.op.output("XGrad"), found):
+        like = values[name]
+        if value is not None and value.array.size != like.array.size:
+            raise o.error(
+                f"backward_func returned {list(value.array.shape)} for {name} {list(like.array.shape)}",
+                "a gradient has the shape of its variable",
+            )
+        array = np.zeros_like(like.array) if value is None else value.array.reshape(like.array.shape)
+        o.values.write(out, Value(array.astype(like.array.dtype), like.lod))
+
+
+RULES: HostRules = {"py_func": _py_func, "py_func_grad": _py_func_grad}

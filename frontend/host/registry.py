@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import arrays, beam, detection, evaluation, python, select, sequence
+from . import arrays, average_precision, beam, detection, evaluation, python, select, sequence
 from .call import HostRules
 
 _FAMILIES: tuple[HostRules, ...] = (
     arrays.RULES,
+    average_precision.RULES,
     beam.RULES,
     detection.RULES,
     evaluation.RULES,

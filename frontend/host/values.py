@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import invalid
 from ..lod import LoDTensor
+from ..variable import Variable
 
 Array: TypeAlias = NDArray[Any]
 Level: TypeAlias = tuple[int, ...]
@@ -27,8 +28,16 @@ class Value:
     lod: Lod = ()
 
     @staticmethod
-    def of(value: object, name: str) -> Value:
-        """What was fed under ``name``."""
+    def of(value: object, var: Variable) -> Value:
+        """What was fed for a variable: numbers of the kind that it holds get its element type."""
+        found = Value._fed(value, var.name)
+        dtype = var.dtype.numpy if var.has_dtype else found.array.dtype
+        if dtype == found.array.dtype or not np.can_cast(found.array.dtype, dtype, "same_kind"):
+            return found
+        return Value(found.array.astype(dtype), found.lod)
+
+    @staticmethod
+    def _fed(value: object, name: str) -> Value:
         if isinstance(value, LoDTensor):
             if not value.has_valid_recursive_sequence_lengths():
                 raise invalid(

@@ -123,7 +123,7 @@ def multiclass_nms(
 def detection_map(
     detect_res: Variable,
     label: Variable,
-    class_num: int,
+    class_num: int | None,
     background_label: int = 0,
     overlap_threshold: float = 0.3,
     evaluate_difficult: bool = True,
@@ -138,7 +138,7 @@ def detection_map(
         detect_res: Rows of class, score and corners ``[n, 6]``, with LoD by image (`multiclass_nms`).
         label: Rows of class, (whether it is difficult,) and corners, ``[n, 6]`` or ``[n, 5]``, with LoD by image.
         class_num: How many classes there are.
-        background_label: The class that does not count.
+        background_label: Has no effect, as in Paddle 1.8.5.
         overlap_threshold: From which intersection over union on a detection is right.
         evaluate_difficult: Whether difficult boxes count.
         has_state: int32 [1]: whether ``input_states`` hold anything.
@@ -146,7 +146,10 @@ def detection_map(
         out_states: Where they go.
         ap_version: ``integral``, or ``11point`` for the mean of precisions at eleven recalls.
     """
+    del background_label
     helper = LayerHelper("detection_map")
+    if class_num is None or class_num < 1:
+        raise invalid(f"detection_map: class_num is {class_num}", "give the number of classes, background included")
     if ap_version not in ("integral", "11point"):
         raise invalid(f"detection_map: unknown ap_version {ap_version!r}", "use 'integral' or '11point'")
     out = helper.temporary(VarType.FP32, [1], stop_gradient=True)
@@ -163,7 +166,6 @@ def detection_map(
         {"MAP": [out], **{s: [v] for s, v in zip(("AccumPosCount", "AccumTruePos", "AccumFalsePos"), states)}},
         {
             "class_num": class_num,
-            "background_label": background_label,
             "overlap_threshold": overlap_threshold,
             "evaluate_difficult": evaluate_difficult,
             "ap_type": ap_version,

@@ -181,6 +181,30 @@ def test_a_branch_that_is_not_taken_leaves_its_result(main: fluid.Program) -> No
         np.testing.assert_array_equal(found, expected)
 
 
+def test_what_the_compiler_refuses_is_stepped_through(main: fluid.Program) -> None:
+    """The shape changes from trip to trip, and how often only the data say."""
+    x, limit = data("v", (-1, 2)), data("limit", (1,), "int64")
+    at, all_rows = L.fill_constant([1], "int64", 0), L.scale(x, 1.0)
+    going_on = L.less_than(at, limit)
+    with L.While(going_on).block():
+        L.assign(L.concat([all_rows, x], 0), all_rows)
+        L.increment(at, 1, in_place=True)
+        L.less_than(at, limit, cond=going_on)
+    exe = executor()
+    for times in (3, 1):
+        (found,) = exe.run(feed={"v": X[:2, :2], "limit": np.array([times])}, fetch_list=[all_rows])
+        np.testing.assert_array_equal(found, np.tile(X[:2, :2], (times + 1, 1)))
+    (line,) = exe.host_report(fetch_list=[all_rows]).splitlines()
+    assert re.search(r"block \(while\): the program cannot be compiled as a whole: .", line)
+
+
+def test_feeds_of_host_ops_get_the_declared_type(main: fluid.Program) -> None:
+    distinct, _ = L.unique(data("v", (-1,)))
+    (found,) = executor().run(feed={"v": [0.5, 0.5, 1.0]}, fetch_list=[distinct])
+    assert found.dtype == np.float32
+    assert found.tolist() == [0.5, 1.0]
+
+
 def test_the_report_says_what_runs_on_the_host_and_why(main: fluid.Program) -> None:
     x = data("v", (-1,), "int64")
     flag = data("flag", (1,), "bool")
@@ -246,6 +270,30 @@ def test_py_func_without_a_result_it_promised(main: fluid.Program) -> None:
         executor().run(feed={"x": X})
     assert caught.value.what == "py_func: the function returned 0 values, the op has 1 results (r)"
     assert caught.value.hint == "return one array for each Variable in out"
+
+
+def test_backward_func_without_a_gradient_it_promised(main: fluid.Program) -> None:
+    out = result("out", (-1, 3))
+    L.py_func(lambda x: np.array(x), L.fc(data(), 3), out, lambda x, y, dy: [])
+    loss = L.mean(out)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    exe = executor()
+    weights = fluid.global_scope().find_var("fc_0.w_0").get_tensor()
+    before = np.array(weights)
+    with pytest.raises(ProgramError) as caught:
+        exe.run(feed={"x": X}, fetch_list=[loss])
+    assert caught.value.what == "py_func: backward_func returned 0 values, the op has 1 inputs (fc_0.tmp_1)"
+    assert caught.value.hint == "return one gradient for each Variable in x, None where there is none"
+    np.testing.assert_array_equal(weights, before)
+
+
+def test_backward_func_with_a_gradient_of_another_shape(main: fluid.Program) -> None:
+    out = result("out", (-1, 3))
+    L.py_func(lambda x: np.array(x), L.fc(data(), 3), out, lambda x, y, dy: np.zeros(2))
+    loss = L.mean(out)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    with pytest.raises(ProgramError, match=r"py_func: backward_func returned \[2\] for fc_0.tmp_1 \[6, 3\]"):
+        executor().run(feed={"x": X}, fetch_list=[loss])
 
 
 def test_py_func_on_the_way_to_the_loss(main: fluid.Program) -> None:
@@ -315,6 +363,20 @@ def test_print_in_a_loop_counts(main: fluid.Program, capsys: pytest.CaptureFixtu
     for _ in range(2):
         exe.run(fetch_list=[at])
     assert _printed(capsys.readouterr().out)[1::2] == ["\tdata: 0,", "\tdata: 1,"] * 2
+
+
+def test_print_in_a_compiled_loop_says_that_it_prints_nothing(main: fluid.Program) -> None:
+    rnn = L.StaticRNN()
+    with rnn.step():
+        step = rnn.step_input(data("x", (3, 2, 4)))
+        before = rnn.memory(init=data("first", (2, 4)))
+        after = L.Print(step + before)
+        rnn.update_memory(before, after)
+        rnn.step_output(after)
+    loss = L.mean(L.fc(rnn(), 1))
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    with pytest.warns(UserWarning, match="Print is in a loop or branch that is compiled, and prints nothing there"):
+        executor().run(feed={"x": np.ones((3, 2, 4), "f4"), "first": np.ones((2, 4), "f4")}, fetch_list=[loss])
 
 
 # -- privacy ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import host_programs
 import numpy as np
 import pytest
@@ -21,13 +23,39 @@ def nothing_compiled_that_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosted, "rules", lambda: {k: v for k, v in rules.items() if k not in HOST_TYPES})
 
 
-@pytest.mark.usefixtures("nothing_compiled_that_need_not_be")
-@pytest.mark.parametrize("name", sorted(BUILDS))
-def test_values_and_lod(name: str) -> None:
+def _same(found: list[dict[str, Any]], name: str) -> None:
     expected = golden("host")[name]
-    found = host_programs.values(fluid, BUILDS[name])
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected):
         assert ours["lod"] == theirs["lod"]
         assert ours["array"].dtype == theirs["array"].dtype
         np.testing.assert_allclose(ours["array"], theirs["array"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("nothing_compiled_that_need_not_be")
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_values_and_lod(name: str) -> None:
+    _same(host_programs.values(fluid, BUILDS[name], target="reference"), name)
+
+
+@pytest.mark.parametrize("name", ["translation", "translation_parents"])
+def test_translation_by_compiled_segments(name: str) -> None:
+    _same(host_programs.values(fluid, BUILDS[name]), name)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated")
+@pytest.mark.parametrize("name", sorted(host_programs.SESSIONS))
+def test_steps_of_programs(name: str) -> None:
+    found = host_programs.session(fluid, name, target="reference")
+    for ours, theirs in zip(found, golden("host")["sessions"][name], strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated")
+def test_metrics_outside_of_programs() -> None:
+    for ours, theirs in zip(host_programs.metrics(fluid), golden("host")["metrics"], strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)

@@ -431,13 +431,13 @@ CASES["split_merge"] = Case(_split_merge, {"a": _matrix(83, 3, 2), "c": _MASK})
 CASES["split_merge_sequences"] = Case(_split_merge, {"a": lod(_X9, [2, 4, 3]), "c": _MASK})
 
 
-def values(fluid, build):
+def values(fluid, build, **options):
     """A new program with given parameters, run once: values and LoD of what it fetches."""
     main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
     place = fluid.CPUPlace()
     with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(scope):
         feeds, fetches = build(fluid)
-        exe = fluid.Executor(place)
+        exe = fluid.Executor(place, **options)
         if startup.global_block().ops:
             exe.run(startup)
         for i, parameter in enumerate(main.all_parameters()):
@@ -457,3 +457,149 @@ PROGRAMS = {
     "translation_parents": lambda fluid: translation(fluid, by_parents=True),
     "translation_short": lambda fluid: translation(fluid, beam=2, words=4, end=3, steps=12, sources=(2, 2)),
 }
+
+
+def _runs(fluid, build, batches, **options):
+    """What a program returns of several batches, and what it makes of them in the end."""
+    main, startup, place = fluid.Program(), fluid.Program(), fluid.CPUPlace()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(fluid.Scope()):
+        fetches, before, after = build(fluid)
+        exe = fluid.Executor(place, **options)
+        if startup.global_block().ops:
+            exe.run(startup)
+        before(exe)
+        found = []
+        for batch in batches:
+            given = {
+                n: fluid.create_lod_tensor(v[0], v[1], place) if isinstance(v, tuple) else v for n, v in batch.items()
+            }
+            found += [np.array(t) for t in exe.run(main, feed=given, fetch_list=fetches)]
+        return found + [np.array(x) for x in after(exe)]
+
+
+def _tagged(fluid):
+    a, b = (fluid.layers.data(n, [1], dtype="int64", lod_level=1) for n in "ab")
+    evaluator = fluid.evaluator.ChunkEvaluator(a, b, "IOB", 3)
+    return evaluator.metrics, evaluator.reset, evaluator.eval
+
+
+def _edited(fluid):
+    a, b = (fluid.layers.data(n, [1], dtype="int64", lod_level=1) for n in "ab")
+    evaluator = fluid.evaluator.EditDistance(a, b)
+    return evaluator.metrics, evaluator.reset, evaluator.eval
+
+
+def _mean_precision(difficult, **options):
+    def build(fluid):
+        found = fluid.layers.data("found", [6], lod_level=1)
+        label = fluid.layers.data("label", [1], lod_level=1)
+        box = fluid.layers.data("box", [4], lod_level=1)
+        hard = fluid.layers.data("hard", [1], lod_level=1)
+        kind = fluid.metrics.DetectionMAP if difficult else fluid.evaluator.DetectionMAP
+        metric = kind(found, label, box, class_num=4, **dict({"gt_difficult": hard} if difficult else {}, **options))
+        return metric.get_map_var(), lambda exe: None, lambda exe: []
+
+    return build
+
+
+def _detected(seed):
+    """Three images of true boxes, and detections that are more or less them."""
+    random = np.random.RandomState(seed)
+    truths, found = [2, 3, 1], [4, 3, 2]
+    box = _boxes(seed, sum(truths))
+    label = random.randint(1, 4, (sum(truths), 1)).astype("float32")
+    rows, start = [], 0
+    for count, many in zip(truths, found):
+        for i in range(many):
+            at = start + i % count
+            kind = label[at, 0] if random.rand() < 0.7 else random.randint(1, 4)
+            near = np.clip(box[at] + random.uniform(-0.06, 0.06, 4), 0, 1)
+            rows.append(np.concatenate([[kind, random.rand()], near]))
+        start += count
+    hard = (random.rand(sum(truths), 1) < 0.4).astype("float32")
+    return {
+        "found": lod(np.array(rows, "float32"), found),
+        "label": lod(label, truths),
+        "box": lod(box, truths),
+        "hard": lod(hard, truths),
+    }
+
+
+def _tanh(x):
+    return np.tanh(np.array(x))
+
+
+def _tanh_gradient(*given):
+    """Of x (unless it is skipped), y and the gradient of y."""
+    y, gradient = (np.array(v) for v in given[-2:])
+    return gradient * (1 - y * y)
+
+
+def _python_gradients(fluid):
+    """Training through two functions with gradients of their own, and a connection past both."""
+    layers = fluid.layers
+    x, label = layers.data("x", [4]), layers.data("y", [1], dtype="int64")
+
+    def dense(v, seed):
+        weight = fluid.initializer.NumpyArrayInitializer(2 * uniform(seed, int(v.shape[1]), 5))
+        return layers.fc(v, 5, param_attr=fluid.ParamAttr(initializer=weight))
+
+    def through(v, name, **options):
+        out = fluid.default_main_program().current_block().create_var(name=name, dtype="float32", shape=[-1, 5])
+        return layers.py_func(_tanh, v, out, _tanh_gradient, **options)
+
+    first = dense(x, 1)
+    hidden = dense(through(first, "a"), 2)
+    last = layers.elementwise_add(through(hidden, "b", skip_vars_in_backward_input=hidden), first)
+    loss = layers.mean(layers.softmax_with_cross_entropy(last, label))
+    fluid.optimizer.SGD(0.5).minimize(loss)
+    return [loss, "fc_0.w_0@GRAD", "fc_0.b_0@GRAD", "fc_1.w_0@GRAD"], lambda exe: None, lambda exe: []
+
+
+_TAG_BATCHES = [
+    {"a": lod(_TAGS, [12, 8]), "b": lod(_RIGHT, [12, 8])},
+    {"a": lod(_RIGHT[:9], [9]), "b": lod(_RIGHT[:9], [9])},
+]
+_TOKEN_BATCHES = [
+    {"a": lod(_TOKENS, [4, 5]), "b": lod(_OTHERS, [1, 6])},
+    {"a": lod(_TOKENS[:3], [1, 2]), "b": lod(_TOKENS[:3], [1, 2])},
+]
+_DETECTIONS = [_detected(91), _detected(92), _detected(93)]
+SESSIONS = {
+    "python_gradients": (_python_gradients, [{"x": uniform(7, 6, 4), "y": integers(8, 5, 6, 1)}] * 5),
+    "chunk_evaluator": (_tagged, _TAG_BATCHES),
+    "edit_distance_evaluator": (_edited, _TOKEN_BATCHES),
+    "detection_map": (_mean_precision(True), _DETECTIONS),
+    "detection_map_without_difficult": (_mean_precision(True, evaluate_difficult=False), _DETECTIONS),
+    "detection_map_11point": (_mean_precision(True, ap_version="11point", overlap_threshold=0.4), _DETECTIONS),
+    "detection_map_evaluator": (_mean_precision(False), _DETECTIONS),
+}
+
+
+def session(fluid, name, **options):
+    """What one of the sessions returns."""
+    build, batches = SESSIONS[name]
+    return _runs(fluid, build, batches, **options)
+
+
+def metrics(fluid):
+    """Metrics outside of programs, from fixed numbers."""
+    random = np.random.RandomState(5)
+    accuracy, chunks = fluid.metrics.Accuracy(), fluid.metrics.ChunkEvaluator()
+    distance, area = fluid.metrics.EditDistance("d"), fluid.metrics.Auc("a")
+    precision, recall, mean = fluid.metrics.Precision(), fluid.metrics.Recall(), fluid.average.WeightedAverage()
+    both = fluid.metrics.CompositeMetric()
+    both.add_metric(precision)
+    both.add_metric(recall)
+    for _ in range(3):
+        rows = random.randint(4, 9)
+        accuracy.update(random.rand(1).astype("float32"), rows)
+        chunks.update(*(np.array([n], "int64") for n in (7, 6, random.randint(1, 6))))
+        distance.update(np.round(random.rand(rows, 1) * 2).astype("float32"), np.array([rows], "int64"))
+        scores = random.rand(rows, 2).astype("float32")
+        labels = random.randint(0, 2, (rows, 1)).astype("int64")
+        area.update(scores, labels)
+        both.update(scores[:, 1:], labels)
+        mean.add(random.rand(2, 3), 2)
+    found = [accuracy.eval(), *chunks.eval(), *distance.eval(), area.eval(), *both.eval(), mean.eval()]
+    return [np.asarray(x) for x in found]

@@ -1,6 +1,8 @@
 """Ops that fluidc runs on the host, and translation by beam search: host.json, host.npz.
 
-Per name of `host_programs.CASES` and `PROGRAMS` the values and the LoD of what the program fetches.
+Per name of `host_programs.CASES` and `PROGRAMS` the values and the LoD of what the program fetches; "sessions": what
+programs that accumulate metrics, or train through functions of Python, return of several batches; "metrics": those
+outside of programs.
 
 What was found:
 - beam_search_decode reads the score of every one of beam_size sentences of a source, and crashes where a source never
@@ -19,4 +21,7 @@ from trees import GOLDENS, write_tree
 
 def write():
     programs = dict(host_programs.CASES, **host_programs.PROGRAMS)
-    write_tree(GOLDENS / "host", {name: host_programs.values(fluid, build) for name, build in programs.items()})
+    found = {name: host_programs.values(fluid, build) for name, build in programs.items()}
+    found["sessions"] = {name: host_programs.session(fluid, name) for name in host_programs.SESSIONS}
+    found["metrics"] = host_programs.metrics(fluid)
+    write_tree(GOLDENS / "host", found)
