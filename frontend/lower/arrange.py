@@ -37,16 +37,19 @@ def _transpose(o: OpLowering) -> None:
 
 
 def _squeeze(o: OpLowering) -> None:
-    x = o.x()
+    x = o.tokens()
     dropped = set(o.axes(x, o.attr("axes", []))) or {i for i, d in enumerate(x.tensor.shape) if d == 1}
+    o.inside(dropped)
     o.set(o.b.reshape(x, tuple(d for i, d in enumerate(x.tensor.shape) if i not in dropped)))
 
 
 def _unsqueeze(o: OpLowering) -> None:
-    x = o.x()
+    x = o.tokens()
     shape: list[Dim] = list(x.tensor.shape)
     for axis in integers(o, ("AxesTensorList", "AxesTensor"), "axes"):
-        shape.insert(axis + len(shape) + 1 if axis < 0 else axis, 1)
+        at = axis + len(shape) + 1 if axis < 0 else axis
+        o.inside([at])
+        shape.insert(at, 1)
     o.set(o.b.reshape(x, tuple(shape)))
 
 
@@ -56,7 +59,10 @@ def _flatten(o: OpLowering) -> None:
 
 
 def _concat(o: OpLowering) -> None:
-    o.set(o.b.concat(o.ins("X"), integer(o, "AxisTensor", "axis", 0)))
+    xs = o.all_tokens()
+    axes = o.axes(xs[0], [integer(o, "AxisTensor", "axis", 0)])
+    o.inside(axes)
+    o.set(o.b.concat(xs, *axes))
 
 
 def _fixed(o: OpLowering, x: Value, axis: int) -> int:
@@ -67,8 +73,9 @@ def _fixed(o: OpLowering, x: Value, axis: int) -> int:
 
 
 def _split(o: OpLowering) -> None:
-    x, num = o.x(), o.attr("num", 0)
+    x, num = o.tokens(), o.attr("num", 0)
     (axis,) = o.axes(x, [integer(o, "AxisTensor", "axis", 0)])
+    o.inside([axis])
     extent = _fixed(o, x, axis)
     sections = [extent // num] * num if num else integers(o, ("SectionsTensorList",), "sections")
     if -1 in sections:
@@ -77,7 +84,10 @@ def _split(o: OpLowering) -> None:
 
 
 def _stack(o: OpLowering) -> None:
-    o.set(o.b.stack(o.ins("X"), o.attr("axis", 0)), "Y")
+    xs = o.all_tokens()
+    axis = o.attr("axis", 0) % (xs[0].tensor.rank + 1)
+    o.inside([axis])
+    o.set(o.b.stack(xs, axis), "Y")
 
 
 def _unstack(o: OpLowering) -> None:
@@ -104,8 +114,9 @@ def _bounds(o: OpLowering, extent: Dim, start: Dim, end: Dim) -> tuple[Dim, Dim]
 
 
 def _slice(o: OpLowering) -> None:
-    x = o.x("Input")
+    x = o.tokens("Input")
     axes = o.attr("axes")
+    o.inside(o.axes(x, axes))
     starts = dims(o, ("StartsTensor", "StartsTensorList"), "starts")
     ends = dims(o, ("EndsTensor", "EndsTensorList"), "ends")
     strides = [1] * len(axes)
@@ -130,7 +141,9 @@ def _slice(o: OpLowering) -> None:
 
 
 def _expand(o: OpLowering) -> None:
-    x, times = o.x(), dims(o, ("ExpandTimes", "expand_times_tensor"), "expand_times")
+    x, times = o.tokens(), dims(o, ("ExpandTimes", "expand_times_tensor"), "expand_times")
+    if times[0] != 1:
+        o.inside([0])
     # As often as the batch has rows: an axis of extent 1 is stretched.
     open = [axis for axis, t in enumerate(times) if not isinstance(t, int)]
     for axis in open:

@@ -424,6 +424,20 @@ class OpLowering:
             return self.b(ragged.Data(found))
         return found
 
+    def all_tokens(self, slot: str = "X") -> list[Value]:
+        """All values in a slot; of sequences all their rows, and `set` divides the results as the first of them."""
+        found = self.ins(slot)
+        self._rows = next((x for x in found if isinstance(x.type, RaggedType)), None)
+        return [self.b(ragged.Data(x)) if isinstance(x.type, RaggedType) else x for x in found]
+
+    def inside(self, axes: Iterable[int]) -> None:
+        """Refuse what would go across the rows of sequences: an axis 0 of theirs."""
+        if self._rows is not None and 0 in axes:
+            raise self.error(
+                f"axis 0 of {self._rows.type} runs across its sequences",
+                "choose an axis within a row, or a layer for sequences: sequence_concat, sequence_slice",
+            )
+
     def apart(self) -> None:
         """Have `set` leave the result as it is, though its operand was sequences."""
         self._rows = None
@@ -438,13 +452,13 @@ class OpLowering:
 
     def set(self, value: Value, slot: str = "Out") -> None:
         """Give the result in ``slot`` its value; nothing happens if the record does not name it."""
-        if self._rows is not None and not isinstance(value.type, RaggedType):
-            value = self.b(ragged.Like(value, self._rows))
         self.set_all([value] if self.op.output(slot) else [], slot)
 
     def set_all(self, values: Sequence[Value], slot: str = "Out") -> None:
         """Give the results in ``slot`` their values, in order."""
         for name, value in zip(self.op.output(slot), values, strict=True):
+            if self._rows is not None and not isinstance(value.type, RaggedType):
+                value = self.b(ragged.Like(value, self._rows))
             if value.op is not None and not value.hint:
                 value.hint = name
             self.frame.write(name, value)
