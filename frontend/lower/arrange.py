@@ -80,7 +80,7 @@ def _split(o: OpLowering) -> None:
     sections = [extent // num] * num if num else integers(o, ("SectionsTensorList",), "sections")
     if -1 in sections:
         sections[sections.index(-1)] = extent - (sum(sections) + 1)
-    o.set_all(o.b.split(x, axis, sections))
+    o.set_all([o.divided(part) for part in o.b.split(x, axis, sections)])
 
 
 def _stack(o: OpLowering) -> None:

@@ -452,13 +452,17 @@ class OpLowering:
 
     def set(self, value: Value, slot: str = "Out") -> None:
         """Give the result in ``slot`` its value; nothing happens if the record does not name it."""
-        self.set_all([value] if self.op.output(slot) else [], slot)
+        self.set_all([self.divided(value)] if self.op.output(slot) else [], slot)
+
+    def divided(self, value: Value) -> Value:
+        """A result that has a row for each that `tokens` gave, as sequences again where those were sequences."""
+        if self._rows is None or isinstance(value.type, RaggedType):
+            return value
+        return self.b(ragged.Like(value, self._rows))
 
     def set_all(self, values: Sequence[Value], slot: str = "Out") -> None:
         """Give the results in ``slot`` their values, in order."""
         for name, value in zip(self.op.output(slot), values, strict=True):
-            if self._rows is not None and not isinstance(value.type, RaggedType):
-                value = self.b(ragged.Like(value, self._rows))
             if value.op is not None and not value.hint:
                 value.hint = name
             self.frame.write(name, value)
