@@ -94,7 +94,8 @@ def _follow(op: Operator, rows: dict[str, str], classes: _Classes) -> None:
             classes.join(found)
     for name in op.output_arg_names if kept else ():
         var = op.block.find_var_recursive(name)
-        if name not in rows and var is not None and (var.lod_level or tuple(var.shape)[:1] == (-1,)):
+        has_rows = var is not None and (var.lod_level or tuple(var.shape)[:1] == (-1,))
+        if name not in rows and (has_rows or op.type == "lod_rank_table"):
             rows[name] = kept[0]
 
 

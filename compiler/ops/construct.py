@@ -35,6 +35,12 @@ class OpBuilder(Builder):
             return self(ragged.Like(self.fill(x.type.data.shape, x.type.dtype, 0.0), x))
         return self.fill(x.tensor.shape, x.tensor.dtype, 0.0)
 
+    def tokens(self, x: Value) -> Value:
+        return self(ragged.Data(x)) if isinstance(x.type, RaggedType) else x
+
+    def as_rows(self, x: Value, like: Value) -> Value:
+        return self(ragged.Like(x, like)) if isinstance(like.type, RaggedType) else x
+
     def ones_like(self, x: Value) -> Value:
         return self.fill(x.tensor.shape, x.tensor.dtype, 1.0)
 

@@ -210,7 +210,8 @@ class Scan(Control):
 class _ReverseLoop:
     """The scan that takes the cotangents of a scan's results to those of its operands.
 
-    It computes a step of the body again, except what the scan returned, and goes through it backwards.
+    It computes a step of the body again, except what the scan returned, and goes through it backwards.  Sums for ragged
+    operands are carried as their tokens.
     """
 
     def __init__(
@@ -237,7 +238,7 @@ class _ReverseLoop:
             b,
             [
                 *(or_zeros(b, self.cts[k], scan.init[k]) for k in self.floats),
-                *(b.zeros_like(scan.whole[j]) for j in self.sums),
+                *(b.zeros_like(b.tokens(scan.whole[j])) for j in self.sums),
             ],
             [*self.history, *scan.stacked, *self.returned, *(ct for ct in self.cts[count:] if ct is not None)],
             scan.whole,
@@ -256,7 +257,7 @@ class _ReverseLoop:
         for j, ct in zip(self.slices, dstacked, strict=True):
             grads[count + j] = ct
         for j, ct in zip(self.sums, dwhole, strict=True):
-            grads[count + sliced + j] = ct
+            grads[count + sliced + j] = b.as_rows(ct, scan.whole[j])
         return grads, [self._lifted(reading) for reading in self.readings]
 
     def _step(self, inner: OpBuilder, i: Value, *rest: Value) -> Sequence[Value]:
@@ -293,7 +294,10 @@ class _ReverseLoop:
         self.kept = tuple(v for v in dict.fromkeys(needed) if v not in held)
         yielded = (
             *(or_zeros(again, ct, like) for ct, like in zip(dbefore, into[0], strict=True)),
-            *(total if ct is None else again.add(total, ct) for total, ct in zip(dwhole, added, strict=True)),
+            *(
+                total if ct is None else again.add(total, again.tokens(ct))
+                for total, ct in zip(dwhole, added, strict=True)
+            ),
             *(or_zeros(again, ct, like) for ct, like in zip(dslices, into[1], strict=True)),
             *self.kept,
         )

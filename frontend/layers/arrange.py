@@ -87,7 +87,8 @@ def squeeze(input: Variable, axes: Sequence[int], name: str | None = None) -> Va
             )
     if not wanted:
         dropped = {i for i, d in enumerate(input.shape) if d == 1}
-    out = helper.temporary(input.dtype, [d for i, d in enumerate(input.shape) if i not in dropped])
+    shape = [d for i, d in enumerate(input.shape) if i not in dropped]
+    out = helper.temporary(input.dtype, shape, lod_level=input.lod_level)
     x_shape = helper.x_shape(input)
     helper.op("squeeze2", {"X": [input]}, {"Out": [out], "XShape": [x_shape]}, {"axes": wanted})
     return out
@@ -104,7 +105,7 @@ def unsqueeze(input: Variable, axes: int | Sequence[int], name: str | None = Non
         if not 0 <= at <= len(shape):
             raise invalid(f"unsqueeze: axis {a} for {input.name} {list(input.shape)}", "give a position in the result")
         shape.insert(at, 1)
-    out = helper.temporary(input.dtype, shape)
+    out = helper.temporary(input.dtype, shape, lod_level=input.lod_level)
     x_shape = helper.x_shape(input)
     helper.op("unsqueeze2", {"X": [input]}, {"Out": [out], "XShape": [x_shape]}, {"axes": wanted})
     return out
@@ -150,7 +151,10 @@ def split(
                 f"split: axis {dim} of {input.name} {list(input.shape)} into {sections}",
                 "the sections must add up to the extent",
             )
-    outs = [helper.temporary(input.dtype, [*input.shape[:at], s, *input.shape[at + 1 :]]) for s in sizes]
+    outs = [
+        helper.temporary(input.dtype, [*input.shape[:at], s, *input.shape[at + 1 :]], lod_level=input.lod_level)
+        for s in sizes
+    ]
     helper.op("split", {"X": [input]}, {"Out": outs}, {"axis": at, "num": num, "sections": sections})
     return outs
 
@@ -172,7 +176,7 @@ def stack(x: Sequence[Variable], axis: int = 0) -> Variable:
         raise invalid(f"stack: axis {axis} for shapes {list(xs[0].shape)}", f"give {-rank - 1} to {rank}")
     shape = list(xs[0].shape)
     shape.insert(axis % (rank + 1), len(xs))
-    out = helper.temporary(xs[0].dtype, shape)
+    out = helper.temporary(xs[0].dtype, shape, lod_level=xs[0].lod_level)
     helper.op("stack", {"X": xs}, {"Y": [out]}, {"axis": axis})
     return out
 
@@ -221,7 +225,7 @@ def slice(
     a = _integers("slice", "axes", axes)
     s = stated("slice", "starts", starts, "StartsTensor", "StartsTensorList")
     e = stated("slice", "ends", ends, "EndsTensor", "EndsTensorList")
-    out = helper.temporary(input.dtype, _sliced("slice", input, a, s, e))
+    out = helper.temporary(input.dtype, _sliced("slice", input, a, s, e), lod_level=input.lod_level)
     attrs = {"axes": a, "starts": s.numbers, "ends": e.numbers, "decrease_axis": []}
     helper.op("slice", {"Input": [input], **s.inputs, **e.inputs}, {"Out": [out]}, attrs)
     return out
@@ -259,7 +263,8 @@ def expand(x: Variable, expand_times: Variable | Sequence[int | Variable], name:
             f"expand: expand_times is {times}, but {x.name} has shape {list(x.shape)}",
             "give one positive number per axis",
         )
-    out = helper.temporary(x.dtype, [-1 if d < 0 or t < 0 else d * t for d, t in zip(x.shape, times)])
+    shape = [-1 if d < 0 or t < 0 else d * t for d, t in zip(x.shape, times)]
+    out = helper.temporary(x.dtype, shape, lod_level=x.lod_level)
     helper.op("expand", {"X": [x], **wanted.inputs}, {"Out": [out]}, {"expand_times": times})
     return out
 

@@ -136,9 +136,11 @@ def _clip_by_norm(o: OpLowering) -> None:
 
 def reduced(o: OpLowering, make: Callable[[Value, tuple[int, ...], bool], Op]) -> None:
     """A reduction over the record's axes; what has no axes left gets shape [1]."""
-    x = o.x()
+    x = o.tokens()
     whole = o.attr("reduce_all", False)
     axes = tuple(range(x.tensor.rank)) if whole else tuple(sorted(set(o.axes(x, o.attr("dim")))))
+    if 0 in axes:
+        o.apart()  # of all rows of all sequences
     out = o.b(make(x, axes, bool(o.attr("keep_dim", False))))
     o.set(out if out.tensor.rank else o.one(out))
 

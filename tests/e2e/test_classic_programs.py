@@ -23,12 +23,6 @@ GOLDEN: dict[str, Any] = json.loads((GOLDENS / "programs.json").read_text())
 SLOW_IN_NUMPY = {"gan": 2, "mnist_cnn": 4, "resnet": 2, "vgg": 2}
 """Steps on the reference target in the quick suite; the nightly one takes all."""
 
-LAYERS_TO_COME = ("label_semantic_roles", "seq2seq")
-ALL = [
-    pytest.param(name, marks=pytest.mark.xfail(name in LAYERS_TO_COME, reason="lacks layers", strict=True))
-    for name in NAMES
-]
-
 
 @pytest.fixture
 def _fluidc_for_paddle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -58,13 +52,13 @@ def test_every_program_has_a_golden() -> None:
 
 
 @pytest.mark.usefixtures("_fluidc_for_paddle")
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", NAMES)
 def test_compiled(name: str) -> None:
     trained(name, "cpu", STEPS)
 
 
 @pytest.mark.usefixtures("_fluidc_for_paddle")
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", NAMES)
 def test_in_numpy(name: str) -> None:
     trained(name, "reference", SLOW_IN_NUMPY.get(name, STEPS))
 
