@@ -23,6 +23,7 @@ from fluidc.runtime.errors import FluidcError
 
 CPU = fluid.CPUPlace()
 ROWS = np.ones((2, 3), np.float32)
+THREE: Any = 3  # what no argument takes
 
 
 @pytest.fixture(autouse=True)
@@ -98,20 +99,20 @@ def test_the_end_of_the_data_is_no_error_of_the_program() -> None:
     [
         (lambda x, made: made.start(), "has no data source"),
         (lambda x, made: iter(made), "not iterable"),
-        (lambda x, made: made.set_batch_generator(3), "the data source is int"),
+        (lambda x, made: made.set_batch_generator(THREE), "the data source is int"),
         (lambda x, made: made.set_sample_generator(one_batch, 0), "batch_size is 0"),
         (lambda x, made: fluid.io.DataLoader.from_generator(feed_list=[x]), "capacity is None"),
         (lambda x, made: fluid.io.DataLoader.from_generator(capacity=2), "feed_list is None"),
-        (lambda x, made: fluid.io.DataLoader.from_generator(["x"], 2), "feed_list holds str"),
+        (lambda x, made: fluid.io.DataLoader.from_generator([THREE], 2), "feed_list holds int"),
         (lambda x, made: fluid.io.DataLoader.from_generator([x], 2).start(), "start: the DataLoader is iterable"),
         (lambda x, made: fluid.io.DataLoader.from_generator([x], 2).reset(), "reset: the DataLoader is iterable"),
         (lambda x, made: iter(fluid.io.DataLoader.from_generator([x], 2)), "has no data source"),
         (lambda x, made: fluid.io.DataLoader.from_generator([x], 2).set_batch_generator(one_batch), "places is None"),
-        (lambda x, made: fluid.io.PyReader([x], 2).decorate_batch_generator(one_batch, [3]), "places holds 3"),
+        (lambda x, made: fluid.io.PyReader([x], 2).decorate_batch_generator(one_batch, [THREE]), "places holds 3"),
         (lambda x, made: fluid.layers.read_file(x), "the reader is Variable"),
         (lambda x, made: fluid.layers.py_reader(2, [(-1, 3)], []), "1 shapes, 0 dtypes"),
         (lambda x, made: fluid.layers.create_py_reader_by_data(2, x), "feed_list is Variable"),
-        (lambda x, made: fluid.io.DataLoader([1, 2], [x], CPU), "dataset is list"),
+        (lambda x, made: fluid.io.DataLoader(THREE, [x], CPU), "dataset is int"),
         (lambda x, made: fluid.io.DataLoader(Counting(), [x]), "places is None"),
         (lambda x, made: fluid.io.DataLoader(Counting(), None, CPU), "feed_list is None"),
         (lambda x, made: fluid.io.DataLoader(Counting(), [x], CPU, num_workers=-1), "num_workers=-1"),
@@ -250,13 +251,11 @@ def test_a_failed_run_changes_nothing() -> None:
     exe.run(fluid.default_startup_program())
     made.start()
     assert exe.run(fetch_list=[counter])[0] == 1
-    before = {
-        name: np.array(fluid.global_scope().find_var(name).get_tensor()) for name in ("fc_0.w_0", "@STEP_COUNTER@")
-    }
+    before = {name: np.array(fluid.global_scope().var(name).get_tensor()) for name in ("fc_0.w_0", "@STEP_COUNTER@")}
     with pytest.raises(EOFException):
         exe.run(fetch_list=[counter])
     for name, value in before.items():
-        np.testing.assert_array_equal(np.array(fluid.global_scope().find_var(name).get_tensor()), value)
+        np.testing.assert_array_equal(np.array(fluid.global_scope().var(name).get_tensor()), value)
 
 
 def test_programs_with_readers_are_cloned_saved_and_read(tmp_path: Path) -> None:
@@ -350,7 +349,7 @@ def test_xmap_readers_hand_over_errors_and_end_their_threads() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(fluid.io.xmap_readers(fails, lambda: iter(range(9)), 2, 2)())
-    endless = fluid.io.xmap_readers(lambda i: i, lambda: iter(lambda: 1, 2), 2, 2)()
+    endless: Any = fluid.io.xmap_readers(lambda i: i, lambda: iter(lambda: 1, 2), 2, 2)()
     assert next(iter(endless)) == 1
     endless.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("prefetch", "xmap_readers"))]
