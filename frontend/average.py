@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import invalid, wrong_type
-
-Number = int | float | NDArray[np.generic]
 
 
 def _is_number(value: object) -> bool:
@@ -20,6 +18,7 @@ class WeightedAverage:
     """The weighted mean of numbers, or of arrays of one shape.
 
     >>> import warnings
+    from typing import Any
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
     ...     average = WeightedAverage()
@@ -42,10 +41,10 @@ class WeightedAverage:
 
     def reset(self) -> None:
         """Forget what was added."""
-        self.numerator: Number | None = None
-        self.denominator: Number | None = None
+        self.numerator: Any = None
+        self.denominator: Any = None
 
-    def add(self, value: Number, weight: Number) -> None:
+    def add(self, value: Any, weight: Any) -> None:
         """Add ``value`` with a weight.  Raises ArgumentTypeError for what is no number or array."""
         if not (_is_number(value) or isinstance(value, np.ndarray)):
             raise wrong_type(f"WeightedAverage.add: value is {type(value).__name__}", "give a number or an array")
@@ -57,7 +56,7 @@ class WeightedAverage:
             self.numerator = self.numerator + value * weight
             self.denominator = self.denominator + weight
 
-    def eval(self) -> Number:
+    def eval(self) -> Any:
         """The mean.  Raises ProgramError if nothing was added."""
         if self.numerator is None or self.denominator is None:
             raise invalid("WeightedAverage.eval: nothing was added", "call add(value, weight) first")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..compiler.codegen.target import check_target
 from ..compiler.errors import TargetError
+from .dataloader.batches import places_of
 from .errors import invalid, unsupported, wrong_type
 from .framework import Program
 from .places import CUDAPlace, Place
@@ -96,7 +97,7 @@ class CompiledProgram:
                 "with_data_parallel: share_vars_from is not a data parallel program",
                 "give a CompiledProgram on which with_data_parallel was called, or None",
             )
-        self._places = [] if places is None else list(places) if isinstance(places, list | tuple) else [places]
+        self._places = [] if places is None else places_of("with_data_parallel", places)
         self.devices = max(1, len(self._places))
         return self
 

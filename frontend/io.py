@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dataloader.mapped import DataLoader, default_collate_fn
+from .dataloader.mapped import BatchSampler, DataLoader, Dataset, default_collate_fn
 from .dataloader.py_reader import PyReader
 from .formats.errors import StateFileError
 from .missing import MissingName, missing_name
@@ -233,8 +233,10 @@ def __getattr__(name: str) -> MissingName:
 
 
 __all__ = [
+    "BatchSampler",
     "ComposeNotAligned",
     "DataLoader",
+    "Dataset",
     "PyReader",
     "StateFileError",
     "batch",

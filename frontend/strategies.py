@@ -6,8 +6,9 @@ reuse of memory), or has no effect on one device; ``num_iteration_per_run`` has 
 
 from __future__ import annotations
 
-import copy
 import enum
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 from .errors import wrong_type
@@ -28,19 +29,13 @@ class GradientScaleStrategy(enum.Enum):
     Customized = 2
 
 
-def _flag(value: object) -> bool | None:
-    # As Python's bool does for what stands for a truth; fluid takes None and numbers.
-    return bool(value) if value is None or isinstance(value, bool | int | float) else None
-
-
 class _Strategy:
     """Fields with fixed types; an unknown one is refused where it is set."""
 
     _fields: ClassVar[dict[str, object]]
 
-    def __init__(self) -> None:
-        for name, value in self._fields.items():
-            object.__setattr__(self, name, copy.copy(value))
+    def __init_subclass__(cls) -> None:
+        cls._fields = {name: getattr(cls, name) for name in cls.__annotations__}
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__name__
@@ -52,26 +47,28 @@ class _Strategy:
 
     def _checked(self, name: str, value: Any) -> object:
         default = self._fields[name]
+        shown = f"{type(self).__name__}.{name} is {value!r}"
         if isinstance(default, bool):
-            flag = _flag(value)
-            if flag is None:
-                raise wrong_type(f"{type(self).__name__}.{name} is {value!r}", "give True or False")
-            return flag
+            # What Python takes for a truth value; fluid takes None and numbers.
+            if value is not None and not isinstance(value, bool | int | float):
+                raise wrong_type(shown, "give True or False")
+            return bool(value)
         if default is None:  # memory_optimize: on, off, or left to the compiler
             if value is not None and not isinstance(value, bool):
-                raise wrong_type(f"{type(self).__name__}.{name} is {value!r}", "give True, False or None")
+                raise wrong_type(shown, "give True, False or None")
             return value
-        if isinstance(value, bool) and isinstance(default, int):
-            return int(value)
-        if not isinstance(value, type(default)):
-            raise wrong_type(
-                f"{type(self).__name__}.{name} is {value!r}", f"give {type(default).__name__}, such as {default!r}"
-            )
-        return value
+        kinds = _COLLECTIONS.get(type(default), (type(default),))
+        if not isinstance(value, kinds):
+            raise wrong_type(shown, f"give {kinds[0].__name__}, such as {kinds[0](default)!r}")
+        return int(value) if isinstance(value, bool) else value
 
     def __repr__(self) -> str:
         changed = {name: getattr(self, name) for name, value in self._fields.items() if getattr(self, name) != value}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+
+# What may be set where the default is an empty collection that nobody can change.
+_COLLECTIONS: dict[type, tuple[type, ...]] = {tuple: (list, tuple), frozenset: (set, frozenset)}
 
 
 class BuildStrategy(_Strategy):
@@ -80,49 +77,45 @@ class BuildStrategy(_Strategy):
     ReduceStrategy = ReduceStrategy
     GradientScaleStrategy = GradientScaleStrategy
 
-    _fields: ClassVar[dict[str, object]] = {
-        "async_mode": False,
-        "cache_runtime_context": False,
-        "debug_graphviz_path": "",
-        "enable_auto_fusion": False,
-        "enable_backward_optimizer_op_deps": True,
-        "enable_inplace": True,
-        "enable_sequential_execution": False,
-        "fuse_all_optimizer_ops": False,
-        "fuse_all_reduce_ops": True,
-        "fuse_bn_act_ops": False,
-        "fuse_broadcast_ops": True,
-        "fuse_elewise_add_act_ops": False,
-        "fuse_relu_depthwise_conv": False,
-        "gradient_scale_strategy": GradientScaleStrategy.CoeffNumDevice,
-        "hierarchical_allreduce_inter_nranks": 0,
-        "is_distribution": False,
-        "memory_optimize": None,
-        "mkldnn_enabled_op_types": set(),
-        "nccl_comm_num": 1,
-        "num_trainers": 1,
-        "reduce_strategy": ReduceStrategy.AllReduce,
-        "remove_unnecessary_lock": True,
-        "sync_batch_norm": False,
-        "trainer_id": 0,
-        "trainers_endpoints": [],
-        "use_hierarchical_allreduce": False,
-    }
+    async_mode: bool = False
+    cache_runtime_context: bool = False
+    debug_graphviz_path: str = ""
+    enable_auto_fusion: bool = False
+    enable_backward_optimizer_op_deps: bool = True
+    enable_inplace: bool = True
+    enable_sequential_execution: bool = False
+    fuse_all_optimizer_ops: bool = False
+    fuse_all_reduce_ops: bool = True
+    fuse_bn_act_ops: bool = False
+    fuse_broadcast_ops: bool = True
+    fuse_elewise_add_act_ops: bool = False
+    fuse_relu_depthwise_conv: bool = False
+    gradient_scale_strategy: GradientScaleStrategy = GradientScaleStrategy.CoeffNumDevice
+    hierarchical_allreduce_inter_nranks: int = 0
+    is_distribution: bool = False
+    memory_optimize: bool | None = None
+    mkldnn_enabled_op_types: AbstractSet[str] = frozenset()
+    nccl_comm_num: int = 1
+    num_trainers: int = 1
+    reduce_strategy: ReduceStrategy = ReduceStrategy.AllReduce
+    remove_unnecessary_lock: bool = True
+    sync_batch_norm: bool = False
+    trainer_id: int = 0
+    trainers_endpoints: Sequence[str] = ()
+    use_hierarchical_allreduce: bool = False
 
 
 class ExecutionStrategy(_Strategy):
     """How a data parallel program is run: fluid 1.8.5's fields, all hints."""
 
-    _fields: ClassVar[dict[str, object]] = {
-        "_dry_run": False,
-        "allow_op_delay": False,
-        "num_iteration_per_drop_scope": 100,
-        "num_iteration_per_run": 1,
-        "num_threads": 0,
-        "use_cuda": True,
-        "use_experimental_executor": True,
-        "use_thread_barrier": False,
-    }
+    _dry_run: bool = False
+    allow_op_delay: bool = False
+    num_iteration_per_drop_scope: int = 100
+    num_iteration_per_run: int = 1
+    num_threads: int = 0
+    use_cuda: bool = True
+    use_experimental_executor: bool = True
+    use_thread_barrier: bool = False
 
 
 __all__ = ["BuildStrategy", "ExecutionStrategy"]

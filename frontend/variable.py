@@ -37,6 +37,8 @@ class Variable:
     """Whether it has a value at once, as variables of dygraph do."""
     memory: Memory | None = None
     """Where a variable of dygraph that a traced program took in keeps its value."""
+    fields: Sequence[Variable] = ()
+    """Of a reader: Variables of the kinds that a batch has."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from ..optimizer_base import Optimizer
 from ..variable import Parameter, Variable
 
 
-def extend_with_decoupled_weight_decay(base_optimizer: type[Optimizer]) -> type[Optimizer]:
+def extend_with_decoupled_weight_decay(base_optimizer: type[Optimizer]) -> type[Any]:
     """A class of optimizers that subtract ``weight_decay * parameter`` from each parameter before their own update.
 
         AdamW = fluid.contrib.extend_with_decoupled_weight_decay(fluid.optimizer.Adam)

@@ -103,7 +103,7 @@ def of_samples(owner: str, generator: Reader, batch_size: int, drop_last: bool) 
 
 def places_of(owner: str, places: Place | Sequence[Place]) -> list[Place]:
     """One place or several as a list.  Raises ArgumentTypeError for anything else."""
-    listed = list(places) if isinstance(places, list | tuple) else [places]
+    listed: list[Any] = list(places) if isinstance(places, list | tuple) else [places]
     for place in listed:
         if not isinstance(place, CPUPlace | CUDAPlace | CUDAPinnedPlace):
             raise wrong_type(f"{owner}: places holds {place!r}", "give fluid.cpu_places() or fluid.CPUPlace()")

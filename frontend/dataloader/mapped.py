@@ -57,7 +57,7 @@ class BatchSampler:
         if dataset is not None and not isinstance(dataset, Dataset):
             raise wrong_type(
                 f"BatchSampler: dataset is {type(dataset).__name__}",
-                "give an instance of a subclass of paddle.io.Dataset",
+                "give an instance of a subclass of fluid.io.Dataset",
             )
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size <= 0:
             raise invalid(f"BatchSampler: batch_size is {batch_size!r}", "give a positive integer")
@@ -130,7 +130,7 @@ class DataLoader:
         if not isinstance(dataset, Dataset):
             raise wrong_type(
                 f"DataLoader: dataset is {type(dataset).__name__}",
-                "give an instance of a subclass of paddle.io.Dataset",
+                "give an instance of a subclass of fluid.io.Dataset",
             )
         if places is None:
             raise invalid("DataLoader: places is None", "give places=fluid.cpu_places()")
@@ -146,7 +146,7 @@ class DataLoader:
             raise invalid(f"DataLoader: num_workers={num_workers}, timeout={timeout}", "neither may be negative")
         if batch_sampler is not None and not isinstance(batch_sampler, BatchSampler):
             raise wrong_type(
-                f"DataLoader: batch_sampler is {type(batch_sampler).__name__}", "give a paddle.io.BatchSampler"
+                f"DataLoader: batch_sampler is {type(batch_sampler).__name__}", "give a fluid.io.BatchSampler"
             )
         if batch_sampler is not None and (batch_size != 1 or shuffle or drop_last):
             raise invalid(

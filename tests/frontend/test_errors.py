@@ -201,9 +201,9 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
     ),
     (
         "missing optimizer",
-        lambda: fluid.optimizer.LookaheadOptimizer(fluid.optimizer.SGD(0.1)),
-        "fluid.optimizer.LookaheadOptimizer is not implemented",
-        "use SGD, Momentum, Adam or another rule of fluid.optimizer",
+        lambda: fluid.optimizer.PipelineOptimizer(fluid.optimizer.SGD(0.1)),
+        "PipelineOptimizer cuts the program over several devices, and there is one",
+        "use SGD itself: one step on the whole batch computes what the pipeline does with sync_steps=1",
     ),
     (
         "missing layer",

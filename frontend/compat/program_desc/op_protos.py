@@ -110,6 +110,9 @@ conv3d_transpose: Input Filter > Output ; output_size=INTS dilations=INTS stride
 conv_shift: X Y > Out
 cos: X > Out
 cos_sim: X Y > Out XNorm YNorm
+create_double_buffer_reader: UnderlyingReader > Out ; place=STRING
+create_py_reader: blocking_queue > Out ; shape_concat=INTS ranks=INTS lod_levels=INTS dtypes=INTS need_check_feed=INTS
+    use_data_config=BOOLEAN device_index=INT device_count=INT
 crf_decoding: Emission Transition Label Length > ViterbiPath
 crop: X Y Offsets > Out ; offsets=INTS shape=INTS
 crop_tensor: X Shape Offsets ShapeTensor OffsetsTensor > Out ; offsets=INTS shape=INTS
@@ -293,6 +296,7 @@ random_crop: X Seed > Out SeedOut ; shape=INTS startup_seed=INT
 randperm: > Out ; n=INT dtype=INT seed=INT
 range: Start End Step > Out
 rank_loss: Label Left Right > Out
+read: Reader > Out ; throw_eof_exp=BOOLEAN infer_out=BOOLEAN drop_last=BOOLEAN
 read_from_array: X I X_W > Out
 reciprocal: X > Out
 recurrent: inputs initial_states parameters > outputs step_scopes ; has_states=BOOLEAN ex_states=STRINGS

@@ -228,6 +228,11 @@ def _describe(message: Any, var: Variable) -> None:
         tensor = message.type.tensor_array.tensor
     elif var.type is VarType.SELECTED_ROWS:
         tensor = message.type.selected_rows
+    elif var.type is VarType.READER:
+        for each in var.fields:
+            described = message.type.reader.lod_tensor.add(lod_level=each.lod_level)
+            described.tensor.data_type = int(each.dtype)
+            described.tensor.dims.extend(each.shape)
     if tensor is not None:
         tensor.data_type = int(var.dtype if var.has_dtype else VarType.FP32)
         tensor.dims.extend(var.shape)
