@@ -168,7 +168,7 @@ def test_what_is_no_script() -> None:
 def test_arguments_go_after_two_dashes() -> None:
     done = fluidc("exec", script("pass"), "--epochs", "3")
     assert done.exit_code == 2
-    assert "Arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS" in done.stderr
+    assert "arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS" in done.stderr
 
 
 def test_the_process_is_as_before() -> None:

@@ -64,7 +64,8 @@ from paddle.fluid.initializer import *
     assert found["fluid"].layers is found["L"]
     assert callable(found["paddle"].batch)
     assert found["paddle"].__version__ == found["paddle"].version.full_version == "1.8.5"
-    assert list(found["paddle"].batch(found["paddle"].reader.firstn(lambda: iter(range(9)), 3), 2)()) == [[0, 1], [2]]
+    paddle: Any = found["paddle"]
+    assert list(paddle.batch(paddle.reader.firstn(lambda: iter(range(9)), 3), 2)()) == [[0, 1], [2]]
 
 
 def test_what_a_script_sets_fluidc_sees(session: Session) -> None:
