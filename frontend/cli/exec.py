@@ -30,8 +30,8 @@ class _Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            error.message += " Arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS"
-            raise
+            hint = "arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS"
+            raise click.UsageError(f"no such option: {error.option_name}; {hint}", ctx) from None
 
 
 @click.command(name="exec", cls=_Command, epilog=EXAMPLES)

@@ -132,7 +132,10 @@ def source_line(where: str | None) -> str | None:
     """The text of the line that ``file:line...`` names, if it can be read."""
     file, _, rest = (where or "").partition(":")
     number = rest.split(",")[0].split(" ")[0]
-    return linecache.getline(file, int(number)).strip() or None if number.isdecimal() else None
+    if not number.isdecimal():
+        return None
+    linecache.checkcache(file)
+    return linecache.getline(file, int(number)).strip() or None
 
 
 def syntax_error(error: SyntaxError, path: Path) -> CaptureError:

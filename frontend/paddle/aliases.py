@@ -53,3 +53,8 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "paddle.fluid.distributed": ("trains on several machines", "run the program on this machine: Executor.run"),
 }
 """Module of Paddle that is not there -> what it does, and what to do instead; the same of all modules within."""
+
+
+def within(path: str, module: str) -> bool:
+    """Whether a dotted name is a module's own or of something in it."""
+    return path == module or path.startswith(f"{module}.")

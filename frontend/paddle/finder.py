@@ -16,7 +16,7 @@ from ...compiler.errors import FluidcError
 from ..api import names, similar
 from ..missing import missing_name
 from ..source import user_location
-from .aliases import ALIASES, REFUSED
+from .aliases import ALIASES, REFUSED, within
 from .root import explain
 
 _FRONTEND = __name__.rpartition(".paddle.")[0]
@@ -46,6 +46,8 @@ class Alias(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in ("__file__", "__cached__", "__wrapped__"):
             raise AttributeError(name)
+        if name == "__all__":  # what `import *` takes: Paddle's names
+            return [each for each in dir(self) if not each.startswith("_")]
         inner = f"{self.__name__}.{name}"
         value, known = self._value(name)
         if (not known or isinstance(value, ModuleType)) and inner in ALIASES:
@@ -75,7 +77,9 @@ class Alias(ModuleType):
             setattr(next(self._modules()), name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({name for module in self._modules() for name in dir(module)})
+        known = {name for name in names(self.__name__.removeprefix("paddle.")) if hasattr(self, name)}
+        first = next(self._modules())
+        return sorted(known | set(getattr(first, "__all__", () if known else dir(first))))
 
 
 class _AliasLoader(Loader):
@@ -93,7 +97,7 @@ class _Finder(MetaPathFinder):
     """Finds Paddle's modules, and says why those that are not there are not."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        if fullname != "paddle" and not fullname.startswith(("paddle.", "py_paddle")):
+        if not within(fullname, "paddle") and not within(fullname, "py_paddle"):
             return None
         if fullname in ALIASES:
             return ModuleSpec(fullname, _AliasLoader(ALIASES[fullname]), is_package=True)
@@ -104,9 +108,9 @@ class _Finder(MetaPathFinder):
 def why_not(name: str) -> tuple[str, str]:
     """What a module that is not there would do, or is called, and what to do."""
     for module, (does, instead) in REFUSED.items():
-        if name == module or name.startswith(f"{module}."):
+        if within(name, module):
             return f"{module} {does}, which fluidc does not", instead
-    if name.startswith("py_paddle"):
+    if within(name, "py_paddle"):
         return explain("v2")
     parent, _, last = name.rpartition(".")
     if parent == "paddle":
@@ -133,4 +137,4 @@ def installed() -> Iterator[None]:
 
 
 def _paddles() -> list[str]:
-    return [name for name in sys.modules if name == "paddle" or name.startswith("paddle.")]
+    return [name for name in sys.modules if within(name, "paddle")]

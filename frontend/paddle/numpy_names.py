@@ -169,10 +169,10 @@ def is_restored(name: str) -> bool:
 @contextlib.contextmanager
 def old_numpy() -> Iterator[None]:
     """Inside the ``with`` block numpy has the names of `RESTORED`, and loads arrays of objects; each use is noted."""
-    lookup, load = vars(np)["__getattr__"], np.load
-    vars(np)["__getattr__"] = _named(lookup)
-    np.load = _loading(load)
+    names: dict[str, Any] = np.__dict__  # type: ignore[assignment]  # a module's
+    lookup, load = names["__getattr__"], np.load
+    names.update(__getattr__=_named(lookup), load=_loading(load))
     try:
         yield
     finally:
-        vars(np)["__getattr__"], np.load = lookup, load
+        names.update(__getattr__=lookup, load=load)

@@ -112,9 +112,9 @@ def explain_error(error: BaseException) -> str | None:
     >>> explain_error(NameError("name 'xrange' is not defined", name="xrange"))
     "Python 2's xrange: write range"
     """
-    if isinstance(error, ModuleNotFoundError) and error.name in _MODULES:
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and error.name in _MODULES:
         return f"Python 2's module {error.name}: {_MODULES[error.name]}"
-    if isinstance(error, NameError) and getattr(error, "name", None) in _NAMES:
+    if isinstance(error, NameError) and error.name in _NAMES:
         return f"Python 2's {error.name}: {_NAMES[error.name]}"
     text = str(error)
     for pattern, advice in _PATTERNS:

@@ -133,11 +133,7 @@ class _Reader(ast.NodeVisitor):
             self.visit(target)
 
     def _bind(self, name: str, path: str | None) -> None:
-        # A script that imports one thing or another by circumstances uses both.
-        if path is not None or self._scope.get(name) is None or not self._scope[name]:
-            self._scope[name] = path
-        else:
-            self._scope[name] = None
+        self._scope[name] = path
 
     def _path(self, node: ast.expr | None) -> str | None:
         """The dotted name of Paddle that an expression is."""
@@ -210,6 +206,28 @@ class _Reader(ast.NodeVisitor):
         self._assign(node.target, None)
         for statement in (*node.body, *node.orelse):
             self.visit(statement)
+
+    def visit_If(self, node: ast.If) -> None:
+        """What one branch binds does not hide what another does."""
+        self.visit(node.test)
+        self._branch(node.body)
+        self._branch(node.orelse)
+
+    def visit_Try(self, node: ast.Try) -> None:
+        """Nor does what is done after an error: ``except ImportError: fluid = None``."""
+        for statement in node.body:
+            self.visit(statement)
+        for handler in node.handlers:
+            self._branch(handler.body)
+        self._branch([*node.orelse, *node.finalbody])
+
+    def _branch(self, body: Sequence[ast.stmt]) -> None:
+        before = dict(self._scope)
+        for statement in body:
+            self.visit(statement)
+        for name, path in before.items():
+            if path is not None and self._scope[name] is None:
+                self._scope[name] = path
 
     def visit_With(self, node: ast.With) -> None:
         """So does what a context manager gives."""

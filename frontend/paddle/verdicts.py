@@ -14,7 +14,7 @@ from typing import Any
 from ..api import names, parameters, similar
 from ..api.differences import BY_ARGUMENT, DIFFERENCES
 from ..missing import MissingName, is_missing
-from .aliases import ALIASES
+from .aliases import ALIASES, REFUSED, within
 from .finder import installed, why_not
 from .numpy_names import RESTORED, is_restored
 from .root import explain
@@ -84,10 +84,14 @@ def _judged(use: Use) -> Iterable[Verdict]:
         return
     if use.path in ALIASES or use.path == "numpy":
         return
+    for refused, (does, instead) in REFUSED.items():
+        if within(use.path, refused):
+            yield Verdict(_documented(refused), Status.MISSING, f"{does}, which fluidc does not: {instead}")
+            return
     module, rest = _module_of(use.path)
     if not rest:  # no module of fluidc's
         what, hint = why_not(use.path)
-        yield Verdict(use.path.removeprefix("paddle."), Status.MISSING, f"{what}: {hint}")
+        yield Verdict(use.path, Status.MISSING, f"{what}: {hint}")
         return
     name, value = _looked_up(module, rest[0])
     if value is None:
@@ -140,8 +144,12 @@ def _looked_up(module: str, name: str) -> tuple[str, Any]:
         short = short.rpartition(".")[0]
     if name in names(short):
         home = f"paddle.{short}"
-    shown = f"{home}.{name}"
-    return (shown.removeprefix("paddle.") if shown.startswith("paddle.fluid") else shown), value
+    return _documented(f"{home}.{name}"), value
+
+
+def _documented(path: str) -> str:
+    """``fluid.layers.fc`` for ``paddle.fluid.layers.fc``."""
+    return path.removeprefix("paddle.") if within(path, "paddle.fluid") else path
 
 
 def _unknown(module: str, name: str) -> str:

@@ -13,6 +13,7 @@ import re
 import struct
 import tarfile
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def _add(archive, name, content):
     archive.addfile(info, io.BytesIO(content))
 
 
-def _tar(path, members, mode="w:gz"):
+def _tar(path, members, mode: Any = "w:gz"):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with tarfile.open(path, mode) as archive:
         for name, content in members:

@@ -95,4 +95,5 @@ def test10(cycle: bool = False) -> Reader:
 
 def fetch() -> None:
     """Says whether the files are there."""
-    train10(), train100()
+    train10()
+    train100()

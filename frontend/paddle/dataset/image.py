@@ -21,7 +21,7 @@ _BMP = struct.Struct("<2sIHHIIiiHHIIiiII")
 
 def _cv2(what: str) -> Any:
     try:
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise EngineError(
             f"paddle.dataset.image.{what} needs OpenCV, as in Paddle",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def templates(rng: np.random.Generator, classes: int, channels: int, side: int, coarse: int) -> NDArray[np.float64]:
+def templates(
+    rng: np.random.Generator, classes: int, channels: int, side: int, coarse: int
+) -> NDArray[np.floating[Any]]:
     """One picture per class, in patches: [classes, channels, side, side] in [0, 1]; ``coarse`` divides ``side``."""
     patches = rng.uniform(0, 1, (classes, channels, coarse, coarse))
     return np.kron(patches, np.ones((side // coarse, side // coarse)))
@@ -41,7 +44,7 @@ def sentence(
     """Words drawn by a law of Zipf's kind."""
     weights = 1 / np.arange(1, len(vocabulary) + 1) ** skew
     picked = rng.choice(len(vocabulary), size=rng.integers(shortest, longest + 1), p=weights / weights.sum())
-    return [vocabulary[n] for n in picked]
+    return [vocabulary[int(n)] for n in picked]
 
 
 def opinions(seed: int, count: int, liked: bool, shortest: int, longest: int) -> Iterator[list[str]]:

@@ -202,7 +202,7 @@ def test_pictures(session: Session) -> None:
 
 def test_pictures_of_other_forms_need_opencv(session: Session) -> None:
     try:
-        import cv2  # noqa: F401
+        import cv2  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         with pytest.raises(EngineError, match="load_image_bytes needs OpenCV"):
             image.load_image_bytes(b"\xff\xd8")

@@ -1,0 +1,178 @@
+"""``fluidc exec`` and what ``fluidc compile`` makes of the same scripts: unchanged scripts of Paddle 1.x run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from dataset_files import write_files
+
+from fluidc.frontend.cli import main
+
+TRAINING = """
+from __future__ import print_function
+import sys
+import numpy as np
+import paddle
+import paddle.fluid as fluid
+
+def network():
+    img = fluid.layers.data(name="img", shape=[784], dtype="float32")
+    label = fluid.layers.data(name="label", shape=[1], dtype="int64")
+    predict = fluid.layers.fc(input=img, size=10, act="softmax")
+    loss = fluid.layers.mean(fluid.layers.cross_entropy(input=predict, label=label))
+    return [img, label], loss, fluid.layers.accuracy(input=predict, label=label)
+
+feeds, loss, acc = network()
+test_program = fluid.default_main_program().clone(for_test=True)
+fluid.optimizer.Adam(learning_rate=0.01).minimize(loss)
+place = fluid.CPUPlace()
+exe = fluid.Executor(place)
+exe.run(fluid.default_startup_program())
+feeder = fluid.DataFeeder(feed_list=feeds, place=place)
+reader = paddle.batch(paddle.reader.shuffle(paddle.dataset.mnist.train(), buf_size=500), batch_size=100)
+losses = []
+for data in reader():
+    losses.append(exe.run(feed=feeder.feed(data), fetch_list=[loss])[0])
+losses = np.array(losses).astype(np.float)
+print("fell", bool(losses[-1] < losses[0]), len(losses), sys.argv[1:])
+sys.exit(len(sys.argv) - 1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLUIDC_DATA", str(tmp_path / "no data"))
+
+
+def fluidc(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="fluidc")
+
+
+def script(text: str, name: str = "old.py") -> str:
+    Path(name).write_text(textwrap.dedent(text))
+    return name
+
+
+def test_a_script_trains_on_made_up_data_and_says_so() -> None:
+    done = fluidc("exec", script(TRAINING), "--target", "reference", "--", "--rate", "3")
+    assert done.exit_code == 2, done.output
+    assert done.stdout == "fell True 20 ['--rate', '3']\n"
+    assert done.stderr.count("paddle.dataset.mnist IS SUBSTITUTED") == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "substituted: paddle.dataset.mnist: 2000 and 500 synthetic pictures of 10 classes, 28 x 28, for MNIST's digits",
+        "restored: np.float, first used at old.py:26",
+    ]
+
+
+def test_a_script_trains_on_files(tmp_path: Path) -> None:
+    write_files(tmp_path / "sets", "mnist")
+    done = fluidc("exec", script(TRAINING), "--data", tmp_path / "sets", "--target", "reference")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split() == ["fell", "False", "1", "[]"]
+    assert "SUBSTITUTED" not in done.stderr
+    assert f"data: paddle.dataset.mnist from {tmp_path / 'sets' / 'mnist'} (not the files that" in done.stderr
+
+
+def test_the_same_script_compiles() -> None:
+    done = fluidc("compile", script(TRAINING), "-o", "out.fluidc", "--target", "reference")
+    assert done.exit_code == 0, done.output
+    assert "feeds       img f32[N,784], label i64[N,1]" in done.stdout
+    assert "paddle.dataset.mnist IS SUBSTITUTED" in done.stderr
+    assert "paddle" not in sys.modules
+    shown = fluidc("dump", "old.py", "--stage", "captured")
+    assert shown.exit_code == 0, shown.output
+    assert 'feed "img"' in shown.stdout
+
+
+def test_as_a_process_of_its_own() -> None:
+    """Standard output is the script's alone, as when Python runs it."""
+    script("import helper\nimport paddle.fluid as fluid\nprint(__name__, helper.VALUE, fluid.__name__)\nexit(5)")
+    script("VALUE = 3", "helper.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "fluidc.frontend.cli", "exec", "old.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "__main__ 3 paddle.fluid\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("import sys; sys.exit()", 0, ""),
+        ("import sys; sys.exit('the end')", 1, "the end\n"),
+        ("raise KeyboardInterrupt", 130, ""),
+    ],
+)
+def test_exit_codes(text: str, code: int, said: str) -> None:
+    done = fluidc("exec", script(text))
+    assert (done.exit_code, done.stderr) == (code, said)
+
+
+MISTAKES = {
+    "python_2": "import sys\nfor name in sys.argv:\n    print name\n",
+    "python_2_error": "import paddle.fluid\nrows = {}\n\ndef count():\n    return rows.has_key(3)\n\ncount()\n",
+    "fails": "import paddle.fluid as fluid\n\ndef look(rates):\n    return rates['rate']\n\nlook({})\n",
+    "paddle_0": "import paddle.v2 as paddle\n",
+    "paddle_2": "import paddle\nx = paddle.static.data('x', [3])\n",
+    "fleet": "from paddle.fluid.incubate.fleet.collective import fleet\n",
+    "layer_that_is_missing": """
+        import paddle.fluid as fluid
+        from paddle.fluid.layers import roi_align
+        x = fluid.layers.data("x", [4])
+        y = roi_align(x, x)
+        """,
+    "layer_that_never_was": "import paddle.fluid as fluid\nfluid.layers.fully_connected(3)\n",
+    "layer_refuses": 'import paddle.fluid as fluid\nfluid.layers.fc(fluid.layers.data("x", [4]), 0)\n',
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name: str, golden: Callable[..., None]) -> None:
+    done = fluidc("exec", script(MISTAKES[name]))
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    golden(f"errors/exec_{name}.txt", done.stderr)
+
+
+def test_verbose_shows_all() -> None:
+    done = fluidc("exec", "-v", script(MISTAKES["fails"]))
+    assert done.exit_code == 1
+    assert "KeyError: 'rate'" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_a_module_for_python_2_is_named() -> None:
+    script("import helper")
+    script("print 'a'", "helper.py")
+    done = fluidc("exec", "old.py")
+    assert "this is a script for Python 2: it has a print statement" in done.stderr
+    assert f"at {Path.cwd() / 'helper.py'}:1" in done.stderr
+
+
+def test_what_is_no_script() -> None:
+    Path("model.fluidc").write_bytes(b"PK")
+    done = fluidc("exec", "model.fluidc")
+    assert done.exit_code == 1
+    assert "this is no script" in done.stderr
+    assert fluidc("exec", "nowhere.py").exit_code == 2
+
+
+def test_arguments_go_after_two_dashes() -> None:
+    done = fluidc("exec", script("pass"), "--epochs", "3")
+    assert done.exit_code == 2
+    assert "arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS" in done.stderr
+
+
+def test_the_process_is_as_before() -> None:
+    before = sys.argv, list(sys.path), sys.modules["__main__"], os.getcwd(), np.load
+    fluidc("exec", script("import os, sys\nsys.path.append('x')\nos.chdir('/')\nimport paddle"))
+    assert before == (sys.argv, sys.path, sys.modules["__main__"], os.getcwd(), np.load)
+    assert "paddle" not in sys.modules
