@@ -83,13 +83,12 @@ def _logarithm(x: NDArray[np.float32]) -> NDArray[np.float32]:
     )
 
 
-_RECIPROCALS = np.array(
-    [float.fromhex(f"0x1.{digits}") for digits in (
-        "661ec79f8f3bep+0 571ed4aaf883dp+0 49539f0f010bp+0 3c995b0b80385p+0 30d190c8864a5p+0 25e227b0b8eap+0 "
-        "1bb4a4a1a343fp+0 12358f08ae5bap+0 0953f419900a7p+0 0p+0 e608cfd9a47acp-1 ca4b31f026aap-1 b2036576afce6p-1 "
-        "9c2d163a1aa2dp-1 886e6037841edp-1 767dcf5534862p-1"
-    ).split()]
-)  # fmt: skip
+_DIGITS = """
+661ec79f8f3bep+0 571ed4aaf883dp+0 49539f0f010bp+0 3c995b0b80385p+0 30d190c8864a5p+0 25e227b0b8eap+0 1bb4a4a1a343fp+0
+12358f08ae5bap+0 0953f419900a7p+0 0p+0 e608cfd9a47acp-1 ca4b31f026aap-1 b2036576afce6p-1 9c2d163a1aa2dp-1
+886e6037841edp-1 767dcf5534862p-1
+"""
+_RECIPROCALS = np.array([float.fromhex(f"0x1.{digits}") for digits in _DIGITS.split()])
 """1 / c of each interval of z, and log(c)."""
 _LOGARITHMS = np.where(_RECIPROCALS == 1.0, 0.0, -np.log(_RECIPROCALS))
 _LOG1P = tuple(map(float.fromhex, ("-0x1.00ea348b88334p-2", "0x1.5575b0be00b6ap-2", "-0x1.ffffef20a4123p-2")))

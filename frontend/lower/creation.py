@@ -16,7 +16,7 @@ from .context import OpLowering, Rule, Rules, dtype_of
 from .numbers import dims, numbers
 
 
-def _extents(o: OpLowering) -> Shape:
+def extents_of(o: OpLowering) -> Shape:
     """The record's shape, one extent of it taken from the input of a ``*_batch_size_like`` op."""
     if o.has("ShapeTensor") or o.has("ShapeTensorList"):
         return tuple(dims(o, ("ShapeTensor", "ShapeTensorList"), "shape"))
@@ -39,9 +39,9 @@ def _fill(o: OpLowering) -> None:
         except (ValueError, OverflowError):
             raise o.error(f"the value is {text!r}", "give a number") from None
     if o.has("ValueTensor"):
-        o.set(o.b.broadcast(o.b.cast(o.number(o.x("ValueTensor")), dtype), _extents(o)))
+        o.set(o.b.broadcast(o.b.cast(o.number(o.x("ValueTensor")), dtype), extents_of(o)))
         return
-    o.set(o.b.fill(_extents(o), dtype, value if dtype.is_float else int(value)))
+    o.set(o.b.fill(extents_of(o), dtype, value if dtype.is_float else int(value)))
 
 
 def _fill_like(value: float) -> Rule:
@@ -141,10 +141,11 @@ Make: TypeAlias = Callable[[OpLowering, TensorType, dict[str, Any]], random.Gene
 def _drawn(make: Make) -> Rule:
     def rule(o: OpLowering) -> None:
         dtype = dtype_of(o.attr("dtype", VarType.FP32))
-        extents, seed = _extents(o), o.attr("seed", 0)
-        if dtype is DType.F64 and make in _DOUBLES and seed and not o.function.private and all(isinstance(d, int) for d in extents):
-            count = math.prod(d for d in extents if isinstance(d, int))
-            o.set(_with_diagonal(o, array(o, _DOUBLES[make](o, seed, count).reshape(extents))))
+        extents, seed = extents_of(o), o.attr("seed", 0)
+        fixed = [d for d in extents if isinstance(d, int)]
+        constant = seed and not o.function.private and len(fixed) == len(extents)
+        if dtype is DType.F64 and make in _DOUBLES and constant:
+            o.set(_with_diagonal(o, array(o, _DOUBLES[make](o, seed, math.prod(fixed)).reshape(fixed))))
             return
         drawn = o.b(make(o, TensorType(DType.F32, extents), source(o, seed)))
         o.set(_with_diagonal(o, o.b.cast(drawn, dtype)))

@@ -17,13 +17,29 @@ from ..framework import Operator, Program
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
 from ..variable import GRAD_SUFFIX, Variable
-from . import arrange, control, conv, creation, elementwise, later, linalg, loss, norm, onnx, select, training, vision
+from . import (
+    arrange,
+    control,
+    conv,
+    creation,
+    drawn,
+    elementwise,
+    later,
+    linalg,
+    loss,
+    norm,
+    onnx,
+    select,
+    training,
+    vision,
+)
 from .clipping import clip_of, with_clipping
 from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
 
 _FAMILIES: tuple[Rules, ...] = (
     elementwise.RULES,
     creation.RULES,
+    drawn.RULES,
     arrange.RULES,
     loss.RULES,
     conv.RULES,

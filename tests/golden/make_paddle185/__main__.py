@@ -26,6 +26,7 @@ import files
 import gradients
 import layers
 import parity
+import random_numbers
 import rules
 import training
 
@@ -37,6 +38,7 @@ GROUPS = {
     "gradients": gradients.write,
     "parity": parity.write,
     "rules": rules.write,
+    "random_numbers": random_numbers.write,
 }
 
 if sys.argv[1:2] == ["--check"]:
