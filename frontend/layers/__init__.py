@@ -227,6 +227,13 @@ from .vision import (
     temporal_shift,
     unfold,
 )
+from .volume import (
+    adaptive_pool3d,
+    conv3d,
+    conv3d_transpose,
+    pool3d,
+    resize_trilinear,
+)
 
 
 def __getattr__(name: str) -> NoReturn:
@@ -241,6 +248,7 @@ __all__ = [
     "accuracy",
     "acos",
     "adaptive_pool2d",
+    "adaptive_pool3d",
     "addcmul",
     "addmm",
     "affine_channel",
@@ -269,6 +277,8 @@ __all__ = [
     "cond",
     "conv2d",
     "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
     "cos",
     "cos_sim",
     "cosine_decay",
@@ -383,6 +393,7 @@ __all__ = [
     "pixel_shuffle",
     "polynomial_decay",
     "pool2d",
+    "pool3d",
     "pow",
     "prelu",
     "randint",
@@ -405,6 +416,7 @@ __all__ = [
     "reshape",
     "resize_bilinear",
     "resize_nearest",
+    "resize_trilinear",
     "reverse",
     "roll",
     "round",

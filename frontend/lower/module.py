@@ -32,6 +32,7 @@ from . import (
     select,
     training,
     vision,
+    volume,
 )
 from .clipping import clip_of, with_clipping
 from .context import BATCH, LENGTHS, FunctionLowering, Rules, Shared, dtype_of
@@ -45,6 +46,7 @@ _FAMILIES: tuple[Rules, ...] = (
     conv.RULES,
     norm.RULES,
     vision.RULES,
+    volume.RULES,
     linalg.RULES,
     select.RULES,
     later.RULES,
