@@ -42,7 +42,7 @@ CONTROL: Mapping[str, str] = _table("while conditional_block", "its block holds 
 
 ALONE: Mapping[str, str] = {
     **_table("beam_search beam_search_decode ctc_align multiclass_nms multiclass_nms2", _SIZE),
-    **_table("unique unique_with_counts where_index bipartite_match target_assign hash sampling_id", _SIZE),
+    **_table("unique unique_with_counts where_index bipartite_match target_assign hash", _SIZE),
     **_table("print py_func py_func_grad", _PYTHON),
     **_table("is_empty select_input", "it asks for a size that only data decides"),
 }

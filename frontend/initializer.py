@@ -11,7 +11,7 @@ import numpy as np
 from .errors import invalid, wrong_type
 
 if TYPE_CHECKING:
-    from .framework import Block, Operator
+    from .framework import AttrValue, Block, Operator
     from .variable import Variable
 
 
@@ -35,19 +35,19 @@ def _fans(var: Variable) -> tuple[int, int]:
     return shape[1] * window, shape[0] * window
 
 
-def _uniform(var: Variable, block: Block, low: float, high: float, seed: int) -> Operator:
-    return block.prepend_op(
-        "uniform_random",
-        {},
-        {"Out": [var]},
-        {
-            "shape": list(var.shape),
-            "dtype": var.dtype,
-            "min": float(low),
-            "max": float(high),
-            "seed": seed or block.program.random_seed,
-        },
-    )
+def _uniform(
+    var: Variable, block: Block, low: float, high: float, seed: int, diagonal: tuple[int, int, float] = (0, 0, 1.0)
+) -> Operator:
+    attrs: dict[str, AttrValue] = {
+        "shape": list(var.shape),
+        "dtype": var.dtype,
+        "min": float(low),
+        "max": float(high),
+        "seed": seed or block.program.random_seed,
+    }
+    if diagonal[0]:
+        attrs |= dict(zip(("diag_num", "diag_step", "diag_val"), diagonal))
+    return block.prepend_op("uniform_random", {}, {"Out": [var]}, attrs)
 
 
 def _gaussian(op: str, var: Variable, block: Block, mean: float, std: float, seed: int) -> Operator:
@@ -84,7 +84,10 @@ class ConstantInitializer(Initializer):
 
 
 class UniformInitializer(Initializer):
-    """Uniform on [low, high); with ``diag_num`` the main diagonal is then overwritten by ``diag_val``."""
+    """Uniform on [low, high); then ``diag_num`` elements, ``diag_step + 1`` apart from the first, are ``diag_val``.
+
+    With as many as rows and ``diag_step`` the number of columns, they are the main diagonal.
+    """
 
     def __init__(
         self,
@@ -97,13 +100,19 @@ class UniformInitializer(Initializer):
     ) -> None:
         if not high >= low:
             raise invalid(f"Uniform: low is {low} and high is {high}", "low must not exceed high")
-        if diag_num:
-            raise invalid("Uniform: diag_num is not supported", "set the diagonal with a NumpyArrayInitializer")
-        del diag_step, diag_val
+        if diag_num < 0 or diag_step < 0:
+            raise invalid(f"Uniform: diag_num is {diag_num}, diag_step {diag_step}", "give numbers of at least 0")
         self.low, self.high, self.seed = low, high, seed
+        self.diagonal = (diag_num, diag_step, float(diag_val))
 
     def __call__(self, var: Variable, block: Block) -> Operator:
-        return _uniform(var, block, self.low, self.high, self.seed)
+        number, step, _ = self.diagonal
+        if number and (number - 1) * (step + 1) >= math.prod(var.shape):
+            raise invalid(
+                f"Uniform: diag_num is {number} and diag_step {step}, but {var.name} has shape {list(var.shape)}",
+                "the last of the elements must be in the parameter",
+            )
+        return _uniform(var, block, self.low, self.high, self.seed, self.diagonal)
 
 
 class NormalInitializer(Initializer):
@@ -191,9 +200,11 @@ class BilinearInitializer(Initializer):
         size = var.shape[3]
         factor = math.ceil(size / 2.0)
         centre = (2 * factor - 1 - factor % 2) / (2.0 * factor)
-        ramp = 1 - np.abs(np.arange(size) / factor - centre)
-        weights = np.broadcast_to(np.outer(ramp, ramp), var.shape)
-        return NumpyArrayInitializer(weights.astype(var.dtype.numpy))(var, block)
+        # As in Paddle 1.8.5 under Python 3 rows lie between those of the weights: element i is of row i / size.
+        place = np.arange(math.prod(var.shape))
+        column, row = place % size, place / size % size
+        weights = (1 - np.abs(column / factor - centre)) * (1 - np.abs(row / factor - centre))
+        return NumpyArrayInitializer(weights.reshape(var.shape).astype(var.dtype.numpy))(var, block)
 
 
 Constant = ConstantInitializer

@@ -190,7 +190,7 @@ class TvmEmitter(Protocol):
 
 
 Function1 = Literal[
-    "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "erfinv", "sin", "cos", "tan",
+    "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "sin", "cos", "tan",
     "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "round", "abs", "sign", "rounded",
 ]  # fmt: skip
 """``rounded`` is its argument, rounded to its type before anything is done with it: no fused product and sum."""

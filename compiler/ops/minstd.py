@@ -66,41 +66,58 @@ def normals(seed: int, count: int) -> NDArray[np.float32]:
     return (square[kept, ::-1] * factor[:, None]).reshape(-1)[:count]
 
 
-def truncated_normals(u: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Standard normals conditioned on [-2, 2], one per uniform, by inverting the distribution function."""
+def truncated_normals(u: NDArray[np.float32], mean: float, std: float) -> NDArray[np.float32]:
+    """Normals conditioned on two deviations either side of the mean, one per uniform, as Paddle computes them.
+
+    The distribution function is inverted by the rational form for the centre, in float32 but for its argument.
+    """
     p = np.float32(CDF_LOW) + np.float32(CDF_MASS) * u
-    return _inverse_cdf(np.float32(2) * p - np.float32(1)).astype(np.float32)
+    x = np.float32(2) * p - np.float32(1)
+    r = (0.180625 - 0.25 * x.astype(np.float64) * x).astype(np.float32)
+    e = x * _polynomial(ERFINV[0], r) / _polynomial(ERFINV[1], r)
+    scaled = np.float64(2.0**0.5) * e * np.float64(np.float32(std)) + np.float64(np.float32(mean))
+    return scaled.astype(np.float32)
 
 
-# Wichura, Algorithm AS 241 (PPND16), Applied Statistics 37 (1988): highest power first.
-_CENTRE = (
-    (2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457,
-     13731.693765509461125, 1971.5909503065514427, 133.14166789178437745, 3.387132872796366608),
-    (5226.495278852854561, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867,
-     5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1.0),
+def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Horner's scheme in x's type, the highest power first."""
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = value * x + x.dtype.type(coefficient)
+    return value
+
+
+# Wichura, Algorithm AS 241 (PPND16), Applied Statistics 37 (1988), its centre: erfinv(x) / x in 0.180625 - (x / 2)^2.
+# Paddle uses it for all x, where near the ends it is right to 4e-6 only.
+ERFINV = (
+    (887.09406962545514830200, 11819.493347062294404278, 23782.041382114385731252, 16235.862515167575384252,
+     4854.8868893843886794648, 697.06266534389598238465, 47.072688112383978012285, 1.1975323115670912564578),
+    (5226.4952788528545610, 28729.085735721942674, 39307.895800092710610, 21213.794301586595867,
+     5394.1960214247511077, 687.18700749205790830, 42.313330701600911252, 1.0),
 )  # fmt: skip
-_TAIL = (
-    (7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177, 1.27045825245236838258,
-     3.64784832476320460504, 5.7694972214606914055, 4.6303378461565452959, 1.42343711074968357734),
-    (1.05075007164441684324e-9, 5.475938084995344946e-4, 0.0151986665636164571966, 0.14810397642748007459,
-     0.68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1.0),
-)  # fmt: skip
-
-# Giles, Approximating the erfinv function, GPU Computing Gems (2011): erfinv(x) / x in -log(1 - x^2) - 2.5, below 5.
-ERFINV_CENTRE = (
-    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
-    -0.00417768164, 0.246640727, 1.50140941,
-)  # fmt: skip
 
 
-def _inverse_cdf(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The normal quantile of ``(1 + x) / 2`` for ``|x| <= 1 - 2e-11``, to 16 digits."""
-    q = 0.5 * x.astype(np.float64)
-    r = 0.180625 - q * q
-    centre = q * np.polyval(_CENTRE[0], r) / np.polyval(_CENTRE[1], r)
-    far = np.sqrt(-np.log(np.minimum(0.5 - np.abs(q), 0.5))) - 1.6
-    tail = np.copysign(np.polyval(_TAIL[0], far) / np.polyval(_TAIL[1], far), q)
-    return np.where(np.abs(q) <= 0.425, centre, tail)
+# Float64: each uniform takes two draws.  Nothing but first values and constants of programs is drawn so.
+def doubles(seed: int, count: int) -> NDArray[np.float64]:
+    """``generate_canonical<double, 53>``: f64[count] in [0, 1)."""
+    drawn = (states(seed, 2 * count) - np.uint64(1)).astype(np.float64).reshape(-1, 2)
+    span = float(MODULUS - 1)
+    return np.minimum((drawn[:, 0] + drawn[:, 1] * span) / (span * span), np.nextafter(1.0, 0.0))
+
+
+def double_normals(seed: int, count: int) -> NDArray[np.float64]:
+    """``normal_distribution<double>``, f64[count]: see `normals`."""
+    pairs = (count + 1) // 2
+    drawn = int(pairs * 1.3) + 64
+    while True:
+        square = 2.0 * doubles(seed, 2 * drawn).reshape(-1, 2) - 1.0
+        r2 = square[:, 0] * square[:, 0] + square[:, 1] * square[:, 1]
+        kept = np.flatnonzero((r2 <= 1) & (r2 != 0))[:pairs]
+        if len(kept) == pairs:
+            break
+        drawn *= 2
+    factor = np.sqrt(-2.0 * np.log(r2[kept]) / r2[kept])
+    return (square[kept, ::-1] * factor[:, None]).reshape(-1)[:count]
 
 
 # On ONNX draw k is start * a^(k + 1): the product of a^(1024^l * d) over the digits d of k to base 1024.
@@ -135,19 +152,25 @@ def normals_onnx(o: OnnxEmitter, seed: int, count: Dim) -> str:
 
 
 def truncated_normals_onnx(o: OnnxEmitter, u: str) -> str:
-    """As `truncated_normals`, to 1e-6."""
+    """As `truncated_normals` of mean 0 and deviation 1."""
 
-    def constant(value: float) -> str:
-        return o.scalar(value, DType.F32)
+    def constant(value: float, dtype: DType = DType.F32) -> str:
+        return o.scalar(value, dtype)
 
     p = o.node("Add", o.node("Mul", u, constant(CDF_MASS)), constant(CDF_LOW))
     x = o.node("Sub", o.node("Add", p, p), constant(1.0))
-    log = o.node("Log", o.node("Sub", constant(1.0), o.node("Mul", x, x)))
-    near = o.node("Sub", constant(-2.5), log)
-    value = constant(ERFINV_CENTRE[0])
-    for coefficient in ERFINV_CENTRE[1:]:
-        value = o.node("Add", o.node("Mul", value, near), constant(coefficient))
-    return o.node("Mul", o.node("Mul", value, x), constant(2.0**0.5))
+    wide = o.cast(x, DType.F64)
+    square = o.node("Mul", o.node("Mul", wide, constant(0.25, DType.F64)), wide)
+    r = o.cast(o.node("Sub", constant(0.180625, DType.F64), square), DType.F32)
+    over, under = (_polynomial_onnx(o, coefficients, r) for coefficients in ERFINV)
+    return o.node("Mul", o.node("Div", o.node("Mul", x, over), under), constant(2.0**0.5))
+
+
+def _polynomial_onnx(o: OnnxEmitter, coefficients: tuple[float, ...], x: str) -> str:
+    value = o.scalar(coefficients[0], DType.F32)
+    for coefficient in coefficients[1:]:
+        value = o.node("Add", o.node("Mul", value, x), o.scalar(coefficient, DType.F32))
+    return value
 
 
 def _digits(count: int) -> int:

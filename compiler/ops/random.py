@@ -110,7 +110,7 @@ class Uniform(FromUniform):
 class TruncatedNormal(FromUniform):
     """Normal of mean ``mean`` and deviation ``std`` conditioned on two deviations either side of the mean.
 
-    Inverts the distribution function; Paddle's own inversion differs by up to 6e-6 deviations near the ends.
+    Inverts the distribution function as Paddle does, to 4e-6 deviations near the ends.
     """
 
     name: ClassVar[str] = "random.truncated_normal"
@@ -119,11 +119,14 @@ class TruncatedNormal(FromUniform):
     std: float
 
     def transform(self, u: NDArray[np.float32]) -> NDArray[np.float32]:
-        return minstd.truncated_normals(u) * np.float32(self.std) + np.float32(self.mean)
+        return minstd.truncated_normals(u, self.mean, self.std)
 
     def transform_tvm(self, t: TvmEmitter, u: Expr) -> Scalar:
-        p = u * minstd.CDF_MASS + minstd.CDF_LOW
-        return t.call("erfinv", p * 2.0 - 1.0) * (2.0**0.5 * self.std) + self.mean
+        x = (u * minstd.CDF_MASS + minstd.CDF_LOW) * 2.0 - 1.0
+        wide = t.cast(x, DType.F64)
+        r = t.cast(0.180625 - wide * 0.25 * wide, DType.F32)
+        over, under = (_polynomial(t, coefficients, r) for coefficients in minstd.ERFINV)
+        return x * over / under * (2.0**0.5 * self.std) + self.mean
 
     def transform_onnx(self, o: OnnxEmitter, u: str) -> str:
         return _affine(o, minstd.truncated_normals_onnx(o, u), self.std, self.mean)
@@ -315,6 +318,14 @@ class Dropout(Drawing):
             factor = o.scalar(float(np.asarray(self.factor, dtype.numpy)), wide)
             out, mask = o.node("Mul", out, factor), o.node("Mul", mask, factor)
         return (out, mask) if wide is dtype else (o.cast(out, dtype), o.cast(mask, dtype))
+
+
+def _polynomial(t: TvmEmitter, coefficients: tuple[float, ...], x: Expr) -> Expr:
+    """Horner's scheme, the highest power first."""
+    value = x * coefficients[0] + coefficients[1]
+    for coefficient in coefficients[2:]:
+        value = value * x + coefficient
+    return value
 
 
 def _affine(o: OnnxEmitter, x: str, scale: float, offset: float) -> str:

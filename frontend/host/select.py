@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from .call import HostCall, HostRules
-from .minstd import Minstd
 from .xxhash64 import xxh64
 
 
@@ -47,23 +44,6 @@ def _hash(o: HostCall) -> None:
     o.set(np.asarray(found, np.int64).reshape(*x.array.shape[:-1], len(seeds), 1), "Out", x.lod)
 
 
-def _sampling_id(o: HostCall) -> None:
-    x, seed = o.x(), o.attr("seed", 0)
-    numbers = Minstd(seed or int.from_bytes(os.urandom(4), "little"))
-    low, high, kind = o.attr("min", 0.0), o.attr("max", 1.0), x.array.dtype.type
-    found: list[int] = []
-    for row in x.array:
-        # The first class that makes what is left of the draw negative; the last where rounding leaves some.
-        left, at = numbers.uniform(low, high, kind), len(row) - 1
-        for i, share in enumerate(row):
-            left -= share
-            if left < 0:
-                at = i
-                break
-        found.append(at)
-    o.set(np.asarray(found, np.int64), "Out", x.lod)
-
-
 RULES: HostRules = {
     "unique": _unique,
     "unique_with_counts": _unique,
@@ -71,5 +51,4 @@ RULES: HostRules = {
     "is_empty": _is_empty,
     "select_input": _select_input,
     "hash": _hash,
-    "sampling_id": _sampling_id,
 }

@@ -49,7 +49,7 @@ from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
 from .detection import bipartite_match, multiclass_nms, target_assign
-from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
+from .distinct import hash, nonzero, unique, unique_with_counts
 from .dynamic_rnn import DynamicRNN
 from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
@@ -177,6 +177,10 @@ from .pool import adaptive_pool2d, pool2d
 from .random import (
     gaussian_random,
     gaussian_random_batch_size_like,
+    randint,
+    random_crop,
+    randperm,
+    sampling_id,
     uniform_random,
     uniform_random_batch_size_like,
 )
@@ -252,6 +256,13 @@ from .vision import (
     temporal_shift,
     unfold,
 )
+from .volume import (
+    adaptive_pool3d,
+    conv3d,
+    conv3d_transpose,
+    pool3d,
+    resize_trilinear,
+)
 
 
 def __getattr__(name: str) -> MissingName:
@@ -260,13 +271,11 @@ def __getattr__(name: str) -> MissingName:
 
 __all__ = [
     "DynamicRNN",
-    "Print",
     "GRUCell",
+    "IfElse",
     "LSTMCell",
     "Print",
     "RNNCell",
-    "IfElse",
-    "Print",
     "StaticRNN",
     "Switch",
     "While",
@@ -274,6 +283,7 @@ __all__ = [
     "accuracy",
     "acos",
     "adaptive_pool2d",
+    "adaptive_pool3d",
     "add_position_encoding",
     "addcmul",
     "addmm",
@@ -310,6 +320,8 @@ __all__ = [
     "cond",
     "conv2d",
     "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
     "cos",
     "cos_sim",
     "cosine_decay",
@@ -442,11 +454,15 @@ __all__ = [
     "pixel_shuffle",
     "polynomial_decay",
     "pool2d",
+    "pool3d",
     "pow",
     "prelu",
     "py_func",
     "py_reader",
+    "randint",
     "randn",
+    "random_crop",
+    "randperm",
     "range",
     "rank",
     "rank_loss",
@@ -465,6 +481,7 @@ __all__ = [
     "reshape",
     "resize_bilinear",
     "resize_nearest",
+    "resize_trilinear",
     "reverse",
     "rnn",
     "roll",

@@ -64,21 +64,3 @@ def hash(input: Variable, hash_size: int, num_hash: int = 1, name: str | None = 
     out = helper.temporary(input.dtype, [*input.shape[:-1], num_hash, 1], lod_level=input.lod_level, stop_gradient=True)
     helper.op("hash", {"X": [input]}, {"Out": [out]}, {"num_hash": num_hash, "mod_by": hash_size})
     return out
-
-
-def sampling_id(
-    x: Variable, min: float = 0.0, max: float = 1.0, seed: int = 0, dtype: DTypeLike = "float32"
-) -> Variable:
-    """A class for each row of probabilities ``x`` [N, C], int64 [N]: the first at which their sum exceeds a number
-    drawn from [min, max).
-
-    ``dtype`` is what Paddle declares; the result is int64 there too.
-    """
-    del dtype
-    helper = LayerHelper("sampling_id")
-    helper.check_dtype("x", x, (VarType.FP32, VarType.FP64))
-    if len(x.shape) != 2:
-        raise invalid(f"sampling_id: {x.name} has shape {list(x.shape)}", "give one row of probabilities per draw")
-    out = helper.temporary(VarType.INT64, x.shape[:1], lod_level=x.lod_level, stop_gradient=True)
-    helper.op("sampling_id", {"X": [x]}, {"Out": [out]}, {"min": float(min), "max": float(max), "seed": seed})
-    return out

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import DType, Shape, TensorType
-from ...compiler.ops import random
+from ...compiler.ir.types import DType, Shape, TensorType, numel
+from ...compiler.ops import indexing, minstd, random
 from ..vartype import VarType
 from .context import OpLowering, Rule, Rules, dtype_of
 from .numbers import dims, numbers
 
 
-def _extents(o: OpLowering) -> Shape:
+def extents_of(o: OpLowering) -> Shape:
     """The record's shape, one extent of it taken from the input of a ``*_batch_size_like`` op."""
     if o.has("ShapeTensor") or o.has("ShapeTensorList"):
         return tuple(dims(o, ("ShapeTensor", "ShapeTensorList"), "shape"))
@@ -39,9 +39,9 @@ def _fill(o: OpLowering) -> None:
         except (ValueError, OverflowError):
             raise o.error(f"the value is {text!r}", "give a number") from None
     if o.has("ValueTensor"):
-        o.set(o.b.broadcast(o.b.cast(o.number(o.x("ValueTensor")), dtype), _extents(o)))
+        o.set(o.b.broadcast(o.b.cast(o.number(o.x("ValueTensor")), dtype), extents_of(o)))
         return
-    o.set(o.b.fill(_extents(o), dtype, value if dtype.is_float else int(value)))
+    o.set(o.b.fill(extents_of(o), dtype, value if dtype.is_float else int(value)))
 
 
 def _fill_like(value: float) -> Rule:
@@ -137,13 +137,34 @@ def _diag(o: OpLowering) -> None:
     o.set(o.b.mul(unit, x))
 
 
-def _drawn(make: Callable[[OpLowering, TensorType, dict[str, Any]], random.Generated]) -> Rule:
+Make: TypeAlias = Callable[[OpLowering, TensorType, dict[str, Any]], random.Generated]
+
+
+def _drawn(make: Make) -> Rule:
     def rule(o: OpLowering) -> None:
         dtype = dtype_of(o.attr("dtype", VarType.FP32))
-        drawn = o.b(make(o, TensorType(DType.F32, _extents(o)), source(o, o.attr("seed", 0))))
-        o.set(o.b.cast(drawn, dtype))
+        extents, seed = extents_of(o), o.attr("seed", 0)
+        fixed = [d for d in extents if isinstance(d, int)]
+        constant = seed and not o.function.private and len(fixed) == len(extents)
+        if dtype is DType.F64 and make in _DOUBLES and constant:
+            o.set(_with_diagonal(o, array(o, _DOUBLES[make](o, seed, math.prod(fixed)).reshape(fixed))))
+            return
+        drawn = o.b(make(o, TensorType(DType.F32, extents), source(o, seed)))
+        o.set(_with_diagonal(o, o.b.cast(drawn, dtype)))
 
     return rule
+
+
+def _with_diagonal(o: OpLowering, drawn: Value) -> Value:
+    """With single elements of a matrix overwritten, as many and as far apart as the record says."""
+    number, step = o.attr("diag_num", 0), o.attr("diag_step", 0)
+    if not number:
+        return drawn
+    kind = drawn.tensor
+    index = o.b.mul(o.b.iota((number,), 0, DType.I64), o.b.fill((), DType.I64, step + 1))
+    values = o.b.fill((number,), kind.dtype, o.attr("diag_val", 1.0))
+    flat = o.b.reshape(drawn, (numel(kind.shape),))
+    return o.b.reshape(o.b(indexing.Scatter(flat, index, values, 0)), kind.shape)
 
 
 def source(o: OpLowering, seed: int) -> dict[str, Any]:
@@ -172,6 +193,22 @@ def _normal(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Ge
 
 def _truncated(o: OpLowering, kind: TensorType, where: dict[str, Any]) -> random.Generated:
     return random.TruncatedNormal(type=kind, mean=o.attr("mean", 0.0), std=o.attr("std", 1.0), **where)
+
+
+# Of float64 Paddle draws other numbers, which are constants of the program.
+_DOUBLES: dict[Make, Callable[[OpLowering, int, int], np.ndarray[Any, np.dtype[np.float64]]]] = {
+    _uniform: lambda o, seed, count: (
+        minstd.doubles(seed, count) * (_single(o, "max", 1.0) - _single(o, "min", -1.0)) + _single(o, "min", -1.0)
+    ),
+    _normal: lambda o, seed, count: (
+        minstd.double_normals(seed, count) * _single(o, "std", 1.0) + _single(o, "mean", 0.0)
+    ),
+}
+
+
+def _single(o: OpLowering, name: str, default: float) -> float:
+    """A float attribute, which Paddle keeps as float32."""
+    return float(np.float32(o.attr(name, default)))
 
 
 def _dropout(o: OpLowering) -> None:

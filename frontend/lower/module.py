@@ -26,6 +26,7 @@ from . import (
     conv,
     creation,
     crf,
+    drawn,
     elementwise,
     if_else,
     later,
@@ -42,6 +43,7 @@ from . import (
     sequence,
     training,
     vision,
+    volume,
 )
 from .clipping import clip_of, with_clipping
 from .context import BATCH, FunctionLowering, Rules, Shared, dtype_of
@@ -49,11 +51,13 @@ from .context import BATCH, FunctionLowering, Rules, Shared, dtype_of
 _FAMILIES: tuple[Rules, ...] = (
     elementwise.RULES,
     creation.RULES,
+    drawn.RULES,
     arrange.RULES,
     loss.RULES,
     conv.RULES,
     norm.RULES,
     vision.RULES,
+    volume.RULES,
     linalg.RULES,
     select.RULES,
     later.RULES,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import Dim, dim_div, dim_mul, numel
+from ...compiler.ir.types import Dim, DType, dim_div, dim_mul, numel
 from .context import OpLowering, Rules
 from .conv import channels_first, pair, spatial
 from .creation import array
@@ -196,18 +196,24 @@ def _nearest(o: OpLowering, x: Value, axis: int, out: int) -> Value:
 
 
 def _bilinear(o: OpLowering, x: Value, axis: int, out: int) -> Value:
-    size = spatial(o, x)[axis - 2]
+    matrix = interpolation(o, spatial(o, x)[axis - 2], out, x.tensor.dtype)
+    if matrix is None:
+        return x
+    if axis == 3:
+        return o.b.matmul(x, matrix)
+    moved = o.b.transpose(x, (0, 1, 3, 2))
+    return o.b.transpose(o.b.matmul(moved, matrix), (0, 1, 3, 2))
+
+
+def interpolation(o: OpLowering, size: int, out: int, dtype: DType) -> Value | None:
+    """``[size, out]``: what linear interpolation along an axis multiplies it by; None if that changes nothing."""
     ratio = _ratio(o, size, out)
     i = np.arange(out, dtype=np.float32)
     centred = o.attr("align_mode", 1) == 0 and not o.attr("align_corners", True)
     places = np.maximum(ratio * (i + np.float32(0.5)) - np.float32(0.5), 0) if centred else ratio * i
     if out == size and np.array_equal(places, i):
-        return x
-    matrix = array(o, _weights(places, size).astype(x.tensor.dtype.numpy))
-    if axis == 3:
-        return o.b.matmul(x, matrix)
-    moved = o.b.transpose(x, (0, 1, 3, 2))
-    return o.b.transpose(o.b.matmul(moved, matrix), (0, 1, 3, 2))
+        return None
+    return array(o, _weights(places, size).astype(dtype.numpy))
 
 
 def _weights(places: NDArray[np.float32], size: int) -> NDArray[np.float32]:

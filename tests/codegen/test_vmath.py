@@ -41,7 +41,6 @@ FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "tanh": (np.tanh, 1.5),
     "sigmoid": (_sigmoid, 2.5),
     "erf": (scipy.special.erf, 1.5),
-    "erfinv": (scipy.special.erfinv, 1.0),
     "sin": (np.sin, 1.6),
     "cos": (np.cos, 1.6),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 1.5),
@@ -105,7 +104,7 @@ def test_accuracy(engine: Any, inputs: np.ndarray, name: str) -> None:
 
 
 def test_signs_of_zero(engine: Any, inputs: np.ndarray) -> None:
-    for name in ("expm1", "log1p", "tanh", "erf", "sin", "erfinv"):
+    for name in ("expm1", "log1p", "tanh", "erf", "sin"):
         (found,) = engine.call(name, [engine.tensor(aligned_copy(inputs))])
         np.testing.assert_array_equal(np.signbit(found[:2]), [False, True], err_msg=name)
 

@@ -328,9 +328,7 @@ def if_else(fluid):
     ie = layers.IfElse(layers.less_than(y, layers.fill_constant_batch_size_like(y, [-1, 1], "float32", 0.0)))
     with ie.true_block():
         rows = ie.input(x)
-        ie.output(
-            layers.fc(rows, 3, param_attr=parameter(fluid, "a", 4, 3), act="tanh"), layers.scale(rows, 2.0)
-        )
+        ie.output(layers.fc(rows, 3, param_attr=parameter(fluid, "a", 4, 3), act="tanh"), layers.scale(rows, 2.0))
     with ie.false_block():
         rows = ie.input(x)
         ie.output(layers.softmax(layers.fc(rows, 3, param_attr=parameter(fluid, "b", 4, 3))), layers.scale(rows, 0.5))

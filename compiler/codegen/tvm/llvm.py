@@ -44,9 +44,6 @@ class Llvm:
         if name == "sigmoid":
             zero, one = const(0, dtype, lanes_of(x)), const(1, dtype, lanes_of(x))
             return one / (one + vmath.libm(block, block.let(zero - x, dtype), "exp", dtype))
-        if name == "erfinv":
-            narrow = block.let(convert(DType.F32, x), DType.F32)
-            return convert(dtype, vmath.erfinv(block, narrow))
         return vmath.libm(block, x, name, dtype)
 
     def power(self, block: Block, x: Value, y: Value, dtype: DType) -> Value:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ...ir.types import DType
-from ...ops import minstd
 from ...ops.emit import Function1
 from .kit import Block, Value, broadcast, const, convert, integer, lanes_of, reinterpret
 from .tvm_api import tirx
@@ -183,32 +182,6 @@ def erf(block: Block, x: Value) -> Value:
     return tirx.Select(magnitude > _c(1.0, x), far, near)
 
 
-def erfinv(block: Block, x: Value) -> Value:
-    """Inverse of erf: Giles' single-precision approximation (GPU Computing Gems, 2011), one Newton step in float64."""
-
-    def refined(value: Value) -> Value:
-        y = block.let(convert(F64, value), F64)
-        one = _c(1.0, y, F64)
-        w = block.let(-tirx.log((one - y) * (one + y)), F64)
-        near = block.let(w - _c(2.5, y, F64), F64)
-        far = block.let(tirx.sqrt(w) - _c(3.0, y, F64), F64)
-        p = polynomial(near, minstd.ERFINV_CENTRE, F64)
-        q = polynomial(
-            far,
-            [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
-             0.00943887047, 1.00167406, 2.83297682],
-            F64,
-        )  # fmt: skip
-        guess = block.let(tirx.Select(w < _c(5.0, y, F64), p, q) * y, F64)
-        slope = _c(2.0 / math.sqrt(math.pi), y, F64) * tirx.exp(-(guess * guess))
-        error = tirx.call_pure_extern("float64", "erf", guess) - y
-        better = block.let(convert(F32, guess - error / slope), F32)
-        edge = tirx.EQ(tirx.abs(y), one)
-        return tirx.Select(edge, value * _c(INFINITY, value), better)
-
-    return _each_lane(block, x, refined)
-
-
 def sin(block: Block, x: Value) -> Value:
     """Sine, 1.5 ulp over the full range."""
     return _sine(block, x, cosine=False)
@@ -360,7 +333,6 @@ VECTOR: dict[Function1, Function] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
     "erf": erf,
-    "erfinv": erfinv,
     "sin": sin,
     "cos": cos,
 }

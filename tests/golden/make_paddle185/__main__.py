@@ -31,6 +31,7 @@ import host
 import layers
 import parity
 import programs
+import random_numbers
 import recurrent
 import rules
 import sequences
@@ -53,6 +54,7 @@ GROUPS = {
     "wrappers": wrappers.write,
     "rules": rules.write,
     "sequences": sequences.write,
+    "random_numbers": random_numbers.write,
 }
 
 if sys.argv[1:2] == ["--check"]:

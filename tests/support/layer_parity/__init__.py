@@ -1,6 +1,6 @@
 """Tables of layer calls that Paddle 1.8.5 and fluidc must agree on, by group."""
 
-from . import elementwise, images, networks, reductions, shapes
+from . import elementwise, images, networks, reductions, shapes, volumes
 
 GROUPS = {
     "elementwise": elementwise.TABLE,
@@ -8,4 +8,5 @@ GROUPS = {
     "shapes": shapes.TABLE,
     "networks": networks.TABLE,
     "images": images.TABLE,
+    "volumes": volumes.TABLE,
 }
