@@ -163,11 +163,11 @@ def test_few_builds_serve_two_hundred_totals(program: Program, monkeypatch: pyte
     monkeypatch.setattr(exe, "_compile", lambda *given: builds.append(1) or compile_(*given))
     draw = np.random.default_rng(0)
     for _ in range(200):
-        of_a, of_b, n = (draw.integers(1, 30, 4) for _ in range(3))
-        feed = {"a": fed(of_a, dtype="float32"), "b": fed(of_b, dtype="float32"), "n": n.reshape(4, 1)}
+        of_a, of_b, n = (draw.integers(1, 30, 4).tolist() for _ in range(3))
+        feed = {"a": fed(of_a, dtype="float32"), "b": fed(of_b, dtype="float32"), "n": np.array(n).reshape(4, 1)}
         pooled, places = exe.run(program, feed, [out, mask])
         assert pooled[-1, 0] == sum(range(sum(of_a[:3]), sum(of_a)))
-        assert places.shape == (4, 1, n.max())
+        assert places.shape == (4, 1, max(n))
     assert len(builds) <= 4
 
 
