@@ -112,10 +112,28 @@ class DataFeeder:
             return tensor
         lengths: list[list[int]] = [[] for _ in range(var.lod_level)]
         items = column
-        for level in lengths:
+        for depth, level in enumerate(lengths):
+            flat = next((item for item in items if not hasattr(item, "__len__")), None)
+            if flat is not None:
+                raise invalid(
+                    f"DataFeeder: field {var.name} has lod_level {var.lod_level}, a sample holds {flat!r} where "
+                    f"{'a sequence' if depth == var.lod_level - 1 else 'a list of sequences'} is expected",
+                    "give a list per sequence: [[1, 2, 3], [4]] are two",
+                )
             level.extend(len(item) for item in items)
             items = [part for item in items for part in item]
-        rows = np.array(items, dtype=dtype).reshape([len(items), *var.shape[1:]])
+        try:
+            rows = np.array(items, dtype=dtype).reshape([len(items), *var.shape[1:]])
+        except ValueError:
+            raise invalid(
+                f"DataFeeder: field {var.name} has rows of shape {_shapes(items)}, declared is {list(var.shape[1:])}",
+                "give rows of the declared shape, and lod_level as many lists around them",
+            ) from None
         tensor.set(rows, self.place)
         tensor.set_recursive_sequence_lengths(lengths)
         return tensor
+
+
+def _shapes(items: list[Any]) -> str:
+    """The shapes of rows, each once."""
+    return " and ".join(str(list(shape)) for shape in sorted({np.shape(item) for item in items})[:3])

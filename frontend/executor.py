@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.codegen.target import BuildOptions, check_target
@@ -30,6 +29,7 @@ from .dataset import DatasetBase
 from .dataset_runs import FetchHandler, run_from_dataset
 from .errors import SequencesError, invalid, wrong_type
 from .feed_types import feed_type
+from .feeds import feed_arrays
 from .framework import Program, default_main_program
 from .host.call import Environment
 from .host.plan import Plan
@@ -271,7 +271,7 @@ class Executor:
         dense: bool,
     ) -> dict[str, Any]:
         """Run a program once; every fetch by name, an array if ``dense``, else a LoDTensor."""
-        arrays = _feed_arrays(program, feed)
+        arrays = feed_arrays(program, feed)
         announce(Call(program, arrays, fetches))
         plan = self._plans.of(program, fetches)
         if plan is None:
@@ -522,31 +522,6 @@ def _fetch_names(program: Program, fetch_list: Sequence[Fetch] | Fetch | None) -
         program.global_block().var(name)  # raises for a name the program does not have
         names.append(name)
     return tuple(names)
-
-
-def _feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array]:
-    """Dense arrays by parameter name; a LoD feed becomes its rows and the lengths of its sequences."""
-    arrays: dict[str, Array] = {}
-    block = program.global_block()
-    for name, value in feed.items():
-        if name not in block.vars:
-            warnings.warn(f"Executor.run: the program has no variable {name!r} to feed; it is ignored", stacklevel=3)
-            continue
-        variable = block.vars[name]
-        if isinstance(value, LoDTensor):
-            arrays[name] = value.array
-            lengths = value.recursive_sequence_lengths()
-            # Of what is declared without sequences, they mean nothing.
-            for suffix, level in zip((LENGTHS, OUTER)[: variable.lod_level], reversed(lengths), strict=False):
-                arrays[name + suffix] = np.asarray(level, np.int64)
-        else:
-            arrays[name] = np.asarray(value)
-        if variable.lod_level and name + LENGTHS not in arrays:
-            raise invalid(
-                f"feed {name!r} has lod_level {variable.lod_level}: the lengths of its sequences are missing",
-                f"feed fluid.create_lod_tensor(array, [[lengths]], place) for {name!r}",
-            )
-    return arrays
 
 
 def _is_batched(program: Program, name: str) -> bool:

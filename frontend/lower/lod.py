@@ -32,10 +32,9 @@ def _places(o: OpLowering, lengths: Value) -> Dim:
         return stated if stated > 0 else o.function.longest(lengths)
     most = o.x("MaxLenTensor")
     known = elements(o, most)
-    if known is not None and len(known) == 1 and not isinstance(known[0], float):
-        return known[0]
     if known is not None and len(known) == 1:
-        return int(known[0])
+        (width,) = known
+        return width if isinstance(width, Sym) else int(width)
     while isinstance(most.op, shape.Reshape | elementwise.Cast):
         most = most.op.x
     if isinstance(most.op, reduce.Max) and most.tensor.numel == 1:

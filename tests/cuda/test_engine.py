@@ -66,6 +66,10 @@ def test_every_size_has_its_own_graph() -> None:
     check_losses(*asked(cuda_runs.sizes_in_turn))
 
 
+def test_sequences_of_changing_lengths() -> None:
+    check_losses(*asked(cuda_runs.sequences_in_turn))
+
+
 def test_engines_share_state() -> None:
     made = asked(cuda_runs.engines_in_turn)
     check_losses(made["expected"][0], made["found"][0])

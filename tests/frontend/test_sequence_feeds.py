@@ -163,12 +163,47 @@ def test_few_builds_serve_two_hundred_totals(program: Program, monkeypatch: pyte
     monkeypatch.setattr(exe, "_compile", lambda *given: builds.append(1) or compile_(*given))
     draw = np.random.default_rng(0)
     for _ in range(200):
-        of_a, of_b, n = (draw.integers(1, 30, 4) for _ in range(3))
-        feed = {"a": fed(of_a, dtype="float32"), "b": fed(of_b, dtype="float32"), "n": n.reshape(4, 1)}
+        of_a, of_b, n = (draw.integers(1, 30, 4).tolist() for _ in range(3))
+        feed = {"a": fed(of_a, dtype="float32"), "b": fed(of_b, dtype="float32"), "n": np.array(n).reshape(4, 1)}
         pooled, places = exe.run(program, feed, [out, mask])
         assert pooled[-1, 0] == sum(range(sum(of_a[:3]), sum(of_a)))
-        assert places.shape == (4, 1, n.max())
+        assert places.shape == (4, 1, max(n))
     assert len(builds) <= 4
+
+
+def test_a_list_of_sequences_says_how_to_feed_it(program: Program) -> None:
+    out = L.sequence_pool(words("a", "float32"), "sum")
+    for value in ([[1.0, 2.0], [3.0]], [[1.0], [3.0]]):
+        with pytest.raises(fluid.errors.ProgramError, match=r"is a list of 2 parts") as caught:
+            executor("reference").run(program, {"a": value}, [out])
+        assert f"fluid.create_lod_tensor(rows, [{[len(part) for part in value]}], place)" in str(caught.value.hint)
+
+
+def test_missing_levels_and_parts_of_several_lengths_are_named(program: Program) -> None:
+    nested, dense = L.sequence_pool(words("x", "float32", level=2), "sum"), L.scale(L.data("d", [2]), 2.0)
+    exe = executor("reference")
+    with pytest.raises(fluid.errors.ProgramError, match=r"has lod_level 2, the LoDTensor has 1 level of lengths"):
+        exe.run(program, {"x": fed([2, 1], dtype="float32")}, [nested])
+    with pytest.raises(fluid.errors.ProgramError, match=r"feed 'd' is a list whose parts have different lengths"):
+        exe.run(program, {"d": [[1.0, 2.0], [3.0]]}, [dense])
+
+
+def test_a_feeder_takes_samples_of_sequences(program: Program) -> None:
+    x, y = words("x"), words("y", "float32", width=2, level=2)
+    feeder = fluid.DataFeeder([x, y], fluid.CPUPlace())
+    made = feeder.feed([([1, 2, 3], [[[1, 2]], [[3, 4], [5, 6]]]), ([4], [[[7, 8]]])])
+    assert made["x"].recursive_sequence_lengths() == [[3, 1]]
+    assert made["y"].recursive_sequence_lengths() == [[2, 1], [1, 2, 1]]
+    assert made["y"].shape() == [4, 2]
+    for sample, what in (
+        ((1, [[[1, 2]]]), "a sample holds 1 where a sequence is expected"),
+        (([1], [3.0]), "a sample holds 3.0 where a sequence is expected"),
+        (([1], [[[1, 2, 3]]]), "field y has rows of shape [3], declared is [2]"),
+        (([1], [[[1, 2], [3]]]), "field y has rows of shape [1] and [2]"),
+    ):
+        with pytest.raises(fluid.errors.ProgramError) as caught:
+            feeder.feed([sample])
+        assert what in caught.value.what
 
 
 # -- nested sequences -------------------------------------------------------------------------------------------

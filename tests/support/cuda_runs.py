@@ -182,6 +182,28 @@ def sizes_in_turn() -> list[list[float]]:
     return found
 
 
+def _of_sequences() -> Any:
+    """Two kinds of sequences; what they are joined to and padded to has sizes that their lengths decide."""
+    a, b = L.data("a", [4], lod_level=1), L.data("b", [4], lod_level=1)
+    joined = L.sequence_conv(L.sequence_concat([a, L.sequence_reverse(b)]), 6, 3, act="tanh")
+    padded, _ = L.sequence_pad(joined, L.fill_constant([1], "float32", 0.0))
+    repeated = L.sequence_pool(L.sequence_expand(a, b), "sqrt")
+    return L.elementwise_add(L.mean(L.reduce_max(padded, dim=1)), L.mean(L.fc(repeated, 6, act="tanh")))
+
+
+def sequences_in_turn() -> list[list[float]]:
+    """Steps on sequences of changing lengths, by numpy and on the device."""
+    main, startup, loss = program(_of_sequences, momentum)
+    with cuda_target():
+        compiled = compile_source(lower(main, startup=startup, fetches=(loss.name,)), target="cuda")
+    draw = np.random.default_rng(4)
+    fed: list[dict[str, Array]] = []
+    for of_a, of_b in (([2, 0, 3], [1, 4, 2]), ([1, 1, 1], [3, 0, 1]), ([2, 0, 3], [1, 4, 2]), ([7, 2, 5], [1, 1, 2])):
+        rows = {name: draw.normal(size=(sum(n), 4)).astype(np.float32) for name, n in (("a", of_a), ("b", of_b))}
+        fed.append({**rows, "a@lengths": np.array(of_a), "b@lengths": np.array(of_b)})
+    return [losses(session(compiled, engine), fed) for engine in (reference(compiled), None)]
+
+
 def engines_in_turn() -> dict[str, Any]:
     """Several engines on the same buffers: two on one device, one on another, and numpy."""
     from fluidc.runtime.stepper import Stepper
