@@ -274,6 +274,7 @@ class Executor:
         arrays = feed_arrays(program, feed)
         announce(Call(program, arrays, fetches))
         plan = self._plans.of(program, fetches)
+        step = None
         if plan is None:
             try:
                 step = self._step(program, self._types(program, arrays, fetches), fetches, scope, target)
@@ -288,6 +289,7 @@ class Executor:
             if dense:
                 _check_dense([name for name in fetches if results[name].lod])
             return {name: results[name].array if dense else results[name].tensor() for name in fetches}
+        assert step is not None
         if dense:
             returned = {output.name for output in step.code.compiled.module.function("step").outputs}
             _check_dense([name for name in fetches if name + LENGTHS in returned])

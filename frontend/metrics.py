@@ -53,9 +53,9 @@ class MetricBase:
         """Its name, and a copy of what it holds."""
         return {"name": self._name, "states": copy.deepcopy(self._states())}
 
-    def update(self, preds: Any, labels: Any) -> None:
+    def update(self, *args: Any, **kwargs: Any) -> None:
         """Take in one batch."""
-        del preds, labels
+        del args, kwargs
         raise unsupported(f"{type(self).__name__}.update is not written", "derive from MetricBase and write it")
 
     def eval(self) -> Any:

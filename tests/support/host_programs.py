@@ -17,12 +17,18 @@ def integers(seed, high, *shape):
     return np.random.RandomState(seed).randint(0, high, shape).astype("int64")
 
 
-def translation(fluid, beam=3, words=12, end=1, steps=6, sources=(3, 1, 4), accumulated=True, by_parents=False):
+def translation(
+    fluid, beam=3, words=12, end=1, steps=6, sources=(3, 1, 4), accumulated=True, by_parents=False, recurrent=False
+):
     """Translating by beam search: arrays of ids, scores and states, in a While until all have ended."""
     layers = fluid.layers
     source = layers.data("source", [1], dtype="int64", lod_level=1)
     embedded = layers.embedding(source, [words, 8], param_attr=fluid.ParamAttr(name="embedding"))
-    context = layers.sequence_pool(layers.fc(embedded, 10, act="tanh"), "last")
+    if recurrent:
+        hidden, _ = layers.dynamic_lstm(layers.fc(embedded, 40, act="tanh"), 40, use_peepholes=False)
+        context = layers.sequence_last_step(hidden)
+    else:
+        context = layers.sequence_pool(layers.fc(embedded, 10, act="tanh"), "last")
     limit = layers.fill_constant([1], "int64", steps)
     at = layers.fill_constant([1], "int64", 0)
     first_ids = layers.data("first_ids", [1], dtype="int64", lod_level=2)
@@ -234,12 +240,6 @@ CASES = {
         op("hash", {"X": "a"}, {"Out": "int64"}, num_hash=3, mod_by=1000), {"a": lod(integers(4, 100, 5, 2), [2, 3])}
     ),
     "hash_long": Case(op("hash", {"X": "a"}, {"Out": "int64"}, num_hash=2, mod_by=97), {"a": integers(4, 100, 3, 9)}),
-    "sampling_id": Case(
-        layer("sampling_id", seed=7), {"a": _matrix(31, 6, 5) / _matrix(31, 6, 5).sum(1, keepdims=True)}
-    ),
-    "sampling_id_double": Case(
-        layer("sampling_id", min=0.2, max=0.7, seed=3), {"a": np.full((5, 40), 1 / 40.0, "float64")}
-    ),
     "bipartite_match": Case(layer("bipartite_match"), {"a": lod(_matrix(41, 5, 4), [2, 3])}),
     "bipartite_match_dense": Case(layer("bipartite_match"), {"a": np.round(_matrix(42, 3, 6), 1)}),
     "bipartite_match_many": Case(layer("bipartite_match"), {"a": _matrix(43, 140, 5)}),
@@ -455,6 +455,7 @@ PROGRAMS = {
     "translation_ending": lambda fluid: translation(fluid, beam=2, end=3),
     "translation_probabilities": lambda fluid: translation(fluid, accumulated=False),
     "translation_parents": lambda fluid: translation(fluid, by_parents=True),
+    "translation_recurrent": lambda fluid: translation(fluid, recurrent=True),
     "translation_short": lambda fluid: translation(fluid, beam=2, words=4, end=3, steps=12, sources=(2, 2)),
 }
 
@@ -467,6 +468,8 @@ def _runs(fluid, build, batches, **options):
         exe = fluid.Executor(place, **options)
         if startup.global_block().ops:
             exe.run(startup)
+        for i, parameter in enumerate(main.all_parameters()):
+            fluid.global_scope().find_var(parameter.name).get_tensor().set(uniform(200 + i, *parameter.shape), place)
         before(exe)
         found = []
         for batch in batches:
@@ -556,6 +559,48 @@ def _python_gradients(fluid):
     return [loss, "fc_0.w_0@GRAD", "fc_0.b_0@GRAD", "fc_1.w_0@GRAD"], lambda exe: None, lambda exe: []
 
 
+def _tagger(fluid):
+    """A CRF that is trained, with what it decodes counted beside it, and added up over batches."""
+    layers = fluid.layers
+    words = layers.data("words", [1], dtype="int64", lod_level=1)
+    tags = layers.data("tags", [1], dtype="int64", lod_level=1)
+    scores = layers.fc(layers.embedding(words, [20, 6]), 7)
+    attr = fluid.ParamAttr(name="transitions")
+    loss = layers.mean(layers.linear_chain_crf(scores, tags, param_attr=attr))
+    decoded = layers.crf_decoding(scores, param_attr=attr)
+    found = layers.chunk_eval(decoded, tags, "IOB", 3)
+    total = layers.create_global_var([1], 0, "int64", persistable=True, name="total")
+    layers.sums([total, found[3]], out=total)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    return [loss, *found, total], lambda exe: None, lambda exe: []
+
+
+def _reader(fluid):
+    """Lines of text that change as scores shrink, with the edit distance of what is read."""
+    layers = fluid.layers
+    frames, text = layers.data("frames", [5], lod_level=1), layers.data("text", [1], dtype="int64", lod_level=1)
+    scores = layers.fc(frames, 4)
+    loss = layers.mean(layers.square(scores))
+    read = layers.ctc_greedy_decoder(layers.softmax(scores), blank=3)
+    distance, count = layers.edit_distance(read, text, normalized=False)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    return [loss, distance, count], lambda exe: None, lambda exe: []
+
+
+def _tag_batch(seed, lengths):
+    return {
+        "words": lod(integers(seed, 20, sum(lengths), 1), lengths),
+        "tags": lod(integers(seed + 1, 7, sum(lengths), 1), lengths),
+    }
+
+
+def _text_batch(seed, frames, text):
+    return {
+        "frames": lod(uniform(seed, sum(frames), 5), frames),
+        "text": lod(integers(seed + 1, 3, sum(text), 1), text),
+    }
+
+
 _TAG_BATCHES = [
     {"a": lod(_TAGS, [12, 8]), "b": lod(_RIGHT, [12, 8])},
     {"a": lod(_RIGHT[:9], [9]), "b": lod(_RIGHT[:9], [9])},
@@ -566,6 +611,8 @@ _TOKEN_BATCHES = [
 ]
 _DETECTIONS = [_detected(91), _detected(92), _detected(93)]
 SESSIONS = {
+    "tagger": (_tagger, [_tag_batch(31, [3, 5]), _tag_batch(33, [2, 1, 6]), _tag_batch(35, [4, 4, 1])]),
+    "reader": (_reader, [_text_batch(41, [7, 5], [3, 2]), _text_batch(43, [6, 9, 4], [2, 4, 1])]),
     "python_gradients": (_python_gradients, [{"x": uniform(7, 6, 4), "y": integers(8, 5, 6, 1)}] * 5),
     "chunk_evaluator": (_tagged, _TAG_BATCHES),
     "edit_distance_evaluator": (_edited, _TOKEN_BATCHES),

@@ -8,7 +8,6 @@ What was found:
 - beam_search_decode reads the score of every one of beam_size sentences of a source, and crashes where a source never
   had as many.
 - layers.hash refuses every hash_size (it checks it against names of types); the op itself runs.
-- sampling_id draws by std::minstd_rand: one number for a float32 row, two for a float64 row.
 - multiclass_nms with boxes of their own for each class returns them in the order in which they came, not by score.
 - where of nothing has the shape [0] and whatever element type was there before.
 - target_assign with negative_indices leaves weights that nobody wrote.
