@@ -45,7 +45,29 @@ from .compare import (
 )
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
+from .detection import (
+    anchor_generator,
+    box_coder,
+    density_prior_box,
+    iou_similarity,
+    polygon_box_transform,
+    prior_box,
+    sigmoid_focal_loss,
+    yolo_box,
+)
+from .distributions import (
+    Categorical,
+    MultivariateNormalDiag,
+    Normal,
+    Uniform,
+)
 from .filled import arange, full, full_like, randn, rank
+from .geometry import (
+    affine_grid,
+    diag_embed,
+    fsp_matrix,
+    grid_sampler,
+)
 from .io import data
 from .learning_rate_scheduler import (
     cosine_decay,
@@ -73,6 +95,7 @@ from .loss import (
     smooth_l1,
     softmax_with_cross_entropy,
     square_error_cost,
+    teacher_student_sigmoid_loss,
 )
 from .math import (
     addcmul,
@@ -101,7 +124,11 @@ from .math import (
     sum,
     sums,
 )
-from .metric_op import accuracy, auc
+from .metric_op import (
+    accuracy,
+    auc,
+    mean_iou,
+)
 from .missing import refuse as _refuse
 from .nn import (
     bilinear_tensor_product,
@@ -115,7 +142,14 @@ from .nn import (
     prelu,
     softmax,
 )
-from .norm import batch_norm, group_norm, instance_norm, layer_norm, spectral_norm
+from .norm import (
+    batch_norm,
+    group_norm,
+    inplace_abn,
+    instance_norm,
+    layer_norm,
+    spectral_norm,
+)
 from .ops import (
     abs,
     acos,
@@ -241,8 +275,12 @@ def __getattr__(name: str) -> NoReturn:
 
 
 __all__ = [
+    "Categorical",
+    "MultivariateNormalDiag",
+    "Normal",
     "StaticRNN",
     "Switch",
+    "Uniform",
     "While",
     "abs",
     "accuracy",
@@ -252,7 +290,9 @@ __all__ = [
     "addcmul",
     "addmm",
     "affine_channel",
+    "affine_grid",
     "allclose",
+    "anchor_generator",
     "arange",
     "argmax",
     "argmin",
@@ -265,6 +305,7 @@ __all__ = [
     "batch_norm",
     "bilinear_tensor_product",
     "bmm",
+    "box_coder",
     "bpr_loss",
     "brelu",
     "case",
@@ -291,7 +332,9 @@ __all__ = [
     "cross_entropy",
     "cumsum",
     "data",
+    "density_prior_box",
     "diag",
+    "diag_embed",
     "dice_loss",
     "dist",
     "dot",
@@ -321,6 +364,7 @@ __all__ = [
     "flatten",
     "flip",
     "floor",
+    "fsp_matrix",
     "full",
     "full_like",
     "gather",
@@ -330,6 +374,7 @@ __all__ = [
     "gelu",
     "greater_equal",
     "greater_than",
+    "grid_sampler",
     "group_norm",
     "gru_unit",
     "hard_shrink",
@@ -343,9 +388,11 @@ __all__ = [
     "increment",
     "index_sample",
     "index_select",
+    "inplace_abn",
     "instance_norm",
     "interpolate",
     "inverse_time_decay",
+    "iou_similarity",
     "is_empty",
     "isfinite",
     "kldiv_loss",
@@ -374,6 +421,7 @@ __all__ = [
     "matmul",
     "maxout",
     "mean",
+    "mean_iou",
     "meshgrid",
     "mish",
     "mse_loss",
@@ -391,11 +439,13 @@ __all__ = [
     "pad_constant_like",
     "piecewise_decay",
     "pixel_shuffle",
+    "polygon_box_transform",
     "polynomial_decay",
     "pool2d",
     "pool3d",
     "pow",
     "prelu",
+    "prior_box",
     "randint",
     "randn",
     "random_crop",
@@ -437,6 +487,7 @@ __all__ = [
     "shuffle_channel",
     "sigmoid",
     "sigmoid_cross_entropy_with_logits",
+    "sigmoid_focal_loss",
     "sign",
     "sin",
     "size",
@@ -465,6 +516,7 @@ __all__ = [
     "t",
     "tanh",
     "tanh_shrink",
+    "teacher_student_sigmoid_loss",
     "temporal_shift",
     "thresholded_relu",
     "topk",
@@ -479,6 +531,7 @@ __all__ = [
     "unstack",
     "where",
     "while_loop",
+    "yolo_box",
     "zeros",
     "zeros_like",
 ]

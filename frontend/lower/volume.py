@@ -137,7 +137,10 @@ def _pool3d(o: OpLowering) -> None:
     if o.attr("adaptive", False):
         o.set(formatted(_adaptive(o, x, largest)))
         return
-    kernel, strides = (int(o.attr("ksize")[0]), int(o.attr("ksize")[1]), int(o.attr("ksize")[2])), list(o.attr("strides"))
+    kernel, strides = (
+        (int(o.attr("ksize")[0]), int(o.attr("ksize")[1]), int(o.attr("ksize")[2])),
+        list(o.attr("strides")),
+    )
     (front, back), (top, bottom), (left, right) = _pads(o, x, kernel, strides)
     ceil_mode, exclusive = bool(o.attr("ceil_mode", False)), bool(o.attr("exclusive", True))
     window, steps, pads = (kernel[1], kernel[2]), (strides[1], strides[2]), (top, left, bottom, right)
