@@ -18,7 +18,6 @@ class WeightedAverage:
     """The weighted mean of numbers, or of arrays of one shape.
 
     >>> import warnings
-    from typing import Any
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
     ...     average = WeightedAverage()

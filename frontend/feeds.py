@@ -66,8 +66,8 @@ def _without_lengths(variable: Variable, value: object) -> Exception:
     if isinstance(value, list | tuple) and value and all(isinstance(part, list | tuple | np.ndarray) for part in value):
         lengths: list[int] = [len(part) for part in value]
         return invalid(
-            f"feed {name!r} has lod_level {level}, and is a list of {len(value)} parts: it is not said which of them are "
-            "sequences",
+            f"feed {name!r} has lod_level {level}, and is a list of {len(value)} parts: it is not said which of them "
+            "are sequences",
             f"if each part is a sequence: fluid.create_lod_tensor(rows, [{_few(lengths)}], place), where rows is one "
             "array of all of them; a DataFeeder makes it of samples",
         )

@@ -19,7 +19,7 @@ def _table(types: str, why: str) -> dict[str, str]:
     return dict.fromkeys(types.split(), why)
 
 
-METRICS: Mapping[str, str] = _table("chunk_eval detection_map edit_distance mean_iou", _METRIC)
+METRICS: Mapping[str, str] = _table("chunk_eval detection_map edit_distance", _METRIC)
 """Ops whose results people look at."""
 
 ARRAYS: Mapping[str, str] = _table(

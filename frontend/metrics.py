@@ -14,7 +14,7 @@ from .errors import invalid, unsupported
 from .framework import Program, program_guard
 from .initializer import ConstantInitializer
 from .layer_helper import LayerHelper
-from .layers.detection import detection_map
+from .layers.matching import detection_map
 from .layers.tensor import cast, concat, fill_constant
 from .missing import MissingName, missing_name
 from .variable import Variable

@@ -25,6 +25,7 @@ NO_GRADIENT: Mapping[str, frozenset[str]] = {
         "sigmoid_cross_entropy_with_logits": "Label",
         "softmax_with_cross_entropy": "Label",
         "spectral_norm": "U V",
+        "teacher_student_sigmoid_loss": "Label",
     }.items()
 }
 """Slots of floating-point values through which fluid passes no gradient, by op: what they hold is taken as given."""

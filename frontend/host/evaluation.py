@@ -126,26 +126,6 @@ def _chunk_eval(o: HostCall) -> None:
         o.set(np.asarray([count], np.int64), slot)
 
 
-def _mean_iou(o: HostCall) -> None:
-    guess, truth = o.array("Predictions").reshape(-1), o.array("Labels").reshape(-1)
-    classes = o.attr("num_classes")
-    right = np.bincount(guess[guess == truth], minlength=classes)
-    off = guess != truth
-    wrong = np.bincount(guess[off], minlength=classes) + np.bincount(truth[off], minlength=classes)
-    for slot, array in (("InWrongs", wrong), ("InCorrects", right)):
-        for more in o.xs(slot):
-            array += more.array
-    union = right + wrong
-    seen = union > 0
-    shares = (right[seen] / union[seen]).astype(np.float32)
-    mean = shares.sum(dtype=np.float32) / np.float32(max(seen.sum(), 1))
-    for more in o.xs("InMeanIou"):
-        mean = mean + more.array.reshape(-1)[0]
-    o.set(np.asarray([mean], np.float32), "OutMeanIou")
-    o.set(wrong.astype(np.int32), "OutWrong")
-    o.set(right.astype(np.int32), "OutCorrect")
-
-
 def _path(tokens: Array, blank: int, merge: bool) -> list[int]:
     """Tokens without blanks, and repeated ones once."""
     before = -1
@@ -176,6 +156,5 @@ def _ctc_align(o: HostCall) -> None:
 RULES: HostRules = {
     "edit_distance": _edit_distance,
     "chunk_eval": _chunk_eval,
-    "mean_iou": _mean_iou,
     "ctc_align": _ctc_align,
 }

@@ -48,11 +48,32 @@ from .compare import (
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
-from .detection import bipartite_match, multiclass_nms, target_assign
+from .detection import (
+    anchor_generator,
+    box_coder,
+    density_prior_box,
+    iou_similarity,
+    polygon_box_transform,
+    prior_box,
+    sigmoid_focal_loss,
+    yolo_box,
+)
 from .distinct import hash, nonzero, unique, unique_with_counts
+from .distributions import (
+    Categorical,
+    MultivariateNormalDiag,
+    Normal,
+    Uniform,
+)
 from .dynamic_rnn import DynamicRNN
-from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
+from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance
 from .filled import arange, full, full_like, randn, rank
+from .geometry import (
+    affine_grid,
+    diag_embed,
+    fsp_matrix,
+    grid_sampler,
+)
 from .if_else import IfElse
 from .io import data
 from .learning_rate_scheduler import (
@@ -82,7 +103,9 @@ from .loss import (
     smooth_l1,
     softmax_with_cross_entropy,
     square_error_cost,
+    teacher_student_sigmoid_loss,
 )
+from .matching import bipartite_match, multiclass_nms, target_assign
 from .math import (
     addcmul,
     cos_sim,
@@ -110,7 +133,11 @@ from .math import (
     sum,
     sums,
 )
-from .metric_op import accuracy, auc
+from .metric_op import (
+    accuracy,
+    auc,
+    mean_iou,
+)
 from .missing import missing as _missing
 from .nn import (
     bilinear_tensor_product,
@@ -124,7 +151,14 @@ from .nn import (
     prelu,
     softmax,
 )
-from .norm import batch_norm, group_norm, instance_norm, layer_norm, spectral_norm
+from .norm import (
+    batch_norm,
+    group_norm,
+    inplace_abn,
+    instance_norm,
+    layer_norm,
+    spectral_norm,
+)
 from .ops import (
     abs,
     acos,
@@ -270,14 +304,18 @@ def __getattr__(name: str) -> MissingName:
 
 
 __all__ = [
+    "Categorical",
     "DynamicRNN",
     "GRUCell",
     "IfElse",
     "LSTMCell",
+    "MultivariateNormalDiag",
+    "Normal",
     "Print",
     "RNNCell",
     "StaticRNN",
     "Switch",
+    "Uniform",
     "While",
     "abs",
     "accuracy",
@@ -288,7 +326,9 @@ __all__ = [
     "addcmul",
     "addmm",
     "affine_channel",
+    "affine_grid",
     "allclose",
+    "anchor_generator",
     "arange",
     "argmax",
     "argmin",
@@ -307,6 +347,7 @@ __all__ = [
     "bilinear_tensor_product",
     "bipartite_match",
     "bmm",
+    "box_coder",
     "bpr_loss",
     "brelu",
     "case",
@@ -338,7 +379,9 @@ __all__ = [
     "ctc_greedy_decoder",
     "cumsum",
     "data",
+    "density_prior_box",
     "diag",
+    "diag_embed",
     "dice_loss",
     "dist",
     "dot",
@@ -373,6 +416,7 @@ __all__ = [
     "flatten",
     "flip",
     "floor",
+    "fsp_matrix",
     "full",
     "full_like",
     "gather",
@@ -382,6 +426,7 @@ __all__ = [
     "gelu",
     "greater_equal",
     "greater_than",
+    "grid_sampler",
     "group_norm",
     "gru_unit",
     "hard_shrink",
@@ -397,9 +442,11 @@ __all__ = [
     "increment",
     "index_sample",
     "index_select",
+    "inplace_abn",
     "instance_norm",
     "interpolate",
     "inverse_time_decay",
+    "iou_similarity",
     "is_empty",
     "isfinite",
     "kldiv_loss",
@@ -452,11 +499,13 @@ __all__ = [
     "pad_constant_like",
     "piecewise_decay",
     "pixel_shuffle",
+    "polygon_box_transform",
     "polynomial_decay",
     "pool2d",
     "pool3d",
     "pow",
     "prelu",
+    "prior_box",
     "py_func",
     "py_reader",
     "randint",
@@ -515,6 +564,7 @@ __all__ = [
     "shuffle_channel",
     "sigmoid",
     "sigmoid_cross_entropy_with_logits",
+    "sigmoid_focal_loss",
     "sign",
     "sin",
     "size",
@@ -544,6 +594,7 @@ __all__ = [
     "tanh",
     "tanh_shrink",
     "target_assign",
+    "teacher_student_sigmoid_loss",
     "temporal_shift",
     "tensor_array_to_tensor",
     "thresholded_relu",
@@ -561,6 +612,7 @@ __all__ = [
     "unstack",
     "where",
     "while_loop",
+    "yolo_box",
     "zeros",
     "zeros_like",
 ]

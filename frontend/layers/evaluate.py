@@ -90,23 +90,6 @@ def chunk_eval(
     return shares[0], shares[1], shares[2], counts[0], counts[1], counts[2]
 
 
-def mean_iou(input: Variable, label: Variable, num_classes: int) -> tuple[Variable, Variable, Variable]:
-    """Intersection over union, averaged over the classes that occur (float32 [1]), and per class the elements that are
-    wrong and right (int32 [num_classes])."""
-    helper = LayerHelper("mean_iou")
-    helper.check_dtype("input", input, (VarType.INT32, VarType.INT64))
-    helper.check_dtype("label", label, (VarType.INT32, VarType.INT64))
-    mean = helper.temporary(VarType.FP32, [1], stop_gradient=True)
-    wrong, right = (helper.temporary(VarType.INT32, [num_classes], stop_gradient=True) for _ in range(2))
-    helper.op(
-        "mean_iou",
-        {"Predictions": [input], "Labels": [label]},
-        {"OutMeanIou": [mean], "OutWrong": [wrong], "OutCorrect": [right]},
-        {"num_classes": num_classes},
-    )
-    return mean, wrong, right
-
-
 def ctc_greedy_decoder(
     input: Variable,
     blank: int,

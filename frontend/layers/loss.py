@@ -359,3 +359,22 @@ def npair_loss(anchor: Variable, positive: Variable, labels: Variable, l2_reg: f
     decay = squares * 0.25 * l2_reg
     entropy = softmax_with_cross_entropy(matmul(anchor, positive, transpose_y=True), same, soft_label=True)
     return decay + reduce_mean(reduce_sum(same * entropy, 0))
+
+
+def teacher_student_sigmoid_loss(
+    input: Variable, label: Variable, soft_max_up_bound: float = 15.0, soft_max_lower_bound: float = -15.0
+) -> Variable:
+    """The logistic loss of clicks and, where there is one, of a teacher's score, for ``[N, 1]``.
+
+    ``label`` is -2 for no click, -1 for a click, the score for no click, 1 plus the score for a click; scores are of
+    [0, 1). Outside of the bounds nothing is passed to the gradient.
+    """
+    layer = "teacher_student_sigmoid_loss"
+    helper = LayerHelper(layer)
+    for argument, x in (("input", input), ("label", label)):
+        helper.check_dtype(argument, x, (VarType.FP32, VarType.FP64))
+    _same_shape(helper, input, label)
+    out = helper.temporary(input.dtype, input.shape)
+    attrs = {"soft_max_lower_bound": float(soft_max_lower_bound), "soft_max_up_bound": float(soft_max_up_bound)}
+    helper.op(layer, {"X": [input], "Label": [label]}, {"Y": [out]}, attrs)
+    return out

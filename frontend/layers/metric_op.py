@@ -98,3 +98,29 @@ def auc(
             {"curve": curve, "num_thresholds": num_thresholds, "slide_steps": steps},
         )
     return out, recent, counts
+
+
+def mean_iou(input: Variable, label: Variable, num_classes: int) -> tuple[Variable, Variable, Variable]:
+    """How well predicted classes cover the true ones: the mean over the classes of intersection over union.
+
+    Args:
+        input: Predicted classes, int32 or int64 of any shape, each below ``num_classes``.
+        label: The true ones, of the same shape.
+        num_classes: The number of classes; those that occur in neither do not count.
+
+    Returns:
+        The mean, float32 [1]; of each class how many places are wrong, int32, and how many are right, int32.
+    """
+    helper = LayerHelper("mean_iou")
+    for argument, classes in (("input", input), ("label", label)):
+        helper.check_dtype(argument, classes, (VarType.INT32, VarType.INT64))
+    if num_classes < 1 or len(input.shape) != len(label.shape):
+        raise invalid(
+            f"mean_iou: num_classes is {num_classes}, input {list(input.shape)}, label {list(label.shape)}",
+            "give at least one class, and equal shapes",
+        )
+    mean = helper.temporary(VarType.FP32, [1], stop_gradient=True)
+    wrong, correct = (helper.temporary(VarType.INT32, [num_classes], stop_gradient=True) for _ in range(2))
+    outputs = {"OutMeanIou": [mean], "OutWrong": [wrong], "OutCorrect": [correct]}
+    helper.op("mean_iou", {"Predictions": [input], "Labels": [label]}, outputs, {"num_classes": num_classes})
+    return mean, wrong, correct

@@ -5,11 +5,7 @@ from __future__ import annotations
 from ..missing import MissingName, missing_name
 
 # What comes nearest, where something does.
-_INSTEAD = {
-    "Normal": "gaussian_random",
-    "Uniform": "uniform_random",
-    "data_norm": "layer_norm, or scale the feeds by ranges known in advance",
-}
+_INSTEAD = {}
 _OTHERWISE = "write it with the layers there are: fluid.layers.__all__ lists them"
 
 

@@ -12,6 +12,7 @@ from ..param_attr import ParamAttr, ParamAttrLike
 from ..shapes import axis_of, product
 from ..variable import Variable
 from ..vartype import VarType
+from .ops import elu, leaky_relu
 from .spatial import FLOATS, channel_axis, check_format
 
 
@@ -43,13 +44,61 @@ def batch_norm(
     ``is_test`` or ``use_global_stats`` they are used instead of the batch's.
     """
     del in_place
+    attrs: dict[str, AttrValue] = {"is_test": is_test, "data_layout": data_layout, "use_global_stats": use_global_stats}
+    statistics = moving_mean_name, moving_variance_name, do_model_average_for_mean_and_var
     helper = LayerHelper("batch_norm", name)
+    attrs |= {"momentum": momentum, "epsilon": epsilon}
+    return helper.activate(_batch_normalized(helper, input, param_attr, bias_attr, statistics, attrs), act)
+
+
+def inplace_abn(
+    input: Variable,
+    act: str | None = None,
+    is_test: bool = False,
+    momentum: float = 0.9,
+    epsilon: float = 1e-05,
+    param_attr: ParamAttrLike = None,
+    bias_attr: ParamAttrLike = None,
+    data_layout: str = "NCHW",
+    name: str | None = None,
+    moving_mean_name: str | None = None,
+    moving_variance_name: str | None = None,
+    do_model_average_for_mean_and_var: bool = True,
+    use_global_stats: bool = False,
+    act_alpha: float = 1.0,
+) -> Variable:
+    """`batch_norm` and an activation that can be undone: None, 'identity', 'leaky_relu' or 'elu' with ``act_alpha``.
+
+    (Rota Bulo et al., CVPR 2018.) It is to save memory, which the compiler sees to; numbers are those of both layers.
+    """
+    if act not in (None, "identity", "leaky_relu", "elu"):
+        raise invalid(f"inplace_abn: act is {act!r}", "use None, 'identity', 'leaky_relu' or 'elu'")
+    helper = LayerHelper("inplace_abn", name)
+    attrs: dict[str, AttrValue] = {"is_test": is_test, "data_layout": data_layout, "use_global_stats": use_global_stats}
+    attrs |= {"momentum": momentum, "epsilon": epsilon}
+    statistics = moving_mean_name, moving_variance_name, do_model_average_for_mean_and_var
+    out = _batch_normalized(helper, input, param_attr, bias_attr, statistics, attrs)
+    if act in (None, "identity"):
+        return out
+    return leaky_relu(out, act_alpha) if act == "leaky_relu" else elu(out, act_alpha)
+
+
+def _batch_normalized(
+    helper: LayerHelper,
+    input: Variable,
+    param_attr: ParamAttrLike,
+    bias_attr: ParamAttrLike,
+    statistics: tuple[str | None, str | None, bool],
+    attrs: Mapping[str, AttrValue],
+) -> Variable:
+    """The op of `batch_norm` on parameters of its own; ``statistics``: names of the two, and whether averaged."""
+    layer, data_layout = helper.layer_type, attrs["data_layout"]
     helper.check_dtype("input", input, FLOATS)
-    check_format("batch_norm", data_layout, "data_layout")
+    check_format(layer, data_layout, "data_layout")
     at = channel_axis(data_layout, len(input.shape))
     if not 2 <= len(input.shape) <= 5 or input.shape[at] <= 0:
         raise invalid(
-            f"batch_norm: input {input.name} has shape {list(input.shape)}",
+            f"{layer}: input {input.name} has shape {list(input.shape)}",
             f"it must be {'[N, C, ...]' if at == 1 else '[N, ..., C]'} with a known number of channels C",
         )
     shape = [input.shape[at]]
@@ -58,15 +107,13 @@ def batch_norm(
     scale = helper.parameter(param_attr, shape, dtype, default=one)
     bias = helper.parameter(bias_attr, shape, dtype, is_bias=True)
     if scale is None or bias is None:
-        raise invalid("batch_norm: param_attr or bias_attr is False", "freeze them with ParamAttr(trainable=False)")
-    average = do_model_average_for_mean_and_var
+        raise invalid(f"{layer}: param_attr or bias_attr is False", "freeze them with ParamAttr(trainable=False)")
+    moving_mean_name, moving_variance_name, average = statistics
     mean = helper.wanted_parameter(_frozen(moving_mean_name, average), shape, dtype, default=zero, stop_gradient=True)
     variance = helper.wanted_parameter(
         _frozen(moving_variance_name, average), shape, dtype, default=one, stop_gradient=True
     )
-    attrs = {"is_test": is_test, "data_layout": data_layout, "use_global_stats": use_global_stats}
-    out = batch_norm_op(helper, input, scale, bias, mean, variance, {"momentum": momentum, "epsilon": epsilon, **attrs})
-    return helper.activate(out, act)
+    return batch_norm_op(helper, input, scale, bias, mean, variance, attrs)
 
 
 def batch_norm_op(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...compiler.errors import PrivacyError
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import DType
+from ...compiler.ir.types import DType, numel
 from ...compiler.ops import elementwise, embedding, indexing, loss, loss_binary, loss_layers, metric
 from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.kinds import OWN_COUNT
@@ -229,7 +229,45 @@ def _slid(o: OpLowering, before: Value, new: Value, buckets: int, steps: int) ->
     return total, o.b.concat([o.b.reshape(kept, (steps * buckets,)), total, o.b.add(done, one)], 0)
 
 
+def _mean_iou(o: OpLowering) -> None:
+    classes = o.attr("num_classes")
+    found = o.b.iota((1, classes), 1, DType.I64)
+    masks: list[Value] = []
+    for slot in ("Predictions", "Labels"):
+        x = o.b.cast(o.x(slot), DType.I64)
+        masks.append(o.b.equal(o.b.reshape(x, (numel(x.tensor.shape), 1)), found))
+
+    def count(mask: Value) -> Value:
+        return o.b.reduce_sum(o.b.cast(mask, DType.I32), (0,))
+
+    correct = count(o.b.logical_and(*masks))
+    predicted, true = map(count, masks)
+    union = o.b.sub(o.b.add(predicted, true), correct)
+    zero, one = (o.b.fill((), DType.F32, value) for value in (0.0, 1.0))
+    occurs = o.b.less(zero, o.b.cast(union, DType.F32))
+    share = o.b.div(o.b.cast(correct, DType.F32), o.b.maximum(o.b.cast(union, DType.F32), one))
+    number = o.b.reduce_sum(o.b.cast(occurs, DType.F32), (0,))
+    o.set(o.one(o.b.div(o.b.reduce_sum(share, (0,)), number)), "OutMeanIou")
+    o.set(o.b.sub(union, correct), "OutWrong")
+    o.set(correct, "OutCorrect")
+
+
+def _teacher_student(o: OpLowering) -> None:
+    x, label = o.x(), o.x("Label")
+    dtype = x.tensor.dtype
+    zero, one, clicked = (o.b.fill((), dtype, value) for value in (0.0, 1.0, -1.0))
+    # Beyond the bounds no gradient passes.
+    low, high = (o.b.fill((), dtype, o.attr(f"soft_max_{end}_bound")) for end in ("lower", "up"))
+    x = o.b.where(o.b.logical_and(o.b.less_equal(low, x), o.b.less_equal(x, high)), x, o.b(StopGradient(x)))
+    taught = o.b.less_equal(zero, label)
+    weight = o.b.where(taught, o.b.fill((), dtype, 2.0), one)
+    alone = o.b.where(o.b.less(label, clicked), zero, one)
+    o.set(o.b.sub(o.b.mul(weight, o.b.softplus(x)), o.b.mul(x, o.b.where(taught, label, alone))), "Y")
+
+
 RULES: Rules = {
+    "mean_iou": _mean_iou,
+    "teacher_student_sigmoid_loss": _teacher_student,
     "softmax": _softmax,
     "softmax_with_cross_entropy": _softmax_cross_entropy,
     "cross_entropy": _cross_entropy,

@@ -7,7 +7,7 @@ import numpy as np
 from ....compiler.ir.core import Value
 from ....compiler.ir.types import Dim, Sym, dim_div, numel
 from ..known import Known
-from .node import Node, NodeRules, Results
+from .node import OPEN_EXTENTS, Node, NodeRules, Results
 
 
 def _constant(n: Node) -> Known:
@@ -45,7 +45,9 @@ def _inferred(n: Node, x: Value, shape: list[Dim]) -> Dim:
             rest.remove(symbol)
     found = dim_div(numel(have), numel(rest))
     if found is None or any(isinstance(d, int) and d < 0 for d in rest):
-        raise n.error(f"{x.type} cannot take the shape {_listed(shape)}", "extents must multiply to the same size")
+        several = len({d.name for d in (*x.tensor.shape, *shape) if isinstance(d, Sym)}) > 1
+        hint = OPEN_EXTENTS if several else "extents must multiply to the same size"
+        raise n.error(f"{x.type} cannot take the shape {_listed(shape)}", hint)
     return found
 
 

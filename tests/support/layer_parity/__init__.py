@@ -1,6 +1,6 @@
 """Tables of layer calls that Paddle 1.8.5 and fluidc must agree on, by group."""
 
-from . import elementwise, images, networks, reductions, shapes, volumes
+from . import boxes, elementwise, images, networks, odds, reductions, shapes, volumes
 
 GROUPS = {
     "elementwise": elementwise.TABLE,
@@ -9,4 +9,6 @@ GROUPS = {
     "networks": networks.TABLE,
     "images": images.TABLE,
     "volumes": volumes.TABLE,
+    "boxes": boxes.TABLE,
+    "odds": odds.TABLE,
 }
