@@ -105,7 +105,7 @@ def mean_iou(input: Variable, label: Variable, num_classes: int) -> tuple[Variab
 
     Args:
         input: Predicted classes, int32 or int64 of any shape, each below ``num_classes``.
-        label: The true ones, of the same shape.
+        label: The true ones, as many and in the same order.
         num_classes: The number of classes; those that occur in neither do not count.
 
     Returns:
@@ -114,11 +114,8 @@ def mean_iou(input: Variable, label: Variable, num_classes: int) -> tuple[Variab
     helper = LayerHelper("mean_iou")
     for argument, classes in (("input", input), ("label", label)):
         helper.check_dtype(argument, classes, (VarType.INT32, VarType.INT64))
-    if num_classes < 1 or len(input.shape) != len(label.shape):
-        raise invalid(
-            f"mean_iou: num_classes is {num_classes}, input {list(input.shape)}, label {list(label.shape)}",
-            "give at least one class, and equal shapes",
-        )
+    if num_classes < 1:
+        raise invalid(f"mean_iou: num_classes is {num_classes}", "give at least one class")
     mean = helper.temporary(VarType.FP32, [1], stop_gradient=True)
     wrong, correct = (helper.temporary(VarType.INT32, [num_classes], stop_gradient=True) for _ in range(2))
     outputs = {"OutMeanIou": [mean], "OutWrong": [wrong], "OutCorrect": [correct]}
