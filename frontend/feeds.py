@@ -27,7 +27,7 @@ def feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array
     block = program.global_block()
     for name, value in feed.items():
         if name not in block.vars:
-            warnings.warn(f"Executor.run: the program has no variable {name!r} to feed; it is ignored", stacklevel=3)
+            warnings.warn(f"Executor.run: the program has no variable {name!r} to feed; it is ignored", stacklevel=4)
             continue
         variable = block.vars[name]
         suffixes = (LENGTHS, OUTER)[: variable.lod_level]

@@ -22,6 +22,7 @@ _NOTHING = (
     "sequence_pool", "sequence_concat", "sequence_slice", "sequence_reshape", "im2sequence", "warpctc", "edit_distance",
     "ctc_align", "gather", "gather_nd", "scatter", "scatter_nd_add", "beam_search", "beam_search_decode", "while",
     "recurrent", "conditional_block", "backward", "reorder_lod_tensor_by_rank",
+    "shrink_rnn_memory", "read_from_array",
 )  # fmt: skip
 """Ops that join nothing, and whose results have rows of their own."""
 
@@ -37,7 +38,6 @@ _APART: Mapping[str, tuple[_Joined, str | None]] = {
     "lod_rank_table": ((), "X"),
     "lod_tensor_to_array": ([("X", "RankTable")], "RankTable"),
     "array_to_lod_tensor": ((), "RankTable"),
-    "shrink_rnn_memory": ((), "RankTable"),
 }
 """Ops whose operands do not all lie row by row beside each other: the slots that do, and the one whose rows the results
 have, if they have those of any."""
@@ -94,8 +94,8 @@ def _follow(op: Operator, rows: dict[str, str], classes: _Classes) -> None:
             classes.join(found)
     for name in op.output_arg_names if kept else ():
         var = op.block.find_var_recursive(name)
-        has_rows = var is not None and (var.lod_level or tuple(var.shape)[:1] == (-1,))
-        if name not in rows and (has_rows or op.type == "lod_rank_table"):
+        by_row = var is not None and (var.lod_level or tuple(var.shape)[:1] == (-1,))
+        if name not in rows and (by_row or op.type in _APART):  # tables and arrays of rows have other shapes
             rows[name] = kept[0]
 
 
