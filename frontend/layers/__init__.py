@@ -23,9 +23,9 @@ from .arrange import (
     unstack,
     where,
 )
+from .arrays import array_length, array_read, array_write, create_array, tensor_array_to_tensor
 from .beam import beam_search, beam_search_decode
 from .callback import Print, py_func
-from .arrays import array_length, array_read, array_write, create_array, tensor_array_to_tensor
 from .cases import case, switch_case
 from .compare import (
     allclose,
@@ -48,10 +48,20 @@ from .compare import (
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
+from .decode import (
+    BasicDecoder,
+    DecodeHelper,
+    Decoder,
+    GreedyEmbeddingHelper,
+    SampleEmbeddingHelper,
+    TrainingHelper,
+    dynamic_decode,
+    gather_tree,
+)
 from .detection import bipartite_match, multiclass_nms, target_assign
 from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
-from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .dynamic_rnn import DynamicRNN
+from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
 from .io import data
 from .learning_rate_scheduler import (
@@ -258,13 +268,19 @@ def __getattr__(name: str) -> MissingName:
 
 
 __all__ = [
+    "BasicDecoder",
+    "DecodeHelper",
+    "Decoder",
     "DynamicRNN",
     "GRUCell",
+    "GreedyEmbeddingHelper",
     "LSTMCell",
     "Print",
     "RNNCell",
+    "SampleEmbeddingHelper",
     "StaticRNN",
     "Switch",
+    "TrainingHelper",
     "While",
     "abs",
     "accuracy",
@@ -328,6 +344,7 @@ __all__ = [
     "dot",
     "double_buffer",
     "dropout",
+    "dynamic_decode",
     "dynamic_gru",
     "dynamic_lstm",
     "dynamic_lstmp",
@@ -361,6 +378,7 @@ __all__ = [
     "full_like",
     "gather",
     "gather_nd",
+    "gather_tree",
     "gaussian_random",
     "gaussian_random_batch_size_like",
     "gelu",
