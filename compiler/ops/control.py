@@ -157,7 +157,7 @@ class Scan(Control):
         def step(inner: OpBuilder, i: Value, *rest: Value) -> Sequence[Value]:
             return (*inner.inline(self.body, (i, *rest))[:count], *rest[:count])
 
-        return scan(b, self.init, self.stacked, self.whole, self.trip, step, self.reverse)[count:]
+        return b.emit(scan_op(b, self.init, self.stacked, self.whole, self.trip, step, self.reverse))[count:]
 
     def _shifted(self, b: OpBuilder, start: Value, after: Value) -> Value:
         first = b.reshape(start, (1, *start.tensor.shape))
@@ -511,8 +511,18 @@ def scan(
     body: Body,
     reverse: bool = False,
 ) -> tuple[Value, ...]:
-    """Append a scan; returns its last carried values and its stacked outputs."""
-    return b.emit(scan_op(b, init, stacked, whole, trip, body, reverse))
+    """Append a scan; returns its last carried values and its stacked outputs.
+
+    Of an open number of steps it also puts out what it carries before each, which the gradient reads; where there is
+    none, dead code elimination takes that away.
+    """
+    if isinstance(trip, int) or not init:
+        return b.emit(scan_op(b, init, stacked, whole, trip, body, reverse))
+
+    def keeping(inner: OpBuilder, i: Value, *values: Value) -> Sequence[Value]:
+        return (*body(inner, i, *values), *values[: len(init)])
+
+    return b.emit(scan_op(b, init, stacked, whole, trip, keeping, reverse))[: -len(init)]
 
 
 def map_op(b: OpBuilder, arguments: Sequence[Value], axes: Sequence[int], trip: Dim, body: Body) -> Map:

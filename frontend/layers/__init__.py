@@ -67,6 +67,20 @@ from .distributions import (
 )
 from .dynamic_rnn import DynamicRNN
 from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance
+from .decode import (
+    BasicDecoder,
+    DecodeHelper,
+    Decoder,
+    GreedyEmbeddingHelper,
+    SampleEmbeddingHelper,
+    TrainingHelper,
+    dynamic_decode,
+    gather_tree,
+)
+from .detection import bipartite_match, multiclass_nms, target_assign
+from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
+from .dynamic_rnn import DynamicRNN
+from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
 from .geometry import (
     affine_grid,
@@ -308,14 +322,22 @@ __all__ = [
     "DynamicRNN",
     "GRUCell",
     "IfElse",
+    "BasicDecoder",
+    "DecodeHelper",
+    "Decoder",
+    "DynamicRNN",
+    "GRUCell",
+    "GreedyEmbeddingHelper",
     "LSTMCell",
     "MultivariateNormalDiag",
     "Normal",
     "Print",
     "RNNCell",
+    "SampleEmbeddingHelper",
     "StaticRNN",
     "Switch",
     "Uniform",
+    "TrainingHelper",
     "While",
     "abs",
     "accuracy",
@@ -387,6 +409,7 @@ __all__ = [
     "dot",
     "double_buffer",
     "dropout",
+    "dynamic_decode",
     "dynamic_gru",
     "dynamic_lstm",
     "dynamic_lstmp",
@@ -421,6 +444,7 @@ __all__ = [
     "full_like",
     "gather",
     "gather_nd",
+    "gather_tree",
     "gaussian_random",
     "gaussian_random_batch_size_like",
     "gelu",

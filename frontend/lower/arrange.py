@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import Dim, DType, dim_div, numel
+from ...compiler.ir.types import Dim, DType, Sym, dim_div, numel
 from ...compiler.ops import embedding, indexing, reduce
 from ...compiler.ops.grad import StopGradient
 from ..vartype import VarType
@@ -88,6 +88,10 @@ def _unstack(o: OpLowering) -> None:
     o.set_all([o.b.reshape(part, rest) for part in o.b.split(x, axis, [1] * count)], "Y")
 
 
+_TO_THE_END = 10_000_000
+"""What fluid records as the bound of ``x[1:]``, which no axis reaches."""
+
+
 def _bounds(o: OpLowering, extent: Dim, start: Dim, end: Dim) -> tuple[Dim, Dim]:
     """Python's meaning of ``[start:end]``; an open extent allows whole axes and bounds from the front."""
     if not isinstance(start, int) or not isinstance(end, int):
@@ -99,7 +103,7 @@ def _bounds(o: OpLowering, extent: Dim, start: Dim, end: Dim) -> tuple[Dim, Dim]
         return first, max(first, last)
     if start >= 0 and end >= 0:
         # A bound that no batch reaches means: to the end.
-        return (start, extent) if end >= 10_000_000 else (start, end)
+        return (start, extent) if end >= _TO_THE_END else (start, end)
     raise o.error(f"[{start}:{end}] counts from the end of the open extent {extent}", "count from the front")
 
 
@@ -114,6 +118,10 @@ def _slice(o: OpLowering) -> None:
     out = x
     for axis, start, end, stride in zip(o.axes(x, axes), starts, ends, strides, strict=True):
         extent = out.tensor.shape[axis]
+        if isinstance(extent, Sym) and (start, stride) == (-1, 1) and isinstance(end, int) and end >= _TO_THE_END:
+            place = o.b.sub(o.b.extent(extent, DType.I64), o.b.fill((), DType.I64, 1))
+            out = o.b.gather(out, o.b.reshape(place, (1,)), axis)
+            continue
         if stride > 0:
             first, last = _bounds(o, extent, start, end)
             out = o.b.slice(out, axis, first, last, stride)

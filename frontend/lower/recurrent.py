@@ -5,8 +5,7 @@ first.  Padding follows all tokens, so no token sees it, and no gradient comes f
 growing without bound, to infinities whose products with zero gradients are not zero: states are kept there where
 activations let them grow.
 
-A scan returns its states before every step, and the sums that activations are applied to: its gradient then computes
-no product a second time.
+A scan puts out the sums that activations are applied to: its gradient then computes no product a second time.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from ...compiler.ops import control, ragged, ragged_pad, random
 from ...compiler.ops.base import OpBuilder as Builder
 from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.grad import StopGradient
+from ...compiler.ops.indexing import TakeAlong
 from .context import OpLowering, Rules
 from .creation import source
 
@@ -148,7 +148,7 @@ def _lstm(o: OpLowering) -> None:
         sums = b.add(x, b.matmul(h, w))
         hidden, after = cell.step(b, sums, c, weights)
         hidden, after = steps.kept(b, mask, hidden, h), steps.kept(b, mask, after, c)
-        return hidden, after, hidden, after, h, c, sums
+        return hidden, after, hidden, after, sums
 
     start = [steps.start(o, "H0", units), steps.start(o, "C0", units)]
     found = control.scan(b, start, inputs, [weight, *peepholes], steps.width, step)
@@ -175,7 +175,7 @@ def _lstmp(o: OpLowering) -> None:
             bound = b.fill((), projected.tensor.dtype, clip)
             projected = b.maximum(b.minimum(projected, bound), b.neg(bound))
         projected, after = steps.kept(b, mask, projected, r), steps.kept(b, mask, after, c)
-        return projected, after, projected, after, r, c, sums, product
+        return projected, after, projected, after, sums, product
 
     start = [steps.start(o, "H0", width), steps.start(o, "C0", units)]
     found = control.scan(b, start, inputs, [weight, projection, *peepholes], steps.width, step)
@@ -204,7 +204,7 @@ def _gru(o: OpLowering) -> None:
         candidate = _activated(b, act, proposed)
         old, new = (candidate, h) if o.attr("origin_mode", False) else (h, candidate)
         after = steps.kept(b, mask, b.add(old, b.mul(update, b.sub(new, old))), h)
-        return after, after, h, sums, proposed
+        return after, after, sums, proposed
 
     found = control.scan(b, [steps.start(o, "H0", d)], inputs, [for_gates, for_candidate], steps.width, step)
     o.set(steps.divided(b, found[1]), "Hidden")
@@ -234,7 +234,7 @@ def _cudnn_lstm(o: OpLowering) -> None:
     def step(b: Builder, i: Value, h: Value, c: Value, x: Value, w: Value) -> Sequence[Value]:
         sums = b.add(x, b.matmul(h, w, tb=True))
         hidden, after = cell.step(b, sums, c, [])
-        return hidden, after, hidden, after, h, c, sums
+        return hidden, after, hidden, after, sums
 
     last_h: list[Value] = []
     last_c: list[Value] = []
@@ -262,4 +262,16 @@ def _cudnn_lstm(o: OpLowering) -> None:
     o.set(b.concat(last_c, 0), "last_c")
 
 
-RULES: Rules = {"lstm": _lstm, "lstmp": _lstmp, "gru": _gru, "cudnn_lstm": _cudnn_lstm}
+def _gather_tree(o: OpLowering) -> None:
+    """From the last step to the first: the id that the beam has, and the beam before it."""
+    b, ids, parents = o.b, o.x("Ids"), o.x("Parents")
+    trip, *rows = ids.tensor.shape
+    places = b.iota(tuple(rows), 1, parents.tensor.dtype)
+
+    def step(b: Builder, i: Value, beam: Value, ids: Value, parents: Value) -> Sequence[Value]:
+        return b(TakeAlong(parents, beam, 1)), b(TakeAlong(ids, beam, 1))
+
+    o.set(control.scan(b, [places], [ids, parents], [], trip, step, reverse=True)[1])
+
+
+RULES: Rules = {"gather_tree": _gather_tree, "lstm": _lstm, "lstmp": _lstmp, "gru": _gru, "cudnn_lstm": _cudnn_lstm}

@@ -12,7 +12,7 @@ CASES = {}
 RECORDED = ("cells", "dynamic_gru", "dynamic_lstm", "dynamic_lstmp", "units")
 LENGTHS = [3, 1, 4, 2]
 TOKENS = sum(LENGTHS)
-STEPS = 4
+STEPS = 5
 
 
 def case(build):
@@ -197,6 +197,23 @@ def contrib_layers(fluid):
         C.basic_gru(x, h, 2, num_layers=2, bidirectional=True, bias_attr=fluid.ParamAttr(name="b"), name="mine"),
     ]
     return parts(outs)
+
+
+@case
+def taught(fluid):
+    """Decoders whose inputs are given."""
+    L = fluid.layers
+    x, lengths, h = padded(fluid, "x", 3), data(fluid, "lengths", ()), state(fluid, "h", 2)
+
+    def logits(y):
+        return L.fc(y, 5, param_attr="out.w", bias_attr="out.b")
+
+    plain = L.BasicDecoder(L.GRUCell(2), L.TrainingHelper(x, lengths), logits)
+    imputed = L.BasicDecoder(L.LSTMCell(2), L.TrainingHelper(L.transpose(x, [1, 0, 2]), lengths, time_major=True))
+    first, last = L.dynamic_decode(plain, h)
+    start = imputed.cell.get_initial_states(x)
+    second, others = L.dynamic_decode(imputed, start, output_time_major=True, impute_finished=True)
+    return [first.cell_outputs, last, second.cell_outputs, *others]
 
 
 @case
