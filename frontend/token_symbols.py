@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from .framework import Operator, Program
+from .variable import Variable
+from .vartype import VarType
 
 TOKENS = "T"
 """The symbol of the rows of a program's only kind of sequences."""
@@ -94,8 +96,12 @@ def _follow(op: Operator, rows: dict[str, str], classes: _Classes) -> None:
             classes.join(found)
     for name in op.output_arg_names if kept else ():
         var = op.block.find_var_recursive(name)
-        if name not in rows and var is not None and (var.lod_level or tuple(var.shape)[:1] == (-1,)):
+        if name not in rows and var is not None and _has_rows(var):
             rows[name] = kept[0]
+
+
+def _has_rows(var: Variable) -> bool:
+    return var.type is VarType.LOD_RANK_TABLE or bool(var.lod_level) or tuple(var.shape)[:1] == (-1,)
 
 
 _known: WeakKeyDictionary[Program, tuple[int, dict[str, str]]] = WeakKeyDictionary()

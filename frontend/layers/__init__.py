@@ -48,6 +48,7 @@ from .compare import (
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
+from .ctc import warpctc
 from .detection import bipartite_match, multiclass_nms, target_assign
 from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
 from .dynamic_rnn import DynamicRNN
@@ -535,6 +536,7 @@ __all__ = [
     "unique_with_counts",
     "unsqueeze",
     "unstack",
+    "warpctc",
     "where",
     "while_loop",
     "zeros",
