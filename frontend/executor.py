@@ -384,7 +384,9 @@ class Executor:
     # -- compiling ----------------------------------------------------------------------------------------------
 
     def _types(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> _Types:
-        types = {name: feed_type(program, name, array) for name, array in feeds.items()}
+        rows = {len(array) for name, array in feeds.items() if array.ndim and _is_batched(program, name)}
+        batch = next(iter(rows)) if len(rows) == 1 else None
+        types = {name: feed_type(program, name, array, batch) for name, array in feeds.items()}
         return _Types(types, self._rows(program, feeds, fetches))
 
     def _step(

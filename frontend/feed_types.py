@@ -14,10 +14,13 @@ from .lod import LENGTHS, OUTER
 from .token_symbols import token_symbol
 
 
-def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
+def feed_type(program: Program, name: str, array: NDArray[Any], batch: int | None = None) -> TensorType:
     """The declared type of a feed; sizes that the program leaves open are the batch, or those of the array.
 
     In a private program the only open size is the batch, on any axis: the array's sizes are not public.
+
+    ``batch`` is the size that the other feeds' axis 0 has: the one open size of a feed that equals it is the batch on
+    any axis (time-major data, ``[T, -1, D]``).
 
     Raises:
         ProgramError: An array of another rank than the program declares.
@@ -41,7 +44,8 @@ def feed_type(program: Program, name: str, array: NDArray[Any]) -> TensorType:
         elif axis == 0:
             shape.append(Sym(token_symbol(program, name) if variable.lod_level else "N"))
         elif len(declared) == array.ndim:
-            shape.append(array.shape[axis])
+            same = declared.count(-1) == 1 and array.shape[axis] == batch
+            shape.append(Sym("N") if same else array.shape[axis])
         else:
             raise invalid(
                 f"feed {name!r} has {array.ndim} dims, the program declares {declared}",

@@ -1,6 +1,5 @@
 """fluid.layers: every function records ops into the default main program."""
 
-from ..missing import MissingName
 from .arrange import (
     expand,
     expand_as,
@@ -48,25 +47,7 @@ from .compare import (
 from .control_flow import StaticRNN, Switch, While, cond, while_loop
 from .conv import conv2d, conv2d_transpose
 from .crf import crf_decoding, linear_chain_crf
-from .detection import (
-    anchor_generator,
-    box_coder,
-    density_prior_box,
-    iou_similarity,
-    polygon_box_transform,
-    prior_box,
-    sigmoid_focal_loss,
-    yolo_box,
-)
-from .distinct import hash, nonzero, unique, unique_with_counts
-from .distributions import (
-    Categorical,
-    MultivariateNormalDiag,
-    Normal,
-    Uniform,
-)
-from .dynamic_rnn import DynamicRNN
-from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance
+from .ctc import warpctc
 from .decode import (
     BasicDecoder,
     DecodeHelper,
@@ -77,17 +58,24 @@ from .decode import (
     dynamic_decode,
     gather_tree,
 )
-from .detection import bipartite_match, multiclass_nms, target_assign
-from .distinct import hash, nonzero, sampling_id, unique, unique_with_counts
+from .detection import (
+    anchor_generator,
+    bipartite_match,
+    box_coder,
+    density_prior_box,
+    iou_similarity,
+    polygon_box_transform,
+    prior_box,
+    sigmoid_focal_loss,
+    target_assign,
+    yolo_box,
+)
+from .distinct import hash, nonzero, unique, unique_with_counts
+from .distributions import Categorical, MultivariateNormalDiag, Normal, Uniform
 from .dynamic_rnn import DynamicRNN
 from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
 from .filled import arange, full, full_like, randn, rank
-from .geometry import (
-    affine_grid,
-    diag_embed,
-    fsp_matrix,
-    grid_sampler,
-)
+from .geometry import affine_grid, diag_embed, fsp_matrix, grid_sampler
 from .if_else import IfElse
 from .io import data
 from .learning_rate_scheduler import (
@@ -119,7 +107,7 @@ from .loss import (
     square_error_cost,
     teacher_student_sigmoid_loss,
 )
-from .matching import bipartite_match, multiclass_nms, target_assign
+from .matching import multiclass_nms
 from .math import (
     addcmul,
     cos_sim,
@@ -147,11 +135,8 @@ from .math import (
     sum,
     sums,
 )
-from .metric_op import (
-    accuracy,
-    auc,
-    mean_iou,
-)
+from .metric_op import accuracy, auc
+from .missing import MissingName
 from .missing import missing as _missing
 from .nn import (
     bilinear_tensor_product,
@@ -165,14 +150,7 @@ from .nn import (
     prelu,
     softmax,
 )
-from .norm import (
-    batch_norm,
-    group_norm,
-    inplace_abn,
-    instance_norm,
-    layer_norm,
-    spectral_norm,
-)
+from .norm import batch_norm, group_norm, inplace_abn, instance_norm, layer_norm, spectral_norm
 from .ops import (
     abs,
     acos,
@@ -304,13 +282,7 @@ from .vision import (
     temporal_shift,
     unfold,
 )
-from .volume import (
-    adaptive_pool3d,
-    conv3d,
-    conv3d_transpose,
-    pool3d,
-    resize_trilinear,
-)
+from .volume import adaptive_pool3d, conv3d, conv3d_transpose, pool3d, resize_trilinear
 
 
 def __getattr__(name: str) -> MissingName:
@@ -318,16 +290,14 @@ def __getattr__(name: str) -> MissingName:
 
 
 __all__ = [
-    "Categorical",
-    "DynamicRNN",
-    "GRUCell",
-    "IfElse",
     "BasicDecoder",
+    "Categorical",
     "DecodeHelper",
     "Decoder",
     "DynamicRNN",
     "GRUCell",
     "GreedyEmbeddingHelper",
+    "IfElse",
     "LSTMCell",
     "MultivariateNormalDiag",
     "Normal",
@@ -336,8 +306,8 @@ __all__ = [
     "SampleEmbeddingHelper",
     "StaticRNN",
     "Switch",
-    "Uniform",
     "TrainingHelper",
+    "Uniform",
     "While",
     "abs",
     "accuracy",
@@ -634,6 +604,7 @@ __all__ = [
     "unique_with_counts",
     "unsqueeze",
     "unstack",
+    "warpctc",
     "where",
     "while_loop",
     "yolo_box",

@@ -61,7 +61,7 @@ def cross_entropy(input: Variable, label: Variable, soft_label: bool = False, ig
         helper.check_dtype("label", label, (VarType.INT64,))
     shape = input.shape[:-1] if flat else [*input.shape[:-1], 1]
     out = helper.temporary(input.dtype, shape, lod_level=input.lod_level)
-    x_shape = helper.temporary(input.dtype, [*input.shape, 0])
+    x_shape = helper.temporary(input.dtype, [*input.shape, 0], lod_level=input.lod_level)
     match = helper.temporary(input.dtype, shape)
     helper.op(
         "cross_entropy2",

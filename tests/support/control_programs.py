@@ -313,8 +313,11 @@ def dynamic_rnn_attention(fluid):
         new = layers.fc([context, word, hidden], size, param_attr=attrs, act="tanh", bias_attr=False)
         rnn.update_memory(hidden, new)
         rnn.output(layers.fc(new, 5, param_attr=parameter(fluid, "out", size, 5), act="softmax"))
+    label = fluid.data("label", [-1, 1], "int64", 1)
+    feed["label"] = (integers("label", 5, sum(target_lengths), 1), target_lengths)
+    out = rnn()
     wrt = ["encoded", "target", "project", "boot", "query", "weigh", "a", "b", "c", "out"]
-    return built(feed, [rnn()], wrt)
+    return built(feed, [out, layers.cross_entropy(out, label)], wrt)
 
 
 # Branches -------------------------------------------------------------------------------------------------------------
@@ -406,3 +409,46 @@ def while_by_value(fluid):
         [_number(fluid, 1), layers.assign(x)],
     )
     return built({"x": np.array([0.7], "float32")}, [total, i, y])
+
+
+# Connectionist temporal classification --------------------------------------------------------------------------------
+
+
+def _ctc_padded(fluid, steps, counts, blank=0, norm=False):
+    rows, length, most = len(steps), max(steps), max(counts)
+    x = fed(fluid, "x", [length, -1, 4])
+    label = fluid.data("label", [-1, most], "int32")
+    names = [fluid.data(name, [-1], "int64") for name in ("steps", "counts")]
+    labels = np.array([[1, 1, 2], [2, 3, 1], [3, 1, 2], [1, 1, 1]], "int32")[:rows, :most] - (blank > 0)
+    feed = {
+        "x": 3 * numbers("x", length, rows, 4),
+        "label": labels,
+        "steps": np.array(steps),
+        "counts": np.array(counts),
+    }
+    return built(feed, [fluid.layers.warpctc(x, label, blank, norm, *names)], [x])
+
+
+@case
+def ctc_padded(fluid):
+    return _ctc_padded(fluid, [6, 4, 2, 5], [3, 2, 1, 0])
+
+
+@case
+def ctc_normed(fluid):
+    return _ctc_padded(fluid, [5, 4, 2], [3, 2, 1], blank=3, norm=True)
+
+
+@case
+def ctc_too_short(fluid):
+    """Labels that do not fit: three in three steps, with a repeat."""
+    return _ctc_padded(fluid, [3, 2], [3, 1])
+
+
+@case
+def ctc_sequences(fluid):
+    steps, counts = [6, 3, 4], [2, 1, 3]
+    x, feed = tokens(fluid, "x", steps, 4, scale=3)
+    label = fluid.data("label", [-1, 1], "int32", 1)
+    feed["label"] = (1 + integers("label", 3, sum(counts), 1).astype("int32"), counts)
+    return built(feed, [fluid.layers.warpctc(x, label)], ["x"])
