@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..compiler.codegen.target import BuildOptions, check_target
 from ..compiler.driver import Compiled, Source, compile_source
-from ..compiler.errors import LoweringError, TargetError, VerifyError
+from ..compiler.errors import FluidcError, LoweringError, TargetError, VerifyError
 from ..compiler.ir.types import DType, TensorType
 from ..compiler.ops.grad import Backward
 from ..compiler.ops.state import Read, Write
@@ -322,8 +322,8 @@ class Executor:
         program, scope = segment.program, values.scope
         empty = any(not value.array.size for value in given.values())
         target = "reference" if empty or segment.is_plain else target
-        open_sizes = not empty
-        while True:
+        refusals: list[FluidcError] = []
+        for open_sizes in (False,) if empty else (True, False):
             feeds = fed(segment, given, open_sizes=open_sizes)
             types = _Types(feeds.types, self._rows(program, feeds.arrays, segment.writes) if segment.trains else 0)
             pattern = tuple(feeds.types.items())
@@ -334,11 +334,12 @@ class Executor:
                 break
             except (LoweringError, VerifyError) as error:
                 segment.unfit[pattern] = error
-                if not open_sizes:
-                    raise next(iter(segment.unfit.values())) from None
-                open_sizes = False
-        values.remember({name: step.buffers[name] for name in _written(step.code.compiled) & step.buffers.keys()})
-        values.forget(list(step.pending))
+                refusals.append(error)
+        else:
+            raise refusals[0]
+        if not segment.last:
+            values.remember({name: step.buffers[name] for name in _written(step.code.compiled) & step.buffers.keys()})
+            values.forget(list(step.pending))
         return self._run_step(program, step, feeds.arrays, lot, scope)
 
     def _run_step(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ...compiler.errors import LoweringError, PrivacyError
@@ -83,8 +83,11 @@ def plan(program: Program, fetches: Sequence[str], lowered: Collection[str], for
         if record.type == "backward":
             _check_gradients(program, record, reasons)
     _tell_unprinted(program, reasons)
+    _check_fetches(program, fetches)
     planner = _Planner(program, reasons)
     steps = planner.block(program.global_block(), frozenset(fetches))
+    if isinstance(steps[-1], Segment):
+        steps = (*steps[:-1], replace(steps[-1], last=True))
     listed = [(op, reasons[id(op)]) for block in program.blocks for op in block.ops if id(op) in reasons]
     private = program.global_block().private_backward() is not None
     return Plan(steps, tuple(listed), _private_metrics(program, listed) if private else ())
@@ -150,6 +153,18 @@ class _Reasons:
                         if var is not None and var.type in (VarType.LOD_TENSOR_ARRAY, VarType.LOD_RANK_TABLE):
                             found.add(name)
         return found
+
+
+def _check_fetches(program: Program, fetches: Sequence[str]) -> None:
+    """Refuse a fetch that nothing computes before anything runs."""
+    made = {name for block in program.blocks for op in block.ops for name in op.output_arg_names}
+    for name in fetches:
+        var = program.global_block().vars.get(name)
+        if name not in made and not (var is not None and (var.is_data or var.persistable)):
+            raise LoweringError(
+                f"{name} is fetched, but nothing in the program computes it",
+                hint="fetch a Variable of this program; list_vars() gives all names",
+            )
 
 
 def _tell_unprinted(program: Program, reasons: dict[int, str]) -> None:

@@ -16,7 +16,7 @@ from ..framework import Block, Operator, Program
 from ..lod import LENGTHS, OUTER
 from ..variable import GRAD_SUFFIX, Variable
 from .lod_sharing import fitting, giver, needs_lengths, spread
-from .values import Array, Value, lengths, offsets
+from .values import Array, Level, Lod, Value, lengths, offsets
 
 _PLAIN_TYPES = """
 assign assign_value cast clip concat equal expand fill_any_like fill_constant fill_constant_batch_size_like
@@ -43,6 +43,7 @@ class Segment:
         writes: Names whose values somebody reads later.
         ragged: Those of ``reads`` whose lengths an op computes with.
         shows: What is printed after it: op and the name of its result or of that one's gradient.
+        last: Nothing runs after it, so nothing can fail that would have to undo what it wrote.
         unfit: Types of feeds for which it could not be compiled, and why.
     """
 
@@ -53,6 +54,7 @@ class Segment:
     writes: tuple[str, ...]
     ragged: frozenset[str]
     shows: tuple[tuple[Operator, str], ...]
+    last: bool = False
     unfit: dict[object, FluidcError] = field(default_factory=dict[object, FluidcError])
 
     @property
@@ -203,40 +205,54 @@ def fed(segment: Segment, given: Mapping[str, Value], *, open_sizes: bool) -> Fe
     sizes = _Sizes(open_sizes)
     arrays: dict[str, Array] = {}
     types: dict[str, TensorType] = {}
-    for name, value in given.items():
+    for name, value in sorted(given.items(), key=lambda item: not item[1].lod):
         arrays[name] = value.array
         if private:
             types[name] = feed_type(segment.program, name, value.array)
             continue
         ragged = name in segment.ragged and bool(value.lod)
-        types[name] = _type(home.vars[name], value.array, sizes, ragged)
+        types[name] = _type(home.vars[name], value, sizes)
         if ragged:
             level = value.lod[-1]
             arrays[name + LENGTHS] = np.asarray(lengths(level), np.int64)
-            types[name + LENGTHS] = TensorType(DType.I64, (sizes.of(len(level) - 1, False),))
+            types[name + LENGTHS] = TensorType(DType.I64, (sizes.of(len(level) - 1),))
             if len(value.lod) > 1:
                 outer = value.lod[-2]
                 arrays[name + OUTER] = np.asarray(lengths(outer), np.int64)
-                types[name + OUTER] = TensorType(DType.I64, (sizes.of(len(outer) - 1, False),))
+                types[name + OUTER] = TensorType(DType.I64, (sizes.of(len(outer) - 1),))
     return Fed(arrays, types)
 
 
 class _Sizes:
-    """Symbols for sizes: of rows of sequences T, T1 ..., of others N, N1 ..."""
+    """Symbols for sizes: of rows of sequences T, T1 ..., of others N, N1 ...
+
+    Rows are as many where their sequences are the same, not where their sum happens to be; dense rows are as many as
+    those of sequences with that sum.
+    """
 
     def __init__(self, open_sizes: bool) -> None:
         self._open = open_sizes
-        self._symbols: dict[tuple[bool, int], Sym] = {}
+        self._rows: dict[Level, Sym] = {}
+        self._others: dict[int, Sym] = {}
 
-    def of(self, size: int, rows: bool) -> Dim:
+    def of(self, size: int) -> Dim:
+        """The symbol for a size."""
         if not self._open:
             return size
-        count = sum(r == rows for r, _ in self._symbols)
-        return self._symbols.setdefault((rows, size), Sym(f"{'T' if rows else 'N'}{count or ''}"))
+        return self._others.setdefault(size, Sym(f"N{len(self._others) or ''}"))
+
+    def rows(self, size: int, lod: Lod) -> Dim:
+        """The symbol for rows, which ``lod`` divides."""
+        if not self._open:
+            return size
+        if lod:
+            return self._rows.setdefault(lod[-1], Sym(f"T{len(self._rows) or ''}"))
+        return next((symbol for level, symbol in self._rows.items() if level[-1] == size), None) or self.of(size)
 
 
-def _type(var: Variable, array: Array, sizes: _Sizes, ragged: bool) -> TensorType:
+def _type(var: Variable, value: Value, sizes: _Sizes) -> TensorType:
     """What the program states of a data variable, else what the array is; the first size open unless it is stated."""
+    array = value.array
     declared = var.shape if len(var.shape) == array.ndim else (-1,) * array.ndim
     if var.is_data and len(var.shape) != array.ndim:
         raise invalid(
@@ -248,6 +264,6 @@ def _type(var: Variable, array: Array, sizes: _Sizes, ragged: bool) -> TensorTyp
         if extent >= 0 and (var.is_data or extent == size):
             shape.append(extent)
         else:
-            shape.append(size if axis else sizes.of(size, ragged))
+            shape.append(size if axis else sizes.rows(size, value.lod))
     dtype = var.dtype.numpy if var.is_data else array.dtype
     return TensorType(DType.of(dtype), tuple(shape))

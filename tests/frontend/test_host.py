@@ -11,6 +11,7 @@ import pytest
 import fluidc.frontend as fluid
 from fluidc.compiler.errors import LoweringError, PrivacyError
 from fluidc.frontend.errors import ProgramError, SequencesError
+from fluidc.frontend.host.call import Environment
 from fluidc.frontend.host.plan import Plan, plan
 from fluidc.frontend.host.segment import Segment
 from fluidc.frontend.lower import lower, rules
@@ -155,6 +156,46 @@ def test_segments_serve_all_sizes(main: fluid.Program) -> None:
     assert len(exe._codes) == 3  # the startup program, and one build of each segment
 
 
+def test_segments_serve_sequences_of_all_lengths(main: fluid.Program) -> None:
+    """Sequences with equal sums have lengths of their own; labels lie beside words, though no op asks for their LoD."""
+    words, others = data("words", (-1, 4), lod_level=1), data("others", (-1, 4), lod_level=1)
+    labels = data("labels", (-1, 1), "int64", lod_level=1)
+    scores = L.fc(words, 3, act="softmax")
+    right = L.mean(L.cross_entropy(scores, labels))
+    pooled = L.sequence_pool(scores, "sum") + L.fc(L.sequence_pool(others, "max"), 3)
+    distinct, _ = L.unique(L.cast(L.reshape(pooled, [-1]), "int64"))
+    exe = executor()
+    place = fluid.CPUPlace()
+    for own, other in (([2, 3], [4, 1]), ([1, 4], [3, 2]), ([2, 2], [1, 1])):
+        feed = {
+            "words": fluid.create_lod_tensor(np.resize(X, (sum(own), 4)), [own], place),
+            "labels": fluid.create_lod_tensor(np.resize(Y, (sum(own), 1)), [own], place),
+            "others": fluid.create_lod_tensor(np.resize(X, (sum(other), 4)), [other], place),
+        }
+        found = exe.run(feed=feed, fetch_list=[right, distinct, pooled])
+        starts = np.cumsum([0, *other[:-1]])
+        assert found[2].shape == (2, 3)
+        biggest = np.maximum.reduceat(np.resize(X, (sum(other), 4)), starts)
+        weights = [np.array(fluid.global_scope().find_var(f"fc_1.{part}").get_tensor()) for part in ("w_0", "b_0")]
+        given = np.add.reduceat(_probabilities(np.resize(X, (sum(own), 4))), [0, own[0]])
+        np.testing.assert_allclose(found[2], given + biggest @ weights[0] + weights[1], rtol=1e-5)
+    assert len(exe._codes) == 2
+
+
+def _probabilities(x: np.ndarray) -> np.ndarray:
+    """What the first layer makes of x."""
+    weights = [np.array(fluid.global_scope().find_var(f"fc_0.{part}").get_tensor()) for part in ("w_0", "b_0")]
+    e = np.exp(x @ weights[0] + weights[1])
+    return e / e.sum(1, keepdims=True)
+
+
+def test_a_fetch_that_nothing_computes(main: fluid.Program) -> None:
+    L.unique(data("v", (-1,)))
+    result("r", (1,))
+    with pytest.raises(LoweringError, match="r is fetched, but nothing in the program computes it"):
+        executor().run(feed={"v": X[0]}, fetch_list=["r"])
+
+
 # -- loops ------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +311,22 @@ def test_py_func_that_fails_leaves_the_scope_as_it_was(main: fluid.Program) -> N
 
 def _line(function: object) -> int:
     return function.__code__.co_firstlineno  # type: ignore[attr-defined]
+
+
+def test_state_is_copied_only_where_something_may_fail_later(
+    main: fluid.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, loss = classifier()
+    L.Print(loss, summarize=0)
+    fluid.optimizer.SGD(0.1).minimize(loss)
+    copied: list[str] = []
+    monkeypatch.setattr(Environment, "remember", lambda self, buffers: copied.extend(sorted(buffers)))
+    exe = executor()
+    exe.run(feed={"x": X, "y": Y})
+    assert copied == []
+    L.py_func(lambda x: None, loss, None)
+    exe.run(feed={"x": X, "y": Y})
+    assert copied == ["fc_0.b_0", "fc_0.w_0"]
 
 
 def test_py_func_without_a_result_it_promised(main: fluid.Program) -> None:
