@@ -122,7 +122,6 @@ _INSTEAD = {
     "MultiTrainer": "call exe.train_from_dataset(program, dataset)",
     "PipelineTrainer": "call exe.train_from_dataset(program, dataset)",
     "TrainerDesc": "call exe.train_from_dataset(program, dataset)",
-    "incubate": "train on one machine: fleet and its strategies are not there",
     "load_op_library": "write the op with fluid.layers",
 }
 
@@ -133,6 +132,7 @@ _LAZY = {
     "ParallelExecutor": ".parallel_executor",
     "compiler": ".compiled_program",
     "executor": ".executor",
+    "incubate": ".fleet",
     "install_check": ".install_check",
     "parallel_executor": ".parallel_executor",
     "privacy": ".privacy",

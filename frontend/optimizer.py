@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from .averages import ExponentialMovingAverage, ModelAverage
 from .backward import NameOrVariable
-from .clip import GradientClipBase
+from .clip import GradientClipBase, GradientClipByNorm
 from .dpsgd import Dpsgd, DpsgdOptimizer
+from .errors import invalid, unsupported, warn, wrong_type
 from .framework import AttrValue
 from .missing import MissingName, missing_name
 from .optimizer_adaptive import (
@@ -20,7 +21,6 @@ from .optimizer_adaptive import (
 from .optimizer_base import Accumulator, Optimizer, Rate, decaying
 from .optimizer_layerwise import LambOptimizer, LarsMomentumOptimizer
 from .optimizer_wrappers import (
-    DGCMomentumOptimizer,
     LookaheadOptimizer,
     PipelineOptimizer,
     RecomputeOptimizer,
@@ -60,6 +60,48 @@ class MomentumOptimizer(Optimizer):
 
     def _attrs(self, param: Parameter) -> dict[str, AttrValue]:
         return {"mu": self._momentum, "use_nesterov": self._use_nesterov}
+
+
+class DGCMomentumOptimizer(MomentumOptimizer):
+    """Momentum whose gradients fluid compresses between GPUs (Lin et al., ICLR 2018); one device sends none.
+
+    Args:
+        learning_rate, momentum, parameter_list, use_nesterov, regularization, name: As in `MomentumOptimizer`.
+        rampup_begin_step, rampup_step, sparsity: When fluid begins to compress, and how much; without effect.
+        num_trainers: 1 or None.
+        grad_clip: A `GradientClipByNorm`, with num_trainers, or None.
+
+    Warns:
+        UserWarning: Nothing is compressed.
+    """
+
+    op_type = "momentum"
+
+    def __init__(
+        self,
+        learning_rate: Rate,
+        momentum: float,
+        rampup_begin_step: int,
+        rampup_step: int = 1,
+        sparsity: Sequence[float] = (0.999,),
+        parameter_list: Sequence[NameOrVariable] | None = None,
+        use_nesterov: bool = False,
+        num_trainers: int | None = None,
+        regularization: WeightDecayRegularizer | None = None,
+        grad_clip: GradientClipBase | None = None,
+        name: str | None = None,
+    ) -> None:
+        del rampup_step, sparsity
+        if rampup_begin_step < 0:
+            raise invalid(f"DGCMomentum: rampup_begin_step is {rampup_begin_step}", "give 0 or more")
+        if num_trainers not in (None, 1):
+            raise unsupported(f"DGCMomentum: num_trainers is {num_trainers}", "there is one trainer; use Momentum")
+        if grad_clip is not None and not isinstance(grad_clip, GradientClipByNorm):
+            raise wrong_type(
+                f"DGCMomentum: grad_clip is {type(grad_clip).__name__}", "give a fluid.clip.GradientClipByNorm, or None"
+            )
+        super().__init__(learning_rate, momentum, parameter_list, use_nesterov, regularization, grad_clip, name)
+        warn("DGCMomentum: there is one device, and no gradient is compressed; it trains as Momentum does")
 
 
 class AdagradOptimizer(Optimizer):

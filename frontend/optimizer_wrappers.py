@@ -1,15 +1,15 @@
-"""Optimizers around an optimizer: Lookahead, Recompute; and those of several devices, which are refused."""
+"""Optimizers around an optimizer: Lookahead, Recompute, Pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NoReturn
+from typing import NoReturn
 
 from .averages import clone_variable
 from .backward import NameOrVariable, append_backward, names_of
 from .clip import ParamsGrads
 from .dpsgd import Dpsgd
-from .errors import invalid, unsupported, wrong_type
+from .errors import invalid, unsupported, warn, wrong_type
 from .framework import (
     Operator,
     OpRole,
@@ -158,35 +158,19 @@ class RecomputeOptimizer(Optimizer):
         return self.apply_optimize(loss, startup_program, params_grads), params_grads
 
 
-class DGCMomentumOptimizer(Optimizer):
-    """Refused: it compresses gradients that go between GPUs, and Paddle's CPU build refuses it, too."""
-
-    always_refused: ClassVar = True
-
-    def __init__(
-        self,
-        learning_rate: object,
-        momentum: float,
-        rampup_begin_step: int,
-        rampup_step: int = 1,
-        sparsity: Sequence[float] = (0.999,),
-        parameter_list: object = None,
-        use_nesterov: bool = False,
-        num_trainers: int | None = None,
-        regularization: object = None,
-        grad_clip: object = None,
-        name: str | None = None,
-    ) -> None:
-        raise unsupported(
-            "DGCMomentumOptimizer compresses the gradients between several GPUs, and there is one device",
-            "use Momentum(learning_rate, momentum, use_nesterov=...): without compression it is the same rule",
-        )
-
-
 class PipelineOptimizer:
-    """Refused: it cuts a program over several devices."""
+    """An optimizer for a program that fluid cuts over several devices: on one device the program stays whole.
 
-    always_refused: ClassVar = True
+    A step is the inner optimizer's, on the whole batch. Sections that run ahead of each other, as fluid's do between
+    two points of ``sync_steps``, would compute with older parameters.
+
+    Args:
+        optimizer: Updates the parameters.
+        cut_list, place_list, concurrency_list, queue_size, sync_steps, start_cpu_core_id: fluid's; without effect.
+
+    Warns:
+        UserWarning: The program is not cut.
+    """
 
     def __init__(
         self,
@@ -198,8 +182,16 @@ class PipelineOptimizer:
         sync_steps: int = 1,
         start_cpu_core_id: int = 0,
     ) -> None:
-        kind = getattr(optimizer, "type", "the inner optimizer")
-        raise unsupported(
-            "PipelineOptimizer cuts the program over several devices, and there is one",
-            f"use {kind} itself: one step on the whole batch computes what the pipeline does with sync_steps=1",
-        )
+        del cut_list, place_list, concurrency_list, queue_size, sync_steps, start_cpu_core_id
+        self._optimizer = _inner("PipelineOptimizer", optimizer)
+        warn(f"PipelineOptimizer: there is one device, and the program is not cut; it trains as {optimizer.type} does")
+
+    def minimize(
+        self,
+        loss: Variable,
+        startup_program: Program | None = None,
+        parameter_list: Sequence[NameOrVariable] | None = None,
+        no_grad_set: Iterable[NameOrVariable] | None = None,
+    ) -> tuple[list[Operator], ParamsGrads]:
+        """Record gradients and updates, as the inner optimizer does."""
+        return self._optimizer.minimize(loss, startup_program, parameter_list, no_grad_set)

@@ -33,9 +33,12 @@ class _Strategy:
     """Fields with fixed types; an unknown one is refused where it is set."""
 
     _fields: ClassVar[dict[str, object]]
+    _optional: ClassVar[dict[str, type]] = {}
+    """Types of the fields that are None unless they are set."""
 
     def __init_subclass__(cls) -> None:
-        cls._fields = {name: getattr(cls, name) for name in cls.__annotations__}
+        inherited = getattr(cls, "_fields", {})
+        cls._fields = {**inherited, **{name: getattr(cls, name) for name in cls.__annotations__ if name != "_optional"}}
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__name__
@@ -53,9 +56,10 @@ class _Strategy:
             if value is not None and not isinstance(value, bool | int | float):
                 raise wrong_type(shown, "give True or False")
             return bool(value)
-        if default is None:  # memory_optimize: on, off, or left to the compiler
-            if value is not None and not isinstance(value, bool):
-                raise wrong_type(shown, "give True, False or None")
+        if default is None:
+            kind = self._optional[name]
+            if value is not None and not isinstance(value, kind):
+                raise wrong_type(shown, f"give {kind.__name__} or None")
             return value
         kinds = _COLLECTIONS.get(type(default), (type(default),))
         if not isinstance(value, kinds):
@@ -76,6 +80,7 @@ class BuildStrategy(_Strategy):
 
     ReduceStrategy = ReduceStrategy
     GradientScaleStrategy = GradientScaleStrategy
+    _optional: ClassVar[dict[str, type]] = {"memory_optimize": bool}  # on, off, or left to the compiler
 
     async_mode: bool = False
     cache_runtime_context: bool = False

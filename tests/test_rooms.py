@@ -88,6 +88,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.host", "frontend.hosted",
         "frontend.lower", "frontend.steps", "compiler", "runtime",
     ),
+    "frontend.fleet": ("frontend", "frontend.compiled_program", "frontend.io"),
     "frontend.parallel_executor": ("frontend", "frontend.compiled_program", "frontend.executor"),
     "frontend.install_check": ("frontend", "frontend.compiled_program", "frontend.executor"),
     "frontend.privacy": (

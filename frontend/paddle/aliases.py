@@ -38,12 +38,25 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "paddle.fluid.lod_tensor": ("lod", ""),
     "paddle.fluid.executor": ("executor", ""),
     "paddle.fluid.input": ("",),
+    "paddle.fluid.incubate": ("fleet",),
+    "paddle.fluid.incubate.fleet": ("fleet",),
+    "paddle.fluid.incubate.fleet.base": ("fleet",),
+    "paddle.fluid.incubate.fleet.base.fleet_base": ("fleet.trainer",),
+    "paddle.fluid.incubate.fleet.base.role_maker": ("fleet.role_maker",),
+    "paddle.fluid.incubate.fleet.collective": ("fleet.collective",),
+    "paddle.fluid.incubate.fleet.parameter_server": ("fleet",),
+    "paddle.fluid.incubate.fleet.parameter_server.distribute_transpiler": ("fleet.parameter_server",),
     "paddle.fluid.data": ("",),
 }
 """Module of Paddle -> modules of ``fluidc.frontend`` that are looked into in turn; "" is that package itself."""
 
 REFUSED: Mapping[str, tuple[str, str]] = {
-    "paddle.fluid.incubate": ("trains on several machines", "run the program on this machine: Executor.run"),
+    "paddle.fluid.incubate.data_generator": ("makes lines for set_pipe_command", "write the lines with print"),
+    "paddle.fluid.incubate.fleet.parameter_server.pslib": (
+        "trains on several machines",
+        "use paddle.fluid.incubate.fleet.collective with one trainer, or Executor.run",
+    ),
+    "paddle.fluid.incubate.fleet.utils": ("looks after several machines", "run the program on this machine"),
     "paddle.distributed": ("trains on several machines", "run the program on this machine: Executor.run"),
     "paddle.incubate": ("is experimental in Paddle 1.8", "write it with paddle.fluid"),
     "paddle.complex": ("computes with complex numbers", "keep the real and the imaginary part in two Variables"),

@@ -190,4 +190,4 @@ def test_ops_reasons_and_coverage() -> None:
     assert re.search(r"evaluate +\d+ of the \d+", out("ops", "--rules"))
     counted = out("ops", "--coverage")
     assert re.search(r"^fluid\.layers +356 +\d+ ", counted, re.M)
-    assert re.search(r"^ +380  fluid\.incubate$", counted, re.M)
+    assert re.search(r"^fluid\.optimizer +31 +31 +100\.0% +417 +100\.0%", counted, re.M)

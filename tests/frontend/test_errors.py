@@ -200,10 +200,10 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
         "use one of bool, int16, int32, int64, float16, float32, float64, uint8, int8",
     ),
     (
-        "missing optimizer",
-        lambda: fluid.optimizer.PipelineOptimizer(fluid.optimizer.SGD(0.1)),
-        "PipelineOptimizer cuts the program over several devices, and there is one",
-        "use SGD itself: one step on the whole batch computes what the pipeline does with sync_steps=1",
+        "optimizer of several trainers",
+        lambda: fluid.optimizer.DGCMomentumOptimizer(0.1, 0.9, 0, num_trainers=2),
+        "DGCMomentum: num_trainers is 2",
+        "there is one trainer; use Momentum",
     ),
     (
         "missing layer",

@@ -143,8 +143,13 @@ def test_checkpoints_are_kept_in_the_program() -> None:
         (lambda: O.ExponentialMovingAverage(), "the default main program has no parameters"),
         (lambda: O.ModelAverage(0.5), "the default main program has no parameters"),
         (lambda: [loss(), O.ExponentialMovingAverage(thres_steps=THREE)], "thres_steps is int"),
-        (lambda: O.DGCMomentumOptimizer(0.1, 0.9, 0), "use Momentum"),
-        (lambda: O.PipelineOptimizer(O.SGD(0.1)), "use SGD itself"),
+        (lambda: O.DGCMomentumOptimizer(0.1, 0.9, -1), "rampup_begin_step is -1"),
+        (lambda: O.DGCMomentumOptimizer(0.1, 0.9, 0, num_trainers=2), "num_trainers is 2"),
+        (
+            lambda: O.DGCMomentumOptimizer(0.1, 0.9, 0, grad_clip=fluid.clip.GradientClipByValue(1.0)),
+            "grad_clip is GradientClipByValue",
+        ),
+        (lambda: O.PipelineOptimizer(THREE), "the optimizer is int"),
         (lambda: fluid.contrib.extend_with_decoupled_weight_decay(O.Adam)(1, learning_rate=0.1), "weight_decay is 1"),
     ],
 )
@@ -171,3 +176,30 @@ def test_they_are_for_programs() -> None:
         ):
             with pytest.raises(NotImplementedError, match="is for Programs"):
                 act()
+
+
+def test_one_device_has_the_whole_program() -> None:
+    """What fluid does between devices leaves nothing to do on one, and says so."""
+
+    def losses(make: Callable[[], Any], warning: str) -> list[float]:
+        with (
+            fluid.program_guard(fluid.Program(), fluid.Program()),
+            fluid.unique_name.guard(),
+            fluid.scope_guard(fluid.Scope()),
+        ):
+            fluid.default_startup_program().random_seed = 5
+            cost = loss()
+            if warning:
+                with pytest.warns(UserWarning, match=warning):
+                    optimizer = make()
+            else:
+                optimizer = make()
+            optimizer.minimize(cost)
+            exe = fluid.Executor(target="reference")
+            exe.run(fluid.default_startup_program())
+            return [float(exe.run(feed=FEED, fetch_list=[cost])[0][0]) for _ in range(3)]
+
+    expected = losses(lambda: O.Momentum(0.1, 0.9, use_nesterov=True), "")
+    assert losses(lambda: O.DGCMomentumOptimizer(0.1, 0.9, 10, use_nesterov=True), "trains as Momentum") == expected
+    inner = lambda: O.PipelineOptimizer(O.Momentum(0.1, 0.9, use_nesterov=True), cut_list=[[]])  # noqa: E731
+    assert losses(inner, "not cut; it trains as Momentum does") == expected

@@ -12,7 +12,8 @@ import re
 LEFT_OUT = re.compile(
     r".*_grad2?$|.*_grad_grad$|.*fus.*|c_.*|.*nccl.*|fake_.*|send.*|recv.*|listen.*|.*fetch_barrier|distributed.*|tdm.*"
     r"|pull_.*|push_.*|load.*|save.*|checkpoint.*|ref_by.*|ngraph.*|tensorrt.*|lite.*|.*quantize.*|anakin.*"
-    r"|create_c.*_reader|.*_ids|.*box.*|.*nms.*|.*propos.*|.*roi.*|.*detection.*|retinanet.*|yolo.*|deformable.*|anchor.*|.*target_assign"
+    r"|create_c.*_reader"
+    r"|.*_ids|.*box.*|.*nms.*|.*propos.*|.*roi.*|.*detection.*|retinanet.*|yolo.*|deformable.*|anchor.*|.*target_assign"
     r"|mine_hard.*|bipartite.*|.*barrier|fl_.*|prefetch|py_func|print|run_program|dgc.*|.*iou.*|.*infer"
     r"|attention_lstm|inplace_abn|moving_average.*|get_places|delete_var|coalesce.*|allreduce|broadcast|pyramid.*"
     r"|match_matrix.*|tree_conv|var_conv.*|.*_topk_avg.*|rank_attention|partial_.*|cvm|filter_by.*|hash|sample_logits"
