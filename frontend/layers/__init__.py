@@ -60,20 +60,18 @@ from .decode import (
 )
 from .detection import (
     anchor_generator,
-    bipartite_match,
     box_coder,
     density_prior_box,
     iou_similarity,
     polygon_box_transform,
     prior_box,
     sigmoid_focal_loss,
-    target_assign,
     yolo_box,
 )
 from .distinct import hash, nonzero, unique, unique_with_counts
 from .distributions import Categorical, MultivariateNormalDiag, Normal, Uniform
 from .dynamic_rnn import DynamicRNN
-from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance, mean_iou
+from .evaluate import chunk_eval, ctc_greedy_decoder, edit_distance
 from .filled import arange, full, full_like, randn, rank
 from .geometry import affine_grid, diag_embed, fsp_matrix, grid_sampler
 from .if_else import IfElse
@@ -107,7 +105,7 @@ from .loss import (
     square_error_cost,
     teacher_student_sigmoid_loss,
 )
-from .matching import multiclass_nms
+from .matching import bipartite_match, multiclass_nms, target_assign
 from .math import (
     addcmul,
     cos_sim,
@@ -135,7 +133,7 @@ from .math import (
     sum,
     sums,
 )
-from .metric_op import accuracy, auc
+from .metric_op import accuracy, auc, mean_iou
 from .missing import MissingName
 from .missing import missing as _missing
 from .nn import (

@@ -14,9 +14,9 @@ from .arrange import pad, slice, squeeze, transpose
 from .arrays import array_read, array_write, tensor_array_to_tensor
 from .compare import equal, increment, less_equal, logical_and, logical_not, logical_or
 from .control_flow import While
-from .distinct import sampling_id
 from .math import elementwise_add, elementwise_mul, reduce_all
 from .nn import softmax
+from .random import sampling_id
 from .rnn_cells import RNNCell
 from .structure import flatten, map_structure
 from .taught import taught
