@@ -47,6 +47,7 @@ from .scope import Scope, global_scope
 from .source import user_location
 from .steps import PrivateSteps
 from .targets import default_target
+from .token_symbols import token_symbols
 from .variable import Variable
 from .watch import Call, announce
 
@@ -531,7 +532,13 @@ def _fetch_names(program: Program, fetch_list: Sequence[Fetch] | Fetch | None) -
 
 def _is_batched(program: Program, name: str) -> bool:
     variable = program.global_block().vars.get(name)
-    return variable is not None and bool(variable.shape) and variable.shape[0] == -1 and not variable.lod_level
+    return (
+        variable is not None
+        and bool(variable.shape)
+        and variable.shape[0] == -1
+        and not variable.lod_level
+        and name not in token_symbols(program)
+    )
 
 
 def _runs_often(source: Source) -> bool:

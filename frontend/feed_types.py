@@ -11,7 +11,7 @@ from ..compiler.ir.types import DType, Sym, TensorType
 from .errors import invalid
 from .framework import Program
 from .lod import LENGTHS, OUTER
-from .token_symbols import token_symbol
+from .token_symbols import token_symbol, token_symbols
 
 
 def feed_type(program: Program, name: str, array: NDArray[Any], batch: int | None = None) -> TensorType:
@@ -42,7 +42,8 @@ def feed_type(program: Program, name: str, array: NDArray[Any], batch: int | Non
         if extent >= 0:
             shape.append(extent)
         elif axis == 0:
-            shape.append(Sym(token_symbol(program, name) if variable.lod_level else "N"))
+            rows = token_symbol(program, name) if variable.lod_level else token_symbols(program).get(name, "N")
+            shape.append(Sym(rows))
         elif len(declared) == array.ndim:
             same = declared.count(-1) == 1 and array.shape[axis] == batch
             shape.append(Sym("N") if same else array.shape[axis])

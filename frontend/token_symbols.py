@@ -43,6 +43,17 @@ _APART: Mapping[str, tuple[_Joined, str | None]] = {
 have, if they have those of any."""
 
 
+_BESIDE: Mapping[str, tuple[str, ...]] = {
+    "cross_entropy": ("Label",),
+    "cross_entropy2": ("Label",),
+    "softmax_with_cross_entropy": ("Label",),
+    "sigmoid_cross_entropy_with_logits": ("Label",),
+    "log_loss": ("Labels",),
+    "accuracy": ("Label",),
+}
+"""Slots that hold one label for every row, whatever is declared: a feed there has the rows of the other operands."""
+
+
 class _Classes:
     """Sets of feeds, each called by one of them (union-find)."""
 
@@ -63,15 +74,21 @@ class _Classes:
 
 
 def joined_feeds(program: Program) -> dict[str, str]:
-    """Every data variable with a lod_level, and the first one that has the same sequences: itself, if no other has."""
-    feeds = [name for name, var in program.global_block().vars.items() if var.is_data and var.lod_level]
+    """Every data variable with a lod_level, and the first one that has the same sequences: itself, if no other has.
+
+    Labels of their rows are among them, though they may be declared without a lod_level.
+    """
+    declared = program.global_block().vars
+    feeds = [name for name, var in declared.items() if var.is_data and var.lod_level]
+    if not feeds:
+        return {}
     classes = _Classes(feeds)
-    if len(feeds) > 1:
-        rows = {feed: feed for feed in feeds}
-        for block in program.blocks:
-            for op in block.ops:
-                _follow(op, rows, classes)
-    return {feed: classes.of(feed) for feed in feeds}
+    rows = {feed: feed for feed in feeds}
+    for block in program.blocks:
+        for op in block.ops:
+            _follow(op, rows, classes)
+    labels = [name for name in rows if name not in feeds and name in declared and declared[name].is_data]
+    return {feed: classes.of(rows[feed]) for feed in (*feeds, *labels)}
 
 
 def _follow(op: Operator, rows: dict[str, str], classes: _Classes) -> None:
@@ -92,6 +109,10 @@ def _follow(op: Operator, rows: dict[str, str], classes: _Classes) -> None:
     for slots in joined:
         if found := in_slots(slots):
             classes.join(found)
+    for name in (name for slot in _BESIDE.get(op.type, ()) for name in op.input(slot) if kept):
+        var = op.block.find_var_recursive(name)
+        if var is not None and var.is_data and tuple(var.shape)[:1] == (-1,):
+            rows.setdefault(name, kept[0])
     for name in op.output_arg_names if kept else ():
         var = op.block.find_var_recursive(name)
         by_row = var is not None and (var.lod_level or tuple(var.shape)[:1] == (-1,))
@@ -103,7 +124,7 @@ _known: WeakKeyDictionary[Program, tuple[int, dict[str, str]]] = WeakKeyDictiona
 
 
 def token_symbols(program: Program) -> Mapping[str, str]:
-    """The symbol of the rows of every data variable with a lod_level: ``T`` if all have the same, else ``T_NAME``."""
+    """The symbol of the rows of every feed of `joined_feeds`: ``T`` if all have the same, else ``T_NAME``."""
     held = _known.get(program)
     if held is not None and held[0] == program.version:
         return held[1]

@@ -17,7 +17,7 @@ from ..framework import Operator, Program
 from ..lod import LENGTHS, OUTER
 from ..privacy_spec import PrivacySpec
 from ..reach import ancestors
-from ..token_symbols import token_symbol
+from ..token_symbols import token_symbol, token_symbols
 from ..variable import GRAD_SUFFIX, Variable
 from . import (
     arrange,
@@ -121,7 +121,9 @@ def feed_types_of(var: Variable, shape: Sequence[int] | None = None, where: str 
             return {**rows, var.name + LENGTHS: TensorType(DType.I64, (BATCH,))}
         sequences = TensorType(DType.I64, (Sym(f"S_{symbol}"),))
         return {**rows, var.name + LENGTHS: sequences, var.name + OUTER: TensorType(DType.I64, (BATCH,))}
-    dims: list[Dim] = [BATCH if d < 0 else d for d in extents]
+    # Labels of the rows of sequences need not be declared as such.
+    rows = Sym(token_symbols(var.block.program).get(var.name, BATCH.name))
+    dims: list[Dim] = [d if d >= 0 else rows if axis == 0 else BATCH for axis, d in enumerate(extents)]
     return {var.name: TensorType(dtype, tuple(dims))}
 
 

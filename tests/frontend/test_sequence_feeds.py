@@ -98,6 +98,25 @@ def test_two_kinds_of_sequences_and_dense_features(program: Program, target: str
         np.testing.assert_array_equal(found, wanted)
 
 
+def test_labels_of_rows_need_no_lod_level(program: Program) -> None:
+    """As Paddle takes them: an array with one label for every row."""
+    x, label, other = words("x"), L.data("label", [1], dtype="int64"), L.data("other", [1], dtype="int64")
+    hidden = L.embedding(x, [9, 4])
+    of_rows = L.reduce_sum(L.cross_entropy(L.softmax(hidden), label))
+    of_sequences = L.reduce_sum(L.cross_entropy(L.softmax(L.sequence_pool(hidden, "sum")), other))
+    assert token_symbols(program) == {"x": "T", "label": "T"}
+    assert str(default_feeds(program)["label"]) == "i64[T,1]"
+    assert str(default_feeds(program)["other"]) == "i64[N,1]"
+    exe = executor("reference")
+    exe.run(fluid.default_startup_program())
+    feed = {"x": fed([2, 1]), "label": np.array([[0], [1], [2]]), "other": np.array([[3], [0]])}
+    first, second = exe.run(program, feed, [of_rows, of_sequences])
+    assert np.isfinite(first).all()
+    assert np.isfinite(second).all()
+    with pytest.raises(DataError, match=r"different numbers of sizes of T: 'x' has 3, 'label' has 2"):
+        exe.run(program, {**feed, "label": np.array([[0], [1]])}, [of_rows])
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_tagging_program_joins_its_feeds(program: Program, target: str) -> None:
     a, b, tag = words("a"), words("b"), words("tag")
