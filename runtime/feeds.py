@@ -140,7 +140,8 @@ class SequenceCheck:
     Feeds whose rows have the same symbol are joined row by row, so their sequences have the same lengths.
 
     Attributes:
-        divided: (name, index of what is divided, index of the lengths, what the parts are).
+        divided: (name, index of what is divided, index of the lengths, what the parts are); of feeds that are joined
+            only the first, since the others have its rows and its lengths.
         joined: for every such symbol, (name, index of the lengths) of its feeds.
     """
 
@@ -157,14 +158,23 @@ class SequenceCheck:
             lengths, outer = place.get(spec.name + LENGTHS), place.get(spec.name + OUTER)
             if lengths is None or not spec.shape:
                 continue
-            divided.append((spec.name, i, lengths, "rows"))
-            joined.setdefault(spec.shape[0], []).append((spec.name, lengths))
+            known = joined.setdefault(spec.shape[0], [])
+            if not known or isinstance(spec.shape[0], int):
+                divided.append((spec.name, i, lengths, "rows"))
+            known.append((spec.name, lengths))
             if outer is not None:
                 divided.append((spec.name, lengths, outer, "sequences"))
-        return cls(tuple(divided), tuple(tuple(found) for found in joined.values() if len(found) > 1))
+                joined.setdefault(f"{spec.shape[0]}{OUTER}", []).append((spec.name + OUTER, outer))
+        shared = (found for dim, found in joined.items() if isinstance(dim, str) and len(found) > 1)
+        return cls(tuple(divided), tuple(map(tuple, shared)))
 
     def check(self, arrays: Sequence[Array]) -> None:
         """Raise DataError for lengths that do not fit; ``arrays`` are in the order of the feeds."""
+        for feeds in self.joined:
+            (first, known), *others = feeds
+            for name, index in others:
+                if not np.array_equal(arrays[known], arrays[index]):
+                    raise different_lengths(first, arrays[known], name, arrays[index])
         for name, whole, index, parts in self.divided:
             lengths, size = arrays[index], len(arrays[whole])
             if int(lengths.sum()) != size or int(lengths.min(initial=0)) < 0:
@@ -173,11 +183,6 @@ class SequenceCheck:
                     f"feed {name!r}",
                     "feed lengths of at least 0 that add up to what they divide",
                 )
-        for feeds in self.joined:
-            (first, known), *others = feeds
-            for name, index in others:
-                if not np.array_equal(arrays[known], arrays[index]):
-                    raise different_lengths(first, arrays[known], name, arrays[index])
 
 
 def different_lengths(first: str, known: Array, second: str, found: Array) -> DataError:

@@ -245,6 +245,14 @@ def test_nested_sequences_are_pooled_from_the_inside(program: Program, target: s
     assert doubled.lod() == [[0, 2, 2, 4], [0, 3, 6, 6, 8]]
 
 
+def test_groups_of_joined_feeds_agree_too(program: Program) -> None:
+    out = L.sequence_pool(words("x", "float32", level=2) + words("y", "float32", level=2), "sum")
+    rows = np.ones((4, 1), np.float32)
+    made = [fluid.create_lod_tensor(rows, [outer, [1, 2, 1]], fluid.CPUPlace()) for outer in ([2, 1], [1, 2])]
+    with pytest.raises(DataError, match=r"sequence 0 has 2 rows in 'x@outer', 1 in 'y@outer'"):
+        executor("reference").run(program, {"x": made[0], "y": made[1]}, [out], return_numpy=False)
+
+
 # -- answers ----------------------------------------------------------------------------------------------------
 
 
