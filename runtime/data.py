@@ -15,7 +15,7 @@ from .archives import read_folder, read_npz
 from .columns import Columns, is_table
 from .engine import Array, aligned
 from .errors import DataError
-from .feeds import FeedCheck, Watch, check_names
+from .feeds import LENGTHS, FeedCheck, Watch, check_names
 from .manifest import Manifest
 from .sampler import Indices
 
@@ -119,6 +119,13 @@ def load_data(
     check_function(manifest, function)
     needed = [b.name for b in manifest.function(function).inputs if b.kind == "feed"]
     checks = [FeedCheck(manifest.feed(name)) for name in needed]
+    divided = next((name for name in needed if name.endswith(LENGTHS)), None)
+    if divided is not None:
+        raise DataError(
+            f"the feed {divided.removesuffix(LENGTHS)!r} holds sequences of different lengths, which no data set does",
+            f"function {function!r}",
+            f"feed it step by step, with {divided!r}: Session.run, Session.predict",
+        )
     path = None if isinstance(source, Mapping) else Path(source)
     where = "data" if path is None else str(path)
     if path is not None and is_table(path):

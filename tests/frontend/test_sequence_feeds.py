@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 
 import fluidc.frontend as fluid
+from fluidc.compiler.driver import compile_source
 from fluidc.compiler.errors import LoweringError
+from fluidc.compiler.ir.parser import parse
+from fluidc.compiler.ir.printer import to_text
+from fluidc.compiler.ops import OPSET
 from fluidc.frontend.errors import SequencesError
 from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import default_feeds, lower
 from fluidc.frontend.token_symbols import joined_feeds, token_symbols
 from fluidc.runtime.errors import DataError
+from fluidc.runtime.session import Session
+from fluidc.runtime.stepper import Stepper
 
 L = fluid.layers
 TARGETS = ("reference", "cpu", "onnx")
@@ -158,11 +164,19 @@ def test_lengths_that_do_not_divide_the_rows_are_refused(program: Program, lengt
 
 
 def _stepper(program: Program, *fetches: str) -> Any:
-    from fluidc.compiler.driver import compile_source
-    from fluidc.runtime.stepper import Stepper
-
     compiled = compile_source(lower(program, fetches=fetches), target="reference")
     return Stepper(compiled.manifest, compiled.built.engine(), {})
+
+
+def test_an_artifact_takes_steps_and_no_data_set(program: Program) -> None:
+    out = L.sequence_pool(words("a", "float32"), "sum")
+    source = lower(program, fetches=[out.name], infer_fetches=[out.name])
+    compiled = compile_source(source, target="reference")
+    session = Session.load(compiled.artifact(), compiled.built.engine())
+    feed = {"a": np.ones((3, 1), np.float32), "a@lengths": np.array([2, 1])}
+    np.testing.assert_array_equal(session.run(feed)[out.name], [[2], [1]])
+    with pytest.raises(DataError, match=r"the feed 'a' holds sequences of different lengths, which no data set does"):
+        session.evaluate(feed)
 
 
 def test_sequences_fed_to_a_dense_variable_are_its_rows(program: Program) -> None:
@@ -285,8 +299,10 @@ def test_a_mask_is_as_wide_as_the_greatest_length(program: Program, target: str)
         (found,) = exe.run(program, {"n": np.array(lengths).reshape(-1, 1)}, [mask])
         wanted = np.arange(max(1, *lengths)) < np.array(lengths)[:, None, None]
         np.testing.assert_array_equal(found, wanted)
-    (param,) = [p for p in lower(program).module.function("step").params if p.role == "extent"]
+    module = lower(program).module
+    (param,) = [p for p in module.function("step").params if p.role == "extent"]
     assert (param.name, str(param.value.type)) == ("max(n)", "bool[L]")
+    assert to_text(parse(to_text(module), OPSET)) == to_text(module)
 
 
 def test_a_size_that_only_the_program_knows_is_refused(program: Program) -> None:
