@@ -47,7 +47,7 @@ def test_numbers_are_paddles(name: str, target: str) -> None:
         exe = fluid.Executor(fluid.CPUPlace(), target=target)
         exe.run(startup)
         for parameter, value in values(main).items():
-            scope.find_var(parameter).get_tensor().set(value, fluid.CPUPlace())
+            scope.var(parameter).get_tensor().set(value, fluid.CPUPlace())
         feed = {
             k: array if lengths is None else fluid.create_lod_tensor(array, [lengths], fluid.CPUPlace())
             for k, (array, lengths) in feeds(main).items()
@@ -72,7 +72,7 @@ def test_decoded_is_what_paddle_decodes(name: str) -> None:
         exe = fluid.Executor(fluid.CPUPlace(), target="reference")
         exe.run(startup)
         for parameter, value in values(main, 2.0).items():
-            scope.find_var(parameter).get_tensor().set(value, fluid.CPUPlace())
+            scope.var(parameter).get_tensor().set(value, fluid.CPUPlace())
         feed = {k: array for k, (array, _) in feeds(main).items()}
         found = exe.run(main, feed=feed, fetch_list=outs)
     for n, (mine, wanted) in enumerate(zip(found, GOLDEN["decoded"][name], strict=True)):
