@@ -24,6 +24,7 @@ from .arrange import (
 )
 from .arrays import array_length, array_read, array_write, create_array, tensor_array_to_tensor
 from .beam import beam_search, beam_search_decode
+from .beam_decoder import BeamSearchDecoder
 from .callback import Print, py_func
 from .cases import case, switch_case
 from .compare import (
@@ -289,6 +290,7 @@ def __getattr__(name: str) -> MissingName:
 
 __all__ = [
     "BasicDecoder",
+    "BeamSearchDecoder",
     "Categorical",
     "DecodeHelper",
     "Decoder",

@@ -114,7 +114,7 @@ class GRUCell(RNNCell):
         self.hidden_size = hidden_size
         self.gru_unit = BasicGRUUnit(name, hidden_size, param_attr, bias_attr, gate_activation, activation, dtype)
 
-    def call(self, inputs: Variable, states: Variable) -> tuple[Variable, Variable]:
+    def call(self, inputs: Variable, states: Variable) -> tuple[Variable, Variable]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """``(hidden, hidden)``."""
         helper = LayerHelper("GRUCell", "GRUCell")
         helper.check_dtype("inputs", inputs, _FLOATS)
@@ -147,7 +147,9 @@ class LSTMCell(RNNCell):
             name, hidden_size, param_attr, bias_attr, gate_activation, activation, forget_bias, dtype
         )
 
-    def call(self, inputs: Variable, states: list[Variable]) -> tuple[Variable, list[Variable]]:
+    def call(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs: Variable, states: list[Variable]
+    ) -> tuple[Variable, list[Variable]]:
         """``(hidden, [hidden, cell])``."""
         helper = LayerHelper("LSTMCell", "LSTMCell")
         helper.check_dtype("inputs", inputs, _FLOATS)

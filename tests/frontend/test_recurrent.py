@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recurrent_programs
 from records import check_op, check_var
-from recurrent_programs import CASES, LENGTHS, RECORDED, cost, feeds, values
+from recurrent_programs import CASES, DECODED, LENGTHS, RECORDED, cost, feeds, values
 from trees import golden
 
 import fluidc.frontend as fluid
@@ -48,7 +47,7 @@ def test_numbers_are_paddles(name: str, target: str) -> None:
         exe = fluid.Executor(fluid.CPUPlace(), target=target)
         exe.run(startup)
         for parameter, value in values(main).items():
-            scope.find_var(parameter).get_tensor().set(value, fluid.CPUPlace())
+            scope.var(parameter).get_tensor().set(value, fluid.CPUPlace())
         feed = {
             k: array if lengths is None else fluid.create_lod_tensor(array, [lengths], fluid.CPUPlace())
             for k, (array, lengths) in feeds(main).items()
@@ -65,5 +64,22 @@ def test_numbers_are_paddles(name: str, target: str) -> None:
         np.testing.assert_allclose(mine[parameter], wanted, rtol=2e-5, atol=2e-5, err_msg=parameter)
 
 
+@pytest.mark.parametrize("name", sorted(DECODED))
+def test_decoded_is_what_paddle_decodes(name: str) -> None:
+    main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
+    with fluid.unique_name.guard(), fluid.program_guard(main, startup), fluid.scope_guard(scope):
+        outs = DECODED[name](fluid)
+        exe = fluid.Executor(fluid.CPUPlace(), target="reference")
+        exe.run(startup)
+        for parameter, value in values(main, 2.0).items():
+            scope.var(parameter).get_tensor().set(value, fluid.CPUPlace())
+        feed = {k: array for k, (array, _) in feeds(main).items()}
+        found = exe.run(main, feed=feed, fetch_list=outs)
+    for n, (mine, wanted) in enumerate(zip(found, GOLDEN["decoded"][name], strict=True)):
+        assert mine.shape == wanted.shape, n
+        np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-6, err_msg=str(n))
+
+
 def test_every_golden_has_its_case() -> None:
-    assert set(GOLDEN) == set(recurrent_programs.CASES)
+    assert set(GOLDEN) == {*CASES, "decoded"}
+    assert set(GOLDEN["decoded"]) == set(DECODED)

@@ -15,8 +15,17 @@ TOKENS = sum(LENGTHS)
 STEPS = 5
 
 
+# Cases whose results decide when they end; they have no gradients.
+DECODED = {}
+
+
 def case(build):
     CASES[build.__name__] = build
+    return build
+
+
+def decoded(build):
+    DECODED[build.__name__] = build
     return build
 
 
@@ -52,10 +61,10 @@ def feeds(program):
     return {name: value for name, value in given.items() if program.global_block().has_var(name)}
 
 
-def values(program):
+def values(program, scale=1.0):
     """What parameters are set to, by name."""
     parameters = program.global_block().all_parameters()
-    return {p.name: numbers(p.name, p.shape) for p in parameters}
+    return {p.name: numbers(p.name, p.shape) * np.float32(scale) for p in parameters}
 
 
 def cost(fluid, outs):
@@ -235,3 +244,54 @@ def units(fluid):
     outs += L.gru_unit(state(fluid, "gates", 9), h, 9)
     outs += L.gru_unit(state(fluid, "gates", 9), h, 9, origin_mode=True, bias_attr=False)
     return outs
+
+
+WORDS, END = 6, 5
+
+
+def word_rows(fluid, ids):
+    return fluid.embedding(ids, [WORDS, 3], param_attr="words")
+
+
+def word_logits(fluid, x):
+    return fluid.layers.fc(x, WORDS, len(x.shape) - 1, param_attr="logits.w", bias_attr="logits.b")
+
+
+@decoded
+def greedy(fluid):
+    """The choice of every step is the next one's input; both ways of keeping states, which take the same."""
+    L = fluid.layers
+    outs = []
+    for is_test in (False, True):
+        h = state(fluid, "h", 2)
+        start = L.fill_constant_batch_size_like(h, [-1], "int64", 1)
+        helper = L.GreedyEmbeddingHelper(lambda ids: word_rows(fluid, ids), start, END)
+        decoder = L.BasicDecoder(
+            L.GRUCell(2, fluid.ParamAttr(name="w"), fluid.ParamAttr(name="b")), helper, lambda x: word_logits(fluid, x)
+        )
+        found, last, lengths = L.dynamic_decode(
+            decoder, h, max_step_num=6, impute_finished=True, is_test=is_test, return_length=True
+        )
+        outs += [found.cell_outputs, found.sample_ids, last, lengths]
+    return outs
+
+
+@decoded
+def beams(fluid):
+    """Paddle's results for is_test and without it differ where a beam ends."""
+    L = fluid.layers
+    outs = []
+    for is_test in (False, True):
+        h, c = state(fluid, "h", 2), state(fluid, "c", 2)
+        decoder = L.BeamSearchDecoder(
+            L.LSTMCell(2, fluid.ParamAttr(name="w"), fluid.ParamAttr(name="b")),
+            1,
+            END,
+            3,
+            lambda ids: word_rows(fluid, ids),
+            lambda x: word_logits(fluid, x),
+        )
+        ids, last = L.dynamic_decode(decoder, [h, c], max_step_num=5, is_test=is_test)
+        outs += [ids, last.log_probs, last.finished, last.lengths, *last.cell_states]
+    tiled = L.BeamSearchDecoder.tile_beam_merge_with_batch(padded(fluid, "x", 2), 3)
+    return [*outs, tiled]
