@@ -106,6 +106,7 @@ from .loss import (
     square_error_cost,
     teacher_student_sigmoid_loss,
 )
+from .many_classes import hsigmoid, nce
 from .matching import bipartite_match, multiclass_nms, target_assign
 from .math import (
     addcmul,
@@ -429,6 +430,7 @@ __all__ = [
     "has_inf",
     "has_nan",
     "hash",
+    "hsigmoid",
     "huber_loss",
     "im2sequence",
     "image_resize",
@@ -481,6 +483,7 @@ __all__ = [
     "multiclass_nms",
     "multiplex",
     "natural_exp_decay",
+    "nce",
     "noam_decay",
     "nonzero",
     "not_equal",

@@ -452,3 +452,46 @@ def ctc_sequences(fluid):
     label = fluid.data("label", [-1, 1], "int32", 1)
     feed["label"] = (1 + integers("label", 3, sum(counts), 1).astype("int32"), counts)
     return built(feed, [fluid.layers.warpctc(x, label)], ["x"])
+
+
+# Many classes ---------------------------------------------------------------------------------------------------------
+
+
+@case
+def hsigmoid(fluid):
+    """Ways of two and of three nodes."""
+    x, label = fed(fluid, "x", [-1, 3]), fluid.data("label", [-1, 1], "int64")
+    cost = fluid.layers.hsigmoid(x, label, 6, parameter(fluid, "w", 5, 3), parameter(fluid, "b", 5, 1))
+    return built({"x": numbers("x", 4, 3), "label": np.array([[0], [5], [3], [1]])}, [cost], [x, "w", "b"])
+
+
+@case
+def hsigmoid_custom(fluid):
+    layers = fluid.layers
+    x, label = fed(fluid, "x", [-1, 3]), fluid.data("label", [-1, 1], "int64")
+    table, code = fluid.data("table", [-1, 3], "int64"), fluid.data("code", [-1, 3], "int64")
+    paths = {"path_table": table, "path_code": code, "is_custom": True}
+    cost = layers.hsigmoid(x, label, 4, parameter(fluid, "w", 4, 3), bias_attr=False, **paths)
+    feed = {
+        "x": numbers("x", 3, 3),
+        "label": np.array([[0], [1], [2]]),
+        "table": np.array([[0, 2, -1], [0, 1, 3], [0, -1, -1]]),
+        "code": np.array([[0, 1, -1], [1, 0, 1], [1, -1, -1]]),
+    }
+    return built(feed, [cost], [x, "w"])
+
+
+def _nce(fluid, **options):
+    x, label = fed(fluid, "x", [-1, 3]), fluid.data("label", [-1, 1], "int64")
+    sizes = {"num_total_classes": 7, "param_attr": parameter(fluid, "w", 7, 3)}
+    cost = fluid.layers.nce(x, label, bias_attr=parameter(fluid, "b", 7, 1), num_neg_samples=4, **sizes, **options)
+    op = next(op for op in fluid.default_main_program().global_block().ops if op.type == "nce")
+    block = fluid.default_main_program().global_block()
+    drawn = [block.var(op.output(slot)[0]) for slot in ("SampleLogits", "SampleLabels")]
+    feed = {"x": numbers("x", 3, 3), "label": np.array([[0], [5], [3]])}
+    return built(feed, [cost, *drawn], [x, "w", "b"], [cost])
+
+
+@case
+def nce_seeded(fluid):
+    return _nce(fluid, seed=5)

@@ -23,6 +23,8 @@ NOT_KEPT = {
         "grad_inplace",
     },
     "lookup_table_v2": {"epmap", "height_sections", "table_names", "trainer_id", "remote_prefetch"},
+    "hierarchical_sigmoid": {"epmap", "height_sections", "table_names", "trainer_id", "remote_prefetch"},
+    "nce": {"epmap", "height_sections", "table_names", "trainer_id", "remote_prefetch", "custom_neg_classes"},
     "one_hot": {"dtype"},
     "one_hot_v2": {"dtype"},
     "uniform_random": {"diag_num", "diag_step", "diag_val"},
