@@ -95,7 +95,7 @@ def test_metrics_run_after_the_whole_step(main: fluid.Program) -> None:
     assert last < first
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("target", ["reference", pytest.param("cpu", marks=pytest.mark.nightly)])
 def test_a_metric_changes_nothing_of_the_training(target: str) -> None:
     """The same schedule, statistics and random numbers, to the last bit."""
 
