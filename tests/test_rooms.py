@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.hosted": ("frontend", "frontend.host", "frontend.lower", "compiler.errors", "runtime.errors"),
     # Eager mode records what layers do, and gives it to the compiler when a value is looked at.
     "frontend.dygraph": (
-        "frontend", "frontend.formats", "frontend.dygraph.execution", "frontend.dygraph.traced_layer",
+        "frontend", "frontend.host", "frontend.formats", "frontend.dygraph.execution", "frontend.dygraph.traced_layer",
         "frontend.dygraph.program_translator", "frontend.dygraph.private_execution", "compiler.errors",
         "runtime.buffers", "runtime.errors", "runtime.keystream",
     ),

@@ -21,6 +21,7 @@ from ...compiler.errors import PrivacyError
 from ...runtime.errors import FluidcError
 from ..errors import invalid, wrong_type
 from ..framework import Arguments, AttrValue, OpRole
+from ..host_types import HOST_TYPES
 from ..initializer import Initializer
 from ..source import SourceLocation, user_location
 from ..unique_name import generate
@@ -87,6 +88,8 @@ class Recorder:
             (out,) = _listed(outputs["Out"])
             self._give(out, _stated(attrs))
             return
+        if type in HOST_TYPES and not self.has_private and self._at_once(type, inputs, outputs, attrs, loc):
+            return
         read = [(slot, tuple([self._node(type, slot, arg) for arg in _listed(args)])) for slot, args in inputs.items()]
         if type in NUMBERS:
             read += self._varying.fed(type, loc, attrs, read)
@@ -106,6 +109,30 @@ class Recorder:
             for slot, args in outputs.items()
         ]
         self._append(Record(type, read, written, attrs, self._signatures.of(type, read, written, attrs), loc, role))
+
+    def _at_once(
+        self, type: str, inputs: Arguments, outputs: Arguments, attrs: dict[str, AttrValue], loc: SourceLocation
+    ) -> bool:
+        """Run an op that cannot be recorded, or print a value; whether the op is thereby done."""
+        from .at_once import AT_ONCE, run_at_once  # few programs have such ops
+
+        if type not in AT_ONCE and type != "print":
+            return False
+        read = {slot: list(_listed(args)) for slot, args in inputs.items()}
+        for slot, args in read.items():
+            for arg in args:
+                self._node(type, slot, arg)
+        made = {slot: list(_listed(args)) for slot, args in outputs.items()}
+        values = {v.name: self.value_of(v) for args in read.values() for v in args if isinstance(v, EagerVariable)}
+        names = [{slot: [v.name for v in args] for slot, args in slots.items()} for slots in (read, made)]
+        results = run_at_once(self.program.global_block(), type, *names, attrs, loc, values)
+        if type == "print":
+            return False  # the value passes, with its gradient
+        for args in made.values():
+            for out in args:
+                if out.name in results:
+                    self._give(out, results[out.name])
+        return True
 
     def _note_kept(self, outputs: Arguments, read: Slots, loc: SourceLocation) -> None:
         """Note which state an op writes that computes with ``read``, if that is data: no private step may read it."""

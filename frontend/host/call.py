@@ -196,12 +196,6 @@ class HostCall:
         """The Variable of a name."""
         return self.op.block.find_var_recursive(name)
 
-    def dtype(self, slot: str = "Out") -> np.dtype[np.generic] | None:
-        """The declared element type of a result; None where it has none or nobody wants it."""
-        names = self.op.output(slot)
-        var = self.variable(names[0]) if names else None
-        return var.dtype.numpy if var is not None and var.has_dtype else None
-
     def set(self, array: Array, slot: str = "Out", lod: Lod = ()) -> None:
         """Give the result in ``slot`` its value; nothing happens if the record does not name it."""
         for name in self.op.output(slot):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..vartype import VarType
 from .call import HostCall, HostRules
 from .xxhash64 import xxh64
 
@@ -12,7 +13,7 @@ def _unique(o: HostCall) -> None:
     x = o.array().reshape(-1)
     kept: dict[object, int] = {}
     places = [kept.setdefault(value, len(kept)) for value in x.tolist()]
-    dtype = o.dtype("Index")
+    dtype = VarType(o.attr("dtype", VarType.INT32)).numpy
     o.set(np.asarray(list(kept), x.dtype))
     o.set(np.asarray(places, dtype), "Index")
     o.set(np.bincount(places, minlength=len(kept)).astype(dtype), "Count")

@@ -95,6 +95,31 @@ def test_metrics_run_after_the_whole_step(main: fluid.Program) -> None:
     assert last < first
 
 
+@pytest.mark.parametrize("target", ["reference", pytest.param("cpu", marks=pytest.mark.nightly)])
+def test_a_metric_changes_nothing_of_the_training(target: str) -> None:
+    """The same schedule, statistics and random numbers, to the last bit."""
+
+    def trained(*, metric: bool) -> list[np.ndarray]:
+        program, startup = fluid.Program(), fluid.Program()
+        program.random_seed = startup.random_seed = 5
+        with fluid.program_guard(program, startup), fluid.unique_name.guard(), fluid.scope_guard(fluid.Scope()):
+            hidden = L.dropout(L.batch_norm(L.fc(data(), 8, act="relu")), 0.5)
+            scores = L.fc(hidden, 3)
+            loss = L.mean(L.softmax_with_cross_entropy(scores, data("y", (-1, 1), "int64")))
+            if metric:
+                errors(scores)
+                L.Print(loss, first_n=1, summarize=0)
+            fluid.optimizer.Adam(L.piecewise_decay([2, 4], [0.1, 0.01, 0.001])).minimize(loss)
+            exe = fluid.Executor(fluid.CPUPlace(), target=target)
+            exe.run(startup)
+            losses = [exe.run(program, feed={"x": X, "y": Y}, fetch_list=[loss])[0] for _ in range(6)]
+            kept = [v.name for v in program.list_vars() if v.persistable]
+            return losses + [np.array(fluid.global_scope().find_var(name).get_tensor()) for name in kept]
+
+    for with_metric, without in zip(trained(metric=True), trained(metric=False), strict=True):
+        np.testing.assert_array_equal(with_metric, without)
+
+
 def test_host_ops_on_feeds_run_before_it(main: fluid.Program) -> None:
     ids = data("ids", (-1,), "int64")
     distinct, index = L.unique(ids, "int64")

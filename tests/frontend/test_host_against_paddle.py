@@ -43,6 +43,14 @@ def test_translation_by_compiled_segments(name: str) -> None:
     _same(host_programs.values(fluid, BUILDS[name]), name)
 
 
+@pytest.mark.parametrize("name", sorted(host_programs.SAVED))
+def test_programs_that_paddle_saved(name: str) -> None:
+    saved = golden("host")["saved"][name]
+    program = fluid.Program.parse_from_string(saved["program"].tobytes())
+    found = host_programs.run_saved(fluid, program, saved, host_programs.SAVED[name])
+    _same(found, name)
+
+
 @pytest.mark.filterwarnings("ignore:.*is deprecated")
 @pytest.mark.parametrize("name", sorted(host_programs.SESSIONS))
 def test_steps_of_programs(name: str) -> None:

@@ -433,15 +433,21 @@ CASES["split_merge_sequences"] = Case(_split_merge, {"a": lod(_X9, [2, 4, 3]), "
 
 def values(fluid, build, **options):
     """A new program with given parameters, run once: values and LoD of what it fetches."""
-    main, startup, scope = fluid.Program(), fluid.Program(), fluid.Scope()
-    place = fluid.CPUPlace()
-    with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(scope):
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.program_guard(main, startup), fluid.unique_name.guard():
         feeds, fetches = build(fluid)
+    return _values(fluid, main, startup, [p.name for p in main.all_parameters()], feeds, fetches, **options)
+
+
+def _values(fluid, main, startup, parameters, feeds, fetches, **options):
+    scope, place = fluid.Scope(), fluid.CPUPlace()
+    with fluid.scope_guard(scope):
         exe = fluid.Executor(place, **options)
-        if startup.global_block().ops:
+        if startup is not None and startup.global_block().ops:
             exe.run(startup)
-        for i, parameter in enumerate(main.all_parameters()):
-            scope.find_var(parameter.name).get_tensor().set(2 * uniform(100 + i, *parameter.shape), place)
+        for i, name in enumerate(parameters):
+            shape = main.global_block().var(name).shape
+            scope.var(name).get_tensor().set(2 * uniform(100 + i, *shape), place)
         given = {
             name: fluid.create_lod_tensor(value[0], value[1], place) if isinstance(value, tuple) else value
             for name, value in feeds.items()
@@ -458,6 +464,17 @@ PROGRAMS = {
     "translation_recurrent": lambda fluid: translation(fluid, recurrent=True),
     "translation_short": lambda fluid: translation(fluid, beam=2, words=4, end=3, steps=12, sources=(2, 2)),
 }
+
+
+SAVED = {"translation": translation, "multiclass_nms": CASES["multiclass_nms"], "edit_distance": CASES["edit_distance"]}
+"""Programs of which the goldens have the file too."""
+
+
+def run_saved(fluid, program, saved, build):
+    """`values` of a program from a file; ``saved`` says what it fetches, and its parameters in their order."""
+    with fluid.program_guard(fluid.Program(), fluid.Program()), fluid.unique_name.guard():
+        feeds, _ = build(fluid)
+    return _values(fluid, program, None, saved["parameters"], feeds, saved["fetches"])
 
 
 def _runs(fluid, build, batches, **options):

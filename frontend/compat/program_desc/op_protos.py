@@ -58,6 +58,8 @@ addmm: Input X Y > Out ; Alpha=FLOAT Beta=FLOAT
 affine_channel: X Scale Bias > Out ; data_layout=STRING
 affine_grid: Theta OutputShape > Output ; output_shape=INTS
 allclose: Input Other > Out ; rtol=FLOAT atol=FLOAT equal_nan=BOOLEAN
+anchor_generator: Input > Anchors Variances ; anchor_sizes=FLOATS aspect_ratios=FLOATS variances=FLOATS stride=FLOATS
+    offset=FLOAT
 arg_max: X > Out ; axis=LONG keepdims=BOOLEAN dtype=INT
 arg_min: X > Out ; axis=LONG keepdims=BOOLEAN dtype=INT
 argsort: X > Out Indices ; axis=INT descending=BOOLEAN
@@ -82,7 +84,10 @@ bicubic_interp: X OutSize SizeTensor Scale > Out ; data_layout=STRING out_d=INT 
 bilinear_interp: X OutSize SizeTensor Scale > Out ; data_layout=STRING out_d=INT out_h=INT out_w=INT scale=FLOAT
     interp_method=STRING align_corners=BOOLEAN align_mode=INT
 bilinear_tensor_product: X Y Weight Bias > Out
+bipartite_match: DistMat > ColToRowMatchIndices ColToRowMatchDist ; match_type=STRING dist_threshold=FLOAT
 bmm: X Y > Out
+box_coder: PriorBox PriorBoxVar TargetBox > OutputBox ; code_type=STRING box_normalized=BOOLEAN axis=INT
+    variance=FLOATS
 bpr_loss: X Label > Y
 brelu: X > Out ; t_min=FLOAT t_max=FLOAT
 cast: X > Out ; out_dtype=INT in_dtype=INT
@@ -126,6 +131,8 @@ cumsum: X > Out ; axis=INT exclusive=BOOLEAN reverse=BOOLEAN
 data_norm: scale_w bias X BatchSize BatchSum BatchSquareSum > Y Means Scales ; epsilon=FLOAT slot_dim=INT
     summary_decay_rate=FLOAT enable_scale_and_shift=BOOLEAN data_layout=STRING sync_stats=BOOLEAN
 decayed_adagrad: Param Grad Moment LearningRate > ParamOut MomentOut ; decay=FLOAT epsilon=FLOAT
+density_prior_box: Input Image > Boxes Variances ; variances=FLOATS clip=BOOLEAN flatten_to_2d=BOOLEAN step_w=FLOAT
+    step_h=FLOAT offset=FLOAT fixed_sizes=FLOATS fixed_ratios=FLOATS densities=INTS
 depthwise_conv2d: Input Filter Bias ResidualData > Output ; is_test=BOOLEAN strides=INTS paddings=INTS
     padding_algorithm=STRING groups=INT dilations=INTS fuse_relu_before_depthwise_conv=BOOLEAN fuse_relu=BOOLEAN
     fuse_brelu=BOOLEAN fuse_brelu_threshold=FLOAT fuse_activation=STRING fuse_alpha=FLOAT fuse_beta=FLOAT
@@ -134,6 +141,8 @@ depthwise_conv2d: Input Filter Bias ResidualData > Output ; is_test=BOOLEAN stri
 depthwise_conv2d_transpose: Input Filter Bias > Output ; is_test=BOOLEAN output_size=INTS groups=INT dilations=INTS
     strides=INTS paddings=INTS fuse_relu=BOOLEAN fuse_activation=STRING fuse_alpha=FLOAT fuse_beta=FLOAT
     data_format=STRING padding_algorithm=STRING
+detection_map: DetectRes Label HasState PosCount TruePos FalsePos > AccumPosCount AccumTruePos AccumFalsePos MAP ;
+    class_num=INT background_label=INT overlap_threshold=FLOAT evaluate_difficult=BOOLEAN ap_type=STRING
 diag: Diagonal > Out
 diag_embed: Input > Out ; offset=INT dim1=INT dim2=INT
 dist: X Y > Out ; p=FLOAT
@@ -200,6 +209,7 @@ gru_unit: Input HiddenPrev Weight Bias > Gate ResetHiddenPrev Hidden ; activatio
 hard_shrink: X > Out ; threshold=FLOAT
 hard_sigmoid: X > Out ; slope=FLOAT offset=FLOAT
 hard_swish: X > Out ; threshold=FLOAT scale=FLOAT offset=FLOAT
+hash: X > Out ; num_hash=INT mod_by=LONG
 hierarchical_sigmoid: X W Label PathTable PathCode Bias > Out PreOut W_Out ; num_classes=INT is_sparse=BOOLEAN
 hinge_loss: Logits Labels > Loss
 huber_loss: X Y > Residual Out ; delta=FLOAT
@@ -208,6 +218,7 @@ increment: X > Out ; step=FLOAT
 index_sample: X Index > Out
 index_select: X Index > Out ; dim=INT
 instance_norm: X Scale Bias > Y SavedMean SavedVariance ; epsilon=FLOAT
+iou_similarity: X Y > Out ; box_normalized=BOOLEAN
 is_empty: X > Out
 isfinite: X > Out
 isinf: X > Out
@@ -255,6 +266,7 @@ max_pool3d_with_index: X > Out Mask ; ksize=INTS global_pooling=BOOLEAN adaptive
 max_sequence_len: RankTable > Out
 maxout: X > Out ; groups=INT axis=INT
 mean: X > Out
+mean_iou: Predictions Labels InWrongs InCorrects InMeanIou > OutMeanIou OutWrong OutCorrect ; num_classes=INT
 merge_lod_tensor: X Mask InTrue InFalse > Out ; level=INT
 merge_selected_rows: X > Out
 meshgrid: X > Out
@@ -263,6 +275,10 @@ modified_huber_loss: X Y > IntermediateVal Out
 momentum: Param Grad Velocity LearningRate > ParamOut VelocityOut ; mu=FLOAT use_nesterov=BOOLEAN
 mul: X Y > Out ; x_num_col_dims=INT y_num_col_dims=INT scale_x=FLOAT scale_y=FLOATS scale_out=FLOAT
     force_fp32_output=BOOLEAN
+multiclass_nms2: BBoxes Scores > Out Index ; background_label=INT score_threshold=FLOAT nms_top_k=INT
+    nms_threshold=FLOAT nms_eta=FLOAT keep_top_k=INT normalized=BOOLEAN
+multiclass_nms: BBoxes Scores > Out ; background_label=INT score_threshold=FLOAT nms_top_k=INT nms_threshold=FLOAT
+    nms_eta=FLOAT keep_top_k=INT normalized=BOOLEAN
 multiplex: Ids X > Out
 nce: Input Label Weight Bias SampleWeight CustomDistProbs CustomDistAlias CustomDistAliasProbs > Cost SampleLogits
     SampleLabels ; num_total_classes=INT num_neg_samples=INT sampler=INT seed=INT is_sparse=BOOLEAN
@@ -279,6 +295,7 @@ pad2d: X Paddings > Out ; paddings=INTS pad_value=FLOAT mode=STRING data_format=
 pad: X > Out ; paddings=INTS pad_value=FLOAT
 pad_constant_like: X Y > Out ; pad_value=FLOAT
 pixel_shuffle: X > Out ; upscale_factor=INT
+polygon_box_transform: Input > Output
 pool2d: X > Out ; pooling_type=STRING ksize=INTS global_pooling=BOOLEAN strides=INTS paddings=INTS exclusive=BOOLEAN
     adaptive=BOOLEAN ceil_mode=BOOLEAN data_format=STRING is_test=BOOLEAN padding_algorithm=STRING
 pool3d: X > Out ; pooling_type=STRING ksize=INTS global_pooling=BOOLEAN strides=INTS paddings=INTS exclusive=BOOLEAN
@@ -289,6 +306,10 @@ pow: X FactorTensor > Out ; factor=FLOAT
 precision_recall: MaxProbs Indices Labels Weights StatesInfo > BatchMetrics AccumMetrics AccumStatesInfo ;
     class_number=INT
 prelu: X Alpha > Out ; mode=STRING
+print: In > Out ; first_n=INT message=STRING summarize=INT print_tensor_name=BOOLEAN print_tensor_type=BOOLEAN
+    print_tensor_shape=BOOLEAN print_tensor_lod=BOOLEAN print_phase=STRING is_forward=BOOLEAN
+prior_box: Input Image > Boxes Variances ; min_sizes=FLOATS max_sizes=FLOATS aspect_ratios=FLOATS variances=FLOATS
+    flip=BOOLEAN clip=BOOLEAN step_w=FLOAT step_h=FLOAT offset=FLOAT min_max_aspect_ratios_order=BOOLEAN
 proximal_adagrad: Param Moment Grad LearningRate > ParamOut MomentOut ; l1=FLOAT l2=FLOAT
 proximal_gd: Param Grad LearningRate > ParamOut ; l1=FLOAT l2=FLOAT
 randint: ShapeTensor ShapeTensorList > Out ; shape=LONGS low=INT high=INT dtype=INT seed=INT
@@ -353,6 +374,7 @@ shuffle_batch: X Seed > Out ShuffleIdx SeedOut ; startup_seed=INT
 shuffle_channel: X > Out ; group=INT
 sigmoid: X > Out
 sigmoid_cross_entropy_with_logits: X Label > Out ; normalize=BOOLEAN ignore_index=INT
+sigmoid_focal_loss: X Label FgNum > Out ; gamma=FLOAT alpha=FLOAT
 sign: X > Out
 sin: X > Out
 size: Input > Out
@@ -385,6 +407,7 @@ sum: X > Out
 swish: X > Out ; beta=FLOAT
 tanh: X > Out
 tanh_shrink: X > Out
+target_assign: X MatchIndices NegIndices > Out OutWeight ; mismatch_value=INT
 teacher_student_sigmoid_loss: X Label > Y ; soft_max_up_bound=FLOAT soft_max_lower_bound=FLOAT
 temporal_shift: X > Out ; seg_num=INT shift_ratio=FLOAT
 tensor_array_to_tensor: X > Out OutIndex ; axis=INT use_stack=BOOLEAN
@@ -414,4 +437,6 @@ where: Condition X Y > Out
 where_index: Condition > Out
 while: X Condition > Out StepScopes ; sub_block=BLOCK is_test=BOOLEAN
 write_to_array: X I > Out
+yolo_box: X ImgSize > Boxes Scores ; class_num=INT anchors=INTS downsample_ratio=INT conf_thresh=FLOAT
+    clip_bbox=BOOLEAN scale_x_y=FLOAT
 """

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...host_types import HOST_TYPES
 from ...lower import rules
 from ...op_role import OpRole
 from .errors import ProgramDescError, shown
@@ -41,6 +42,9 @@ _ATTRS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 """Values of attributes that a rule takes."""
 
+_NOT_SAVED = {"py_func", "py_func_grad"}
+"""Ops whose functions are no part of a file."""
+
 _NOT_OURS = ("feed", "fetch", "backward")
 
 
@@ -56,7 +60,7 @@ def check_supported(blocks: Iterable[Sequence[Record]], source: str) -> None:
     """
     found: Counter[str] = Counter()
     optimizers = False
-    known = rules()
+    known = rules().keys() | HOST_TYPES.keys() - _NOT_SAVED
     for op in (op for block in blocks for op in block):
         if op.type in _NOT_OURS or op.role is OpRole.BACKWARD:
             continue
