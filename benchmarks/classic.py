@@ -6,7 +6,9 @@ PADDLE_PYTHON names an interpreter that has Paddle 1.8.5 (tests/golden/make_padd
 program runs in two processes, one per library, that take turns: bursts of a third of a second over the same twenty
 batches, feeding and fetching included.  Both are kept on as many cores as they have threads.  Paddle gets its threads
 by OMP_NUM_THREADS, MKL_NUM_THREADS and FLAGS_paddle_num_threads, and MKL_DEBUG_CPU_TYPE=5, without which its MKL takes
-its slowest path on processors that are not Intel's.  The first pass over the batches is not measured: there fluidc
+its slowest path on processors that are not Intel's; Paddle's kernels of oneDNN (FLAGS_use_mkldnn) cannot train these
+programs, they crash.  LSTMs are as wide as Paddle's vector kernel wants them, where its gradients are wrong
+(docs/adr/0044): only first losses are compared of them, in the tests whole curves of narrower ones.  The first pass over the batches is not measured: there fluidc
 compiles.  What it takes longer than a later pass is given as the time to compile.
 
 This file also runs under Paddle's Python 3.7, so what needs fluidc is imported in `main`.
@@ -30,6 +32,8 @@ sys.path.append(str(HERE.parent / "tests" / "support"))
 from classic_programs import NAMES, load  # noqa: E402 - both interpreters find it there
 
 BATCHES, BURST, ROUNDS = 20, 0.33, 7
+VECTORS = {"sentiment_lstm": 256, "label_semantic_roles": 128}
+"""Programs with an LSTM, and the HIDDEN, four times its units, that Paddle's vector kernel takes."""
 
 
 def serve(library: str, name: str) -> None:
@@ -46,6 +50,8 @@ def serve(library: str, name: str) -> None:
     import paddle.fluid as fluid  # type: ignore[import-not-found,no-redef]
 
     module = load(name)
+    if name in VECTORS:
+        module.HIDDEN = VECTORS[name]
     model = module.build()
     exe = fluid.Executor(fluid.CPUPlace())
     exe.run(model.startup)
@@ -115,7 +121,8 @@ class Child:
 def measured(name: str, paddle: str, threads: int) -> dict[str, float]:
     """The figures of one program."""
     ours, theirs = Child(sys.executable, "fluidc", name, threads), Child(paddle, "paddle", name, threads)
-    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-4, err_msg=name)
+    compared = 1 if name in VECTORS else BATCHES
+    np.testing.assert_allclose(ours.losses[:compared], theirs.losses[:compared], rtol=1e-4, err_msg=name)
     pairs = [(ours.burst(), theirs.burst()) for _ in range(ROUNDS)]
     ours.stop()
     theirs.stop()

@@ -116,7 +116,7 @@ class Scan(Control):
     def lifts(self, b: OpBuilder, j: int) -> bool:
         """Whether every read of ``whole[j]`` in the body has a form for all steps at once; ``b`` stays as it is."""
         params = self.body.params[1 + len(self.init) + len(self.stacked) :]
-        if not isinstance(self.trip, int) or params[j] in self.body.results:
+        if params[j] in self.body.results:
             return False
         fixed = set(params)
         for op in self.body.ops:

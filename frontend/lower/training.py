@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable
 
@@ -10,8 +11,11 @@ from ...compiler.ir.types import DType
 from ...compiler.ops import optim
 from ...compiler.ops.dpsgd import Dpsgd
 from ...compiler.ops.grad import Backward
+from ..framework import Operator
+from ..variable import GRAD_SUFFIX
 from .context import FunctionLowering, OpLowering, Rules
 
+_LOOKUPS = ("lookup_table", "lookup_table_v2")
 _SUMMED_AT_ONCE = 16384
 """Steps whose parameters Paddle's average_accumulates adds to one sum before it begins another."""
 
@@ -111,6 +115,27 @@ def _dpsgd(o: OpLowering) -> None:
     o.set(o.b(update), "ParamOut")
 
 
+def has_sparse_gradient(update: Operator) -> bool:
+    """Whether Paddle's gradient in this update holds only the rows of a table that were looked up.
+
+    It does where every use of the table is an embedding with ``is_sparse``, and clipping leaves it so.  A private
+    gradient has noise in every row.
+    """
+    if update.block.program.global_block().private_backward() is not None:
+        return False
+    (param,), (name,) = update.input("Param"), update.input("Grad")
+    made = {out: op for op in update.block.ops for out in op.output_arg_names}
+    while name != param + GRAD_SUFFIX:
+        op = made.get(name)
+        if op is None or op.type not in ("clip", "clip_by_norm", "elementwise_mul"):
+            return False
+        (name,) = op.input("X")
+    before = list(itertools.takewhile(lambda op: op.type != "backward", update.block.ops))
+    inside = [op for block in update.block.program.blocks if block is not update.block for op in block.ops]
+    uses = [op for op in (*before, *inside) if param in op.input_arg_names]
+    return bool(uses) and all(op.type in _LOOKUPS and op.attrs.get("is_sparse", False) for op in uses)
+
+
 def _momentum(o: OpLowering) -> None:
     _declare(o, "learning_rate", "LearningRate")
     _declare(o, "optimizer", "Velocity")
@@ -133,21 +158,30 @@ def _adagrad(o: OpLowering) -> None:
 
 
 def _adam(o: OpLowering) -> None:
+    """Paddle's update by a sparse gradient takes the powers of the step that follows."""
     _declare(o, "learning_rate", "LearningRate")
     _declare(o, "optimizer", "Moment1", "Moment2", "Beta1Pow", "Beta2Pow")
+    beta1, beta2 = o.attr("beta1", 0.9), o.attr("beta2", 0.999)
+    ahead = has_sparse_gradient(o.op)
+    powers = [
+        o.b.scale(o.x(slot), beta) if ahead else o.x(slot) for slot, beta in (("Beta1Pow", beta1), ("Beta2Pow", beta2))
+    ]
     update = optim.Adam(
         o.x("Param"),
         o.x("Grad"),
         o.x("Moment1"),
         o.x("Moment2"),
-        o.x("Beta1Pow"),
-        o.x("Beta2Pow"),
+        *powers,
         o.x("LearningRate"),
-        o.attr("beta1", 0.9),
-        o.attr("beta2", 0.999),
+        beta1,
+        beta2,
         o.attr("epsilon", 1e-8),
     )
-    _results(o, update, "ParamOut", "Moment1Out", "Moment2Out", "Beta1PowOut", "Beta2PowOut")
+    *results, power1, power2 = o.b.emit(update)
+    for slot, value in zip(("ParamOut", "Moment1Out", "Moment2Out"), results, strict=True):
+        o.set(value, slot)
+    for slot, value in zip(("Beta1PowOut", "Beta2PowOut"), powers if ahead else (power1, power2), strict=True):
+        o.set(value, slot)
 
 
 def _decayed_adagrad(o: OpLowering) -> None:
