@@ -37,7 +37,7 @@ from . import (
 from .backward import append_backward, gradients
 from .data_feed_desc import DataFeedDesc
 from .data_feeder import DataFeeder
-from .dataset import DatasetFactory
+from .dataset import DatasetFactory, InMemoryDataset, QueueDataset
 from .dygraph import (
     FC,
     BatchNorm,
@@ -172,6 +172,7 @@ __all__ = [
     "GRUUnit",
     "GroupNorm",
     "HashName",
+    "InMemoryDataset",
     "InstanceNorm",
     "L1Loss",
     "Layer",
@@ -188,6 +189,7 @@ __all__ = [
     "Pool2D",
     "PrivacyWarning",
     "Program",
+    "QueueDataset",
     "RoundRobin",
     "Scope",
     "SpectralNorm",

@@ -26,7 +26,14 @@ from .reader import (
     shuffle,
     xmap_readers,
 )
-from .saved_variables import get_program_parameter, get_program_persistable_vars, is_parameter, is_persistable
+from .saved_variables import (
+    get_parameter_value,
+    get_parameter_value_by_name,
+    get_program_parameter,
+    get_program_persistable_vars,
+    is_parameter,
+    is_persistable,
+)
 from .saving import load_params, load_persistables, load_vars, save_params, save_persistables, save_vars
 from .variable import Variable
 
@@ -246,6 +253,8 @@ __all__ = [
     "compose",
     "default_collate_fn",
     "firstn",
+    "get_parameter_value",
+    "get_parameter_value_by_name",
     "get_program_parameter",
     "get_program_persistable_vars",
     "is_parameter",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.buffers import Buffer, aligned_copy
@@ -14,7 +15,7 @@ from .formats.errors import StateFileError
 from .formats.lod_tensor import Offsets
 from .framework import Program, default_main_program
 from .lod import LoDTensor
-from .scope import Scope
+from .scope import Scope, global_scope
 from .variable import Parameter, Variable
 from .vartype import VarType
 
@@ -47,6 +48,30 @@ def get_program_parameter(program: Program) -> list[Variable]:
 def get_program_persistable_vars(program: Program) -> list[Variable]:
     """The persistable variables of a program, in the order in which they were made."""
     return list(filter(is_persistable, program.list_vars()))
+
+
+def get_parameter_value(para: Variable, executor: object) -> Array:
+    """The value of a parameter in the global scope.
+
+    Args:
+        para: The parameter.
+        executor: fluid's; not needed.
+
+    Raises ProgramError for what is no parameter, or has no value.
+    """
+    del executor
+    if not is_parameter(para):
+        raise invalid(f"get_parameter_value: {para.name} is no parameter", "all_parameters() gives those of a program")
+    slot = global_scope().find_var(para.name)
+    if slot is None or not slot.get_tensor().is_initialized:
+        raise invalid(f"get_parameter_value: {para.name} has no value", "run the startup program first")
+    return np.array(slot.get_tensor().array)
+
+
+def get_parameter_value_by_name(name: str, executor: object, program: Program | None = None) -> Array:
+    """`get_parameter_value` of the parameter that a program (the default main program if None) has under a name."""
+    program = program_of("get_parameter_value_by_name", program)
+    return get_parameter_value(program.global_block().var(name), executor)
 
 
 def program_of(what: str, program: object) -> Program:

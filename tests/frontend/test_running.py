@@ -464,6 +464,20 @@ def test_weighted_averages() -> None:
             average.add(value, weight)
 
 
+def test_values_of_parameters() -> None:
+    trained()
+    exe = executor()
+    with pytest.raises(ProgramError, match=r"fc_0\.w_0 has no value"):
+        fluid.io.get_parameter_value_by_name("fc_0.w_0", exe)
+    exe.run(fluid.default_startup_program())
+    (weight, _) = fluid.default_main_program().all_parameters()
+    found = fluid.io.get_parameter_value(weight, exe)
+    np.testing.assert_array_equal(found, fluid.io.get_parameter_value_by_name(weight.name, exe))
+    assert found.shape == (3, 1)
+    with pytest.raises(ProgramError, match="x is no parameter"):
+        fluid.io.get_parameter_value_by_name("x", exe)
+
+
 def test_nothing_warns_without_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
