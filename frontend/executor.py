@@ -41,6 +41,7 @@ from .lod import LENGTHS, OUTER, LoDTensor
 from .lots import Lot, arrays_of
 from .lower import lower
 from .memory import Memory
+from .mistakes import check_fed, no_value, read_by
 from .places import CPUPlace, CUDAPlace, Place
 from .profiler import RUN, timed
 from .scope import Scope, global_scope
@@ -350,10 +351,11 @@ class Executor:
         try:
             values = self._run(program, step, arrays, lot, scope)
         except DataError as error:
-            raise DataError(error.what, f"{user_location().place}, {error.where}", error.hint or "") from None
+            raise read_by(program, error) from None
         for name, buffer in step.pending.items():
             scope.var(name).get_tensor().adopt(buffer)
         step.pending = {}
+        scope.ran.add(program.uid)
         return values
 
     def _run(
@@ -406,6 +408,7 @@ class Executor:
         if step is None or not _buffers_hold(step, scope):
             code = self._codes.get(key)
             if code is None:
+                check_fed(program, types)
                 with timed("compile"):
                     compiled = self._compile(program, types, fetches, rows, target)
                     code = _Code(compiled, self._engine(compiled))
@@ -493,10 +496,7 @@ def _bound(code: _Code, program: Program, scope: Scope, stream: str) -> _Step:
         elif spec.name in needs_no_value:
             buffers[spec.name] = pending[spec.name] = Buffer(aligned_zeros(spec.shape, dtype))
         else:
-            raise invalid(
-                f"variable {spec.name!r} has no value: it was never initialised in this scope",
-                "run the startup program first, and after minimize(): exe.run(fluid.default_startup_program())",
-            )
+            raise no_value(program, scope, spec.name)
     stepper = Stepper(code.compiled.manifest, code.engine, buffers | own)
     seed = program.random_seed
     key = seeded_key(seed, stream) if seed else os.urandom(32)

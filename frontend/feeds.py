@@ -46,7 +46,7 @@ def feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array
 
 def _array(variable: Variable, value: object) -> Array:
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError:
         if variable.lod_level:
             raise _without_lengths(variable, value) from None
@@ -54,6 +54,12 @@ def _array(variable: Variable, value: object) -> Array:
             f"feed {variable.name!r} is a list whose parts have different lengths, which no array has",
             "pad them to one length, or declare the data with lod_level=1 and feed fluid.create_lod_tensor(...)",
         ) from None
+    # Python's numbers have no element type of their own: they take the declared one.
+    declared = variable.dtype.numpy
+    is_plain = isinstance(value, list | tuple) and not any(isinstance(part, np.ndarray | np.generic) for part in value)
+    if is_plain and array.dtype.kind in "fi" and np.can_cast(array.dtype, declared, "same_kind"):
+        return array.astype(declared)
+    return array
 
 
 def _without_lengths(variable: Variable, value: object) -> Exception:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..compiler.errors import PrivacyError
 from . import unique_name
+from .api import similar
 from .errors import invalid, wrong_type
 from .lineage import Lineage
 from .op_role import OpRole
@@ -198,7 +199,9 @@ class Block:
                 hint="fetch the privatised gradient of a parameter, or build a second program without Dpsgd",
             )
         if found is None:
-            raise invalid(f"there is no variable {name} in this program", "list_vars() gives all names")
+            near = similar(name, self.vars)
+            meant = f"; did you mean {near}?" if near else ""
+            raise invalid(f"there is no variable {name} in this program{meant}", "list_vars() gives all names")
         return found
 
     def has_var(self, name: str) -> bool:

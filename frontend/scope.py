@@ -22,9 +22,14 @@ class ScopeVariable:
 
 
 class Scope:
-    """Named values; owns the buffers that compiled steps read and write."""
+    """Named values; owns the buffers that compiled steps read and write.
+
+    Attributes:
+        ran: ``uid`` of the programs that have been run in it.
+    """
 
     def __init__(self) -> None:
+        self.ran: set[int] = set()
         self._vars: dict[str, ScopeVariable] = {}
         self._kids: list[Scope] = []
 

@@ -72,6 +72,9 @@ def command(
 
 def _run(script: Path, arguments: tuple[str, ...], data: Path | None, target: str | None, session: Session) -> int:
     """The script's exit code."""
+    from .. import unique_name
+    from ..framework import Program, program_guard
+    from ..scope import Scope, scope_guard
     from ..targets import using_target
     from .script import as_main, compiled, execute, old_scripts, source_line
 
@@ -79,6 +82,9 @@ def _run(script: Path, arguments: tuple[str, ...], data: Path | None, target: st
         plain_warnings(),
         old_scripts(session, data),
         using_target(target or "cpu"),
+        program_guard(Program(), Program()),
+        unique_name.guard(),
+        scope_guard(Scope()),
         as_main(script, arguments) as main,
     ):
         # Old scripts use what has been deprecated since.

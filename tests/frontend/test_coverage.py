@@ -16,6 +16,17 @@ def test_all_of_it(module: str) -> None:
     assert found.share == found.weighted == 1.0
 
 
+def test_layers_by_their_use() -> None:
+    assert coverage("layers").weighted >= 0.97
+
+
+def test_optimizers() -> None:
+    """All but the two that share a model out over several devices."""
+    found = coverage("optimizer")
+    assert set(found.missing) <= {"DGCMomentumOptimizer", "PipelineOptimizer"}
+    assert found.weighted >= 0.995
+
+
 def test_names_that_are_refused_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     before = coverage("layers")
     monkeypatch.setattr(fluid.layers, "fc", MissingName("fluid.layers.fc", "use mul"))

@@ -206,15 +206,21 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
         "there is one trainer; use Momentum",
     ),
     (
+        "missing name of contrib",
+        lambda: fluid.contrib.QuantizeTranspiler(),
+        "fluid.contrib.QuantizeTranspiler is not implemented",
+        "use what fluid itself has: fluid.__all__",
+    ),
+    (
         "missing layer",
-        lambda: L.dynamic_lstm(L.data("x", [4]), 4),
-        "fluid.layers.dynamic_lstm is not implemented",
-        "use StaticRNN over padded sequences",
+        lambda: L.data_norm(L.data("x", [4])),
+        "fluid.layers.data_norm is not implemented",
+        "use layer_norm, or scale the feeds by ranges known in advance",
     ),
     (
         "missing layer without a neighbour",
-        lambda: L.linear_chain_crf(L.data("x", [4]), L.data("y", [1])),
-        "fluid.layers.linear_chain_crf is not implemented",
+        lambda: L.roi_perspective_transform(L.data("x", [4]), L.data("y", [1]), 3, 3),
+        "fluid.layers.roi_perspective_transform is not implemented",
         "write it with the layers there are: fluid.layers.__all__ lists them",
     ),
     (

@@ -29,6 +29,7 @@ import files
 import gradients
 import host
 import layers
+import mistakes_of_185
 import parity
 import programs
 import random_numbers
@@ -42,6 +43,7 @@ GROUPS = {
     "api": api.write,
     "files": files.write,
     "layers": layers.write,
+    "mistakes": mistakes_of_185.write,
     "datasets": datasets.write,
     "decays": decays.write,
     "training": training.write,
