@@ -71,7 +71,7 @@ def run(group: str, keys: list[str], target: str) -> dict[str, dict[str, list[np
         for key in targets:
             found[key]["grads"] = [None if grad is None else next(values) for grad in wants[key]["grads"]]
         for key, recorded in placed.items():
-            kept = [np.array(scope.var(p.name).get_tensor()) for p in recorded.parameters if not p.trainable]
+            kept: list[np.ndarray | None] = [np.array(scope.var(p.name).get_tensor()) for p in recorded.parameters if not p.trainable]
             if kept:
                 found[key]["kept"] = kept
         return found
