@@ -159,7 +159,10 @@ class ClipGradient(Op):
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
-        return (None if ct is None else b.clip(ct, self.low, self.high),)
+        if ct is None:
+            return (None,)
+        low, high = (b.fill((), self.x.type.dtype, bound) for bound in (self.low, self.high))
+        return (b.minimum(b.maximum(ct, low), high),)
 
 
 OPS: tuple[type[Op], ...] = (Backward, Use, Private, StopGradient, ClipGradient)

@@ -41,14 +41,14 @@ def _like(
 
 
 def uniform_random(
-    shape: ShapeLike, dtype: DTypeLike = "float32", min: float = -1.0, max: float = 1.0, seed: int = 0
+    shape: ShapeLike | Variable, dtype: DTypeLike = "float32", min: float = -1.0, max: float = 1.0, seed: int = 0
 ) -> Variable:
     """Uniform on [min, max); a seed repeats the same numbers in every step, as in Paddle."""
     return _random("uniform_random", shape, dtype, min=float(min), max=float(max), seed=seed)
 
 
 def gaussian_random(
-    shape: ShapeLike, mean: float = 0.0, std: float = 1.0, seed: int = 0, dtype: DTypeLike = "float32"
+    shape: ShapeLike | Variable, mean: float = 0.0, std: float = 1.0, seed: int = 0, dtype: DTypeLike = "float32"
 ) -> Variable:
     """Normal with the given mean and standard deviation; a seed repeats the same numbers in every step."""
     return _random("gaussian_random", shape, dtype, mean=float(mean), std=float(std), seed=seed)

@@ -15,6 +15,7 @@ from layer_parity.table import Case, Recorded, cost, parameter_value, place, wan
 from trees import golden
 
 import fluidc.frontend as fluid
+from fluidc.compiler.errors import FluidcError
 
 TOGETHER = 60
 """Calls in one program."""
@@ -71,7 +72,9 @@ def run(group: str, keys: list[str], target: str) -> dict[str, dict[str, list[np
         for key in targets:
             found[key]["grads"] = [None if grad is None else next(values) for grad in wants[key]["grads"]]
         for key, recorded in placed.items():
-            kept = [np.array(scope.var(p.name).get_tensor()) for p in recorded.parameters if not p.trainable]
+            kept: list[np.ndarray | None] = [
+                np.array(scope.var(p.name).get_tensor()) for p in recorded.parameters if not p.trainable
+            ]
             if kept:
                 found[key]["kept"] = kept
         return found
@@ -106,6 +109,19 @@ def test_reference_is_paddle(group: str, keys: list[str]) -> None:
 @pytest.mark.parametrize(("group", "keys"), batches(COMPILED))
 def test_cpu_is_paddle(group: str, keys: list[str]) -> None:
     check(group, keys, "cpu", 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("key", sorted(layer_parity.REFUSED))
+def test_what_paddle_refuses_is_refused(key: str) -> None:
+    main, startup = fluid.Program(), fluid.Program()
+    with fluid.scope_guard(fluid.Scope()), pytest.raises(FluidcError) as caught:
+        with fluid.unique_name.guard(), fluid.program_guard(main, startup):
+            recorded = place(fluid, key, layer_parity.REFUSED[key])
+        exe = fluid.Executor(fluid.CPUPlace(), target="reference")
+        if startup.global_block().ops:
+            exe.run(startup)
+        exe.run(main, feed=recorded.feeds, fetch_list=recorded.outs)
+    assert caught.value.hint
 
 
 @pytest.mark.nightly

@@ -29,7 +29,7 @@ def check(name: str, target: str, rtol: float, atol: float) -> None:
         for step in range(STEPS):
             exe.run(main, feed=feeds(step))
             for variable, values in wanted.items():
-                found = np.array(scope.var(variable).get_tensor())
+                found: Any = np.array(scope.var(variable).get_tensor())
                 np.testing.assert_allclose(found, values[step], rtol=rtol, atol=atol, err_msg=f"{variable} {step}")
 
 

@@ -1,6 +1,6 @@
 """Tables of layer calls that Paddle 1.8.5 and fluidc must agree on, by group."""
 
-from . import boxes, elementwise, images, networks, odds, reductions, shapes, volumes
+from . import boxes, elementwise, images, networks, odds, reductions, refused, shapes, volumes
 
 GROUPS = {
     "elementwise": elementwise.TABLE,
@@ -12,3 +12,4 @@ GROUPS = {
     "boxes": boxes.TABLE,
     "odds": odds.TABLE,
 }
+REFUSED = refused.TABLE
