@@ -537,7 +537,11 @@ class Expand(Op):
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
         kind, numbers = self.result.ragged, row_numbers(t, self.rows.ragged, rows)
-        return t.compute(kind.data.shape, kind.dtype, lambda i, *rest: x[(numbers[i], *rest)]), rows.offsets
+
+        def element(i: Expr, *rest: Expr) -> Scalar:
+            return x[(numbers[i], *rest)]
+
+        return t.compute(kind.data.shape, kind.dtype, element), rows.offsets
 
     def to_onnx(self, o: OnnxEmitter, x: str, rows: OnnxRagged) -> OnnxRagged:
         return Rows(o, self.rows.ragged, rows).spread(x), rows[1]
