@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import invalid, wrong_type
 from ..framework import in_dygraph_mode
 from ..layer_helper import LayerHelper, check_variable
@@ -76,7 +78,7 @@ def tensor_array_to_tensor(
     if in_dygraph_mode():
         items = _listed("tensor_array_to_tensor", input)
         joined = stack(items, axis) if use_stack else concat(items, axis)
-        return joined, assign([int(x.shape[axis]) for x in items])
+        return joined, assign(np.asarray([int(x.shape[axis]) for x in items], np.int32))
     held = check_array("tensor_array_to_tensor", input)
     helper = LayerHelper("tensor_array_to_tensor", name)
     shape = list(held.shape)

@@ -92,7 +92,7 @@ def crf_decoding(
     transition = None if attr is None or attr.name is None else block.vars.get(attr.name)
     if transition is None:
         raise invalid(
-            f"crf_decoding: there is no parameter {attr.name if attr else attr!r}",
+            f"crf_decoding: there is no parameter {(attr.name if attr else None)!r}",
             "name the parameter of linear_chain_crf: param_attr=fluid.ParamAttr(name='crfw') for both",
         )
     size = input.shape[-1]

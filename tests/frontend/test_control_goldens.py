@@ -24,8 +24,20 @@ def test_records_are_paddles(name: str) -> None:
             check_var(var, wanted["vars"][var_name])
 
 
-@pytest.mark.parametrize("target", ["reference", "cpu"])
-@pytest.mark.parametrize("name", control_programs.CASES)
+ON_CPU = (
+    "crf_padded", "crf_sequences", "while_memory", "while_growing", "dynamic_rnn", "dynamic_rnn_attention", "if_else",
+    "ctc_sequences", "hsigmoid", "nce_seeded",
+)  # fmt: skip
+RUNS = [
+    *((name, target) for name in control_programs.CASES for target in ("reference", "onnx")),
+    *(
+        pytest.param(name, "cpu", marks=[] if name in ON_CPU else pytest.mark.nightly)
+        for name in control_programs.CASES
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "target"), RUNS)
 def test_as_paddle(name: str, target: str) -> None:
     want = golden("control")[name]
     got = control_programs.run(fluid, name, fluid.Executor(fluid.CPUPlace(), target=target))
