@@ -124,8 +124,8 @@ class Recorder:
                 self._node(type, slot, arg)
         made = {slot: list(_listed(args)) for slot, args in outputs.items()}
         values = {v.name: self.value_of(v) for args in read.values() for v in args if isinstance(v, EagerVariable)}
-        names = [{slot: [v.name for v in args] for slot, args in slots.items()} for slots in (read, made)]
-        results = run_at_once(self.program.global_block(), type, *names, attrs, loc, values)
+        taken, given = ({slot: [v.name for v in args] for slot, args in slots.items()} for slots in (read, made))
+        results = run_at_once(self.program.global_block(), type, taken, given, attrs, loc, values)
         if type == "print":
             return False  # the value passes, with its gradient
         for args in made.values():
