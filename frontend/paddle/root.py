@@ -32,8 +32,8 @@ class OtherPaddleError(FluidcError, AttributeError):
 
 def explain(name: str) -> tuple[str, str]:
     """What ``paddle.NAME`` is, and what to do, where fluid 1.x has no such name."""
-    if name in ("distributed", "incubate"):
-        return f"paddle.{name} trains on several machines, which fluidc does not", "run the program on this machine"
+    if name == "distributed":
+        return "paddle.distributed trains on several machines, which fluidc does not", "run the program on this machine"
     if name in PADDLE_0 - PADDLE_2 or name in ("inference", "data_feeder"):
         what = f"paddle.{name} is of Paddle 0.x, before fluid; fluidc runs fluid of Paddle 1.x"
         return what, "rewrite the model with paddle.fluid.layers; the tutorials of Paddle 1.x show the same models"

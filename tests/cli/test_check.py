@@ -117,8 +117,8 @@ def test_other_releases() -> None:
         "paddle.nn": ("unknown", [2]),
         "paddle.to_tensor": ("unknown", [3]),
     }
-    fleet = "from paddle.fluid.incubate.fleet.base import role_maker\nrole_maker.f()"
-    assert found(fleet) == {"fluid.incubate": ("missing", [1, 2])}
+    slim = "from paddle.fluid.contrib.slim.prune import Pruner\nPruner()"
+    assert found(slim) == {"fluid.contrib.slim": ("missing", [1, 2])}
 
 
 def test_scopes() -> None:

@@ -122,7 +122,7 @@ MISTAKES = {
     "fails": "import paddle.fluid as fluid\n\ndef look(rates):\n    return rates['rate']\n\nlook({})\n",
     "paddle_0": "import paddle.v2 as paddle\n",
     "paddle_2": "import paddle\nx = paddle.static.data('x', [3])\n",
-    "fleet": "from paddle.fluid.incubate.fleet.collective import fleet\n",
+    "machines": "import paddle.distributed.launch\n",
     "layer_that_is_missing": """
         import paddle.fluid as fluid
         from paddle.fluid.layers import roi_align

@@ -9,7 +9,7 @@ from fluidc.frontend.api.coverage import MODULES, coverage, implemented
 from fluidc.frontend.missing import MissingName
 
 
-@pytest.mark.parametrize("module", ["initializer", "regularizer", "clip"])
+@pytest.mark.parametrize("module", ["optimizer", "initializer", "regularizer", "clip"])
 def test_all_of_it(module: str) -> None:
     found = coverage(module)
     assert found.missing == ()
@@ -18,13 +18,6 @@ def test_all_of_it(module: str) -> None:
 
 def test_layers_by_their_use() -> None:
     assert coverage("layers").weighted >= 0.97
-
-
-def test_optimizers() -> None:
-    """All but the two that share a model out over several devices."""
-    found = coverage("optimizer")
-    assert set(found.missing) <= {"DGCMomentumOptimizer", "PipelineOptimizer"}
-    assert found.weighted >= 0.995
 
 
 def test_names_that_are_refused_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import fluidc.frontend as fluid
 from fluidc.frontend import api
 from fluidc.frontend.errors import UnsupportedError
+from fluidc.frontend.layers.missing import _INSTEAD
 from fluidc.frontend.missing import MissingName, is_missing
 
 MODULES = "layers optimizer initializer regularizer clip nets metrics io dygraph backward unique_name contrib"
@@ -72,3 +74,11 @@ def test_uses_are_of_names_that_exist() -> None:
     known = {f"{module}.{name}" for module, names in api.modules().items() for name in names}
     assert set(api.usage()) - known == {"fluid.dygraph.FC"}  # which 1.8.5 has no more
     assert api.usage()["fluid.layers.fc"].files == 383
+
+
+def test_what_is_used_instead_is_there() -> None:
+    """And nobody is sent away from a layer that is there."""
+    for name, hint in _INSTEAD.items():
+        assert is_missing(getattr(fluid.layers, name)), f"{name} is implemented: take it out of missing.py"
+        for word in re.findall(r"[a-z]+_[a-z_0-9]+", hint.replace("fluid.io.", "")):
+            assert not is_missing(getattr(fluid.layers, word, getattr(fluid.io, word, None))), (name, word)
