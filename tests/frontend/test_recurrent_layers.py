@@ -22,7 +22,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def layered(flat: np.ndarray, x: np.ndarray, h0: np.ndarray, c0: np.ndarray) -> tuple[np.ndarray, ...]:
     """Two layers of two directions in float64: cuDNN's matrices i, f, c, o, then its two biases of each."""
-    biases = sum(4 * D * (w + D) * 2 for w in widths)
+    widths, at = [INPUTS, 2 * D], 0
+    biases = sum(4 * D * (width + D) * 2 for width in widths)
     last_h, last_c = [], []
     for layer, width in enumerate(widths):
         sides = []
