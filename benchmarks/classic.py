@@ -79,15 +79,15 @@ def serve(library: str, name: str) -> None:
 
 
 class Child:
-    """A process that trains one program with one library."""
+    """A process that trains one program with one library, as ``script --serve`` does."""
 
-    def __init__(self, interpreter: str, library: str, name: str, threads: int) -> None:
+    def __init__(self, interpreter: str, library: str, name: str, threads: int, script: str = __file__) -> None:
         cores = sorted(os.sched_getaffinity(0))[:threads]
         settings = {"FLUIDC_THREADS": str(threads), "FLUIDC_CACHE": "", "MKL_DEBUG_CPU_TYPE": "5"}
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "FLAGS_paddle_num_threads"):
             settings[variable] = str(threads)
         self.process = subprocess.Popen(
-            [interpreter, "-W", "ignore", __file__, "--serve", library, name],
+            [interpreter, "-W", "ignore", script, "--serve", library, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
