@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import invalid
+from ..errors import invalid, wrong_type
 from ..framework import AttrValue
 from ..layer_helper import LayerHelper, check_variable
 from ..shapes import broadcast_shape, product, reduced_shape
@@ -20,6 +20,11 @@ def _elementwise(op: str, x: Variable, y: Variable, axis: int, act: str | None, 
     helper = LayerHelper(op, name)
     helper.check_dtype("x", x, _NUMBERS)
     helper.check_dtype("y", y, _NUMBERS)
+    if x.dtype != y.dtype:
+        raise wrong_type(
+            f"{op}: x {x.name} holds {x.dtype.numpy.name}, y {y.name} {y.dtype.numpy.name}",
+            f"give both one type: fluid.layers.cast(y, '{x.dtype.numpy.name}')",
+        )
     return helper.activate(helper.elementwise(op, x, y, axis), act)
 
 

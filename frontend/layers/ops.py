@@ -269,6 +269,8 @@ def pow(x: Variable, factor: float | Variable = 1.0, name: str | None = None) ->
 
 def clip(x: Variable, min: float, max: float, name: str | None = None) -> Variable:
     """X limited to [min, max]."""
+    if min > max:
+        raise invalid(f"clip: min is {min} and max is {max}", "min must not exceed max")
     return unary("clip", x, name, min=float(min), max=float(max))
 
 
