@@ -90,6 +90,14 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+# What paddlepaddle 1.8.5 was installed with, by module: the package.
+_BROUGHT = {
+    "cv2": "opencv-python", "decorator": "decorator", "funcsigs": "funcsigs", "graphviz": "graphviz",
+    "matplotlib": "matplotlib", "nltk": "nltk", "objgraph": "objgraph", "PIL": "Pillow", "prettytable": "prettytable",
+    "requests": "requests", "scipy": "scipy", "six": "six", "yaml": "pyyaml",
+}  # fmt: skip
+
+
 def explain_syntax(error: SyntaxError, file: str) -> tuple[str, str] | None:
     """What of Python 2 a script does not parse for, and what to do; None where it is no script for Python 2.
 
@@ -114,6 +122,8 @@ def explain_error(error: BaseException) -> str | None:
     """
     if isinstance(error, ModuleNotFoundError) and error.name is not None and error.name in _MODULES:
         return f"Python 2's module {error.name}: {_MODULES[error.name]}"
+    if isinstance(error, ModuleNotFoundError) and error.name in _BROUGHT:
+        return f"paddlepaddle brought {_BROUGHT[error.name]} along, fluidc does not: pip install {_BROUGHT[error.name]}"
     if isinstance(error, NameError) and error.name in _NAMES:
         return f"Python 2's {error.name}: {_NAMES[error.name]}"
     text = str(error)
