@@ -2,7 +2,8 @@
 
 The width is an extent: fixed, or a symbol that a parameter binds (the longest row, say).  A row that is longer is cut,
 and what was cut is 0 when tokens are taken back.  With ``reverse`` a row's last token stands first: a recurrence that
-runs backwards over tokens of which the last ones are missing runs forwards over these.
+runs backwards over tokens of which the last ones are missing runs forwards over these.  With ``steps_first`` axis 0
+runs over the tokens of a row, and axis 1 over rows: [width, N, …].
 """
 
 from __future__ import annotations
@@ -31,22 +32,24 @@ class Pad(Op):
     width: Dim
     pad_value: float = 0.0
     reverse: bool = False
+    steps_first: bool = False
 
     def infer(self) -> TensorType:
         kind = self.x.ragged
-        return kind.data.with_shape((kind.count, self.width, *kind.data.shape[1:]))
+        leading = (self.width, kind.count) if self.steps_first else (kind.count, self.width)
+        return kind.data.with_shape((*leading, *kind.data.shape[1:]))
 
     def evaluate(self, x: RaggedArray) -> Array:
-        (width,) = self.result.tensor.shape[1:2]
+        width = self.result.tensor.shape[0 if self.steps_first else 1]
         assert isinstance(width, int)
         out = np.full((len(x.offsets) - 1, width, *x.data.shape[1:]), self.pad_value, x.data.dtype)
         for place, row in zip(out, x.rows(), strict=True):
             place[: len(row)] = (row[::-1] if self.reverse else row)[:width]
-        return out
+        return np.ascontiguousarray(out.swapaxes(0, 1)) if self.steps_first else out
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
-        return (None if ct is None else b(Unpad(ct, self.x, self.reverse)),)
+        return (None if ct is None else b(Unpad(ct, self.x, self.reverse, self.steps_first)),)
 
     def to_tvm(self, t: TvmEmitter, x: RaggedTensor) -> Tensor:
         kind, dtype = self.x.ragged, self.x.type.dtype
@@ -54,14 +57,15 @@ class Pad(Op):
         def write(loops: Loops, out: Tensor) -> None:
             def token(i: Expr, k: Expr) -> None:
                 start, stop, step = x.offsets[i], x.offsets[i + 1], t.cast(k, DType.I64)
+                place = (k, i) if self.steps_first else (i, k)
                 at = stop - 1 - step if self.reverse else start + step
 
                 def filled() -> None:
-                    _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (i, k, *j), x.data[(at, *j)]))
+                    _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (*place, *j), x.data[(at, *j)]))
 
                 def empty() -> None:
                     value = t.const(self.pad_value, dtype)
-                    _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (i, k, *j), value))
+                    _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (*place, *j), value))
 
                 loops.when(step < stop - start, filled, empty)
 
@@ -73,8 +77,12 @@ class Pad(Op):
     def to_onnx(self, o: OnnxEmitter, x: OnnxRagged) -> str:
         rows, (data, _) = Rows(o, self.x.ragged, x), x
         column = o.ints(-1, 1)
-        starts, stops = o.node("Reshape", rows.starts, column), o.node("Reshape", rows.stops, column)
+        starts, stops = rows.starts, rows.stops
         steps = o.node("Range", o.scalar(0, DType.I64), o.extent(self.width), o.scalar(1, DType.I64))
+        if self.steps_first:
+            steps = o.node("Reshape", steps, column)
+        else:
+            starts, stops = o.node("Reshape", starts, column), o.node("Reshape", stops, column)
         at = o.node("Add", starts, steps)
         within = o.node("Less", at, stops)
         if self.reverse:
@@ -92,33 +100,44 @@ class Unpad(Op):
     x: Value
     rows: Value
     reverse: bool = False
+    steps_first: bool = False
+
+    @property
+    def width(self) -> Dim:
+        """Tokens of a row of ``x``."""
+        return self.x.tensor.shape[0 if self.steps_first else 1]
 
     def infer(self) -> RaggedType:
         rows, kind = self.rows.ragged, self.x.tensor
-        if kind.rank < 2 or kind.shape[0] != rows.count:
+        if kind.rank < 2 or kind.shape[1 if self.steps_first else 0] != rows.count:
             raise self.fail(f"{kind} has not one row of tokens per row of {rows}")
         return RaggedType(kind.with_shape((rows.data.shape[0], *kind.shape[2:])), rows.count)
 
     def evaluate(self, x: Array, rows: RaggedArray) -> RaggedArray:
         out = np.zeros((len(rows.data), *x.shape[2:]), x.dtype)
-        for place, row in zip(RaggedArray(out, rows.offsets).rows(), x, strict=True):
+        by_row = x.swapaxes(0, 1) if self.steps_first else x
+        for place, row in zip(RaggedArray(out, rows.offsets).rows(), by_row, strict=True):
             (place[::-1] if self.reverse else place)[: len(row)] = row[: len(place)]
         return RaggedArray(out, rows.offsets)
 
     def vjp(self, b: OpBuilder, cts: Sequence[Value | None], needs: Sequence[bool]) -> Sequence[Value | None]:
         (ct,) = cts
-        return (None if ct is None or not needs[0] else b(Pad(ct, self.x.tensor.shape[1], 0.0, self.reverse)), None)
+        return (
+            None if ct is None or not needs[0] else b(Pad(ct, self.width, 0.0, self.reverse, self.steps_first)),
+            None,
+        )
 
     def to_tvm(self, t: TvmEmitter, x: Tensor, rows: RaggedTensor) -> tuple[Tensor, Tensor]:
         kind, dtype = self.result.ragged, self.x.type.dtype
-        width = t.extent(self.x.tensor.shape[1])
+        width = t.extent(self.width)
 
         def write(loops: Loops, out: Tensor) -> None:
             def token(i: Expr, k: Expr) -> None:
                 at = rows.offsets[i + 1] - 1 - k if self.reverse else rows.offsets[i] + k
+                place = (k, i) if self.steps_first else (i, k)
 
                 def kept() -> None:
-                    _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (at, *j), x[(i, k, *j)]))
+                    _each(loops, kind.data.shape[1:], lambda *j: loops.store(out, (at, *j), x[(*place, *j)]))
 
                 def cut() -> None:
                     none = t.const(0, dtype)
@@ -143,11 +162,13 @@ class Unpad(Op):
         else:
             at = o.node("Sub", own.places, own.spread(own.starts))
         # One token more behind every row, which is what was cut.
-        behind = o.full((kind.shape[0], 1, *kind.shape[2:]), 0, kind.dtype)
-        wide = o.node("Concat", x, behind, axis=1)
-        within = o.node("Min", at, o.extent(kind.shape[1]))
+        axis = 0 if self.steps_first else 1
+        behind = o.full((*kind.shape[:axis], 1, *kind.shape[axis + 1 :]), 0, kind.dtype)
+        wide = o.node("Concat", x, behind, axis=axis)
+        within = o.node("Min", at, o.extent(self.width))
         column = o.ints(-1, 1)
-        index = o.node("Concat", o.node("Reshape", own.numbers, column), o.node("Reshape", within, column), axis=1)
+        parts = [o.node("Reshape", own.numbers, column), o.node("Reshape", within, column)]
+        index = o.node("Concat", *(parts[::-1] if self.steps_first else parts), axis=1)
         return o.node("GatherND", wide, index), rows[1]
 
 

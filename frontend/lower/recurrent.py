@@ -71,12 +71,12 @@ class _Steps:
 
     def stacked(self, b: OpBuilder, tokens: Value) -> list[Value]:
         """``tokens`` [T, …] as [steps, N, …]; then, where states must be kept, whether there is a token."""
-        wide = b(ragged_pad.Pad(b(ragged.Like(tokens, self.rows)), self.width, reverse=self.reverse))
-        turned = b.transpose(wide, (1, 0, *range(2, wide.tensor.rank)))
+        by_row = b(ragged.Like(tokens, self.rows))
+        steps = b(ragged_pad.Pad(by_row, self.width, reverse=self.reverse, steps_first=True))
         if not self.masked:
-            return [turned]
+            return [steps]
         mask = ragged_pad.step_mask(b, self.rows, self.width, DType.BOOL)
-        return [turned, b.reshape(mask, (*mask.tensor.shape, 1))]
+        return [steps, b.reshape(mask, (*mask.tensor.shape, 1))]
 
     def kept(self, b: Builder, mask: Sequence[Value], new: Value, old: Value) -> Value:
         """The new state; the old one where there is no token."""
@@ -84,8 +84,7 @@ class _Steps:
 
     def divided(self, b: OpBuilder, by_step: Value) -> Value:
         """What a scan put out, [steps, N, …], as sequences."""
-        turned = b.transpose(by_step, (1, 0, *range(2, by_step.tensor.rank)))
-        return b(ragged_pad.Unpad(turned, self.rows, self.reverse))
+        return b(ragged_pad.Unpad(by_step, self.rows, self.reverse, steps_first=True))
 
 
 @dataclass(frozen=True)

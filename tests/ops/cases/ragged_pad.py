@@ -56,6 +56,16 @@ CASES = (
         Case(f"ragged.pad-reverse{width}", pad(width, 0.5, True), (X,), padded(width, 0.5, True), wrt=(0,))
         for width in (3, 2, 4)
     ),
+    *(
+        Case(
+            f"ragged.pad-steps_first{width}",
+            lambda x, width=width: ragged_pad.Pad(x, width, 0.5, width == 3, True),
+            (X,),
+            lambda x, width=width: padded(width, 0.5, width == 3)(x).swapaxes(0, 1),
+            wrt=(0,),
+        )
+        for width in (3, 2, 4)
+    ),
     Case("ragged.pad-scalars", pad(3), (SCALARS,), padded(3), wrt=(0,)),
     Case("ragged.pad-words", pad(4, -1), (WORDS,), padded(4, -1)),
     Case("ragged.pad-deep", pad(3), (DEEP,), padded(3), wrt=(0,)),
@@ -71,6 +81,16 @@ CASES = (
             wrt=(0,),
         )
         for width in (3, 2, 4)
+    ),
+    *(
+        Case(
+            f"ragged.unpad-steps_first{width}",
+            lambda x, rows, width=width: ragged_pad.Unpad(x, rows, width == 3, True),
+            (floats(width, 4, 2), X),
+            lambda x, rows, width=width: (unpadded_reversed if width == 3 else unpadded)(x.swapaxes(0, 1), rows),
+            wrt=(0,),
+        )
+        for width in (3, 2, 5)
     ),
     Case("ragged.unpad-scalars", ragged_pad.Unpad, (floats(2, 3), SCALARS), unpadded, wrt=(0,)),
     Case("ragged.unpad-words", ragged_pad.Unpad, (np.arange(8).reshape(2, 4), WORDS), unpadded),
