@@ -64,7 +64,8 @@ def _read(o: OpLowering) -> None:
 
 def _length(o: OpLowering) -> None:
     array = o.frame.held.arrays.get(o.op.input("X")[0], TensorArray())
-    count, total = 0, None
+    count = 0
+    total: Value | None = None
     for part in array.parts:
         size = part.count if isinstance(part, Rows) else 1
         if isinstance(size, int):
