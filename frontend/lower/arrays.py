@@ -73,13 +73,8 @@ def _length(o: OpLowering) -> None:
         else:
             extent = o.b.extent(size, DType.I64)
             total = extent if total is None else o.b.add(total, extent)
-    o.set(
-        o.one(
-            o.b.fill((), DType.I64, count)
-            if array.count() is not None
-            else o.b.add(total, o.b.fill((), DType.I64, count))
-        )
-    )
+    fixed = o.b.fill((), DType.I64, count)
+    o.set(o.one(fixed if total is None else o.b.add(total, fixed)))
 
 
 def _to_tensor(o: OpLowering) -> None:
