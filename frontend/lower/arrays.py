@@ -64,7 +64,8 @@ def _read(o: OpLowering) -> None:
 
 def _length(o: OpLowering) -> None:
     array = o.frame.held.arrays.get(o.op.input("X")[0], TensorArray())
-    count, total = 0, None
+    count = 0
+    total: Value | None = None
     for part in array.parts:
         size = part.count if isinstance(part, Rows) else 1
         if isinstance(size, int):
@@ -72,13 +73,8 @@ def _length(o: OpLowering) -> None:
         else:
             extent = o.b.extent(size, DType.I64)
             total = extent if total is None else o.b.add(total, extent)
-    o.set(
-        o.one(
-            o.b.fill((), DType.I64, count)
-            if array.count() is not None
-            else o.b.add(total, o.b.fill((), DType.I64, count))
-        )
-    )
+    fixed = o.b.fill((), DType.I64, count)
+    o.set(o.one(fixed if total is None else o.b.add(total, fixed)))
 
 
 def _to_tensor(o: OpLowering) -> None:
