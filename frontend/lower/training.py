@@ -124,11 +124,11 @@ def has_sparse_gradient(update: Operator) -> bool:
     if update.block.program.global_block().private_backward() is not None:
         return False
     (param,), (name,) = update.input("Param"), update.input("Grad")
-    made = {out: op for op in update.block.ops for out in op.output_arg_names}
-    while name != param + GRAD_SUFFIX:
-        op = made.get(name)
+    made = {out: op for op in update.block.ops for out in op.output_arg_names if op.type != "backward"}
+    while name != param + GRAD_SUFFIX or name in made:
+        op = made.pop(name, None)
         if op is None or op.type not in ("clip", "clip_by_norm", "elementwise_mul"):
-            return False
+            return False  # weight decay, for one, adds a dense term
         (name,) = op.input("X")
     before = list(itertools.takewhile(lambda op: op.type != "backward", update.block.ops))
     inside = [op for block in update.block.program.blocks if block is not update.block for op in block.ops]
