@@ -8,8 +8,10 @@ batches, feeding and fetching included.  Both are kept on as many cores as they 
 by OMP_NUM_THREADS, MKL_NUM_THREADS and FLAGS_paddle_num_threads, and MKL_DEBUG_CPU_TYPE=5, without which its MKL takes
 its slowest path on processors that are not Intel's; Paddle's kernels of oneDNN (FLAGS_use_mkldnn) cannot train these
 programs, they crash.  LSTMs are as wide as Paddle's vector kernel wants them, where its gradients are wrong
-(docs/adr/0044): only first losses are compared of them, in the tests whole curves of narrower ones.  The first pass over the batches is not measured: there fluidc
-compiles.  What it takes longer than a later pass is given as the time to compile.
+(docs/adr/0044): only first losses are compared of them, in the tests whole curves of narrower ones.
+
+The first pass over the batches is not measured: there fluidc compiles.  What it takes longer than a later pass is given
+as the time to compile.  With two threads, the table of docs/old_programs.md is written anew.
 
 This file also runs under Paddle's Python 3.7, so what needs fluidc is imported in `main`.
 """
@@ -23,6 +25,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -134,6 +137,21 @@ def measured(name: str, paddle: str, threads: int) -> dict[str, float]:
     }
 
 
+def write_table(figures: dict[str, dict[str, float]]) -> None:
+    """Put the figures where the documentation has them."""
+    path = HERE.parent / "docs" / "old_programs.md"
+    rows = [
+        f"| {name} | {f['fluidc, ms']:.3g} | {f['Paddle, ms']:.3g} | {f['Paddle / fluidc']:.1f} | "
+        f"{f['compiling, s']:.1f} |"
+        for name, f in figures.items()
+    ]
+    head = ["| program | fluidc, ms | Paddle 1.8.5, ms | ratio | compiling, s |", "|---|---|---|---|---|"]
+    before, rest = path.read_text().split("<!-- classic: made by benchmarks/classic.py -->\n")
+    _, after = rest.split("<!-- end of classic -->")
+    marks = "<!-- classic: made by benchmarks/classic.py -->\n", "<!-- end of classic -->"
+    path.write_text(before + marks[0] + "\n" + "\n".join(head + rows) + "\n\n" + marks[1] + after)
+
+
 def main(names: list[str]) -> None:
     """Measure, print and store; figures of programs that are not named stay as they are."""
     import harness
@@ -146,14 +164,17 @@ def main(names: list[str]) -> None:
     if paddle is None:
         raise SystemExit("PADDLE_PYTHON must name an interpreter that has Paddle 1.8.5")
     threads, before = thread_count(), machine_load()
-    figures = dict(harness.figures("classic", threads))
+    figures: Any = dict(harness.figures("classic", threads))
     print(f"{'':24}{'fluidc, ms':>12}{'Paddle, ms':>12}{'ratio':>8}{'compiling, s':>14}")
     for name in names or NAMES:
         row = measured(name, paddle, threads)
         figures[name] = row
         ours, theirs, ratio, compiling = row.values()
         print(f"{name:24}{ours:12.3f}{theirs:12.3f}{ratio:8.2f}{compiling:14.2f}", flush=True)
-        harness.save("classic", {key: figures[key] for key in NAMES if key in figures}, machine(threads, before))
+        figures = {key: figures[key] for key in NAMES if key in figures}
+        harness.save("classic", figures, machine(threads, before))
+    if threads == 2:
+        write_table(figures)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def main():
     exe.run(model.startup)
     for number, batch in enumerate(batches(20)):
         print(f"step {number}, loss {step(exe, model, batch)[0].item():.5f}")
-    (values,) = exe.run(model.acting, feed={"now": batch["now"][:1]}, fetch_list=[model.values])
+    observation = np.zeros((1, OBSERVED), "float32")
+    (values,) = exe.run(model.acting, feed={"now": observation}, fetch_list=[model.values])
     print("values of an observation", np.round(values[0], 3))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 
 BATCH, WORDS, VERBS, ROLES = 10, 4000, 300, 59
+# 8 must not divide HIDDEN / 4, the units: Paddle's gradients would be wrong (docs/adr/0044-lstm-gradients.md).
 WIDTH, MARK_WIDTH, HIDDEN, DEPTH, SLOW = 32, 5, 120, 4, 1e-3
 CONTEXT = ("word", "before2", "before1", "verb_word", "after1", "after2")
 Model = namedtuple("Model", "startup main loss decoded")

@@ -9,7 +9,7 @@ BATCH, CLASSES, DEPTH = 16, 10, 8
 Model = namedtuple("Model", "startup main loss accuracy")
 
 
-def conv_bn(x, filters, size, stride, padding, act="relu"):
+def conv_bn(x, filters, size, stride, padding, act):
     h = fluid.layers.conv2d(
         input=x, num_filters=filters, filter_size=size, stride=stride, padding=padding, act=None, bias_attr=False
     )
@@ -17,14 +17,14 @@ def conv_bn(x, filters, size, stride, padding, act="relu"):
 
 
 def basic_block(x, filters, stride):
-    h = conv_bn(x, filters, 3, stride, 1)
+    h = conv_bn(x, filters, 3, stride, 1, act="relu")
     h = conv_bn(h, filters, 3, 1, 1, act=None)
     skip = x if x.shape[1] == filters else conv_bn(x, filters, 1, stride, 0, act=None)
     return fluid.layers.elementwise_add(x=h, y=skip, act="relu")
 
 
 def network(image):
-    h = conv_bn(image, 16, 3, 1, 1)
+    h = conv_bn(image, 16, 3, 1, 1, act="relu")
     for filters, first in ((16, 1), (32, 2), (64, 2)):
         for number in range((DEPTH - 2) // 6):
             h = basic_block(h, filters, first if number == 0 else 1)

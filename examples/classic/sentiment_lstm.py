@@ -5,6 +5,7 @@ from collections import namedtuple
 import numpy as np
 import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 
+# 8 must not divide HIDDEN / 4, the units: Paddle's gradients would be wrong (docs/adr/0044-lstm-gradients.md).
 BATCH, WORDS, WIDTH, HIDDEN, DEPTH = 32, 5147, 128, 240, 3
 Model = namedtuple("Model", "startup main loss accuracy")
 

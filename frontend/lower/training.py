@@ -124,11 +124,11 @@ def has_sparse_gradient(update: Operator) -> bool:
     if update.block.program.global_block().private_backward() is not None:
         return False
     (param,), (name,) = update.input("Param"), update.input("Grad")
-    made = {out: op for op in update.block.ops for out in op.output_arg_names}
-    while name != param + GRAD_SUFFIX:
-        op = made.get(name)
+    made = {out: op for op in update.block.ops for out in op.output_arg_names if op.type != "backward"}
+    while name != param + GRAD_SUFFIX or name in made:
+        op = made.pop(name, None)
         if op is None or op.type not in ("clip", "clip_by_norm", "elementwise_mul"):
-            return False
+            return False  # weight decay, for one, adds a dense term
         (name,) = op.input("X")
     before = list(itertools.takewhile(lambda op: op.type != "backward", update.block.ops))
     inside = [op for block in update.block.program.blocks if block is not update.block for op in block.ops]
@@ -163,24 +163,26 @@ def _adam(o: OpLowering) -> None:
     _declare(o, "optimizer", "Moment1", "Moment2", "Beta1Pow", "Beta2Pow")
     beta1, beta2 = o.attr("beta1", 0.9), o.attr("beta2", 0.999)
     ahead = has_sparse_gradient(o.op)
-    powers = [
-        o.b.scale(o.x(slot), beta) if ahead else o.x(slot) for slot, beta in (("Beta1Pow", beta1), ("Beta2Pow", beta2))
-    ]
+    power1, power2 = o.x("Beta1Pow"), o.x("Beta2Pow")
+    if ahead:
+        power1, power2 = o.b.scale(power1, beta1), o.b.scale(power2, beta2)
     update = optim.Adam(
         o.x("Param"),
         o.x("Grad"),
         o.x("Moment1"),
         o.x("Moment2"),
-        *powers,
+        power1,
+        power2,
         o.x("LearningRate"),
         beta1,
         beta2,
         o.attr("epsilon", 1e-8),
     )
-    *results, power1, power2 = o.b.emit(update)
-    for slot, value in zip(("ParamOut", "Moment1Out", "Moment2Out"), results, strict=True):
-        o.set(value, slot)
-    for slot, value in zip(("Beta1PowOut", "Beta2PowOut"), powers if ahead else (power1, power2), strict=True):
+    *results, advanced1, advanced2 = o.b.emit(update)
+    results += [power1, power2] if ahead else [advanced1, advanced2]
+    for slot, value in zip(
+        ("ParamOut", "Moment1Out", "Moment2Out", "Beta1PowOut", "Beta2PowOut"), results, strict=True
+    ):
         o.set(value, slot)
 
 

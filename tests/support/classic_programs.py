@@ -14,6 +14,8 @@ STEPS = 20
 def load(name):
     """The module of a program, anew: its ``paddle.fluid`` is the one that can be imported at this moment."""
     spec = importlib.util.spec_from_file_location("classic_" + name, str(FOLDER / (name + ".py")))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
