@@ -15,6 +15,9 @@ from fluidc.frontend.formats.errors import StateFileError
 from fluidc.frontend.paddle.numpy_names import RESTORED, is_restored, old_numpy
 from fluidc.frontend.paddle.session import Session, noting
 
+# What this numpy still has, but would rather not.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 OF_OBJECTS = "np.load of objects without allow_pickle"
 
 
