@@ -23,6 +23,7 @@ from ..runtime.engine import Buffer, Engine, aligned_zeros
 from ..runtime.errors import DataError, PrivacyWarning
 from ..runtime.keystream import Key, seeded_key
 from ..runtime.stepper import Stepper
+from .answers import answer
 from .compiled_program import CompiledProgram
 from .dataloader.program_reads import joined, with_batches
 from .dataset import DatasetBase
@@ -201,7 +202,7 @@ class Executor:
             values = self._run_once(
                 program, with_batches(program, given), fetches, lot, scope, target, dense=return_numpy
             )
-        answers = [values[name] for name in wanted]
+        answers = [answer(values[name]) for name in wanted]
         return answers if return_merged or devices is None else [[each] for each in answers]
 
     def train_from_dataset(

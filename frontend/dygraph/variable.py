@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..answers import answer
 from ..errors import invalid, wrong_type
 from ..framework import Block, Program, default_main_program
 from ..regularizer import WeightDecayRegularizer
@@ -122,7 +123,7 @@ class EagerVariable(Variable):
 
     def numpy(self) -> Array:
         """The value, as an array of the caller's own."""
-        return self.value().copy()
+        return answer(self.value().copy())
 
     def set_value(self, value: object) -> None:
         """Replace the value; shape and element type stay.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..answers import answering
 from ..formats import pickle_reader
 from ..formats.errors import StateFileError
 from .session import note_restored
@@ -161,6 +162,23 @@ def _array(content: Any, source: str) -> Any:
     return value
 
 
+class OldArray(np.ndarray):
+    """An array of which ``float()``, ``int()`` and ``%f`` work if it has one element, whatever its shape."""
+
+    def _one(self, what: str) -> Any:
+        if self.size != 1:
+            raise TypeError("only size-1 arrays can be converted to Python scalars")
+        if self.ndim:
+            note_restored(f"{what}() of an array of one element", "its element")
+        return self.item()
+
+    def __float__(self) -> float:
+        return float(self._one("float"))
+
+    def __int__(self) -> int:
+        return int(self._one("int"))
+
+
 def is_restored(name: str) -> bool:
     """Whether `old_numpy` gives ``np.NAME``, which this numpy lacks."""
     return name in RESTORED and name not in vars(np)
@@ -168,11 +186,15 @@ def is_restored(name: str) -> bool:
 
 @contextlib.contextmanager
 def old_numpy() -> Iterator[None]:
-    """Inside the ``with`` block numpy has the names of `RESTORED`, and loads arrays of objects; each use is noted."""
+    """Inside the ``with`` block numpy has the names of `RESTORED`, loads arrays of objects, and values are `OldArray`s.
+
+    Each use is noted.
+    """
     names: dict[str, Any] = np.__dict__  # type: ignore[assignment]  # a module's
     lookup, load = names["__getattr__"], np.load
     names.update(__getattr__=_named(lookup), load=_loading(load))
     try:
-        yield
+        with answering(lambda array: array.view(OldArray)):
+            yield
     finally:
         names.update(__getattr__=lookup, load=load)

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fluidc.frontend as fluid
 from fluidc.frontend.formats.errors import StateFileError
 from fluidc.frontend.paddle.numpy_names import RESTORED, is_restored, old_numpy
 from fluidc.frontend.paddle.session import Session, noting
+
+# What this numpy still has, but would rather not.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 OF_OBJECTS = "np.load of objects without allow_pickle"
 
@@ -124,3 +128,15 @@ def test_other_files_are_loaded_as_ever(session: Session, tmp_path: Path) -> Non
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY nothing")
     with pytest.raises(ValueError):
         np.load(tmp_path / "bad.npy")
+
+
+def test_one_element_is_a_number(session: Session) -> None:
+    """As it was before numpy 2.4: ``float(loss)`` of what an Executor returns."""
+    with fluid.program_guard(fluid.Program(), fluid.Program()):
+        one, two = fluid.layers.fill_constant([1], "float32", 2.5), fluid.layers.fill_constant([2], "int64", 3)
+        found, several = fluid.Executor(target="reference").run(fetch_list=[one, two])
+    assert (float(found), int(found), "%.1f" % found) == (2.5, 2, "2.5")  # noqa: UP031
+    assert isinstance(found, np.ndarray)
+    assert "float() of an array of one element" in session.restored
+    with pytest.raises(TypeError, match="only size-1 arrays"):
+        float(several)
