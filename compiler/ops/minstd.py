@@ -62,7 +62,7 @@ def normals(seed: int, count: int) -> NDArray[np.float32]:
         if len(kept) == pairs:
             break
         drawn *= 2
-    factor = np.sqrt(np.float32(-2) * logf(r2[kept]) / r2[kept])
+    factor = np.sqrt(np.float32(-2) * logf(r2[kept].astype(np.float32)) / r2[kept])
     return (square[kept, ::-1] * factor[:, None]).reshape(-1)[:count]
 
 

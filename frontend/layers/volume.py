@@ -18,7 +18,7 @@ Triple = int | Sequence[int]
 Padding = int | str | Sequence[int | Sequence[int]]
 
 
-def _triple(layer: str, argument: str, value: Triple) -> list[int]:
+def triple(layer: str, argument: str, value: Triple) -> list[int]:
     """One number for all three axes, or one for each."""
     found = [value] * 3 if isinstance(value, int) else [int(v) for v in value]
     if len(found) != 3:
@@ -106,20 +106,38 @@ def conv3d(
     """
     del use_cudnn
     helper = LayerHelper("conv3d", name)
-    channels, extents = _extents(helper, input, data_format)
-    kernel, groups = _triple("conv3d", "filter_size", filter_size), 1 if groups is None else groups
+    channels, _ = _extents(helper, input, data_format)
+    kernel, groups = triple("conv3d", "filter_size", filter_size), 1 if groups is None else groups
     _divides("conv3d", channels, num_filters, groups)
     default = NormalInitializer(0.0, math.sqrt(2.0 / (math.prod(kernel) * channels)))
     weight = helper.parameter(param_attr, [num_filters, channels // groups, *kernel], input.dtype, default=default)
     if weight is None:
         raise invalid("conv3d: param_attr is False", "a convolution needs its filter")
-    strides, dilations = _triple("conv3d", "stride", stride), _triple("conv3d", "dilation", dilation)
+    out = conv3d_op(helper, input, weight, stride, padding, dilation, groups, data_format)
+    axis = 1 if data_format == "NCDHW" else 4
+    return helper.activate(helper.add_channel_bias(out, bias_attr, axis), act)
+
+
+def conv3d_op(
+    helper: LayerHelper,
+    input: Variable,
+    weight: Variable,
+    stride: Triple = 1,
+    padding: Padding = 0,
+    dilation: Triple = 1,
+    groups: int = 1,
+    data_format: str = "NCDHW",
+) -> Variable:
+    """The op of `conv3d` with a filter that exists."""
+    _, extents = _extents(helper, input, data_format)
+    kernel = weight.shape[2:]
+    strides, dilations = triple("conv3d", "stride", stride), triple("conv3d", "dilation", dilation)
     paddings, algorithm = _padding("conv3d", padding, data_format)
     used = [1, 1, 1] if algorithm == "SAME" else dilations
     pads = spatial_pads(paddings, algorithm, extents, kernel, strides)
     found = [conv_extent(e, k, s, p, d) for e, k, s, p, d in zip(extents, kernel, strides, pads, used)]
     _fits("conv3d", input, kernel, found)
-    out = helper.temporary(input.dtype, _shape(data_format, input.shape[0], num_filters, found))
+    out = helper.temporary(input.dtype, _shape(data_format, input.shape[0], weight.shape[0], found))
     attrs: dict[str, AttrValue] = {
         "strides": strides,
         "paddings": paddings,
@@ -129,8 +147,7 @@ def conv3d(
         "data_format": data_format,
     }
     helper.op("conv3d", {"Input": [input], "Filter": [weight]}, {"Output": [out]}, attrs)
-    axis = 1 if data_format == "NCDHW" else 4
-    return helper.activate(helper.add_channel_bias(out, bias_attr, axis), act)
+    return out
 
 
 def _divides(layer: str, channels: int, filters: int, groups: int) -> None:
@@ -170,14 +187,14 @@ def conv3d_transpose(
     channels, extents = _extents(helper, input, data_format)
     groups = 1 if groups is None else groups
     _divides(layer, channels, num_filters, groups)
-    strides, dilations = _triple(layer, "stride", stride), _triple(layer, "dilation", dilation)
-    paddings, algorithm = _padding(layer, padding, data_format)
-    wanted = None if output_size is None else _triple(layer, "output_size", output_size)
+    wanted = None if output_size is None else triple(layer, "output_size", output_size)
     if filter_size is not None:
-        kernel = _triple(layer, "filter_size", filter_size)
+        kernel = triple(layer, "filter_size", filter_size)
     elif wanted is None:
         raise invalid(f"{layer}: neither filter_size nor output_size is given", "give one of them")
     else:
+        strides, dilations = triple(layer, "stride", stride), triple(layer, "dilation", dilation)
+        paddings, _ = _padding(layer, padding, data_format)
         sides = spatial_pads(paddings, "EXPLICIT", extents, [1] * 3, [1] * 3)
         kernel = [
             (out - (extent - 1) * s + sum(p) - 1) // d + 1
@@ -186,6 +203,29 @@ def conv3d_transpose(
     weight = helper.parameter(param_attr, [channels, num_filters // groups, *kernel], input.dtype)
     if weight is None:
         raise invalid(f"{layer}: param_attr is False", "a convolution needs its filter")
+    out = conv3d_transpose_op(helper, input, weight, wanted, stride, padding, dilation, groups, data_format)
+    axis = 1 if data_format == "NCDHW" else 4
+    return helper.activate(helper.add_channel_bias(out, bias_attr, axis), act)
+
+
+def conv3d_transpose_op(
+    helper: LayerHelper,
+    input: Variable,
+    weight: Variable,
+    output_size: Triple | None = None,
+    stride: Triple = 1,
+    padding: Padding = 0,
+    dilation: Triple = 1,
+    groups: int = 1,
+    data_format: str = "NCDHW",
+) -> Variable:
+    """The op of `conv3d_transpose` with a filter that exists."""
+    layer = "conv3d_transpose"
+    _, extents = _extents(helper, input, data_format)
+    kernel = weight.shape[2:]
+    strides, dilations = triple(layer, "stride", stride), triple(layer, "dilation", dilation)
+    paddings, algorithm = _padding(layer, padding, data_format)
+    wanted = None if output_size is None else triple(layer, "output_size", output_size)
     pads = spatial_pads(paddings, algorithm, extents, kernel, strides)
     used = [1, 1, 1] if algorithm == "SAME" else dilations
     found = [transposed_extent(e, k, s, p, d) for e, k, s, p, d in zip(extents, kernel, strides, pads, used)]
@@ -195,7 +235,7 @@ def conv3d_transpose(
             f"{layer}: output_size is {wanted}, but the layer makes {found} of input {input.name} {list(input.shape)}",
             "leave output_size out",
         )
-    out = helper.temporary(input.dtype, _shape(data_format, input.shape[0], num_filters, found))
+    out = helper.temporary(input.dtype, _shape(data_format, input.shape[0], weight.shape[1] * groups, found))
     attrs: dict[str, AttrValue] = {
         "strides": strides,
         "paddings": paddings,
@@ -205,8 +245,7 @@ def conv3d_transpose(
         "data_format": data_format,
     }
     helper.op(layer, {"Input": [input], "Filter": [weight]}, {"Output": [out]}, attrs)
-    axis = 1 if data_format == "NCDHW" else 4
-    return helper.activate(helper.add_channel_bias(out, bias_attr, axis), act)
+    return out
 
 
 def pool3d(
@@ -228,7 +267,7 @@ def pool3d(
     channels, extents = _extents(helper, input, data_format)
     if pool_type not in ("max", "avg"):
         raise invalid(f"pool3d: unknown pool_type {pool_type!r}", "use 'max' or 'avg'")
-    ksize, strides = _triple("pool3d", "pool_size", pool_size), _triple("pool3d", "pool_stride", pool_stride)
+    ksize, strides = triple("pool3d", "pool_size", pool_size), triple("pool3d", "pool_stride", pool_stride)
     if not global_pooling and min(ksize) < 1:
         raise invalid(f"pool3d: pool_size is {pool_size!r}", "give the window's size, or global_pooling=True")
     paddings, algorithm = _padding("pool3d", pool_padding, data_format)
@@ -265,7 +304,7 @@ def adaptive_pool3d(
         raise invalid(f"{layer}: unknown pool_type {pool_type!r}", "use 'max' or 'avg'")
     if require_index:
         raise unsupported(f"{layer}: require_index=True is not implemented", "leave it out")
-    size = _triple(layer, "pool_size", pool_size)
+    size = triple(layer, "pool_size", pool_size)
     if min(size) < 1 or any(extent < out for extent, out in zip(extents, size)):
         raise invalid(
             f"{layer}: pool_size is {size}, input {input.name} has shape {list(input.shape)}",
@@ -297,7 +336,7 @@ def resize_trilinear(
     if actual_shape is not None or isinstance(out_shape, Variable) or isinstance(scale, Variable):
         raise unsupported(f"{layer}: the size is a Variable", "give numbers known when the program is built")
     if out_shape is not None:
-        size, factor = _triple(layer, "out_shape", out_shape), 0.0
+        size, factor = triple(layer, "out_shape", out_shape), 0.0
         found = size
     elif scale is not None and scale > 0:
         size, factor = [-1, -1, -1], float(scale)

@@ -13,11 +13,10 @@ from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from .pool import Pool2D
 from .recurrent import GRUUnit
 from .spectral import SpectralNorm
+from .volume import Conv3D, Conv3DTranspose
 
 # The layers of fluid 1.8.5 that fluidc does not have, with what comes nearest.
 MISSING = {
-    "Conv3D": "there are no 3-D convolutions: fold the depth into the batch or the channels for Conv2D",
-    "Conv3DTranspose": "there are no 3-D convolutions: fold the depth into the batch or the channels",
     "NCE": "use Linear and fluid.layers.softmax_with_cross_entropy over all classes",
     "TreeConv": "gather the nodes along the tree's edges with fluid.layers.gather, and use Linear",
 }
@@ -36,6 +35,8 @@ __all__ = [
     "BilinearTensorProduct",
     "Conv2D",
     "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
     "Dropout",
     "Embedding",
     "GRUUnit",

@@ -41,6 +41,7 @@ from paddle.fluid.dygraph import to_variable  # pyright: ignore[reportMissingImp
 from paddle_models import layer_of, uniform
 from trees import GOLDENS, write_tree
 
+X5 = uniform(12, 1, 2, 3, 4, 3)
 X4 = uniform(1, 2, 4, 7, 6)
 X3 = uniform(2, 2, 3, 4)
 X2 = uniform(3, 5, 4)
@@ -66,6 +67,9 @@ def cases():
         "conv2d_transpose_stride": case("Conv2DTranspose", (4, 6, 3), [X4], stride=2, padding=1, groups=2),
         "conv2d_transpose_dilation": case("Conv2DTranspose", (4, 2, [3, 2]), [X4], dilation=2, act="tanh"),
         "conv2d_transpose_output": case("Conv2DTranspose", (4, 2, 3), [X4], stride=2, output_size=[16, 13]),
+        "conv3d": case("Conv3D", (2, 4, [2, 3, 1]), [X5], stride=[1, 2, 1], padding=1, groups=2, act="relu"),
+        "conv3d_dilation": case("Conv3D", (2, 3, 2), [X5], dilation=2, bias_attr=False),
+        "conv3d_transpose": case("Conv3DTranspose", (2, 3, 2), [X5], stride=2, padding=1),
         "pool2d_max": case("Pool2D", (2,), [X4], pool_stride=2),
         "pool2d_avg": case("Pool2D", (3, "avg"), [X4], pool_stride=2, pool_padding=1),
         "pool2d_inclusive": case("Pool2D", (3, "avg", 2, 1), [X4], exclusive=False),
