@@ -43,6 +43,7 @@ from .lots import Lot, arrays_of
 from .lower import lower
 from .memory import Memory
 from .mistakes import check_fed, no_value, read_by
+from .open_sizes import Choice, Sizes
 from .places import CPUPlace, CUDAPlace, Place
 from .profiler import RUN, timed
 from .scope import Scope, global_scope
@@ -58,8 +59,6 @@ Fetch: TypeAlias = "str | Variable"
 Kept = TypeVar("Kept")
 
 CACHED_STEPS = 64
-EXACT_SIZES = 2
-"""Batch sizes that get code of their own; after that one build serves all sizes."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class Executor:
             raise TargetError(error.what, user_location().place, error.hint) from None
         self._codes: OrderedDict[object, _Code] = OrderedDict()
         self._steps: OrderedDict[object, _Step] = OrderedDict()
-        self._sizes: dict[object, list[int]] = {}
+        self._sizes: dict[object, Sizes] = {}
         self._counters: WeakKeyDictionary[Scope, dict[int, int]] = WeakKeyDictionary()
         self._plans = Plans()
 
@@ -280,7 +279,7 @@ class Executor:
         step = None
         if plan is None:
             try:
-                step = self._step(program, self._types(program, arrays, fetches), fetches, scope, target)
+                step = self._whole(program, arrays, fetches, scope, target)
             except (LoweringError, VerifyError) as error:
                 plan = self._plans.refused(program, fetches, error)
                 if plan is None:
@@ -328,7 +327,7 @@ class Executor:
         refusals: list[FluidcError] = []
         for open_sizes in (False,) if empty else (True, False):
             feeds = fed(segment, given, open_sizes=open_sizes)
-            types = _Types(feeds.types, self._rows(program, feeds.arrays, segment.writes) if segment.trains else 0)
+            types = _Types(feeds.types, self._batch(program, feeds.arrays, segment.writes) if segment.trains else 0)
             pattern = tuple(feeds.types.items())
             try:
                 if pattern in segment.unfit:
@@ -388,11 +387,23 @@ class Executor:
 
     # -- compiling ----------------------------------------------------------------------------------------------
 
-    def _types(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> _Types:
-        rows = {len(array) for name, array in feeds.items() if array.ndim and _is_batched(program, name)}
-        batch = next(iter(rows)) if len(rows) == 1 else None
-        types = {name: feed_type(program, name, array, batch) for name, array in feeds.items()}
-        return _Types(types, self._rows(program, feeds, fetches))
+    def _whole(
+        self, program: Program, arrays: Mapping[str, Array], fetches: tuple[str, ...], scope: Scope, target: str
+    ) -> _Step:
+        """The step of a whole program; sizes of the arrays with which it cannot be compiled if they are open are not.
+
+        Raises LoweringError and VerifyError for a program that cannot be compiled as a whole.
+        """
+        rows = _rows(program, arrays)
+        sizes = self._sizes_of(program, fetches)
+        choice = sizes.choose(rows, arrays)
+        try:
+            return self._step(program, _types(program, arrays, rows, choice), fetches, scope, target)
+        except (LoweringError, VerifyError):
+            if choice.pattern is None:
+                raise
+        choice = sizes.refuse(choice, rows)
+        return self._step(program, _types(program, arrays, rows, choice), fetches, scope, target)
 
     def _step(
         self,
@@ -432,17 +443,16 @@ class Executor:
             hint = "use fluid.CPUPlace(); fluid.is_compiled_with_cuda() tells whether a GPU can be used"
             raise NoDeviceError(error.what, str(self.place), hint) from None
 
-    def _rows(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> int:
+    def _batch(self, program: Program, feeds: Mapping[str, Array], fetches: tuple[str, ...]) -> int:
         """Rows to compile for: the size at hand for the first two sizes of a program, then 0 (any)."""
-        backward = program.global_block().private_backward()
-        sizes = {len(array) for name, array in feeds.items() if array.ndim and _is_batched(program, name)}
-        if backward is not None or len(sizes) != 1:
-            return 0
-        seen = self._sizes.setdefault((program.uid, program.version, fetches), [])
-        (rows,) = sizes
-        if rows not in seen and len(seen) < EXACT_SIZES:
-            seen.append(rows)
-        return rows if rows in seen else 0
+        return self._sizes_of(program, fetches).choose(_rows(program, feeds), {}).rows
+
+    def _sizes_of(self, program: Program, fetches: tuple[str, ...]) -> Sizes:
+        key = (program.uid, program.version, fetches)
+        found = self._sizes.get(key)
+        if found is None:
+            found = self._sizes[key] = Sizes(program)
+        return found
 
     def _compile(
         self, program: Program, types: Mapping[str, TensorType], fetches: tuple[str, ...], rows: int, target: str
@@ -529,6 +539,17 @@ def _fetch_names(program: Program, fetch_list: Sequence[Fetch] | Fetch | None) -
         program.global_block().var(name)  # raises for a name the program does not have
         names.append(name)
     return tuple(names)
+
+
+def _rows(program: Program, feeds: Mapping[str, Array]) -> int:
+    """The size of the batch that is fed; 0 where feeds have several, or none."""
+    rows = {len(array) for name, array in feeds.items() if array.ndim and _is_batched(program, name)}
+    return next(iter(rows)) if len(rows) == 1 else 0
+
+
+def _types(program: Program, feeds: Mapping[str, Array], rows: int, choice: Choice) -> _Types:
+    types = {name: feed_type(program, name, array, rows or None, choice.symbols) for name, array in feeds.items()}
+    return _Types(types, choice.rows)
 
 
 def _is_batched(program: Program, name: str) -> bool:

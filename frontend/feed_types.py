@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,16 +12,23 @@ from ..compiler.ir.types import DType, Sym, TensorType
 from .errors import invalid
 from .framework import Program
 from .lod import LENGTHS, OUTER
+from .open_sizes import Place
 from .token_symbols import token_symbol, token_symbols
 
 
-def feed_type(program: Program, name: str, array: NDArray[Any], batch: int | None = None) -> TensorType:
-    """The declared type of a feed; sizes that the program leaves open are the batch, or those of the array.
+def feed_type(
+    program: Program,
+    name: str,
+    array: NDArray[Any],
+    batch: int | None = None,
+    symbols: Mapping[Place, Sym] | None = None,
+) -> TensorType:
+    """The declared type of a feed; sizes that the program leaves open are the batch, symbols, or those of the array.
 
     In a private program the only open size is the batch, on any axis: the array's sizes are not public.
 
     ``batch`` is the size that the other feeds' axis 0 has: the one open size of a feed that equals it is the batch on
-    any axis (time-major data, ``[T, -1, D]``).
+    any axis (time-major data, ``[T, -1, D]``).  ``symbols`` are those of open sizes beside axis 0 (`open_sizes`).
 
     Raises:
         ProgramError: An array of another rank than the program declares.
@@ -44,6 +52,8 @@ def feed_type(program: Program, name: str, array: NDArray[Any], batch: int | Non
         elif axis == 0:
             rows = token_symbol(program, name) if variable.lod_level else token_symbols(program).get(name, "N")
             shape.append(Sym(rows))
+        elif symbols and (name, axis) in symbols:
+            shape.append(symbols[name, axis])
         elif len(declared) == array.ndim:
             same = declared.count(-1) == 1 and array.shape[axis] == batch
             shape.append(Sym("N") if same else array.shape[axis])
