@@ -198,9 +198,10 @@ class Executor:
         lot = feed if isinstance(feed, Lot) else None
         given = arrays_of(lot) if lot is not None else joined(feed, data_parallel=devices is not None)
         with timed(RUN):
-            values = self._run_once(
-                program, with_batches(program, given), fetches, lot, scope, target, dense=return_numpy
-            )
+            fed = with_batches(program, given)
+            if fed is not given:
+                lot = None  # what a reader gives was not drawn for the step
+            values = self._run_once(program, fed, fetches, lot, scope, target, dense=return_numpy)
         answers = [answer(values[name]) for name in wanted]
         return answers if return_merged or devices is None else [[each] for each in answers]
 
@@ -314,8 +315,13 @@ class Executor:
         def run_segment(segment: Segment, given: dict[str, Value]) -> dict[str, Array]:
             return self._run_segment(segment, given, values, target, lot)
 
+        def failed() -> None:
+            steps = PrivateSteps.find(program)
+            if steps is not None:
+                steps.refused(lot)
+
         with values.undone_on_failure():
-            Runner(values, run_segment).run(plan)
+            Runner(values, run_segment, failed).run(plan)
             return {name: values.fetched(name) for name in fetches}
 
     def _run_segment(

@@ -95,9 +95,7 @@ class PrivateSteps:
         try:
             stepper.check("step", feeds)
         except DataError:
-            if lot is not None and lot.steps is self:
-                # Which lots are refused depends on the data, and drawing others instead is no Poisson sampling.
-                self._void_by("user-fed")
+            self.refused(lot)
             raise
         if lot is not None and lot.steps is self and lot.number in self._outstanding:
             claimed = lot.number
@@ -112,6 +110,14 @@ class PrivateSteps:
             self._void_by("seeded")
             key = insecure_key(secret, "step", claimed)
         return stepper.run_lot(feeds, key=key, draw=claimed)
+
+    def refused(self, lot: Lot | None) -> None:
+        """Note that what a lot holds kept its step from being taken, or from being kept.
+
+        Which lots are refused depends on the data, and training on the others alone is no Poisson sampling.
+        """
+        if lot is not None and lot.steps is self:
+            self._void_by("user-fed")
 
     def draw(self, choose: Callable[[int], Mapping[str, Array]]) -> Lot:
         """Count one more step, and only then have its lot chosen, as one of the step's phase.

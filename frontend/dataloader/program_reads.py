@@ -62,7 +62,8 @@ def _together(values: Sequence[object]) -> object:
 def with_batches(program: Program, feed: Mapping[str, object]) -> Mapping[str, object]:
     """A feed with the next batches of the program's readers, which take the place of what was fed for them.
 
-    A reader that was not started may be left alone by feeding all that it would give.
+    A reader that was not started may be left alone by feeding all that it would give. Returns ``feed`` itself where
+    nothing is read.
 
     Raises:
         EOFException: A reader has no more data; nothing was run.
@@ -72,7 +73,7 @@ def with_batches(program: Program, feed: Mapping[str, object]) -> Mapping[str, o
     ops = _read_ops(program)
     if not ops:
         return feed
-    fed = dict(feed)
+    read: dict[str, object] = {}
     for op in ops:
         (name,), outputs = op.input("Reader"), op.output("Out")
         reader = program.global_block().vars.get(name)
@@ -85,5 +86,5 @@ def with_batches(program: Program, feed: Mapping[str, object]) -> Mapping[str, o
                 f"feed what it read: {', '.join(outputs)}",
             )
         with timed("read"):
-            fed |= zip(outputs, reader.batches.next(outputs))
-    return fed
+            read |= zip(outputs, reader.batches.next(outputs))
+    return {**feed, **read} if read else feed

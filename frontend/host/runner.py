@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ...compiler.errors import FluidcError
@@ -28,11 +28,13 @@ class Runner:
     Args:
         values: What is fed, and the scope; results are found there.
         run_segment: Runs compiled code.
+        failed: Called where a host op raises, before the caller gets to know.
     """
 
-    def __init__(self, values: Environment, run_segment: RunSegment) -> None:
+    def __init__(self, values: Environment, run_segment: RunSegment, failed: Callable[[], None]) -> None:
         self._values = values
         self._run_segment = run_segment
+        self._failed = failed
         self._printer = Printer()
 
     def run(self, plan: Plan) -> None:
@@ -71,7 +73,9 @@ class Runner:
         try:
             RULES[o.op.type](o)
         except FluidcError:
+            self._failed()
             raise
         except Exception as error:
+            self._failed()
             error.add_note(f"in {o.layer} ({o.op.type}) at {o.op.loc.place}")
             raise
