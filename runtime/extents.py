@@ -4,9 +4,10 @@ A function that needs such a size has an input of kind ``extent``: an array bool
 rule that S follows stands in the manifest as text, and the runtime works it out from what it is fed:
 
     RULE    (max | sum | count)(VECTOR), and perhaps <= NUMBER behind it
-    VECTOR  FEED | NUMBER | [NUMBER, ...] | (add | mul | div | repeat)(VECTOR, VECTOR)
+    VECTOR  FEED | NUMBER | [NUMBER, ...] | (add | mul | div | repeat | within | divide)(VECTOR, VECTOR) |
+            rows(FEED) | between(FEED)
 
-FEED is the name of a feed of integers, in JSON's quotes where it is no plain word.
+FEED is the name of a feed of integers, of `rows` of any feed, in JSON's quotes where it is no plain word.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers: TypeAlias = NDArray[np.int64]
-Combination: TypeAlias = Literal["add", "mul", "div", "repeat"]
+Combination: TypeAlias = Literal["add", "mul", "div", "repeat", "within", "divide"]
 Reduction: TypeAlias = Literal["max", "sum", "count"]
 
 MAX_EXTENT = 1 << 31
 """No size is larger."""
+
+MAX_ENTRY = 1 << 62
+"""No entry of a vector is larger, however it is combined."""
 
 _MAX_PARTS = 200  # of a rule: what reads one calls itself for each
 _PLAIN = re.compile(r"[A-Za-z_][\w.@-]*\Z", re.ASCII)
@@ -40,6 +44,26 @@ class Fed:
 
     def __str__(self) -> str:
         return self.name if _PLAIN.match(self.name) else json.dumps(self.name)
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """How many rows a feed has, of any type: one number."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"rows({Fed(self.name)})"
+
+
+@dataclass(frozen=True)
+class Between:
+    """The differences of the successive integers of a feed, which begin at 0: lengths, of offsets."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"between({Fed(self.name)})"
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,10 @@ class Listed:
 @dataclass(frozen=True)
 class Combined:
     """Two vectors as one, entry by entry: their sum (``add``), product (``mul``) or quotient (``div``), which must be
-    whole; or every entry of the first as often as the second says (``repeat``)."""
+    whole; or every entry of the first as often as the second says (``repeat``).
+
+    Two check the first, which they leave as it is: its entries must lie from 0 to those of the second (``within``), or
+    add up to the sum of the second (``divide``)."""
 
     how: Combination
     left: Vector
@@ -75,7 +102,7 @@ class Combined:
         return f"{self.how}({self.left}, {self.right})"
 
 
-Vector: TypeAlias = Fed | Fixed | Listed | Combined
+Vector: TypeAlias = Fed | RowsOf | Between | Fixed | Listed | Combined
 """Integers, one for each sequence."""
 
 
@@ -105,7 +132,12 @@ class Rule:
     @property
     def feeds(self) -> tuple[str, ...]:
         """Names of the feeds that it looks at."""
-        return tuple(dict.fromkeys(_feeds(self.of)))
+        return tuple(dict.fromkeys(name for name, _ in _feeds(self.of)))
+
+    @property
+    def integers(self) -> tuple[str, ...]:
+        """Names of the feeds of which it reads the numbers."""
+        return tuple(dict.fromkeys(name for name, numbers in _feeds(self.of) if numbers))
 
     def at(self, feeds: Mapping[str, NDArray[Any]]) -> int:
         """The size for these feeds.
@@ -118,7 +150,7 @@ class Rule:
         if self.take == "count":
             size = found.size
         elif self.take == "sum":
-            size = int(found.sum())
+            size = _total(found)
         else:
             size = max(1, int(found.max(initial=0)))
         if not 0 <= size <= MAX_EXTENT:
@@ -144,24 +176,57 @@ class Rule:
         raise ValueError(f"{text!r} begins with none of {', '.join(get_args(Reduction))}")
 
 
-def _feeds(vector: Vector) -> list[str]:
+def _feeds(vector: Vector) -> list[tuple[str, bool]]:
+    """The feeds, and whether their numbers are read."""
     if isinstance(vector, Combined):
         return _feeds(vector.left) + _feeds(vector.right)
-    return [vector.name] if isinstance(vector, Fed) else []
+    if isinstance(vector, Fixed | Listed):
+        return []
+    return [(vector.name, not isinstance(vector, RowsOf))]
+
+
+def _total(entries: Integers) -> int:
+    """The sum, which is exact: int64 would begin again from below."""
+    return int(entries.sum(dtype=object)) if _largest(entries) * entries.size > MAX_ENTRY else int(entries.sum())
+
+
+def _largest(entries: Integers) -> int:
+    return max(int(entries.max(initial=0)), -int(entries.min(initial=0)))
 
 
 def _entries(vector: Vector, feeds: Mapping[str, NDArray[Any]]) -> Integers:
     match vector:
         case Fed(name):
-            return np.asarray(feeds[name]).reshape(-1).astype(np.int64)
+            found = np.asarray(feeds[name]).reshape(-1)
+            if found.size and not -MAX_ENTRY <= int(found.min()) <= int(found.max()) <= MAX_ENTRY:
+                raise ValueError(f"{name!r} holds {int(found.min())} to {int(found.max())}")
+            return found.astype(np.int64)
+        case RowsOf(name):
+            return np.asarray(len(feeds[name]), np.int64)
+        case Between(name):
+            offsets = _entries(Fed(name), feeds)
+            if not offsets.size or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+                raise ValueError(f"the offsets {offsets.tolist()} do not ascend from 0")
+            return np.diff(offsets)
         case Fixed(number):
             return np.asarray(number, np.int64)
         case Listed(numbers):
             return np.array(numbers, np.int64)
         case Combined(how, left, right):
             a, b = _entries(left, feeds), _entries(right, feeds)
-            if a.ndim and b.ndim and a.size != b.size:
+            if how != "divide" and a.ndim and b.ndim and a.size != b.size:
                 raise ValueError(f"{vector} of {a.size} and {b.size} numbers")
+            if how == "divide":
+                if _total(a) != _total(b):
+                    raise ValueError(f"the parts {a.tolist()} add up to {_total(a)}, and not to {_total(b)}")
+                return a
+            if how == "within":
+                if (a < 0).any() or (a > b).any():
+                    raise ValueError(f"{vector.left} is {a.tolist()}, and not within 0 and {b.tolist()}")
+                return a
+            x, y = _largest(a), _largest(b)
+            if (how == "add" and x + y > MAX_ENTRY) or (how == "mul" and x * y > MAX_ENTRY):
+                raise ValueError(f"{vector} of numbers up to {x} and {y}")
             if how == "add":
                 return np.asarray(a + b)
             if how == "mul":
@@ -170,8 +235,8 @@ def _entries(vector: Vector, feeds: Mapping[str, NDArray[Any]]) -> Integers:
                 if not b.all() or (a % b).any():
                     raise ValueError(f"{vector} is not whole")
                 return np.asarray(a // b)
-            if b.min(initial=0) < 0 or b.sum() > MAX_EXTENT:
-                raise ValueError(f"{vector} repeats {int(b.min(initial=0))} to {int(b.sum())} times")
+            if b.min(initial=0) < 0 or _total(b) > MAX_EXTENT:
+                raise ValueError(f"{vector} repeats {int(b.min(initial=0))} to {_total(b)} times")
             return np.repeat(np.broadcast_to(a, b.shape), b)
 
 
@@ -214,6 +279,13 @@ class _Reader:
             return self._listed()
         if found[1] is None:
             raise ValueError(f"{self._text!r} lacks a feed, a number or a combination before column {self._at}")
+        if found[1] in ("rows", "between") and self._text[self._at :].lstrip().startswith("("):
+            self.expect("(")
+            inner = self.vector()
+            self.expect(")")
+            if not isinstance(inner, Fed):
+                raise ValueError(f"{self._text!r} takes {found[1]} of {inner}, which is no feed")
+            return RowsOf(inner.name) if found[1] == "rows" else Between(inner.name)
         for how in get_args(Combination):
             if found[1] == how and self._text[self._at :].lstrip().startswith("("):
                 self.expect("(")

@@ -177,9 +177,12 @@ class SequenceCheck:
                     raise different_lengths(first, arrays[known], name, arrays[index])
         for name, whole, index, parts in self.divided:
             lengths, size = arrays[index], len(arrays[whole])
-            if int(lengths.sum()) != size or int(lengths.min(initial=0)) < 0:
+            # No length is above the size: the sum of larger ones could begin again from below.
+            fit = int(lengths.min(initial=0)) >= 0 and int(lengths.max(initial=0)) <= size
+            if not fit or int(lengths.sum()) != size:
+                total = sum(map(int, lengths))
                 raise DataError(
-                    f"feed {name!r} has {size} {parts}; its lengths {_few(lengths)} add up to {int(lengths.sum())}",
+                    f"feed {name!r} has {size} {parts}; its lengths {_few(lengths)} add up to {total}",
                     f"feed {name!r}",
                     "feed lengths of at least 0 that add up to what they divide",
                 )

@@ -464,9 +464,13 @@ class Manifest:
             raise _contradiction(where, f"a size that follows private data, {rule}")
         read = {binding.name for binding in function.inputs if binding.kind == "feed"}
         integers = {feed.name for feed in self.feeds if feed.dtype in _INTEGERS}
-        for name in rule.feeds:
+        for name in rule.integers:
             if name not in read & integers:
                 raise _contradiction(where, f"the size {rule}, while {name!r} is no feed of integers that it reads")
+        divided = {feed.name for feed in self.feeds if feed.shape}
+        for name in rule.feeds:
+            if name not in read & divided:
+                raise _contradiction(where, f"the size {rule}, while {name!r} is no feed with rows that it reads")
 
     def feed(self, name: str) -> FeedSpec:
         """The feed ``name``. Raises KeyError."""

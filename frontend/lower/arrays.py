@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import DType, RaggedType
-from ...compiler.ops.ragged_pad import Pad, Unpad
+from ...compiler.ops import ragged
+from ...compiler.ops.grad import StopGradient
+from ...compiler.ops.ragged_pad import Pad, Unpad, step_mask
 from .context import OpLowering, Rules
 from .counting import known
 from .held import Ranked, RankTable, Rows, TensorArray, at_index
@@ -131,8 +133,18 @@ def _longest(o: OpLowering) -> None:
 
 def _to_array(o: OpLowering) -> None:
     rows, table = _sequences(o), _table(o)
-    padded = o.b(Pad(rows, table.width))
-    tokens = o.b.transpose(padded, (1, 0, *range(2, padded.tensor.rank)))
+    padded = o.b(Pad(rows, table.width, steps_first=True))
+    # A row that has ended stands at its first token again: what is computed for nobody must be finite, or its gradient,
+    # which is zero, would be no number in the parameters.
+    lengths, data = o.b(ragged.Lengths(rows)), o.b(ragged.Data(rows))
+    zero = o.b.fill((), DType.I64, 0)
+    last = o.b.sub(o.b.extent(data.tensor.shape[0], DType.I64), o.b.fill((), DType.I64, 1))
+    at = o.b.maximum(o.b.minimum(o.b.cumsum(lengths, 0, exclusive=True), last), zero)
+    first = o.b(StopGradient(o.b.gather(data, at, 0)))
+    live = o.b.reshape(
+        step_mask(o.b, rows, table.width, DType.BOOL), (*padded.tensor.shape[:2], *(1,) * (data.tensor.rank - 1))
+    )
+    tokens = o.b.where(live, padded, o.b.reshape(first, (1, *first.tensor.shape)))
     o.frame.held.arrays[o.op.output("Out")[0]] = TensorArray((Rows(tokens),), table)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...compiler.ir.core import Value
-from ...compiler.ir.types import RaggedType, numel
+from ...compiler.ir.types import DType, RaggedType, numel
+from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.kinds import PUBLIC, Kind
 from ..framework import Block
 from .context import Frame, OpLowering, Rules
@@ -28,6 +29,23 @@ def _split(o: OpLowering) -> None:
             o.frame.held.split[name] = Split(x, mask, kept)
 
 
+def _stood_in(o: OpLowering, part: Split) -> Value:
+    """The rows of a part, with one of them in place of every other row.
+
+    A block may not be defined on rows that are none of its own: their gradient, which is zero, would be no number in
+    the parameters.  Private programs never look at another example: there ones stand in, as they do for an empty part.
+    """
+    b, kind = o.b, part.value.tensor
+    own = part.mask if part.kept else b.logical_not(part.mask)
+    beside = (*own.tensor.shape, *(1,) * (kind.rank - 1))
+    one = b.fill((), kind.dtype, 1)
+    if not o.function.private:
+        at = b.reshape(b.argmax(b.cast(own, DType.F32), 0), (1,))
+        some = b.reshape(b.gather(own, at, 0), (1,) * kind.rank)
+        one = b.where(some, b(StopGradient(b.gather(part.value, at, 0))), one)
+    return b.where(b.reshape(own, beside), part.value, one)
+
+
 def branch_of_rows(o: OpLowering, block: Block) -> None:
     """The block of a condition per row: on all rows.
 
@@ -39,7 +57,7 @@ def branch_of_rows(o: OpLowering, block: Block) -> None:
     if not parts:
         raise o.error("a block for some rows reads none of them", "read them by IfElse.input(x)")
     first = next(iter(parts.values()))
-    local = {name: parts[name].value if name in parts else o.value(name) for name in o.op.input("Input")}
+    local = {name: _stood_in(o, parts[name]) if name in parts else o.value(name) for name in o.op.input("Input")}
     kinds: dict[Value, Kind] = {value: ROWS if name in parts else PUBLIC for name, value in local.items()}
     start = len(o.b.ops)
     frame = Frame(o.function, block, o.b, local, o.frame.mask)

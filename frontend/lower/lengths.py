@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from ...compiler.errors import LoweringError
 from ...compiler.ir.core import Param, Value
-from ...compiler.ir.types import Dim, DType, RaggedType, Sym, TensorType, dim_mul
+from ...compiler.ir.types import Dim, DType, RaggedType, Sym, TensorType, dim_div, dim_mul
 from ...compiler.ops import elementwise, ragged, shape
-from ...runtime.extents import Combined, Fed, Fixed, Reduction, Rule, Vector
+from ...runtime.extents import Combined, Fed, Fixed, Listed, Reduction, RowsOf, Rule, Vector
 from ..lod import LENGTHS
 
 Known = Mapping[Value, Vector]
@@ -72,6 +72,10 @@ def _combined(how: str, left: Vector | None, right: Vector | None) -> Vector | N
     return Combined("add" if how == "add" else "mul", left, right)
 
 
+def _times(vector: Vector, number: int) -> Vector:
+    return vector if number == 1 else Combined("mul", vector, Fixed(number))
+
+
 def _extents(kind: RaggedType) -> tuple[object, object]:
     return kind.data.shape[0], kind.count
 
@@ -102,6 +106,36 @@ class Sizes:
     def at_most(self, sequences: Value, most: int) -> None:
         """Have the runtime refuse what is fed if a sequence is longer.  Raises LoweringError as `longest` does."""
         self.extent(Rule("max", self._known(sequences), most), "L")
+
+    def divides(self, lengths: Value, rows: Dim) -> bool | None:
+        """Have the runtime refuse what is fed if ``lengths`` do not add up to ``rows``.
+
+        Returns:
+            Whether they do, where that is known already or will be checked; None where computed data decides it.
+        """
+        found, size = self.expression(lengths), self._rows(rows)
+        if found is None or size is None:
+            return None
+        if isinstance(found, Listed) and isinstance(size, Fixed):
+            return sum(found.numbers) == size.number
+        if isinstance(found, Fed) and found.name.endswith(LENGTHS) and self.total(lengths) == rows:
+            return True
+        self.extent(Rule("sum", Combined("divide", found, size)), "R")
+        return True
+
+    def _rows(self, rows: Dim) -> Vector | None:
+        """A number of rows as the sum of an expression; None where none has it."""
+        if isinstance(rows, int):
+            return Fixed(rows)
+        for param in self._params:
+            times = dim_div(rows, param.value.tensor.shape[0]) if param.value.tensor.rank else None
+            if not isinstance(times, int):
+                continue
+            if param.role == "feed":
+                return _times(RowsOf(param.name), times)
+            if param.role == "extent" and (rule := Rule.parse(param.name)).take == "sum":
+                return _times(rule.of, times)
+        return None
 
     def longest(self, value: Value) -> Dim:
         """The size of the longest sequence of a ragged value, or the largest of integers; at least 1.

@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, DType, RaggedType, Sym, TensorType, dim_mul
 from ...compiler.ops import elementwise, ragged, reduce, shape
-from ...runtime.extents import Listed
+from ...runtime.extents import Between, Fed, Listed
 from .context import OpLowering, Rules, dtype_of
 from .numbers import elements
 from .vision import patches, spatial
@@ -54,6 +54,8 @@ def _lod_reset(o: OpLowering) -> None:
             lengths, outer = o.b(ragged.Lengths(y)), o.function.sizes.groups(y)
     if outer is not None:
         o.function.sizes.outer[lengths] = outer
+    if o.function.sizes.divides(lengths, data.tensor.shape[0]) is False:
+        raise o.error(f"the offsets do not divide {data.tensor}", "end them at its number of rows")
     o.set(o.b(ragged.FromLengths(data, lengths)))
 
 
@@ -67,7 +69,11 @@ def _of_offsets(o: OpLowering) -> Value:
         if not isinstance(count, int):
             raise o.error(f"y holds {y.type}", "give offsets of a number known when the program is built, i64[K + 1]")
         offsets = o.b.cast(y, DType.I64)
-        return o.b.sub(o.b.slice(offsets, 0, 1, count), o.b.slice(offsets, 0, 0, count - 1))
+        lengths = o.b.sub(o.b.slice(offsets, 0, 1, count), o.b.slice(offsets, 0, 0, count - 1))
+        fed = o.function.sizes.expression(y)
+        if isinstance(fed, Fed):
+            o.function.sizes.known[lengths] = Between(fed.name)
+        return lengths
     stated = np.diff(np.asarray(o.attr("target_lod"), np.int64))
     if o.frame.local is not None and len(set(stated.tolist())) > 1:
         raise o.error("offsets inside a loop or branch cannot be compiled", "divide the rows before the block")

@@ -13,6 +13,7 @@ from ...compiler.ir.core import Value
 from ...compiler.ir.types import DType, RaggedType, TensorType
 from ...compiler.ops import branching, control, ragged
 from ...compiler.ops.construct import OpBuilder
+from ...compiler.ops.grad import StopGradient
 from ...compiler.ops.ragged_pad import step_mask
 from ..framework import Block, Operator
 from ..vartype import VarType
@@ -254,6 +255,9 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
     if any(isinstance(value.type, RaggedType) for value in init):
         raise _Unfit("sequences of different lengths are handed from step to step")
     live = [] if plan.table is None else [step_mask(o.b, plan.table.rows, loop.trip, DType.BOOL)]
+    # Rows that have ended do the first step again, as `arrays` has their tokens: it is as finite as it was then.
+    starts = [o.b(StopGradient(memory.init)) for memory in plan.memories] if live else []
+    given += starts
     sliced = [*(value for _, value in plan.slices), *live]
     kinds = {name: o.value(name).tensor for name in loop.counters}
 
@@ -267,6 +271,7 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
         local_whole = dict(zip(whole, known, strict=False))
         local |= local_whole
         items = known[len(whole) :]
+        first = [next(rest) for _ in starts]
         for name, at in loop.counters.items():
             count = b.cast(index, kinds[name].dtype)
             count = b.add(b.mul(count, b.fill((), kinds[name].dtype, at.step)), b.fill((), kinds[name].dtype, at.start))
@@ -275,7 +280,12 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
         instead: dict[int, Rule] = {}
         for (op, _), value in (*zip(plan.slices, slices, strict=True), *zip(plan.items, items, strict=True)):
             instead[id(op)] = _giving(value)
-        for memory, value in zip(plan.memories, memories, strict=True):
+        seen = (
+            [_frozen(b, going, value, start) for value, start in zip(memories, first, strict=True)]
+            if live
+            else memories
+        )
+        for memory, value in zip(plan.memories, seen, strict=True):
             instead |= {id(op): _giving(value) for op in memory.reads}
         for array in (*plan.memories, *plan.outputs):
             instead[id(array.write)] = _keeping(written, array.name)
@@ -291,7 +301,13 @@ def _scanned(o: OpLowering, block: Block, loop: Counted, plan: _Plan) -> None:
             if old.type != now.type:
                 raise _Unfit(f"{name} is {old.type} before a step and {now.type} after it")
         if plan.table is not None:
-            rows = [*memories, *slices, *going, *(local_whole[name] for name in whole if name in o.frame.held.ranked)]
+            rows = [
+                *memories,
+                *first,
+                *slices,
+                *going,
+                *(local_whole[name] for name in whole if name in o.frame.held.ranked),
+            ]
             _check_rows(o, b, rows, list(written.values()))
         outputs = [*new, *(written[output.name] for output in plan.outputs)]
         if any(isinstance(value.type, RaggedType) for value in outputs):

@@ -8,7 +8,7 @@ from typing import cast
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, DType, RaggedType, dim_mul, numel
 from ...compiler.ops import elementwise, ragged, ragged_move, ragged_pad
-from ...runtime.extents import Combined, Fixed
+from ...runtime.extents import Combined, Fixed, Listed, Rule, Vector
 from .context import OpLowering, Rules
 from .numbers import elements
 
@@ -134,12 +134,39 @@ def _sequence_concat(o: OpLowering) -> None:
     o.set(o.b(ragged.FromLengths(found, total)))
 
 
+def _vector(o: OpLowering, value: Value) -> Vector | None:
+    """Integers as an expression over what is fed, or as the numbers they are; None of computed ones."""
+    found = o.function.sizes.expression(value)
+    if found is not None:
+        return found
+    numbers = elements(o, value) or []
+    listed = tuple(n for n in numbers if isinstance(n, int) and n >= 0)
+    return Listed(listed) if listed and len(listed) == len(numbers) else None
+
+
 def _sequence_slice(o: OpLowering) -> None:
     x, offset, lengths = rows_of(o), _integers(o, "Offset"), _integers(o, "Length")
     whole = lengths_of(o, x)
+    if not offset.tensor.shape == lengths.tensor.shape == whole.tensor.shape:
+        raise o.error(
+            f"offsets {offset.type} and lengths {lengths.type} for {whole.tensor.shape[0]} sequences",
+            "feed one of each per sequence, [-1, 1]",
+        )
+    begin, part, total = (_vector(o, value) for value in (offset, lengths, whole))
+    if part is not None:
+        o.function.sizes.known[lengths] = part
     rows = divided(o, lengths)
+    checked = begin is not None and part is not None and total is not None
+    if checked:
+        stop = Combined("add", Combined("within", begin, total), part)
+        o.function.sizes.extent(Rule("max", Combined("within", stop, total)), "L")
+    elif not x.type.dtype.is_float:
+        raise o.error(
+            "the offsets of integers are values that the program computes: nobody would see rows of other sequences",
+            "feed the offsets, or cut before the integers are looked up",
+        )
     found = o.b(ragged_move.Take(o.b(ragged.Data(x)), o.b.add(starts_of(o, whole), offset), rows, disjoint=True))
-    if found.type.dtype.is_float:
+    if not checked:
         # A row beyond its sequence's end is NaN: it must not pass for one of the next sequence.
         data = o.b(ragged.Data(found))
         count = data.tensor.shape[0]

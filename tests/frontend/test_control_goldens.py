@@ -26,7 +26,7 @@ def test_records_are_paddles(name: str) -> None:
 
 ON_CPU = (
     "crf_padded", "crf_sequences", "while_memory", "while_growing", "dynamic_rnn", "dynamic_rnn_attention", "if_else",
-    "ctc_sequences", "hsigmoid", "nce_seeded",
+    "dynamic_rnn_undefined_beyond", "if_else_undefined_beyond", "ctc_sequences", "hsigmoid", "nce_seeded",
 )  # fmt: skip
 RUNS = [
     *((name, target) for name in control_programs.CASES for target in ("reference", "onnx")),

@@ -8,6 +8,7 @@ import pytest
 from fluidc.runtime.extents import Combined, Fed, Fixed, Rule
 
 FEEDS: dict[str, Any] = {"a": np.array([2, 0, 3]), "b": np.array([[1], [4], [0]], np.int32), "x y": np.array([1, 1, 2])}
+FEEDS["ascending"] = np.array([0, 0, 3, 7])
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,12 @@ FEEDS: dict[str, Any] = {"a": np.array([2, 0, 3]), "b": np.array([[1], [4], [0]]
         ("sum([4, 0, 2])", 6, ()),
         ("max(add(a, [1, 9, 0]))", 9, ("a",)),
         ("max(a) <= 3", 3, ("a",)),
+        ("sum(rows(b))", 3, ("b",)),
+        ('sum(mul(rows("x y"), 2))', 6, ("x y",)),
+        ("sum(between(ascending))", 7, ("ascending",)),
+        ("max(within(a, 3))", 3, ("a",)),
+        ("sum(divide([3, 2], a))", 5, ("a",)),
+        ("count(divide([1, 2], rows(b)))", 2, ("b",)),
     ],
 )
 def test_rules(text: str, size: int, feeds: tuple[str, ...]) -> None:
@@ -54,6 +61,7 @@ def test_odd_names_are_quoted() -> None:
     [
         "", "max", "max(", "max()", "max(a", "max(a))", "least(a)", "max(add(a))", "max(add(a, b, c))", "max(a) b",
         "max(a) <=", "max(a) <= b", "max(a) <= 3 4", "max([])", "max([1)", "max([1, a])",
+        "rows(a)", "max(rows(3))", "max(rows(add(a, b)))", "max(between([0, 1]))", "max(within(a))",
         "(a)", "max(-1)", "max(1.5)", "sum(mul(a b))", 'max("a)', 'max("\\q")', "max(a, b)",
     ],
 )  # fmt: skip
@@ -78,6 +86,20 @@ def test_a_deep_rule_is_refused_before_it_is_followed() -> None:
         ("max(a) <= 3", {"a": np.array([4, 3])}, "it is 4, and the program has room for 3"),
         ("count(repeat(a, b))", {"a": np.array([1, 1]), "b": np.array([-1, 2])}, "repeats -1 to 1 times"),
         ("count(repeat(a, b))", {"a": np.array([1]), "b": np.array([1 << 40])}, "repeats 0 to"),
+        ("count(repeat(1, b))", {"b": np.array([1 << 62] * 4 + [3])}, "repeats 0 to"),
+        ("sum(a)", {"a": np.array([1 << 62] * 4 + [3])}, "which is no size"),
+        ("sum(a)", {"a": np.array([(1 << 64) - 1], np.uint64)}, "'a' holds"),
+        ("sum(mul(a, 4294967296))", {"a": np.array([1 << 32])}, "of numbers up to 4294967296 and 4294967296"),
+        ("sum(add(a, a))", {"a": np.array([1 << 62])}, "of numbers up to"),
+        (
+            "max(within(a, b))",
+            {"a": np.array([2, 1]), "b": np.array([1, 1])},
+            "a is [2, 1], and not within 0 and [1, 1]",
+        ),
+        ("max(within(a, 2))", {"a": np.array([-1, 1])}, "and not within 0 and 2"),
+        ("sum(divide([2, 3], rows(a)))", {"a": np.zeros((6, 2))}, "the parts [2, 3] add up to 5, and not to 6"),
+        ("sum(between(a))", {"a": np.array([0, 3, 2])}, "[0, 3, 2] do not ascend from 0"),
+        ("sum(between(a))", {"a": np.array([1, 3])}, "[1, 3] do not ascend from 0"),
     ],
 )
 def test_numbers_that_give_no_size(text: str, feeds: dict[str, Any], what: str) -> None:

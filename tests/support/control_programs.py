@@ -320,7 +320,39 @@ def dynamic_rnn_attention(fluid):
     return built(feed, [out, layers.cross_entropy(out, label)], wrt)
 
 
+@case
+def dynamic_rnn_undefined_beyond(fluid):
+    """A step without a finite gradient at zeros, and a memory that runs out right behind the end of a sequence."""
+    layers = fluid.layers
+    words, feed = tokens(fluid, "words", [3, 1, 2], 2)
+    budget = fed(fluid, "budget", [-1, 1])
+    rnn = layers.DynamicRNN()
+    with rnn.block():
+        word = rnn.step_input(words)
+        left = rnn.memory(init=budget, need_reorder=True)
+        h = layers.fc(word, 3, param_attr=parameter(fluid, "a", 2, 3), bias_attr=False)
+        length = layers.sqrt(layers.reduce_sum(layers.square(h), dim=[1], keep_dim=True))
+        rnn.update_memory(left, layers.scale(left, bias=-1.0))
+        rnn.output(layers.elementwise_div(h, length), layers.log(layers.elementwise_mul(left, length)))
+    feed["budget"] = np.array([[2.5], [0.5], [1.5]], "float32")
+    return built(feed, rnn(), ["words", budget, "a"])
+
+
 # Branches -------------------------------------------------------------------------------------------------------------
+
+
+@case
+def if_else_undefined_beyond(fluid):
+    """Blocks that are not defined on the rows of each other."""
+    layers = fluid.layers
+    x = fed(fluid, "x", [-1, 2])
+    y = layers.fc(x, 1, param_attr=parameter(fluid, "a", 2, 1), bias_attr=False)
+    ie = layers.IfElse(layers.less_than(y, layers.fill_constant_batch_size_like(y, [-1, 1], "float32", 0.0)))
+    with ie.true_block():
+        ie.output(layers.sqrt(layers.scale(ie.input(y), -1.0)))
+    with ie.false_block():
+        ie.output(layers.log(ie.input(y)))
+    return built({"x": numbers("x", 6, 2)}, ie(), [x, "a"])
 
 
 @case
