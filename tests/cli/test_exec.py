@@ -171,6 +171,20 @@ def test_arguments_go_after_two_dashes() -> None:
     assert "arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS" in done.stderr
 
 
+def test_modules_beside_a_script_are_its_own() -> None:
+    """The next script finds the helper of its own folder; libraries stay as they are."""
+    for folder, value in (("one", 1), ("two", 2)):
+        Path(folder, "parts").mkdir(parents=True)
+        script(f"VALUE = {value}", f"{folder}/helper.py")
+        script(f"VALUE = {-value}", f"{folder}/parts/more.py")
+        done = fluidc(
+            "exec", script("import helper, parts.more\nprint(helper.VALUE, parts.more.VALUE)", f"{folder}/a.py")
+        )
+        assert done.stdout == f"{value} {-value}\n"
+    assert not {"helper", "parts", "parts.more"} & sys.modules.keys()
+    assert np is sys.modules["numpy"]
+
+
 def test_the_process_is_as_before() -> None:
     before = sys.argv, list(sys.path), sys.modules["__main__"], os.getcwd(), np.load
     fluidc("exec", script("import os, sys\nsys.path.append('x')\nos.chdir('/')\nimport paddle"))
