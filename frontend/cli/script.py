@@ -116,6 +116,14 @@ def compiled(path: Path) -> types.CodeType:
         raise syntax_error(error, path) from None
     except ValueError as error:
         raise CaptureError(f"the script is not valid Python: {error}", str(path), "correct it") from None
+    except (RecursionError, MemoryError):
+        raise too_deep(path) from None
+
+
+def too_deep(path: Path) -> CaptureError:
+    """What a script is told whose expressions Python does not parse."""
+    what = "the script holds an expression that is nested too deeply for Python"
+    return CaptureError(what, str(path), "divide it into several statements")
 
 
 def execute(code: types.CodeType, module: types.ModuleType, path: Path) -> None:

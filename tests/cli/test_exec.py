@@ -165,6 +165,13 @@ def test_what_is_no_script() -> None:
     assert fluidc("exec", "nowhere.py").exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["exec", "check"])
+def test_what_python_does_not_parse(command: str) -> None:
+    done = fluidc(command, script(f"x = {'-' * 5000}1"))
+    assert done.exit_code == 1
+    assert "error: the script holds an expression that is nested too deeply for Python\n  at old.py" in done.stderr
+
+
 def test_arguments_go_after_two_dashes() -> None:
     done = fluidc("exec", script("pass"), "--epochs", "3")
     assert done.exit_code == 2
