@@ -94,7 +94,9 @@ class RecomputeOptimizer(Optimizer):
     that changes neither numbers nor memory.
 
     Args:
-        optimizer: Updates the parameters; gradients of `Dpsgd` are made by itself, with the same hint.
+        optimizer: Updates the parameters.
+
+    Raises UnsupportedError for `Dpsgd` and `DpOptimizer`, which make their gradients themselves.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:

@@ -192,6 +192,12 @@ class DpOptimizer(PrivateOptimizer):
                 f"inner is {type(inner).__name__}, not an ordinary optimizer",
                 "give an instance, such as fluid.optimizer.Adam(0.001)",
             )
+        if type(inner).minimize is not Optimizer.minimize:
+            arguments.refuse(
+                f"inner is {type(inner).__name__}, whose minimize does more than to apply gradients",
+                "give the optimizer itself; decay apart from the gradient goes around: "
+                "fluid.contrib.extend_with_decoupled_weight_decay(fluid.optimizer.DpOptimizer)",
+            )
         if mechanism == "paddle":
             arguments.refuse(
                 "mechanism 'paddle' is an update rule of its own, which is not private", "use Dpsgd for the comparison"

@@ -40,7 +40,7 @@ def command(ctx: click.Context, scripts: tuple[Path, ...], form: str, only: bool
     fail at a name.
     """
     from ..paddle.verdicts import verdicts
-    from .script import read_script, syntax_error
+    from .script import read_script, syntax_error, too_deep
 
     found: dict[Path, list[Verdict]] = {}
     for script in scripts:
@@ -48,6 +48,8 @@ def command(ctx: click.Context, scripts: tuple[Path, ...], form: str, only: bool
             found[script] = verdicts(read_script(script), str(script))
         except SyntaxError as error:
             raise syntax_error(error, script) from None
+        except (RecursionError, MemoryError):
+            raise too_deep(script) from None
     every = [verdict for each in found.values() for verdict in each]
     if form == "json":
         click.echo(json.dumps(_as_json(found), indent=2))

@@ -10,7 +10,8 @@ import sysconfig
 import traceback
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from ...compiler.errors import FluidcError
@@ -52,7 +53,12 @@ def old_scripts(session: Session, data: Path | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_main(path: Path, arguments: Sequence[str]) -> Iterator[types.ModuleType]:
-    """A module, arguments and a folder where Python has them for the script that it runs."""
+    """A module, arguments and a folder where Python has them for the script that it runs.
+
+    Modules that lie beside the script and were imported inside the ``with`` block are forgotten after it: the next
+    script may have others of the same names.
+    """
+    known = set(sys.modules)
     module = types.ModuleType("__main__")
     module.__file__ = str(path)
     before, folder = (sys.modules["__main__"], sys.argv, list(sys.path)), os.getcwd()
@@ -64,6 +70,21 @@ def as_main(path: Path, arguments: Sequence[str]) -> Iterator[types.ModuleType]:
     finally:
         sys.modules["__main__"], sys.argv, sys.path[:] = before
         os.chdir(folder)
+        for name in _imported_from(path.resolve().parent, known):
+            del sys.modules[name]
+
+
+def _imported_from(folder: Path, known: Collection[str]) -> list[str]:
+    """Names of modules in a folder, but for those that are known and those of libraries that lie below it."""
+    found: list[str] = []
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if name in known or not isinstance(spec, ModuleSpec):
+            continue
+        places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
+        if any(p and Path(p).is_relative_to(folder) and not p.startswith(_LIBRARIES) for p in places):
+            found.append(name)
+    return found
 
 
 def read_script(path: Path) -> bytes:
@@ -95,6 +116,14 @@ def compiled(path: Path) -> types.CodeType:
         raise syntax_error(error, path) from None
     except ValueError as error:
         raise CaptureError(f"the script is not valid Python: {error}", str(path), "correct it") from None
+    except (RecursionError, MemoryError):
+        raise too_deep(path) from None
+
+
+def too_deep(path: Path) -> CaptureError:
+    """What a script is told whose expressions Python does not parse."""
+    what = "the script holds an expression that is nested too deeply for Python"
+    return CaptureError(what, str(path), "divide it into several statements")
 
 
 def execute(code: types.CodeType, module: types.ModuleType, path: Path) -> None:

@@ -165,10 +165,31 @@ def test_what_is_no_script() -> None:
     assert fluidc("exec", "nowhere.py").exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["exec", "check"])
+def test_what_python_does_not_parse(command: str) -> None:
+    done = fluidc(command, script(f"x = {'-' * 5000}1"))
+    assert done.exit_code == 1
+    assert "error: the script holds an expression that is nested too deeply for Python\n  at old.py" in done.stderr
+
+
 def test_arguments_go_after_two_dashes() -> None:
     done = fluidc("exec", script("pass"), "--epochs", "3")
     assert done.exit_code == 2
     assert "arguments of the script go after --: fluidc exec SCRIPT.py -- ARGS" in done.stderr
+
+
+def test_modules_beside_a_script_are_its_own() -> None:
+    """The next script finds the helper of its own folder; libraries stay as they are."""
+    for folder, value in (("one", 1), ("two", 2)):
+        Path(folder, "parts").mkdir(parents=True)
+        script(f"VALUE = {value}", f"{folder}/helper.py")
+        script(f"VALUE = {-value}", f"{folder}/parts/more.py")
+        done = fluidc(
+            "exec", script("import helper, parts.more\nprint(helper.VALUE, parts.more.VALUE)", f"{folder}/a.py")
+        )
+        assert done.stdout == f"{value} {-value}\n"
+    assert not {"helper", "parts", "parts.more"} & sys.modules.keys()
+    assert np is sys.modules["numpy"]
 
 
 def test_the_process_is_as_before() -> None:

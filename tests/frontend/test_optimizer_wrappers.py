@@ -86,9 +86,17 @@ def test_lookahead_of_private_parameters(target: str) -> None:
     assert not np.array_equal(weights[3], weights[4])
 
 
+def decayed(kind: type[Any]) -> type[Any]:
+    return fluid.contrib.extend_with_decoupled_weight_decay(kind)
+
+
+def dp_optimizer(learning_rate: float, **arguments: Any) -> Any:
+    return decayed(O.DpOptimizer)(inner=O.SGD(learning_rate), **arguments)
+
+
 @pytest.mark.filterwarnings("ignore:INSECURE")
-def test_decay_apart_from_the_private_gradient() -> None:
-    kind = fluid.contrib.extend_with_decoupled_weight_decay(O.Dpsgd)
+@pytest.mark.parametrize("kind", [decayed(O.Dpsgd), dp_optimizer])
+def test_decay_apart_from_the_private_gradient(kind: Callable[..., Any]) -> None:
     with fluid.privacy.insecure_noise_key(bytes(32)):
         found = {}
         for decay in (0.0, 0.5):
@@ -140,6 +148,11 @@ def test_checkpoints_are_kept_in_the_program() -> None:
         (lambda: O.LookaheadOptimizer(O.SGD(0.1), k=0), "k is 0"),
         (lambda: O.RecomputeOptimizer(THREE), "the optimizer is int"),
         (lambda: O.RecomputeOptimizer(private()), "Dpsgd makes the gradients itself"),
+        (
+            lambda: O.DpOptimizer(O.RecomputeOptimizer(O.SGD(0.1)), **PRIVATE),
+            "inner is RecomputeOptimizer, whose minimize",
+        ),
+        (lambda: O.DpOptimizer(decayed(O.SGD)(0.1, learning_rate=0.1), **PRIVATE), "WeightDecay, whose minimize"),
         (lambda: O.ExponentialMovingAverage(), "the default main program has no parameters"),
         (lambda: O.ModelAverage(0.5), "the default main program has no parameters"),
         (lambda: [loss(), O.ExponentialMovingAverage(thres_steps=THREE)], "thres_steps is int"),

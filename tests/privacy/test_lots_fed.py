@@ -79,7 +79,7 @@ def last_ends_small() -> Iterator[Any]:
 
 def test_a_reader_in_the_place_of_the_lot() -> None:
     """The reader's rows are trained on; the lot that was fed with them buys no step."""
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="py_reader is deprecated"):
         reader = L.py_reader(4, [[-1, 4], [-1, 1]], ["float32", "int64"])
     x, y = L.read_file(reader)
     _, loss = model(x, y)

@@ -50,7 +50,8 @@ def _opened(content: bytes) -> NDArray[Any]:
         raise EngineError(
             "paddle.dataset.voc2012 needs Pillow, as in Paddle", user_location().place, "pip install pillow"
         ) from None
-    return np.array(Image.open(io.BytesIO(content)))
+    # Its reader of PostScript would start another program.
+    return np.array(Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "BMP")))
 
 
 def _read(path: str, part: str) -> Iterator[Sample]:
