@@ -47,11 +47,11 @@ def compiled_code(program: Program, given: Types, fetches: tuple[str, ...], targ
     # A startup program runs once: numpy is done before a compiler would start.
     target = target if _runs_often(source) else "reference"
     compiled = compile_source(source, target=target, batch=given.rows, options=BuildOptions())
-    return Code(compiled, _engine(compiled, place))
+    return Code(compiled, engine_at(place, compiled))
 
 
-def _engine(compiled: Compiled, place: Place) -> Engine:
-    """An engine that runs the code at a place."""
+def engine_at(place: Place, compiled: Compiled) -> Engine:
+    """An engine that runs the code at a place.  Raises NoDeviceError for a GPU that cannot be used."""
     built = compiled.built
     if not isinstance(place, CUDAPlace) or built.spec.kind != "cuda":
         return built.engine()

@@ -38,6 +38,10 @@ class StepCache:
         self._steps: OrderedDict[object, Step] = OrderedDict()
         self._sizes: dict[object, Sizes] = {}
 
+    def __len__(self) -> int:
+        """Programs and types that code is kept for."""
+        return len(self._codes)
+
     def clear(self) -> None:
         """Forget everything compiled."""
         self._codes.clear()
