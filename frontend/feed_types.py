@@ -75,3 +75,20 @@ def _private_shape(program: Program, name: str, declared: list[int]) -> tuple[in
             hint="declare the other sizes, and pad to them; they are public",
         )
     return tuple(Sym("N") if extent < 0 else extent for extent in declared)
+
+
+def batch_size(program: Program, feeds: Mapping[str, NDArray[Any]]) -> int:
+    """The size of the batch that is fed; 0 where feeds have several, or none."""
+    rows = {len(array) for name, array in feeds.items() if array.ndim and _is_batched(program, name)}
+    return next(iter(rows)) if len(rows) == 1 else 0
+
+
+def _is_batched(program: Program, name: str) -> bool:
+    variable = program.global_block().vars.get(name)
+    return (
+        variable is not None
+        and bool(variable.shape)
+        and variable.shape[0] == -1
+        and not variable.lod_level
+        and name not in token_symbols(program)
+    )

@@ -1,8 +1,9 @@
 """Sizes beside the batch that a program leaves open, such as the length that sequences are padded to.
 
 The first sizes of a program get code of their own. After that the sizes that change become symbols, one for those
-that have been equal in every batch, so that one build serves all; sizes that have never changed stay numbers, for
-which code is faster. A program that cannot be compiled so keeps code of its own for every size.
+that have been equal in every batch, so that one build serves all. Sizes that have never changed stay numbers, for which
+code is faster, and so does a 1, which may stand beside any other size. A program that cannot be compiled so keeps code
+of its own for every size.
 """
 
 from __future__ import annotations
@@ -66,12 +67,17 @@ class Sizes:
             self._exact.append(sizes)
         if sizes in self._exact:
             return Choice(self._exact_rows(rows))
+        self._before = self._seen
         seen = [*(self._seen or self._exact), sizes]
         pattern = _pattern(seen)
+        # What has the size 1 is repeated beside other sizes, and a symbol is not: it stays a number.
+        ones = {place for place, first in enumerate(pattern) if place and first >= 0 and sizes[place] == 1}
+        if not ones and (not self._seen or pattern != _pattern(self._seen)):  # else these sizes tell nothing new
+            self._seen = seen
+        pattern = tuple(-1 if place in ones else first for place, first in enumerate(pattern))
         if pattern in self._refused or all(first < 0 for first in pattern[1:]):
+            self._seen = self._before
             return Choice(self._exact_rows(rows))
-        if not self._seen or pattern != _pattern(self._seen):  # else these sizes tell nothing new
-            self._before, self._seen = self._seen, seen
         return Choice(rows if pattern[0] < 0 else 0, self._symbols(pattern), pattern)
 
     def refuse(self, choice: Choice, rows: int) -> Choice:

@@ -60,7 +60,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "frontend", "compiler.errors", "compiler.ir", "compiler.ops", "compiler.privacy", "compiler.driver",
         "runtime.limits", "runtime.extents",
     ),
-    "frontend.feed_types": ("frontend", "compiler.errors", "compiler.ir"),
+    "frontend.open_sizes": ("frontend", "compiler.ir"),
+    "frontend.feed_types": ("frontend", "frontend.open_sizes", "compiler.errors", "compiler.ir"),
     "frontend.steps": ("frontend", "compiler", "runtime"),
     # Programs with host ops are taken apart into segments, which are programs with typed feeds.
     "frontend.host": ("frontend", "frontend.feed_types", "compiler.errors", "compiler.ir", "runtime.buffers"),
@@ -84,9 +85,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "runtime",
     ),
     "frontend.compiled_program": ("frontend", "compiler"),
+    # From programs to steps that run: compiled code, on the buffers of a scope, kept for the next run.
+    "frontend.compiled_code": ("frontend", "frontend.lower", "compiler", "runtime"),
+    "frontend.bound_step": ("frontend", "frontend.compiled_code", "frontend.steps", "compiler.ir", "runtime"),
+    "frontend.step_cache": (
+        "frontend", "frontend.bound_step", "frontend.compiled_code", "frontend.feed_types", "frontend.open_sizes",
+        "compiler.errors",
+    ),
     "frontend.executor": (
-        "frontend", "frontend.compiled_program", "frontend.feed_types", "frontend.host", "frontend.hosted",
-        "frontend.lower", "frontend.steps", "compiler", "runtime",
+        "frontend", "frontend.bound_step", "frontend.compiled_code", "frontend.compiled_program",
+        "frontend.feed_types", "frontend.host", "frontend.hosted", "frontend.step_cache", "compiler", "runtime",
     ),
     "frontend.fleet": ("frontend", "frontend.compiled_program", "frontend.io"),
     "frontend.parallel_executor": ("frontend", "frontend.compiled_program", "frontend.executor"),

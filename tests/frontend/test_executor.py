@@ -11,7 +11,7 @@ import pytest
 import fluidc.frontend as fluid
 from fluidc.compiler.codegen.reference import ReferenceEngine
 from fluidc.compiler.driver import Compiled, Source
-from fluidc.frontend import executor as executor_module
+from fluidc.frontend import compiled_code
 from fluidc.runtime.cuda import cudart, libraries
 from fluidc.runtime.errors import EngineError
 
@@ -147,13 +147,13 @@ def test_a_name_can_be_assigned_several_arrays() -> None:
 def test_two_hundred_batch_sizes_are_three_compilations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first two sizes get code of their own, one build serves the rest; the sums show that it does."""
     compiled: list[int] = []
-    original = executor_module.compile_source
+    original = compiled_code.compile_source
 
     def counted(source: Source, *, batch: int = 0, **rest: Any) -> Compiled:
         compiled.append(batch)
         return original(source, batch=batch, **rest)
 
-    monkeypatch.setattr(executor_module, "compile_source", counted)
+    monkeypatch.setattr(compiled_code, "compile_source", counted)
     main = fluid.Program()
     with fluid.program_guard(main, fluid.Program()):
         total = fluid.layers.reduce_sum(fluid.data("x", [-1, 3]))
@@ -188,7 +188,7 @@ def test_without_a_driver_the_place_is_what_to_change(monkeypatch: pytest.Monkey
     cudart.runtime.cache_clear()
     built = SimpleNamespace(spec=SimpleNamespace(kind="cuda"), members=lambda: {"module.so": b""})
     with pytest.raises(EngineError) as caught:
-        fluid.Executor(fluid.CUDAPlace(0))._engine(cast("Any", SimpleNamespace(built=built)))
+        compiled_code.engine_at(fluid.CUDAPlace(0), cast("Any", SimpleNamespace(built=built)))
     assert str(caught.value) == (
         "this machine has no NVIDIA driver: libcuda.so.1 is not found\n  at CUDAPlace(0)\n"
         "  use fluid.CPUPlace(); fluid.is_compiled_with_cuda() tells whether a GPU can be used"

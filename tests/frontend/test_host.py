@@ -178,7 +178,7 @@ def test_segments_serve_all_sizes(main: fluid.Program) -> None:
     exe = executor()
     for rows in (3, 6, 5, 4):
         exe.run(feed={"x": X[:rows]}, fetch_list=[doubled])
-    assert len(exe._codes) == 3  # the startup program, and one build of each segment
+    assert len(exe._steps) == 3  # the startup program, and one build of each segment
 
 
 def test_segments_serve_sequences_of_all_lengths(main: fluid.Program) -> None:
@@ -204,7 +204,7 @@ def test_segments_serve_sequences_of_all_lengths(main: fluid.Program) -> None:
         weights = [np.array(fluid.global_scope().find_var(f"fc_1.{part}").get_tensor()) for part in ("w_0", "b_0")]
         given = np.add.reduceat(_probabilities(np.resize(X, (sum(own), 4))), [0, own[0]])
         np.testing.assert_allclose(found[2], given + biggest @ weights[0] + weights[1], rtol=1e-5)
-    assert len(exe._codes) == 2
+    assert len(exe._steps) == 2
 
 
 def _probabilities(x: np.ndarray) -> np.ndarray:

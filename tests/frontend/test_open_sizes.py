@@ -28,7 +28,7 @@ def _programs() -> Iterator[None]:
 @pytest.fixture
 def compiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows that programs were compiled for, in order."""
-    from fluidc.frontend import executor as compiled_code
+    from fluidc.frontend import compiled_code
 
     found: list[int] = []
     compile_source = compiled_code.compile_source
@@ -115,7 +115,7 @@ def test_sizes_that_differ_have_symbols_of_their_own_once_they_do(compiles: list
     source, target = fluid.data("source", [None, None]), fluid.data("target", [None, None])
     total = layers.reduce_sum(source) + layers.reduce_sum(target)
     exe = fluid.Executor(target="reference")
-    for a, b in [(k, k) for k in range(1, 6)] + [(k, 20 - k) for k in range(1, 6)]:
+    for a, b in [(k, k) for k in range(2, 7)] + [(k, 20 - k) for k in range(2, 7)]:
         (value,) = exe.run(
             feed={"source": np.ones((2, a), np.float32), "target": np.ones((2, b), np.float32)}, fetch_list=[total]
         )
@@ -141,6 +141,17 @@ def test_what_cannot_be_compiled_for_any_size_is_asked_once(compiles: list[int])
         (value,) = exe.run(feed={"x": np.ones((4, width), np.float32)}, fetch_list=[halves[0]])
         assert value.shape == (4, width // 2)
     assert compiles == [4] * 5
+
+
+def test_a_row_that_is_repeated_beside_others_is_no_open_size(compiles: list[int]) -> None:
+    x, bias = fluid.data("x", [None, None]), fluid.data("bias", [None, None])
+    total = layers.elementwise_add(x, bias)
+    exe = fluid.Executor(target="reference")
+    for width, beside in [(2, 2), (3, 3), (4, 4), (5, 1), (6, 1), (7, 7), (1, 1)]:
+        given = {"x": np.ones((2, width), np.float32), "bias": np.ones((2, beside), np.float32)}
+        (value,) = exe.run(feed=given, fetch_list=[total])
+        assert value.tolist() == [[2.0] * width] * 2
+    assert compiles == [2] * 5  # two exact, equal ones, one beside any, two ones
 
 
 def test_a_pattern_that_was_refused_is_not_chosen_again() -> None:
