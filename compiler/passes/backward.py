@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
-from ..errors import MissingRule
+from ..errors import MissingRule, PrivacyError
 from ..ir.core import Function, Module, OpBase, Value
 from ..ir.stage import Stage
 from ..ops.base import Op
@@ -135,6 +135,14 @@ class _Sweep:
             return
         if not any(self.cts.get(v) for v in op.results if v in self.reached):
             return
+        if isinstance(op, ClipGradient) and self.request.private:
+            # A lot's gradients are those of scaled losses: what is clipped on the way does not scale along.
+            raise PrivacyError(
+                f"the gradient of {op.x.name or op.x.type} is clipped on its way to the parameters, so no clipping of "
+                "single examples bounds what one person changes",
+                where=op.loc.place or None,
+                hint="leave error_clip out of the private program",
+            )
         with self.b.at(op.loc):
             cts = [self._total(v) if v in self.reached else None for v in op.results]
             needs = [v in self.reached for v in op.operands]

@@ -7,7 +7,7 @@ import math
 from ...compiler.ir.core import Value
 from ...compiler.ir.types import Dim, DType, Shape, TensorType
 from ...compiler.ops import elementwise, indexing, random
-from ...compiler.ops.minstd import MODULUS, MULTIPLIER
+from ...compiler.ops.minstd import MODULUS, MULTIPLIER, doubles
 from ..vartype import VarType
 from .context import OpLowering, Rules, dtype_of
 from .creation import array, extents_of, source
@@ -58,9 +58,15 @@ def _randperm(o: OpLowering) -> None:
 def _sampling_id(o: OpLowering) -> None:
     x = o.x()
     rows, columns = x.tensor.shape
-    kind = TensorType(DType.F32, (rows,))
-    drawn = random.Uniform(type=kind, low=o.attr("min", 0.0), high=o.attr("max", 1.0), **source(o, _seed(o)))
-    bound = o.b.reshape(o.b.cast(o.b(drawn), x.tensor.dtype), (rows, 1))
+    low, high, seed = o.attr("min", 0.0), o.attr("max", 1.0), _seed(o)
+    if seed and x.tensor.dtype is DType.F64:  # two draws per row
+        if not isinstance(rows, int):
+            raise o.error("seeded places in float64 rows of an open number", "cast to float32, or leave the seed out")
+        bound = array(o, doubles(seed, rows) * (high - low) + low)
+    else:
+        kind = TensorType(DType.F32, (rows,))
+        bound = o.b.cast(o.b(random.Uniform(type=kind, low=low, high=high, **source(o, seed))), x.tensor.dtype)
+    bound = o.b.reshape(bound, (rows, 1))
     passed = o.b.cast(o.b.less_equal(o.b.cumsum(x, 1), bound), DType.I64)
     found = o.b.reduce_sum(passed, (1,))
     last = o.b.sub(o.b.extent(columns, DType.I64), _i64(o, 1))

@@ -84,6 +84,7 @@ LAYERS = {
     "randperm_long": lambda f: f.layers.randperm(1000, dtype="int32", seed=77),
     "sampling": lambda f: f.layers.sampling_id(data(f, "rows", (120, 4)), seed=5),
     "sampling_part": lambda f: f.layers.sampling_id(data(f, "rows", (120, 4)), min=0.1, max=0.5, seed=9),
+    "sampling_wide": lambda f: f.layers.sampling_id(f.layers.cast(data(f, "rows", (120, 4)), "float64"), seed=5),
     "crop": lambda f: f.layers.random_crop(data(f, "images", (3, 2, 7, 6)), [4, 3], seed=5),
     "crop_channels": lambda f: f.layers.random_crop(data(f, "images", (3, 2, 7, 6)), [1, 7, 2], seed=1234),
     "dropout": lambda f: f.layers.dropout(data(f, "images", (3, 2, 7, 6)), 0.3),
