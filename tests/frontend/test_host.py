@@ -19,6 +19,7 @@ from fluidc.frontend.lower import lower, rules
 from fluidc.runtime.errors import PrivacyWarning
 
 L = fluid.layers
+THREE: Any = 3  # what no argument takes
 X = np.random.default_rng(1).normal(size=(6, 4)).astype("float32")
 Y = np.array([[0], [2], [1], [1], [2], [0]], "int64")
 
@@ -31,9 +32,7 @@ def main() -> Iterator[fluid.Program]:
         yield main
 
 
-def data(
-    name: str = "x", shape: tuple[int, ...] = (-1, 4), dtype: str = "float32", **options: Any
-) -> fluid.Variable:
+def data(name: str = "x", shape: tuple[int, ...] = (-1, 4), dtype: str = "float32", **options: Any) -> fluid.Variable:
     return L.data(name, list(shape), append_batch_size=False, dtype=dtype, **options)
 
 
@@ -132,9 +131,9 @@ def test_host_ops_on_feeds_run_before_it(main: fluid.Program) -> None:
     assert len(kinds(planned(main, loss))) == 2
     exe = executor()
     table = fluid.global_scope().var("embedding_0.w_0").get_tensor()
-    before = np.array(table)
+    before = np.array(table, np.float32)
     exe.run(feed={"ids": np.array([4, 2, 4], "int64")}, fetch_list=[loss])
-    change = before - np.array(table)
+    change = before - np.array(table, np.float32)
     np.testing.assert_allclose(change[4], 2 / 9, rtol=1e-5)
     np.testing.assert_allclose(change[2], 1 / 9, rtol=1e-5)
     assert not change[[0, 1, 3]].any()
@@ -304,10 +303,12 @@ def test_py_func_gets_tensors_and_returns_arrays(main: fluid.Program) -> None:
 
     def lengths(x: fluid.LoDTensor, y: fluid.LoDTensor) -> tuple[np.ndarray, fluid.LoDTensor]:
         seen.append(x.recursive_sequence_lengths())
-        return np.array(x).sum(0), fluid.create_lod_tensor(np.array(y) * 2, [[1, 2]], fluid.CPUPlace())
+        return np.array(x).sum(0), fluid.create_lod_tensor(np.array(y, np.float32) * 2, [[1, 2]], fluid.CPUPlace())
 
     total, twice = result("total", (1,)), result("twice", (-1, 1))
-    assert L.py_func(lengths, [rows, rows], [total, twice])[0] is total
+    returned = L.py_func(lengths, [rows, rows], [total, twice])
+    assert isinstance(returned, list)
+    assert returned[0] is total
     L.py_func(lambda x: seen.append([[len(np.array(x))]]), total, None)
     fed = fluid.create_lod_tensor(np.array([[1.0], [2.0], [4.0]], "float32"), [[2, 1]], fluid.CPUPlace())
     got = executor().run(feed={"rows": fed}, fetch_list=[total, twice], return_numpy=False)
@@ -516,7 +517,7 @@ def test_artifacts_name_the_op(main: fluid.Program) -> None:
 def test_wrong_arguments(main: fluid.Program) -> None:
     x = data()
     with pytest.raises(TypeError, match="py_func: func and backward_func must be functions"):
-        L.py_func(3, x, None)  # type: ignore[arg-type]
+        L.py_func(THREE, x, None)
     with pytest.raises(ProgramError, match="py_func: r has no shape"):
         L.py_func(len, x, result("r", ()))
     with pytest.raises(ProgramError, match="py_func: x is to be skipped, and is in neither x nor out"):
