@@ -71,7 +71,7 @@ def plan(program: Program, fetches: Sequence[str], lowered: Collection[str], for
 
     Raises:
         LoweringError: A host op is on the way from parameters to a loss, or in a loop that has gradients.
-        PrivacyError: A host op of a private program that is no metric to be fetched.
+        PrivacyError: A host op of a private program that is no metric to be fetched, or that divides its step.
     """
     program = split_backwards(program)
     reasons = _Reasons(program, lowered, forced).found
@@ -90,7 +90,10 @@ def plan(program: Program, fetches: Sequence[str], lowered: Collection[str], for
         steps = (*steps[:-1], replace(steps[-1], last=True))
     listed = [(op, reasons[id(op)]) for block in program.blocks for op in block.ops if id(op) in reasons]
     private = program.global_block().private_backward() is not None
-    return Plan(steps, tuple(listed), _private_metrics(program, listed) if private else ())
+    told = _private_metrics(program, listed) if private else ()
+    if private:
+        _check_whole(steps)
+    return Plan(steps, tuple(listed), told)
 
 
 class _Reasons:
@@ -198,6 +201,19 @@ def _private_metrics(program: Program, listed: Sequence[tuple[Operator, str]]) -
         "and NOT PRIVATE"
         for op, _ in listed
     )
+
+
+def _check_whole(steps: Sequence[Step]) -> None:
+    """Refuse a private step in parts: what one of them hands to another is not followed by the rules of privacy."""
+    compiled = [at for at, step in enumerate(steps) if isinstance(step, Segment)]
+    for step in steps[compiled[0] : compiled[-1]]:
+        if isinstance(step, Call):
+            raise PrivacyError(
+                f"{step.op.loc.layer or step.op.type}: {step.op.type} runs on the host and reads a variable that the "
+                "program writes later, which would divide the step; under Dpsgd it stays whole",
+                where=step.op.loc.place,
+                hint="leave it out of the program that trains, and evaluate in a clone: program.clone(for_test=True)",
+            )
 
 
 def _inside(program: Program, op: Operator) -> Iterator[Operator]:

@@ -178,7 +178,7 @@ def test_dynamic_loss_scaling() -> None:
     [
         (lambda: fluid.contrib.layers.shuffle_batch(), "shuffle_batch is not implemented"),
         (lambda: fluid.contrib.shuffle_batch(), "shuffle_batch is not implemented"),
-        (lambda: fluid.contrib.memory_usage(), "memory_usage is not implemented"),
+        (lambda: fluid.contrib.QuantizeTranspiler(), "QuantizeTranspiler is not implemented"),
         (lambda: fluid.contrib.mixed_precision.AutoMixedPrecisionLists(), "AutoMixedPrecisionLists is not implemented"),
     ],
 )

@@ -278,7 +278,7 @@ def dynamic_rnn(fluid):
         rnn.output(h1, g1)
     first, second = rnn()
     last = layers.sequence_last_step(first)
-    feed["start"] = numbers("start", 4, 3)
+    feed = dict(feed, start=numbers("start", 4, 3))
     return built(feed, [first, second, last], ["sentence", start, "a", "b", "c", "d", "e"])
 
 
@@ -334,7 +334,7 @@ def dynamic_rnn_undefined_beyond(fluid):
         length = layers.sqrt(layers.reduce_sum(layers.square(h), dim=[1], keep_dim=True))
         rnn.update_memory(left, layers.scale(left, bias=-1.0))
         rnn.output(layers.elementwise_div(h, length), layers.log(layers.elementwise_mul(left, length)))
-    feed["budget"] = np.array([[2.5], [0.5], [1.5]], "float32")
+    feed = dict(feed, budget=np.array([[2.5], [0.5], [1.5]], "float32"))
     return built(feed, rnn(), ["words", budget, "a"])
 
 

@@ -51,7 +51,7 @@ GROUPS = {
     "control": control.write,
     "programs": programs.write,
     "parity": parity.write,
-    "recurrent": recurrent.write,
+    "recurrent": recurrent.write,  # pyright: ignore[reportAttributeAccessIssue]
     "host": host.write,
     "wrappers": wrappers.write,
     "rules": rules.write,

@@ -9,7 +9,7 @@ import inspect
 import json
 import pathlib
 
-import paddle.fluid as fluid
+import paddle.fluid as fluid  # pyright: ignore[reportMissingImports]
 
 HERE = pathlib.Path(__file__).resolve().parents[3] / "frontend" / "api"
 

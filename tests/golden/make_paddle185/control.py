@@ -23,7 +23,7 @@ from trees import GOLDENS, write_tree
 
 sys.path.append(str(GOLDENS.parents[1] / "frontend"))  # how programs are recorded
 
-import make_goldens
+import make_goldens  # pyright: ignore[reportMissingImports]
 
 
 def measured(name):

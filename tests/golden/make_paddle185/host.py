@@ -33,7 +33,9 @@ def saved(build):
 def write():
     programs = dict(host_programs.CASES, **host_programs.PROGRAMS)
     found = {name: host_programs.values(fluid, build) for name, build in programs.items()}
-    found["sessions"] = {name: host_programs.session(fluid, name) for name in host_programs.SESSIONS}
-    found["saved"] = {name: saved(host_programs.SAVED[name]) for name in host_programs.SAVED}
-    found["metrics"] = host_programs.metrics(fluid)
-    write_tree(GOLDENS / "host", found)
+    others = {
+        "sessions": {name: host_programs.session(fluid, name) for name in host_programs.SESSIONS},
+        "saved": {name: saved(host_programs.SAVED[name]) for name in host_programs.SAVED},
+        "metrics": host_programs.metrics(fluid),
+    }
+    write_tree(GOLDENS / "host", dict(found, **others))
