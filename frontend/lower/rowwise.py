@@ -12,6 +12,7 @@ from typing import cast
 from ...compiler.ir.core import OpBase, Value
 from ...compiler.ir.types import RaggedType
 from ...compiler.ops.base import Op
+from ...compiler.ops.construct import OpBuilder
 from ...compiler.ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
 ROWS = ExampleKind(0)
@@ -26,8 +27,7 @@ def mixing(ops: Iterable[OpBase], given: Mapping[Value, Kind], results: Sequence
         results: What must have one row per row.
     """
     kinds: dict[Value, Kind] = dict(given)
-    for op in ops:
-        kinds.update(zip(op.results, _kinds(op, [kinds.get(value, PUBLIC) for value in op.operands]), strict=True))
+    _extend(kinds, ops)
     for value in results:
         found = kinds.get(value, PUBLIC)
         if isinstance(found, MixedKind):
@@ -39,8 +39,20 @@ def mixing(ops: Iterable[OpBase], given: Mapping[Value, Kind], results: Sequence
     return None
 
 
+def _extend(kinds: dict[Value, Kind], ops: Iterable[OpBase]) -> None:
+    """Add the kinds of the results of ``ops``."""
+    for op in ops:
+        kinds.update(zip(op.results, _kinds(op, [kinds.get(value, PUBLIC) for value in op.operands]), strict=True))
+
+
 def _kinds(op: OpBase, operands: Sequence[Kind]) -> Sequence[Kind]:
     """The kinds of an op's results.  Sequences are one row each, and so is each of their tokens."""
+    if isinstance(op, Op) and op.has_decomposition:
+        # It has no rule of its own, but those of what it consists of.
+        b, inside = OpBuilder(), dict(zip(op.operands, operands, strict=True))
+        results = op.decompose(b)
+        _extend(inside, b.ops)
+        return [inside.get(value, PUBLIC) for value in results]
     if any(isinstance(value.type, RaggedType) for value in (*op.operands, *op.results)):
         mixed = next((kind for kind in operands if isinstance(kind, MixedKind | TotalKind)), None)
         return [mixed or ROWS for _ in op.results]

@@ -156,8 +156,9 @@ def _sequence_slice(o: OpLowering) -> None:
     if part is not None:
         o.function.sizes.known[lengths] = part
     rows = divided(o, lengths)
-    checked = begin is not None and part is not None and total is not None
-    if checked:
+    checked = False
+    if begin is not None and part is not None and total is not None:
+        checked = True
         stop = Combined("add", Combined("within", begin, total), part)
         o.function.sizes.extent(Rule("max", Combined("within", stop, total)), "L")
     elif not x.type.dtype.is_float:
