@@ -83,7 +83,7 @@ def test_offsets_that_never_divide_the_rows() -> None:
 
 def test_offsets_of_another_number_of_sequences() -> None:
     def fixed(x: Any) -> Any:
-        return layers.sequence_slice(x, *(layers.assign(np.array([[0], [0]])) for _ in range(2)))
+        return layers.sequence_slice(x, layers.assign(np.array([[0], [0]])), layers.assign(np.array([[0], [0]])))
 
     with pytest.raises(LoweringError, match="for N sequences"):
         trained(fixed, {}, "reference")

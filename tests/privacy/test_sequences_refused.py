@@ -13,7 +13,7 @@ from fluidc.compiler.driver import compile_source
 from fluidc.compiler.errors import FluidcError, PrivacyError
 from fluidc.compiler.ir.core import Value
 from fluidc.compiler.ir.types import DType, RaggedType, Sym, TensorType
-from fluidc.compiler.ops import OPS
+from fluidc.compiler.ops import OPS, ragged
 from fluidc.compiler.ops.base import Op
 from fluidc.compiler.ops.grad import ClipGradient
 from fluidc.compiler.ops.kinds import ExampleKind, MixedKind
