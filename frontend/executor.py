@@ -35,6 +35,7 @@ from .profiler import RUN, timed
 from .scope import Scope, global_scope
 from .source import user_location
 from .step_cache import StepCache
+from .steps import PrivateSteps
 from .targets import default_target
 from .watch import Call, announce
 

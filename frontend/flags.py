@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 from .errors import invalid, wrong_type
@@ -78,6 +79,16 @@ class Flags(MutableMapping[str, Flag]):
 
 
 _flags = Flags()
+
+
+@contextlib.contextmanager
+def flags_restored() -> Iterator[None]:
+    """Leave the flags as they are found, whatever is set inside the ``with`` block."""
+    before = dict(_flags)
+    try:
+        yield
+    finally:
+        _flags.update(before)
 
 
 def process_flags() -> Flags:

@@ -81,6 +81,17 @@ def start_profiler(state: str, tracer_option: str = "Default") -> None:
         _events = []
 
 
+@contextlib.contextmanager
+def profiler_restored() -> Iterator[None]:
+    """Leave the profiler as it is found, whatever is begun inside the ``with`` block."""
+    global _events
+    before, _events = _events, None
+    try:
+        yield
+    finally:
+        _events = before
+
+
 def reset_profiler() -> None:
     """Forget the times that were noted."""
     if _events is not None:

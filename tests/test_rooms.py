@@ -94,7 +94,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "frontend.executor": (
         "frontend", "frontend.bound_step", "frontend.compiled_code", "frontend.compiled_program",
-        "frontend.feed_types", "frontend.host", "frontend.hosted", "frontend.step_cache", "compiler", "runtime",
+        "frontend.feed_types", "frontend.host", "frontend.hosted", "frontend.step_cache", "frontend.steps", "compiler",
+        "runtime",
     ),
     "frontend.fleet": ("frontend", "frontend.compiled_program", "frontend.io"),
     "frontend.parallel_executor": ("frontend", "frontend.compiled_program", "frontend.executor"),

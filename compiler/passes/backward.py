@@ -138,7 +138,7 @@ class _Sweep:
         if isinstance(op, ClipGradient) and self.request.private:
             # A lot's gradients are those of scaled losses: what is clipped on the way does not scale along.
             raise PrivacyError(
-                f"the gradient of {op.x} is clipped on its way to the parameters, so no clipping of "
+                f"the gradient of {op.x.hint or op.x.type} is clipped on its way to the parameters, so no clipping of "
                 "single examples bounds what one person changes",
                 where=op.loc.place or None,
                 hint="leave error_clip out of the private program",

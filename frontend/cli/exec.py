@@ -73,7 +73,9 @@ def command(
 def _run(script: Path, arguments: tuple[str, ...], data: Path | None, target: str | None, session: Session) -> int:
     """The script's exit code."""
     from .. import unique_name
+    from ..flags import flags_restored
     from ..framework import Program, program_guard
+    from ..profiler import profiler_restored
     from ..scope import Scope, scope_guard
     from ..targets import using_target
     from .script import as_main, compiled, execute, old_scripts, source_line
@@ -85,6 +87,8 @@ def _run(script: Path, arguments: tuple[str, ...], data: Path | None, target: st
         program_guard(Program(), Program()),
         unique_name.guard(),
         scope_guard(Scope()),
+        flags_restored(),
+        profiler_restored(),
         as_main(script, arguments) as main,
     ):
         # Old scripts use what has been deprecated since.

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from dataset_files import write_files
 
+import fluidc.frontend as fluid
 from fluidc.frontend.cli import main
 
 TRAINING = """
@@ -197,3 +198,12 @@ def test_the_process_is_as_before() -> None:
     fluidc("exec", script("import os, sys\nsys.path.append('x')\nos.chdir('/')\nimport paddle"))
     assert before == (sys.argv, sys.path, sys.modules["__main__"], os.getcwd(), np.load)
     assert "paddle" not in sys.modules
+
+
+def test_flags_and_the_profiler_are_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "import paddle.fluid as fluid\nfluid.set_flags({'FLAGS_benchmark': True})\n"
+    done = fluidc("exec", script(f"{flags}fluid.profiler.start_profiler('CPU')"))
+    assert done.exit_code == 0, done.output
+    assert fluid.get_flags("FLAGS_benchmark") == {"FLAGS_benchmark": False}
+    fluid.profiler.stop_profiler()
+    assert capsys.readouterr().out == "", "it does not run"
