@@ -18,6 +18,7 @@ from ...compiler.errors import FluidcError
 from ..paddle.dataset.common import data_home
 from ..paddle.finder import installed
 from ..paddle.numpy_names import old_numpy
+from ..paddle.pillow_names import old_pillow
 from ..paddle.python2 import explain_error, explain_syntax
 from ..paddle.session import Session, noting
 
@@ -47,7 +48,7 @@ def old_scripts(session: Session, data: Path | None = None) -> Iterator[None]:
 
     ``data`` is the folder of data sets; None: FLUIDC_DATA, else Paddle's own.
     """
-    with noting(session), installed(), old_numpy(), data_home(data):
+    with noting(session), installed(), old_numpy(), old_pillow(), data_home(data):
         yield
 
 

@@ -84,6 +84,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"module 'string' has no attribute '(letters|lowercase|uppercase)'", r"write string.ascii_\1"),
     (r"module 'itertools' has no attribute 'i(zip|map|filter)'", r"write \1: it is an iterator in Python 3"),
     (r"cannot import name 'i(zip|map|filter)' from 'itertools'", r"write \1: it is an iterator in Python 3"),
+    (r"only 0-dimensional arrays can be converted to Python scalars",
+     "numpy 2.4 no longer takes an array of shape [1] for a number: pip install 'numpy<2.4', or write x.item()"),
     (r"module 'time' has no attribute 'clock'", "write time.perf_counter()"),
     (r"module 'collections' has no attribute '(\w+)'", r"write collections.abc.\1"),
     (r"cannot import name '(\w+)' from 'collections'", r"from collections.abc import \1"),

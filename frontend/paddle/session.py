@@ -86,11 +86,11 @@ def note_found(dataset: str, where: str) -> None:
     _current.found.setdefault(dataset, where)
 
 
-def note_restored(name: str, what: str) -> None:
-    """A name or habit of older numpy works again, and means ``what``: told once, with the user's line."""
+def note_restored(name: str, what: str, library: str = "numpy") -> None:
+    """A name or habit of an older library works again, and means ``what``: told once, with the user's line."""
     if name not in _current.restored:
         _current.restored[name] = place = user_location().place
-        say(f"note: {name} of older numpy is {what} in this run (first used at {place})")
+        say(f"note: {name} of older {library} is {what} in this run (first used at {place})")
 
 
 def note_ignored(name: str, why: str) -> None:

@@ -34,9 +34,14 @@ UNK_IDX = 0
 _WORDS, _VERBS, _LABELS = "conll05st%2FwordDict.txt", "conll05st%2FverbDict.txt", "conll05st%2FtargetDict.txt"
 _CORPUS = "conll05st-tests.tar.gz"
 _FILES = {_CORPUS: DATA_MD5, _WORDS: WORDDICT_MD5, _VERBS: VERBDICT_MD5, _LABELS: TRGDICT_MD5}
-_MADE_UP = "600 synthetic sentences with one verb each, for CoNLL-2005's"
+_MADE_UP = "600 synthetic sentences with one verb each, for CoNLL-2005's; dictionaries of its size"
+_WORD_COUNT, _VERB_COUNT = 44_068, 3_162
 _EMBEDDING_SIZE = 32
-_ROLES = ("A0", "A1", "A2", "AM-ADV", "AM-LOC", "AM-TMP", "V")
+_ROLES = (
+    *("A0", "A1", "A2", "A3", "A4", "A5", "AA", "AM", "V"),
+    *("AM-ADV", "AM-CAU", "AM-DIR", "AM-DIS", "AM-EXT", "AM-LOC", "AM-MNR", "AM-MOD", "AM-NEG", "AM-PNC", "AM-PRD"),
+    *("AM-REC", "AM-TMP", "R-A0", "R-A1", "R-A2", "R-A3", "R-AM-LOC", "R-AM-MNR", "R-AM-TMP"),
+)
 
 Sentence = tuple[list[str], str, list[str]]
 """Words, the verb's lemma, labels in the B-I-O scheme."""
@@ -47,9 +52,10 @@ def _synthetic() -> dict[str, list[str]]:
     """The lines of the files: nouns, verbs and adverbs are words of their own, and decide the roles."""
     rng = np.random.default_rng(31)
     nouns, verbs, extras = words(120, "n"), words(30, "v"), words(40, "a")
+    known = ["<unk>", "bos", "eos", *nouns, *verbs, *extras]
     files: dict[str, list[str]] = {
-        _WORDS: ["<unk>", "bos", "eos", *nouns, *verbs, *extras],
-        _VERBS: verbs,
+        _WORDS: [*known, *words(_WORD_COUNT - len(known), "x")],
+        _VERBS: words(_VERB_COUNT, "v"),
         _LABELS: [f"{mark}-{role}" for role in _ROLES for mark in "BI"] + ["O"],
         "words": [],
         "props": [],

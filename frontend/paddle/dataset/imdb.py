@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 
 from ...reader import Reader
 from .common import fetched, find
-from .made_up import opinions
+from .made_up import counts, opinions, words
 
 URL = "https://dataset.bj.bcebos.com/imdb%2FaclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 
 _FILES = {"imdb%2FaclImdb_v1.tar.gz": MD5}
-_MADE_UP = "1600 synthetic texts of 20 to 60 words, for IMDB's reviews"
+_MADE_UP = "1600 synthetic texts of 20 to 60 words, for IMDB's reviews; a dictionary of their size"
+_TYPES, _FREQUENT = 20_000, 5_106  # words, and those that occur more than 150 times besides the telling ones
 _PUNCTUATION = string.punctuation.encode()
 
 
@@ -24,9 +25,9 @@ def _texts(pattern: re.Pattern[str]) -> Iterator[bytes]:
     files = find("imdb", _FILES, _MADE_UP)
     if files is None:
         for seed, (part, opinion) in enumerate((p, o) for p in ("train", "test") for o in ("pos", "neg")):
-            for number, words in enumerate(opinions(seed, 400, opinion == "pos", 20, 60)):
+            for number, text in enumerate(opinions(seed, 400, opinion == "pos", 20, 60)):
                 if pattern.match(f"aclImdb/{part}/{opinion}/{number}_7.txt"):
-                    yield " ".join(words).encode()
+                    yield " ".join(text).encode()
         return
     # Members in order: going back and forth in a compressed archive takes very long.
     with tarfile.open(files["imdb%2FaclImdb_v1.tar.gz"]) as archive:
@@ -44,8 +45,10 @@ def tokenize(pattern: re.Pattern[str]) -> Iterator[list[bytes]]:
 
 def build_dict(pattern: re.Pattern[str], cutoff: int) -> dict[bytes | str, int]:
     """Ids of the words that occur more than ``cutoff`` times, the most frequent first; ``<unk>``, a str, is last."""
-    counts = Counter(word for text in tokenize(pattern) for word in text)
-    frequent = sorted(((word, n) for word, n in counts.items() if n > cutoff), key=lambda pair: (-pair[1], pair[0]))
+    found = Counter(word for text in tokenize(pattern) for word in text)
+    if find("imdb", _FILES, _MADE_UP) is None:
+        found.update({word.encode(): n for word, n in counts(words(_TYPES, "w"), _FREQUENT, 150).items()})
+    frequent = sorted(((word, n) for word, n in found.items() if n > cutoff), key=lambda pair: (-pair[1], pair[0]))
     ids: dict[bytes | str, int] = {word: number for number, (word, _) in enumerate(frequent)}
     ids["<unk>"] = len(ids)
     return ids

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ...reader import Reader
 from .common import fetched, find
-from .made_up import chains, words
+from .made_up import chains, counts, words
 
 URL = "https://dataset.bj.bcebos.com/imikolov%2Fsimple-examples.tgz"
 MD5 = "30177ea32e27c525793142b6bf2c8e2d"
@@ -16,7 +16,8 @@ MD5 = "30177ea32e27c525793142b6bf2c8e2d"
 _TRAIN = "./simple-examples/data/ptb.train.txt"
 _TEST = "./simple-examples/data/ptb.valid.txt"
 _FILES = {"imikolov%2Fsimple-examples.tgz": MD5}
-_MADE_UP = "2000 and 200 synthetic sentences of 5 to 20 words of 200, for the Penn Treebank"
+_MADE_UP = "2000 and 200 synthetic sentences of 5 to 20 words of 200, for the Penn Treebank; a dictionary of its size"
+_TYPES, _FREQUENT = 9_999, 2_071  # words of the Treebank, and those that it has more than 50 times
 
 Word = bytes | str
 """Words of the files are bytes, the marks ``<s>``, ``<e>`` and ``<unk>`` are texts, as in Paddle under Python 3."""
@@ -41,18 +42,21 @@ def _lines(filename: str) -> list[bytes]:
 
 def word_count(f: Iterable[bytes], word_freq: dict[Word, int] | None = None) -> dict[Word, int]:
     """How often each word occurs in the lines, added to ``word_freq``; each line has one start and one end."""
-    counts = Counter[Word]() if word_freq is None else word_freq
+    found = Counter[Word]() if word_freq is None else word_freq
     for line in f:
         for word in (*line.strip().split(), "<s>", "<e>"):
-            counts[word] = counts.get(word, 0) + 1
-    return counts
+            found[word] = found.get(word, 0) + 1
+    return found
 
 
 def build_dict(min_word_freq: int = 50) -> dict[Word, int]:
     """Ids of the words that occur more than ``min_word_freq`` times, the most frequent first; ``<unk>`` is the last."""
-    counts = word_count(_lines(_TEST), word_count(_lines(_TRAIN)))
-    counts.pop("<unk>", None)
-    frequent = [(word, n) for word, n in counts.items() if n > min_word_freq]
+    found = word_count(_lines(_TEST), word_count(_lines(_TRAIN)))
+    if find("imikolov", _FILES, _MADE_UP) is None:
+        for word, n in counts(words(_TYPES, "w"), _FREQUENT, 50).items():
+            found[word.encode()] = found.get(word.encode(), 0) + n
+    found.pop("<unk>", None)
+    frequent = [(word, n) for word, n in found.items() if n > min_word_freq]
     frequent.sort(key=lambda pair: (-pair[1], pair[0] if isinstance(pair[0], bytes) else pair[0].encode()))
     ids = {word: number for number, (word, _) in enumerate(frequent)}
     ids["<unk>"] = len(ids)

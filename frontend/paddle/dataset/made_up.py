@@ -38,6 +38,14 @@ def words(count: int, prefix: str) -> list[str]:
     return [prefix + "".join(letters) for letters in islice(product(ascii_lowercase, repeat=4), count)]
 
 
+def counts(vocabulary: Sequence[str], frequent: int, cutoff: int) -> dict[str, int]:
+    """How often each word of a large text occurs, by Zipf's law: ``frequent`` of them more than ``cutoff`` times.
+
+    Dictionaries get the size that those of the real data have, without the text.
+    """
+    return {word: (cutoff + 1) * frequent // rank for rank, word in enumerate(vocabulary, 1)}
+
+
 def sentence(
     rng: np.random.Generator, vocabulary: Sequence[str], shortest: int, longest: int, skew: float = 1.0
 ) -> list[str]:

@@ -5,6 +5,7 @@ A sample is [user, gender, age, job, film, its genres, the words of its title, [
 
 from __future__ import annotations
 
+import itertools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ MD5 = "c4d9eecfca2ab87c1945afe126590906"
 age_table = [1, 18, 25, 35, 45, 50, 56]
 
 _FILES = {"movielens%2Fml-1m.zip": MD5}
-_MADE_UP = "10000 synthetic ratings of 200 films by 300 users, for MovieLens 1M"
+_MADE_UP = "10000 synthetic ratings of 3952 films by 6040 users, for MovieLens 1M"
+_FILMS, _USERS, _RATINGS, _TITLE_WORDS = 3_952, 6_040, 10_000, 5_175
 _TITLE = re.compile(r"^(.*)\((\d+)\)$")
 _NAMES = """
 Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery Romance
@@ -37,21 +39,21 @@ _GENRES = _NAMES.split()
 def _synthetic() -> dict[str, str]:
     """Films, users and ratings as lines of the archive's files: what a user likes depends on age and gender."""
     rng = np.random.default_rng(21)
-    titles = words(150, "t")
+    titles = itertools.cycle(words(_TITLE_WORDS, "t"))
     films: list[list[int]] = []
     lines: dict[str, list[str]] = {"movies": [], "users": [], "ratings": []}
-    for film in range(1, 201):
+    for film in range(1, _FILMS + 1):
         genres = sorted(int(g) for g in rng.choice(len(_GENRES), rng.integers(1, 4), replace=False))
-        title = " ".join(titles[n].title() for n in rng.integers(0, len(titles), rng.integers(1, 5)))
+        title = " ".join(word.title() for word in itertools.islice(titles, int(rng.integers(1, 5))))
         films.append(genres)
         lines["movies"].append(f"{film}::{title} ({rng.integers(1930, 2001)})::{'|'.join(_GENRES[g] for g in genres)}")
     people: list[tuple[int, int]] = []
-    for user in range(1, 301):
+    for user in range(1, _USERS + 1):
         gender, age = int(rng.integers(2)), int(rng.integers(len(age_table)))
         people.append((gender, age))
         lines["users"].append(f"{user}::{'MF'[gender]}::{age_table[age]}::{rng.integers(0, 21)}::{10000 + user}")
     taste = rng.normal(0, 1.2, (2, len(age_table), len(_GENRES)))
-    for user, film in zip(rng.integers(1, 301, 10000), rng.integers(1, 201, 10000)):
+    for user, film in zip(rng.integers(1, _USERS + 1, _RATINGS), rng.integers(1, _FILMS + 1, _RATINGS)):
         liked = 3.5 + taste[people[user - 1]][films[film - 1]].mean() + rng.normal(0, 0.4)
         lines["ratings"].append(f"{user}::{film}::{int(np.clip(round(liked), 1, 5))}::978300000")
     return {name: "\n".join(text) for name, text in lines.items()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ....runtime.errors import DataError
 from ..session import once
 from .common import fetched, find
-from .made_up import opinions
+from .made_up import opinions, words
 
 URL = "https://corpora.bj.bcebos.com/movie_reviews%2Fmovie_reviews.zip"
 MD5 = "155de2b77c6834dd8eea7cbe88e93acb"
@@ -18,7 +18,8 @@ NUM_TRAINING_INSTANCES = 1600
 NUM_TOTAL_INSTANCES = 2000
 
 _FILES = {"movie_reviews.zip": MD5}
-_MADE_UP = "2000 synthetic texts of 10 to 30 words, for NLTK's movie reviews"
+_MADE_UP = "2000 synthetic texts of 10 to 30 words, for NLTK's movie reviews; a dictionary of their size"
+_WORD_COUNT = 39_768
 _CATEGORIES = ("neg", "pos")
 # How NLTK reads this corpus: runs of letters and digits, and runs of other signs.
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
@@ -51,7 +52,10 @@ def _reviews() -> dict[str, list[list[str]]]:
 def get_word_dict() -> list[tuple[str, int]]:
     """(word, id), the most frequent first, then in the order in which they occur."""
     counts = Counter(word for category in _CATEGORIES for text in _reviews()[category] for word in text)
-    return [(word, number) for number, word in enumerate(sorted(counts, key=lambda word: -counts[word]))]
+    ranked = sorted(counts, key=lambda word: -counts[word])
+    if find("corpora", _FILES, _MADE_UP, "sentiment") is None:
+        ranked += words(_WORD_COUNT - len(ranked), "x")
+    return [(word, number) for number, word in enumerate(ranked)]
 
 
 def load_sentiment_data() -> list[Sample]:

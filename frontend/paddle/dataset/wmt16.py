@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ...reader import Reader
 from ..session import once
 from .common import fetched, find
-from .made_up import translations
+from .made_up import translations, words
 
 DATA_URL = "http://paddlemodels.bj.bcebos.com/wmt/wmt16.tar.gz"
 DATA_MD5 = "0c38be43600334966403524a40dcd81e"
@@ -18,7 +18,9 @@ TOTAL_DE_WORDS = 19220
 START_MARK, END_MARK, UNK_MARK = "<s>", "<e>", "<unk>"
 
 _FILES = {"wmt16.tar.gz": DATA_MD5}
-_MADE_UP = "1000, 100 and 100 synthetic pairs of sentences of 3 to 12 words of 300, for Multi30K's"
+_MADE_UP = (
+    "1000, 100 and 100 synthetic pairs of sentences of 3 to 12 words of 300, for Multi30K's; dictionaries of their size"
+)
 _PARTS = {"wmt16/train": (51, 1000), "wmt16/test": (52, 100), "wmt16/val": (53, 100)}
 _LANGUAGES = ("en", "de")
 
@@ -42,7 +44,11 @@ def _pairs(name: str) -> Iterator[list[str]]:
 def _by_frequency(lang: str) -> tuple[str, ...]:
     """The words of the training data, the most frequent first, then in the order in which they occur."""
     counts = Counter(w for pair in _pairs("wmt16/train") for w in pair[_LANGUAGES.index(lang)].split())
-    return tuple(sorted(counts, key=lambda word: -counts[word]))
+    ranked = sorted(counts, key=lambda word: -counts[word])
+    if find("wmt16", _FILES, _MADE_UP) is None:
+        every = words(_size(lang, TOTAL_DE_WORDS), "s" if lang == "en" else "t")
+        ranked += [word for word in every if word not in counts]
+    return tuple(ranked)
 
 
 def _size(lang: str, stated: int) -> int:

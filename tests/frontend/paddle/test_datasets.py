@@ -134,6 +134,21 @@ def test_shapes_and_types_of_made_up_data(session: Session) -> None:
     assert (one.tolist(), left.shape, right.shape) == ([1], (46,), (46,))
 
 
+def test_made_up_dictionaries_are_as_large_as_the_real_ones(session: Session) -> None:
+    assert len(dataset("imikolov").build_dict(50)) == 2074
+    assert len(dataset("imdb").word_dict()) == 5147
+    assert [len(ids) for ids in dataset("conll05").get_dict()] == [44068, 3162, 59]
+    assert [len(dataset("wmt16").get_dict(lang, 10000)) for lang in ("en", "de")] == [10000, 10000]
+    assert [len(dataset("wmt16").get_dict(lang, 30000)) for lang in ("en", "de")] == [11250, 19220]
+    assert [len(ids) for ids in dataset("wmt14").get_dict(30000)] == [30000, 30000]
+    assert len(dataset("sentiment").get_word_dict()) == 39768
+    films = dataset("movielens")
+    assert (films.max_movie_id(), films.max_user_id(), films.max_job_id()) == (3952, 6040, 20)
+    assert (len(films.movie_categories()), len(films.get_movie_title_dict())) == (18, 5175)
+    assert films.movie_info()[783].title
+    assert {user.age for user in films.user_info().values()} == set(range(7))
+
+
 def test_a_linear_model_learns_made_up_digits(session: Session) -> None:
     samples = list(dataset("mnist").train()())
     x, y = np.array([pixels for pixels, _ in samples]), np.array([label for _, label in samples])

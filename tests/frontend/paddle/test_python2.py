@@ -68,6 +68,10 @@ def test_other_mistakes_are_none_of_python_2(text: str) -> None:
         ("import cPickle", "Python 2's module cPickle: import pickle"),
         ("from itertools import izip", "write zip: it is an iterator in Python 3"),
         ("import time; time.clock()", "write time.perf_counter()"),
+        (
+            "raise TypeError('only 0-dimensional arrays can be converted to Python scalars')",
+            "numpy 2.4 no longer takes an array of shape [1] for a number: pip install 'numpy<2.4', or write x.item()",
+        ),
         ("from collections import Iterable", "from collections.abc import Iterable"),
     ],
 )
