@@ -9,9 +9,9 @@ from typing import Any, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
-from ..compiler.errors import LoweringError, VerifyError
 from .bound_step import Step, bound, buffers_hold
 from .compiled_code import Code, Types, compiled_code
+from .errors import ProgramError
 from .feed_types import batch_size, feed_type
 from .framework import Program
 from .mistakes import check_fed
@@ -59,7 +59,9 @@ class StepCache:
         choice = sizes.choose(rows, arrays)
         try:
             return self.step(program, _types(program, arrays, rows, choice), fetches, scope, target)
-        except (LoweringError, VerifyError):
+        except ProgramError:
+            raise
+        except Exception:  # rules and targets may expect a number; what else is wrong comes up again
             if choice.pattern is None:
                 raise
         choice = sizes.refuse(choice, rows)

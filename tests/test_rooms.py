@@ -90,7 +90,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "frontend.bound_step": ("frontend", "frontend.compiled_code", "frontend.steps", "compiler.ir", "runtime"),
     "frontend.step_cache": (
         "frontend", "frontend.bound_step", "frontend.compiled_code", "frontend.feed_types", "frontend.open_sizes",
-        "compiler.errors",
     ),
     "frontend.executor": (
         "frontend", "frontend.bound_step", "frontend.compiled_code", "frontend.compiled_program",

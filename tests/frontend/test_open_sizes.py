@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fluidc.frontend as fluid
-from fluidc.frontend import open_sizes
+from fluidc.frontend import open_sizes, step_cache
+from fluidc.frontend.compiled_code import Code, Types
 from fluidc.frontend.open_sizes import Sizes
 
 layers = fluid.layers
@@ -133,14 +135,32 @@ def test_a_size_that_never_changes_stays_a_number(compiles: list[int]) -> None:
     assert compiles == [1, 2, 0]
 
 
-def test_what_cannot_be_compiled_for_any_size_is_asked_once(compiles: list[int]) -> None:
+def test_what_needs_a_number_has_code_of_its_own_for_every_size(compiles: list[int]) -> None:
     x = fluid.data("x", [None, None])
-    halves = layers.split(x, 2, dim=1)  # an odd size has no halves
+    half = layers.split(x, 2, dim=1)[0]
     exe = fluid.Executor(target="reference")
     for width in (2, 4, 6, 8, 10):
-        (value,) = exe.run(feed={"x": np.ones((4, width), np.float32)}, fetch_list=[halves[0]])
+        (value,) = exe.run(feed={"x": np.ones((4, width), np.float32)}, fetch_list=[half])
         assert value.shape == (4, width // 2)
     assert compiles == [4] * 5
+
+
+def test_a_rule_that_fails_on_an_open_size_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    total = layers.reduce_sum(fluid.data("x", [None, None]))
+    tried: list[bool] = []
+    compiled_code = step_cache.compiled_code
+
+    def expects_a_number(program: fluid.Program, given: Types, *rest: Any) -> Code:
+        tried.append(isinstance(given.types["x"].shape[1], int))
+        assert tried[-1]
+        return compiled_code(program, given, *rest)
+
+    monkeypatch.setattr(step_cache, "compiled_code", expects_a_number)
+    exe = fluid.Executor(target="reference")
+    for width in (2, 3, 4, 5):
+        (value,) = exe.run(feed={"x": np.ones((2, width), np.float32)}, fetch_list=[total])
+        assert value.item() == 2 * width
+    assert tried == [True, True, False, True, True]
 
 
 def test_a_row_that_is_repeated_beside_others_is_no_open_size(compiles: list[int]) -> None:
