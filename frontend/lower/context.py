@@ -23,7 +23,7 @@ from ..lod import LENGTHS, OUTER
 from ..reach import NO_GRADIENT
 from ..variable import Parameter, Variable
 from ..vartype import VarType
-from .held import Held
+from .held import Held, uniform
 from .known import Known
 from .lengths import Sizes
 
@@ -351,7 +351,16 @@ class Frame:
         if self.local is None:
             self.function.write(name, value)
         else:
-            self.local[name] = value
+            self.local[name] = self._stopped(name, value)
+
+    def _stopped(self, name: str, value: Value) -> Value:
+        """``value``, from which no gradient flows back where the block's Variable says so."""
+        var = self.block.vars.get(name)
+        if var is None or not var.stop_gradient or not value.type.dtype.is_float or uniform(value):
+            return value
+        if isinstance(value.type, RaggedType):
+            return self.b(ragged.Like(self.b(StopGradient(self.b(ragged.Data(value)))), value))
+        return self.b(StopGradient(value))
 
 
 class OpLowering:

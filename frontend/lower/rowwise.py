@@ -13,6 +13,7 @@ from ...compiler.ir.core import OpBase, Value
 from ...compiler.ir.types import RaggedType
 from ...compiler.ops.base import Op
 from ...compiler.ops.construct import OpBuilder
+from ...compiler.ops.indexing import Cumsum
 from ...compiler.ops.kinds import PUBLIC, ExampleKind, Kind, MixedKind, TotalKind
 
 ROWS = ExampleKind(0)
@@ -58,8 +59,10 @@ def _kinds(op: OpBase, operands: Sequence[Kind]) -> Sequence[Kind]:
         return [mixed or ROWS for _ in op.results]
     found = cast(Op, op).example_axis(operands)
     every = found if isinstance(found, tuple) else [found] * len(op.results)
-    # Places of tokens are counted over all sequences.
-    return [kind if value.type.dtype.is_float else _place(kind) for value, kind in zip(op.results, every, strict=True)]
+    if isinstance(op, Cumsum):
+        # Places of tokens are counted over all sequences.
+        every = [kind if value.type.dtype.is_float else _place(kind) for value, kind in zip(op.results, every)]
+    return every
 
 
 def _place(kind: Kind) -> Kind:
