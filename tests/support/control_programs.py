@@ -341,6 +341,44 @@ def dynamic_rnn_undefined_beyond(fluid):
 # Branches -------------------------------------------------------------------------------------------------------------
 
 
+def _twice(fluid, x):
+    """The double of ``x``, which passes no gradient."""
+    found = fluid.layers.scale(x, 2.0)
+    found.stop_gradient = True
+    return found
+
+
+@case
+def stops_in_a_loop(fluid):
+    """Only one factor of a product has a gradient; nor does the order of columns have one."""
+    layers = fluid.layers
+    words, feed = tokens(fluid, "words", [3, 1, 2], 2)
+    rnn = layers.DynamicRNN()
+    with rnn.block():
+        word, before = rnn.step_input(words), rnn.memory(shape=[3], value=0.1)
+        h = layers.fc(word, 3, param_attr=parameter(fluid, "a", 2, 3), bias_attr=False)
+        largest, _ = layers.topk(h, 1)
+        after = layers.tanh(layers.elementwise_mul(h, _twice(fluid, h)) + before)
+        rnn.update_memory(before, after)
+        rnn.output(layers.elementwise_mul(after, largest))
+    return built(feed, [rnn()], ["words", "a"])
+
+
+@case
+def stops_in_a_branch(fluid):
+    """As in a loop, in a block for some rows."""
+    layers = fluid.layers
+    x, y = fed(fluid, "x", [-1, 4]), fluid.data("y", [-1, 1])
+    ie = layers.IfElse(layers.less_than(y, layers.fill_constant_batch_size_like(y, [-1, 1], "float32", 0.0)))
+    with ie.true_block():
+        rows = ie.input(x)
+        ie.output(layers.elementwise_mul(rows, _twice(fluid, rows)))
+    with ie.false_block():
+        ie.output(layers.scale(ie.input(x), 0.5))
+    sides = np.array([[0.5], [-0.5], [-1.0], [2.0], [0.25]], "float32")
+    return built({"x": numbers("x", 5, 4), "y": sides}, ie(), [x])
+
+
 @case
 def if_else_undefined_beyond(fluid):
     """Blocks that are not defined on the rows of each other."""
