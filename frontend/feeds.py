@@ -21,7 +21,7 @@ def feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array
     """Dense arrays by parameter name; a LoD feed becomes its rows and the lengths of its sequences, level by level.
 
     Raises:
-        ProgramError: Sequences without their lengths, or what is no array of one shape.
+        ProgramError: Sequences without their lengths or of another rank, or what is no array of one shape.
     """
     arrays: dict[str, Array] = {}
     block = program.global_block()
@@ -32,6 +32,8 @@ def feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array
         variable = block.vars[name]
         suffixes = (LENGTHS, OUTER)[: variable.lod_level]
         if isinstance(value, LoDTensor):
+            if value.array.shape[1:] == (1,) and variable.lod_level and len(variable.shape) == 1:
+                raise _rows_of_lists(variable, value)
             arrays[name] = value.array
             lengths = value.recursive_sequence_lengths()
             # Of what is declared without sequences, they mean nothing.
@@ -60,6 +62,17 @@ def _array(variable: Variable, value: object) -> Array:
     if is_plain and array.dtype.kind in "fi" and np.can_cast(array.dtype, declared, "same_kind"):
         return array.astype(declared)
     return array
+
+
+def _rows_of_lists(variable: Variable, value: LoDTensor) -> Exception:
+    """Lists give one column, as in Paddle, which refuses them here as well."""
+    name = variable.name
+    return invalid(
+        f"feed {name!r} has rows of shape {list(value.array.shape)}, which create_lod_tensor makes of lists; it is "
+        f"declared {list(variable.shape)}",
+        f"feed fluid.create_lod_tensor(np.concatenate(lists), [[lengths]], place), or declare {name!r} with shape "
+        "[None, 1]",
+    )
 
 
 def _without_lengths(variable: Variable, value: object) -> Exception:

@@ -15,7 +15,7 @@ from fluidc.compiler.ir.parser import parse
 from fluidc.compiler.ir.printer import to_text
 from fluidc.compiler.ops import OPSET
 from fluidc.frontend import step_cache
-from fluidc.frontend.errors import SequencesError
+from fluidc.frontend.errors import ProgramError, SequencesError
 from fluidc.frontend.framework import Program
 from fluidc.frontend.lower import default_feeds, lower
 from fluidc.frontend.token_symbols import joined_feeds, token_symbols
@@ -208,7 +208,7 @@ def test_few_builds_serve_two_hundred_totals(program: Program, monkeypatch: pyte
 def test_a_list_of_sequences_says_how_to_feed_it(program: Program) -> None:
     out = L.sequence_pool(words("a", "float32"), "sum")
     for value in ([[1.0, 2.0], [3.0]], [[1.0], [3.0]]):
-        with pytest.raises(fluid.errors.ProgramError, match=r"is a list of 2 parts") as caught:
+        with pytest.raises(ProgramError, match=r"is a list of 2 parts") as caught:
             executor("reference").run(program, {"a": value}, [out])
         assert f"fluid.create_lod_tensor(rows, [{[len(part) for part in value]}], place)" in str(caught.value.hint)
 
@@ -216,9 +216,9 @@ def test_a_list_of_sequences_says_how_to_feed_it(program: Program) -> None:
 def test_missing_levels_and_parts_of_several_lengths_are_named(program: Program) -> None:
     nested, dense = L.sequence_pool(words("x", "float32", level=2), "sum"), L.scale(L.data("d", [2]), 2.0)
     exe = executor("reference")
-    with pytest.raises(fluid.errors.ProgramError, match=r"has lod_level 2, the LoDTensor has 1 level of lengths"):
+    with pytest.raises(ProgramError, match=r"has lod_level 2, the LoDTensor has 1 level of lengths"):
         exe.run(program, {"x": fed([2, 1], dtype="float32")}, [nested])
-    with pytest.raises(fluid.errors.ProgramError, match=r"feed 'd' is a list whose parts have different lengths"):
+    with pytest.raises(ProgramError, match=r"feed 'd' is a list whose parts have different lengths"):
         exe.run(program, {"d": [[1.0, 2.0], [3.0]]}, [dense])
 
 
@@ -235,7 +235,7 @@ def test_a_feeder_takes_samples_of_sequences(program: Program) -> None:
         (([1], [[[1, 2, 3]]]), "field y has rows of shape [3], declared is [2]"),
         (([1], [[[1, 2], [3]]]), "field y has rows of shape [1] and [2]"),
     ):
-        with pytest.raises(fluid.errors.ProgramError) as caught:
+        with pytest.raises(ProgramError) as caught:
             feeder.feed([sample])
         assert what in caught.value.what
 
@@ -318,3 +318,16 @@ def test_numbers_that_give_no_size_are_refused(program: Program) -> None:
     mask = L.sequence_mask(L.data("n", [1], dtype="int64"))
     with pytest.raises(DataError, match=r"the size max\(n\) cannot be worked out"):
         executor("reference").run(program, {"n": np.array([[1 << 40]])}, [mask])
+
+
+def test_lists_of_ids_make_a_column_that_flat_data_refuses() -> None:
+    ids = fluid.data("ids", [None], "int64", lod_level=1)
+    pooled = L.sequence_pool(fluid.embedding(ids, [10, 4]), "sum")
+    exe = fluid.Executor(fluid.CPUPlace(), target="reference")
+    exe.run(fluid.default_startup_program())
+    lists = [[1, 2, 3], [1, 2]]
+    with pytest.raises(ProgramError, match=r"rows of shape \[5, 1\]") as caught:
+        exe.run(feed={"ids": fluid.create_lod_tensor(lists, [[3, 2]], fluid.CPUPlace())}, fetch_list=[pooled])
+    assert "np.concatenate(lists)" in str(caught.value.hint)
+    flat = fluid.create_lod_tensor(np.concatenate(lists), [[3, 2]], fluid.CPUPlace())
+    assert exe.run(feed={"ids": flat}, fetch_list=[pooled])[0].shape == (2, 4)
