@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import show_error
 from .options import OLD_FILE
 
 if TYPE_CHECKING:
     from ..paddle.verdicts import Verdict
+    from .script import CaptureError
 
 EXAMPLES = """\b
 Examples:
@@ -36,34 +38,44 @@ def command(ctx: click.Context, scripts: tuple[Path, ...], form: str, only: bool
     exact: as in Paddle 1.8.5. different: it works, with the difference that is told. arguments: the call does not fit
     the signature. missing: fluidc has no such function; what comes nearest is told. unknown: nor has Paddle 1.8.5.
 
+    With them: names and modules of Python 2, and of libraries that came with Paddle, that are not there.
+
     Nothing is run: names are followed through imports and assignments. The exit code is 1 if a script would
-    fail at a name.
+    fail at a name, or cannot be read.
     """
     from ..paddle.verdicts import verdicts
-    from .script import read_script, syntax_error, too_deep
+    from .script import CaptureError, read_script, syntax_error, too_deep
 
     found: dict[Path, list[Verdict]] = {}
+    unread: dict[Path, CaptureError] = {}
     for script in scripts:
         try:
             found[script] = verdicts(read_script(script), str(script))
         except SyntaxError as error:
-            raise syntax_error(error, script) from None
+            unread[script] = syntax_error(error, script)
         except (RecursionError, MemoryError):
-            raise too_deep(script) from None
+            unread[script] = too_deep(script)
+        except CaptureError as error:
+            unread[script] = error
     every = [verdict for each in found.values() for verdict in each]
     if form == "json":
-        click.echo(json.dumps(_as_json(found), indent=2))
+        click.echo(json.dumps(_as_json(found, unread), indent=2))
     else:
         for script, each in found.items():
             shown = [verdict for verdict in each if verdict.status.fails or not only]
             if shown:
                 _print_table(script, shown)
-        click.echo(_summary(every))
-    ctx.exit(1 if any(verdict.status.fails for verdict in every) else 0)
+        for error in unread.values():
+            show_error(error)
+        if found:
+            click.echo(_summary(every))
+        if len(scripts) > 1 and unread:
+            click.echo(f"{len(unread)} of {len(scripts)} scripts cannot be read")
+    ctx.exit(1 if unread or any(verdict.status.fails for verdict in every) else 0)
 
 
-def _as_json(found: dict[Path, list[Verdict]]) -> dict[str, Any]:
-    scripts = [
+def _as_json(found: dict[Path, list[Verdict]], unread: dict[Path, CaptureError]) -> dict[str, Any]:
+    scripts: list[dict[str, Any]] = [
         {
             "script": str(script),
             "names": [
@@ -72,6 +84,10 @@ def _as_json(found: dict[Path, list[Verdict]]) -> dict[str, Any]:
             ],
         }
         for script, each in found.items()
+    ]
+    scripts += [
+        {"script": str(script), "error": error.what, "where": error.where, "hint": error.hint}
+        for script, error in unread.items()
     ]
     counts = Counter(str(verdict.status) for each in found.values() for verdict in each)
     return {"scripts": scripts, "summary": {status: counts[status] for status in _COLOURS}}
@@ -104,4 +120,9 @@ def _summary(every: Sequence[Verdict]) -> str:
     places = sum(verdict.uses for verdict in every)
     if not every:
         return "no name of Paddle is used"
-    return f"{len(every)} names in {places} places: {told}" + (f"; fails at {', '.join(failing)}" if failing else "")
+    used = f"{_counted(len(every), 'name')} in {_counted(places, 'place')}"
+    return f"{used}: {told}" + (f"; fails at {', '.join(failing)}" if failing else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

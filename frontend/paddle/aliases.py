@@ -50,6 +50,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """Module of Paddle -> modules of ``fluidc.frontend`` that are looked into in turn; "" is that package itself."""
 
+FUNCTIONS = frozenset({"paddle.batch", "paddle.fluid.data", "paddle.fluid.layers.rnn"})
+"""Modules of Paddle that have the name of a function beside them, which is what scripts mean by it."""
+
 REFUSED: Mapping[str, tuple[str, str]] = {
     "paddle.fluid.incubate.data_generator": ("makes lines for set_pipe_command", "write the lines with print"),
     "paddle.fluid.incubate.fleet.parameter_server.pslib": (
@@ -66,6 +69,11 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "paddle.fluid.distributed": ("trains on several machines", "run the program on this machine: Executor.run"),
 }
 """Module of Paddle that is not there -> what it does, and what to do instead; the same of all modules within."""
+
+
+def is_module(path: str) -> bool:
+    """Whether a dotted name is that of a module, and of nothing that a script calls."""
+    return path in ALIASES and path not in FUNCTIONS
 
 
 def within(path: str, module: str) -> bool:

@@ -116,18 +116,41 @@ def explain_syntax(error: SyntaxError, file: str) -> tuple[str, str] | None:
     return None
 
 
+def advice_on_module(name: str) -> str | None:
+    """What to do where a module of this name is not there; None for a module that is not known.
+
+    >>> advice_on_module("six")
+    'paddlepaddle brought six along, fluidc does not: pip install six'
+    """
+    if name in _MODULES:
+        return f"Python 2's module {name}: {_MODULES[name]}"
+    if name in _BROUGHT:
+        return f"paddlepaddle brought {_BROUGHT[name]} along, fluidc does not: pip install {_BROUGHT[name]}"
+    return None
+
+
+def advice_on_name(name: str) -> str | None:
+    """What to write for a built-in name of Python 2; None for other names.
+
+    >>> advice_on_name("xrange")
+    "Python 2's xrange: write range"
+    """
+    return f"Python 2's {name}: {_NAMES[name]}" if name in _NAMES else None
+
+
 def explain_error(error: BaseException) -> str | None:
     """What to write instead where an error comes of Python 2's ways or of old libraries; None for other errors.
 
     >>> explain_error(NameError("name 'xrange' is not defined", name="xrange"))
     "Python 2's xrange: write range"
     """
-    if isinstance(error, ModuleNotFoundError) and error.name is not None and error.name in _MODULES:
-        return f"Python 2's module {error.name}: {_MODULES[error.name]}"
-    if isinstance(error, ModuleNotFoundError) and error.name in _BROUGHT:
-        return f"paddlepaddle brought {_BROUGHT[error.name]} along, fluidc does not: pip install {_BROUGHT[error.name]}"
-    if isinstance(error, NameError) and error.name in _NAMES:
-        return f"Python 2's {error.name}: {_NAMES[error.name]}"
+    told = None
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        told = advice_on_module(error.name)
+    elif isinstance(error, NameError) and error.name is not None:
+        told = advice_on_name(error.name)
+    if told is not None:
+        return told
     text = str(error)
     for pattern, advice in _PATTERNS:
         if found := re.search(pattern, text):

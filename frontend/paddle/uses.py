@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..api import names
-from .aliases import ALIASES
+from .aliases import is_module
 
 ROOTS = {"paddle": "paddle", "fluidc.frontend": "paddle.fluid", "py_paddle": "py_paddle", "numpy": "numpy"}
 """Modules that are followed, by the name under which their names are given."""
@@ -165,7 +165,7 @@ class _Reader(ast.NodeVisitor):
     def visit_Name(self, node: ast.Name) -> None:
         """A name that was imported from a module."""
         path = self._scope.get(node.id)
-        if path is not None and isinstance(node.ctx, ast.Load) and path not in ALIASES and path != "numpy":
+        if path is not None and isinstance(node.ctx, ast.Load) and not is_module(path) and path != "numpy":
             self.found.append(Use(path, node.lineno, self._calls.get(id(node))))
 
     # -- scopes -----------------------------------------------------------------------------------------------------

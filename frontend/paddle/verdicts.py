@@ -8,15 +8,17 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..api import names, parameters, similar
 from ..api.differences import BY_ARGUMENT, DIFFERENCES
 from ..missing import MissingName, is_missing
-from .aliases import ALIASES, REFUSED, within
+from .aliases import ALIASES, REFUSED, is_module, within
 from .finder import installed, why_not
 from .numpy_names import RESTORED, is_restored
+from .old_names import old_names
 from .root import explain
 from .uses import Arguments, Use, uses_in
 
@@ -58,12 +60,21 @@ class Verdict:
 def verdicts(source: str | bytes, file: str) -> list[Verdict]:
     """On every name of Paddle that the script ``source`` uses, those that fail first, then by first line.
 
+    With them go names and modules of Python 2, and of libraries that came with Paddle, that would not be found.
+
     Raises:
         SyntaxError: It is no script for Python 3.
     """
     found: dict[tuple[str, Status, str], Verdict] = {}
+    tree = ast.parse(source, file)
+    for old in old_names(tree, Path(file).parent):
+        verdict = found.setdefault(
+            (old.name, Status.MISSING, old.advice), Verdict(old.name, Status.MISSING, old.advice)
+        )
+        verdict.uses += 1
+        verdict.lines += [old.line] * (old.line not in verdict.lines)
     with installed():
-        for use in uses_in(ast.parse(source, file)):
+        for use in uses_in(tree):
             for verdict in _judged(use):
                 kept = found.setdefault((verdict.name, verdict.status, verdict.note), verdict)
                 kept.uses += not use.imported
@@ -82,7 +93,7 @@ def _judged(use: Use) -> Iterable[Verdict]:
                 f"np.{name}", Status.DIFFERENT, f"gone from numpy; fluidc exec puts it back as {RESTORED[name][0]}"
             )
         return
-    if use.path in ALIASES or use.path == "numpy":
+    if is_module(use.path) or use.path == "numpy":
         return
     for refused, (does, instead) in REFUSED.items():
         if within(use.path, refused):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +105,74 @@ def test_a_script_for_python_2() -> None:
     done = check("two.py")
     assert done.exit_code == 1
     assert "this is a script for Python 2: it has a print statement" in done.stderr
+
+
+def test_every_script_is_reported() -> None:
+    for name in ("two.py", "three.py"):
+        Path(name).write_text("print 'a'\n")
+    done = check("two.py", "good.py", "three.py")
+    assert done.exit_code == 1
+    assert done.stderr.count("this is a script for Python 2") == 2
+    assert "fluid.layers.fc" in done.stdout
+    assert done.stdout.splitlines()[-2:] == ["2 names in 2 places: 2 exact", "2 of 3 scripts cannot be read"]
+    told = json.loads(check("two.py", "good.py", "--format", "json").stdout)
+    assert [each["script"] for each in told["scripts"]] == ["good.py", "two.py"]
+    assert told["scripts"][1]["error"].startswith("this is a script for Python 2")
+
+
+OLD_NAMES = """
+import cPickle as pickle
+import funcsigs, os
+from six.moves import urllib
+try:
+    import urllib2
+except ImportError:
+    import urllib.request as urllib2
+if sys.version_info[0] < 3:
+    text = unicode
+try:
+    raw_input
+except NameError:
+    raw_input = input
+def f(long, file=None):
+    return long, [x for x in xrange(3)], file
+xrange(2)
+"""
+
+
+def test_names_of_python_2_and_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name in ("six", "funcsigs", "cPickle") else there(name)
+    )
+    for name in ("six", "funcsigs", "cPickle"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert found(OLD_NAMES) == {
+        "cPickle": ("missing", [2]),
+        "funcsigs": ("missing", [3]),
+        "six": ("missing", [4]),
+        "xrange": ("missing", [16, 17]),
+    }
+    notes = {verdict.name: verdict.note for verdict in verdicts(OLD_NAMES, "old.py")}
+    assert notes["xrange"] == "Python 2's xrange: write range"
+    assert notes["six"] == "paddlepaddle brought six along, fluidc does not: pip install six"
+    # A module beside the script is what it means, and what is imported by name is there.
+    Path("six.py").write_text("")
+    assert "six" not in found(OLD_NAMES)
+    assert found("from six.moves import xrange\nxrange(3)") == {}
+    assert found("from tools import *\nxrange(3)") == {}
+    Path("old.py").write_text("import cPickle\n")
+    assert check("old.py").stdout.splitlines()[-1] == "1 name in 1 place: 1 missing; fails at cPickle"
+
+
+def test_functions_that_have_the_name_of_a_module() -> None:
+    text = "import paddle, paddle.fluid as fluid\nfrom paddle import batch\n"
+    uses = "fluid.data('x', [3])\npaddle.batch(None, 3)\nbatch(None, 4)\nfluid.layers.rnn(fluid, fluid)"
+    assert found(text + uses) == {
+        "fluid.data": ("exact", [3]),
+        "paddle.batch": ("exact", [4, 5]),
+        "fluid.layers.rnn": ("exact", [6]),
+    }
 
 
 def test_a_script_without_paddle() -> None:
