@@ -479,7 +479,7 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], made: Path) -> Non
 def test_every_command_of_the_table_can_be_listed_without_importing_it() -> None:
     text = ok("--help")
     assert [line.split()[0] for line in text.split("Commands:\n")[1].splitlines()] == list(main.list_commands(None))  # pyright: ignore[reportArgumentType]
-    assert "there is no command 'train'; the commands are compile, run" in fluidc("train").stderr
+    assert "there is no command 'train'; the commands are exec, check, compile, run" in fluidc("train").stderr
 
 
 # -- the runtime alone -------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_reset_was_forgotten() -> None:
 def test_the_end_of_the_data_is_no_error_of_the_program() -> None:
     assert fluid.core.EOFException is EOFException
     assert not issubclass(EOFException, fluid.core.EnforceNotMet)
-    with pytest.raises(fluid.core.EnforceNotMet, match="has no value: it was never initialised"):
+    with pytest.raises(fluid.core.EnforceNotMet, match="has no value: the startup program has not been run"):
         run(fluid.layers.fc(fluid.data("z", [None, 2]), 1), feed={"z": np.ones((1, 2), "f4")})
 
 
