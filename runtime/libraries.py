@@ -6,7 +6,7 @@ seconds and 150 MB; or, in a bundle, in a folder beside this file, and then nowh
 
 from __future__ import annotations
 
-import importlib.machinery
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def found(library: SharedLibrary) -> Path:
             str(BUNDLED),
             "make a bundle of this artifact: fluidc bundle OUT.fluidc -o DIR",
         )
-    spec = importlib.machinery.PathFinder.find_spec(library.package)  # executes nothing of the package
+    spec = importlib.util.find_spec(library.package)  # executes nothing of the package
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder, "lib", library.name)
         if path.is_file():

@@ -21,6 +21,7 @@ from ..paddle.numpy_names import old_numpy
 from ..paddle.pillow_names import old_pillow
 from ..paddle.python2 import explain_error, explain_syntax
 from ..paddle.session import Session, noting
+from .siblings import siblings_of
 
 _ROOMS = Path(__file__).resolve().parents[2]
 _LIBRARIES = tuple(
@@ -56,8 +57,8 @@ def old_scripts(session: Session, data: Path | None = None) -> Iterator[None]:
 def as_main(path: Path, arguments: Sequence[str]) -> Iterator[types.ModuleType]:
     """A module, arguments and a folder where Python has them for the script that it runs.
 
-    Modules that lie beside the script and were imported inside the ``with`` block are forgotten after it: the next
-    script may have others of the same names.
+    Modules that lie beside the script are found by it alone, not by what fluidc imports meanwhile. Those that were
+    imported inside the ``with`` block are forgotten after it: the next script may have others of the same names.
     """
     known = set(sys.modules)
     module = types.ModuleType("__main__")
@@ -67,7 +68,8 @@ def as_main(path: Path, arguments: Sequence[str]) -> Iterator[types.ModuleType]:
     sys.argv = [str(path), *arguments]
     sys.path[0:1] = [str(path.resolve().parent)]
     try:
-        yield module
+        with siblings_of(path.resolve().parent):
+            yield module
     finally:
         sys.modules["__main__"], sys.argv, sys.path[:] = before
         os.chdir(folder)

@@ -51,6 +51,21 @@ RESTORED: Mapping[str, tuple[str, Callable[[], Any]]] = {
     "msort": ("np.sort(a, axis=0)", lambda: functools.partial(np.sort, axis=0)),
     "asfarray": ("np.asarray of floats", lambda: _asfarray),
     "mat": ("np.asmatrix", lambda: np.asmatrix),
+    "int0": ("np.intp", lambda: np.intp),
+    "uint0": ("np.uintp", lambda: np.uintp),
+    "bool8": ("np.bool_", lambda: np.bool_),
+    "object0": ("np.object_", lambda: np.object_),
+    "str0": ("np.str_", lambda: np.str_),
+    "bytes0": ("np.bytes_", lambda: np.bytes_),
+    "void0": ("np.void", lambda: np.void),
+    "singlecomplex": ("np.complex64", lambda: np.complex64),
+    "cfloat": ("np.complex128", lambda: np.complex128),
+    "clongfloat": ("np.clongdouble", lambda: np.clongdouble),
+    "longcomplex": ("np.clongdouble", lambda: np.clongdouble),
+    "cast": ("a.astype", lambda: _Casts()),
+    "obj2sctype": ("np.dtype(x).type", lambda: _element_type),
+    "find_common_type": ("np.result_type", lambda: _common_type),
+    "issctype": ("issubclass(x, np.generic)", lambda: _is_element_type),
     "source": ("inspect.getsource", lambda: _source),
 }
 """Name -> what it was, in words, and that value."""
@@ -73,6 +88,40 @@ def _asscalar(a: Any) -> Any:
 
 def _asfarray(a: Any, dtype: Any = np.float64) -> Any:
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
+
+
+class _Casts(Mapping[Any, Callable[[Any], Any]]):
+    """``np.cast[dtype](a)``."""
+
+    def __getitem__(self, key: Any) -> Callable[[Any], Any]:
+        dtype = np.dtype(key)
+        return lambda a: np.asarray(a).astype(dtype)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(dict.fromkeys(np.dtype(code).type for code in np.typecodes["All"]))
+
+    def __len__(self) -> int:
+        return len(tuple(iter(self)))
+
+
+def _element_type(rep: Any, default: Any = None) -> Any:
+    try:
+        return np.dtype(rep if isinstance(rep, type) else getattr(rep, "dtype", rep)).type
+    except TypeError:
+        return default
+
+
+def _common_type(array_types: Any, scalar_types: Any) -> Any:
+    """The type of a result of such arrays and scalars; scalars count where their kind is above that of the arrays."""
+    arrays, scalars = [np.result_type(*map(np.dtype, each)) if each else None for each in (array_types, scalar_types)]
+    if arrays is None or scalars is None:
+        return scalars if arrays is None else arrays
+    order = "biufc"
+    return scalars if order.find(scalars.kind) > order.find(arrays.kind) else arrays
+
+
+def _is_element_type(rep: Any) -> bool:
+    return isinstance(rep, type | np.dtype) and _element_type(rep, np.object_) is not np.object_
 
 
 def _source(object: Any) -> None:
@@ -163,7 +212,11 @@ def _array(content: Any, source: str) -> Any:
 
 
 class OldArray(np.ndarray):
-    """An array of which ``float()``, ``int()`` and ``%f`` work if it has one element, whatever its shape."""
+    """An array of which ``float()``, ``int()`` and ``%f`` work if it has one element, whatever its shape.
+
+    numpy did so itself before 2.4, and old scripts print their losses that way: Paddle's losses have the shape [1].
+    Larger arrays are of this kind too, as their rows and elements (``loss[0]``, ``for row in predictions``) inherit it.
+    """
 
     def _one(self, what: str) -> Any:
         if self.size != 1:
@@ -171,6 +224,12 @@ class OldArray(np.ndarray):
         if self.ndim:
             note_restored(f"{what}() of an array of one element", "its element")
         return self.item()
+
+    def __repr__(self) -> str:
+        return repr(self.view(np.ndarray))
+
+    def __str__(self) -> str:
+        return str(self.view(np.ndarray))
 
     def __float__(self) -> float:
         return float(self._one("float"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.machinery
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def load(name: str) -> ctypes.CDLL | None:
 def folders() -> Iterator[Path]:
     """Folders that may hold NVIDIA's libraries, beside those that the system searches."""
     yield BUNDLED
-    spec = importlib.machinery.PathFinder.find_spec("nvidia")  # the wheels share a namespace; nothing is executed
+    spec = importlib.util.find_spec("nvidia")  # the wheels share a namespace; nothing is executed
     for folder in (spec and spec.submodule_search_locations) or ():
         yield from sorted(Path(folder).glob("*/lib"))
     for root in (*(os.environ.get(variable, "") for variable in _TOOLKITS), "/usr/local/cuda"):

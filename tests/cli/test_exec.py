@@ -207,3 +207,34 @@ def test_flags_and_the_profiler_are_as_before(capsys: pytest.CaptureFixture[str]
     assert fluid.get_flags("FLAGS_benchmark") == {"FLAGS_benchmark": False}
     fluid.profiler.stop_profiler()
     assert capsys.readouterr().out == "", "it does not run"
+
+
+_NETWORK = """
+import numpy as np, paddle.fluid as fluid
+x = fluid.layers.data("x", [4])
+y = fluid.layers.fc(x, 1)
+exe = fluid.Executor(fluid.CPUPlace())
+exe.run(fluid.default_startup_program())
+print(exe.run(feed={"x": np.ones((2, 4), "float32")}, fetch_list=[y])[0].shape)
+"""
+
+
+def test_libraries_do_not_see_modules_beside_a_script() -> None:
+    """TVM asks for an optional ``cuda`` while it is loaded: in a new process."""
+    for name in ("cuda", "tvm", "tvm_ffi", "onnx", "mine"):
+        script("print('sibling', __name__)", f"{name}.py")
+    path = script(_NETWORK)
+    command = [sys.executable, "-m", "fluidc.frontend.cli", "exec", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "FLUIDC_CACHE": ""})
+    assert (done.returncode, done.stdout) == (0, "(2, 1)\n"), done.stderr
+    done = fluidc("exec", script("import cuda, importlib; importlib.import_module('mine')" + _NETWORK, "b.py"))
+    assert done.stdout == "sibling cuda\nsibling mine\n(2, 1)\n"
+
+
+def test_a_module_named_as_a_library_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    script("raise AssertionError", "onnxruntime.py")
+    done = fluidc("exec", script("import sys\nimport onnxruntime"))
+    assert done.exit_code == 1
+    for said in ("old.py:2", "has the name of the library onnxruntime", "rename it"):
+        assert said in done.stderr

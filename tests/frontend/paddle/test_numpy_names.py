@@ -45,6 +45,8 @@ def test_names_mean_what_they_did(session: Session, capsys: pytest.CaptureFixtur
     assert run("it = np.in1d([[1, 2]], [2]).tolist()") == [False, True]
     assert run("it = np.asscalar(np.float32(2))") == 2.0
     assert run("it = np.zeros(2, np.int).dtype") == np.int64
+    assert run("it = [np.cast[np.int0](2.7), np.find_common_type([np.float32], [np.int64, np.float64])]") == [2, "f4"]
+    assert run("it = np.issctype(np.int32), np.issctype(list), np.obj2sctype('f4')") == (True, False, np.float32)
     assert run("it = np.NaN != np.NaN and np.Inf > 1 and np.NINF < 0")
     told = capsys.readouterr().err.splitlines()
     assert "note: np.int of older numpy is int in this run (first used at user.py:1)" in told
@@ -137,6 +139,9 @@ def test_one_element_is_a_number(session: Session) -> None:
         found, several = fluid.Executor(target="reference").run(fetch_list=[one, two])
     assert (float(found), int(found), "%.1f" % found) == (2.5, 2, "2.5")  # noqa: UP031
     assert isinstance(found, np.ndarray)
+    assert (repr(found), str(found)) == ("array([2.5], dtype=float32)", "[2.5]")
+    assert (repr(several), str(several[:1])) == ("array([3, 3])", "[3]")
+    assert [float(row) for row in several.reshape(2, 1)] == [3, 3]
     assert "float() of an array of one element" in session.restored
     with pytest.raises(TypeError, match="only size-1 arrays"):
         float(several)
