@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+
+from . import detail_wanted
 
 if TYPE_CHECKING:
     from ...compiler.ops.matrix import Cell, Row
@@ -24,7 +27,7 @@ Examples:
 @click.option("--reasons", is_flag=True, help="Show why an op lacks a rule or is not imported, and where rules are.")
 @click.option("--onnx", "importable", is_flag=True, help="List the ONNX ops that can be imported instead.")
 @click.option("--rules", is_flag=True, help="Only count, per rule, the ops that have it.")
-@click.option("--coverage", is_flag=True, help="Count what there is of fluid 1.8.5, also weighted by use in scripts.")
+@click.option("--coverage", is_flag=True, help="Count what there is of fluid 1.8.5; with -v: list what is not.")
 def command(family: str | None, reasons: bool, importable: bool, rules: bool, coverage: bool) -> None:
     """List the ops of the IR and their rules.
 
@@ -33,7 +36,7 @@ def command(family: str | None, reasons: bool, importable: bool, rules: bool, co
     if coverage:
         if family is not None:
             raise click.BadParameter("it counts all of fluid, no family of ops", param_hint="--coverage")
-        _print_coverage()
+        _print_coverage(every=detail_wanted())
         return
     if importable:
         _print_importable(reasons=reasons)
@@ -44,9 +47,7 @@ def command(family: str | None, reasons: bool, importable: bool, rules: bool, co
     if family is not None:
         families = list(dict.fromkeys(row.family for row in rows))
         if family not in families:
-            raise click.BadParameter(
-                f"there is no family {family!r}; use one of {', '.join(families)}", param_hint="FAMILY"
-            )
+            raise click.BadParameter(_no_family(family, families), param_hint="FAMILY")
         rows = tuple(row for row in rows if row.family == family)
     if rules:
         _print_rules(rows)
@@ -55,6 +56,20 @@ def command(family: str | None, reasons: bool, importable: bool, rules: bool, co
             _print_reasons(row)
     else:
         _print_table(rows)
+
+
+def _no_family(family: str, families: Sequence[str]) -> str:
+    """What a name that is no family of ops may mean: one of nearly that name, or a layer of fluid."""
+    from ..api import names, similar
+
+    what = f"there is no family {family!r}"
+    if family in names("fluid.layers"):
+        what += f"; fluid.layers.{family} is a layer, which is lowered to several ops"
+    else:
+        stem = [each for each in families if each.startswith(family[:4]) or family.startswith(each)]
+        near = similar(family, families) or (stem[0] if stem and len(family) >= 4 else None)
+        what += f"; did you mean {near}?" if near else ""
+    return f"{what}; use one of {', '.join(families)}"
 
 
 def _print_importable(*, reasons: bool) -> None:
@@ -97,7 +112,7 @@ def _told(cell: Cell) -> str:
     return cell.place if cell.state == "rule" else cell.text
 
 
-def _print_coverage() -> None:
+def _print_coverage(*, every: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -107,12 +122,14 @@ def _print_coverage() -> None:
     for heading in ("module", "names", "there", "", "uses", "weighted"):
         table.add_column(heading, justify="left" if heading == "module" else "right")
     lacking: dict[str, int] = {}
+    missing: dict[str, tuple[str, ...]] = {}
     for module in MODULES:
         found = coverage(module)
         uses = found.uses + sum(found.missing_uses.values())
         count = found.implemented + len(found.missing)
         weighted = f"{found.weighted:.1%}" if uses else "-"
         table.add_row(found.module, str(count), str(found.implemented), f"{found.share:.1%}", str(uses), weighted)
+        missing[found.module] = found.missing
         lacking |= {f"{found.module}.{name}": uses for name, uses in found.missing_uses.items()}
     Console(highlight=False, width=100).print(table)
     click.echo("uses: references in 1,402 public files, known of the names that occur most")
@@ -120,6 +137,13 @@ def _print_coverage() -> None:
         click.echo("missing, by uses:")
         for name, uses in sorted(lacking.items(), key=lambda item: -item[1]):
             click.echo(f"  {uses:>5}  {name}")
+    if every:
+        click.echo("missing, by module, those used most first:")
+        for module, lacks in missing.items():
+            if lacks:
+                click.echo(f"  {module}: {', '.join(lacks)}")
+    else:
+        click.echo("-v lists every name that is missing")
 
 
 def _print_rules(rows: tuple[Row, ...]) -> None:

@@ -191,3 +191,20 @@ def test_ops_reasons_and_coverage() -> None:
     counted = out("ops", "--coverage")
     assert re.search(r"^fluid\.layers +356 +\d+ ", counted, re.M)
     assert re.search(r"^fluid\.optimizer +31 +31 +100\.0% +417 +100\.0%", counted, re.M)
+    assert "-v lists every name" in counted
+    assert re.search(r"^  fluid\.dygraph: .*TreeConv", out("ops", "--coverage", "-v"), re.M)
+
+
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ("fc", "fluid.layers.fc is a layer, which is lowered to several ops"),
+        ("convolution", "did you mean conv?"),
+        ("lineer", "did you mean linear?"),
+        ("zzz", "there is no family 'zzz'; use one of"),
+    ],
+)
+def test_a_family_of_ops_that_there_is_not(family: str, says: str) -> None:
+    done = CliRunner().invoke(main, ["ops", family], prog_name="fluidc")
+    assert done.exit_code == 2
+    assert says in done.stderr

@@ -154,10 +154,6 @@ def strategy(**fields: Any) -> collective.DistributedStrategy:
             lambda: ready().distributed_optimizer(fluid.optimizer.SGD(0.1), strategy(forward_recompute=True)),
             "without recompute_checkpoints",
         ),
-        (
-            lambda: ready().distributed_optimizer(fluid.optimizer.SGD(0.1), strategy(use_amp=True)),
-            "mixed_precision.decorate",
-        ),
         (lambda: strategy(collective_mode=3), "give str or None"),
     ],
 )

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from separable import Fed
 
@@ -168,9 +169,45 @@ def test_dynamic_loss_scaling() -> None:
     with pytest.raises(PrivacyError, match="a dynamic loss scale follows overflows") as caught:
         decorate(private)
     assert (caught.value.where or "").startswith(__file__)
-    for optimizer, dynamic in ((private, False), (fluid.optimizer.SGD(0.1), True)):
-        with pytest.raises(UnsupportedError, match="programs train in float32"):
-            decorate(optimizer, use_dynamic_loss_scaling=dynamic)
+    with pytest.raises(UnsupportedError, match="is for Programs"), fluid.dygraph.guard():
+        decorate(private, use_dynamic_loss_scaling=False)
+    with pytest.raises(FluidcError, match="the optimizer is int"):
+        decorate(3)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_mixed_precision_trains_in_float32(private: bool) -> None:
+    def losses(wrapped: bool) -> list[float]:
+        main, startup = fluid.Program(), fluid.Program()
+        main.random_seed = startup.random_seed = 3
+        with fluid.program_guard(main, startup), fluid.unique_name.guard(), fluid.scope_guard(fluid.Scope()):
+            x = fluid.data("x", [None, 4])
+            loss = fluid.layers.mean(fluid.layers.square(fluid.layers.fc(x, 2)))
+            # Without noise, and clipped: a scale of the loss would show.
+            optimizer: Any = (
+                fluid.optimizer.Dpsgd(0.1, clip=0.5, batch_size=8.0, sigma=0.0) if private else fluid.optimizer.SGD(0.1)
+            )
+            scale = None
+            if wrapped:
+                with pytest.warns(UserWarning, match="trains in float32, without a loss scale"):
+                    optimizer = fluid.contrib.mixed_precision.decorate(
+                        optimizer,
+                        fluid.contrib.mixed_precision.AutoMixedPrecisionLists(custom_black_list=["mul"]),
+                        use_dynamic_loss_scaling=not private,
+                    )
+                assert optimizer.get_scaled_loss() is None
+                scale = optimizer.get_loss_scaling()
+            _, params_grads = optimizer.minimize(loss)
+            assert len(params_grads) == 2
+            executor = fluid.Executor(fluid.CPUPlace())
+            executor.run(startup)
+            fetches = [loss] if scale is None else [optimizer.get_scaled_loss(), scale]
+            found = [executor.run(main, {"x": np.ones((8, 4), "float32")}, fetches) for _ in range(3)]
+            if scale is not None:
+                assert [float(each[1][0]) for each in found] == [1.0] * 3
+            return [float(np.ravel(each[0])[0]) for each in found]
+
+    assert losses(wrapped=True) == losses(wrapped=False)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +216,6 @@ def test_dynamic_loss_scaling() -> None:
         (lambda: fluid.contrib.layers.shuffle_batch(), "shuffle_batch is not implemented"),
         (lambda: fluid.contrib.shuffle_batch(), "shuffle_batch is not implemented"),
         (lambda: fluid.contrib.QuantizeTranspiler(), "QuantizeTranspiler is not implemented"),
-        (lambda: fluid.contrib.mixed_precision.AutoMixedPrecisionLists(), "AutoMixedPrecisionLists is not implemented"),
     ],
 )
 def test_names_of_paddle_that_are_missing(get: Callable[[], object], what: str) -> None:
