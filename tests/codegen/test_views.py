@@ -22,6 +22,7 @@ from fluidc.compiler.ir.printer import function_text
 from fluidc.compiler.ir.stage import Stage
 from fluidc.compiler.ir.types import Dim, DType, Shape, Sym, TensorType, dim_mul
 from fluidc.compiler.ops.construct import OpBuilder
+from fluidc.compiler.ops.shape import Reverse
 from fluidc.runtime.engine import aligned_copy
 
 os.environ.setdefault("TVM_NUM_THREADS", "2")
@@ -221,12 +222,19 @@ def heads(b: OpBuilder, x: Value) -> Value:
     return b.reshape(b.transpose(b.reshape(x, (5, 2, 8, 4)), (0, 2, 1, 3)), (40, 8))
 
 
+def beside_its_reverse(b: OpBuilder, x: Value) -> Value:
+    """A vector of both halves begins before the tensor where the second half is its first row."""
+    rows = b.reshape(x, (36, 8))
+    return b.concat([rows, b(Reverse(rows, (0,)))], 1)
+
+
 def test_known_chains() -> None:
     """Lanes that leave their run inside a vector; truth values in vectors; whole numbers along the lanes."""
     f32, truth, whole = (TensorType(dtype, (5, 64)) for dtype in (DType.F32, DType.BOOL, DType.I64))
     compare(
         [
             made(f32, heads),
+            made(TensorType(DType.F32, (4, 9, 8)), beside_its_reverse),
             made(whole, heads),
             made(truth, heads),
             made(truth, lambda b, x: b.concat([x, x], 0)),

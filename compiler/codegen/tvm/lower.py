@@ -241,7 +241,9 @@ class Lowering:
     def _masked(self, buffer: Buffer, flat: Value, guard: Value, dtype: DType) -> Value:
         """Neighbouring elements, 0 in the lanes that do not want theirs."""
         lanes = lanes_of(guard)
-        address = tirx.address_of(self.block.read(buffer, flat))
+        # The lanes wanted may lie behind an address that is itself before the tensor's: it is no element of the buffer.
+        start = tirx.address_of(self.block.read(buffer, integer(0)))
+        address = tirx.handle_add_byte_offset(start, flat * integer(dtype.numpy.itemsize))
         nothing = const(0, dtype, lanes)
         return tirx.call_llvm_pure_intrin(dtype_name(dtype, lanes), "llvm.masked.load", address, guard, nothing)
 
