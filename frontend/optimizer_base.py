@@ -134,6 +134,7 @@ class Optimizer:
         self._accumulators: defaultdict[str, dict[str, Variable]] = defaultdict(dict)
         self._names: dict[tuple[str, str], str] = {}
         self._restored: dict[str, NDArray[Any]] = {}
+        self._said_no_gradients = False
 
     def _check_decay(self, decay: LearningRateDecay) -> None:
         """Refuse a learning rate that cannot be followed here."""
@@ -328,8 +329,14 @@ class Optimizer:
 
         Returns:
             The update ops ([] in dygraph), and ``[(parameter, gradient)]`` with the gradients before clip and decay.
+
+        Warns:
+            UserWarning: No parameter has a gradient in dygraph; said once.
         """
         params_grads = self.backward(loss, startup_program, parameter_list, no_grad_set)
+        if in_dygraph_mode() and not params_grads and not self._said_no_gradients:
+            self._said_no_gradients = True
+            warn(f"{self.type}.minimize: no parameter has a gradient, and none changes; call loss.backward() first")
         with program_guard(loss.block.program, startup_program or default_startup_program()):
             if grad_clip is None:
                 return self.apply_gradients(params_grads), params_grads

@@ -165,30 +165,19 @@ def readme_example(holds: str) -> str:
 
 
 def test_the_readme_example_of_dygraph_runs(tmp_path: Path) -> None:
-    head = """
-import numpy as np
-import fluidc.frontend as fluid
-points = np.ones((8, 4), np.float32)
-"""
     script = tmp_path / "example.py"
-    script.write_text(head + readme_example("saved/net"))
+    script.write_text(readme_example("saved/net"))
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert {file.name for file in (tmp_path / "saved").iterdir()} == {"net.pdparams", "net.pdopt"}
 
 
 def test_the_readme_example_of_private_dygraph_runs(tmp_path: Path) -> None:
-    head = """
-import numpy as np
-import fluidc.frontend as fluid
-from fluidc.frontend import privacy
-rng = np.random.default_rng(0)
-"""
     source = readme_example("fluid.dygraph.to_variable(lot)")
     changed = source.replace(".guard()", '.guard(target="reference")')
     assert changed != source
     script = tmp_path / "example.py"
-    script.write_text(head + changed)
+    script.write_text(changed)
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert re.fullmatch(r"ε = \d\.\d\d \(δ = 1e-5\) after 50 of 50 steps", run.stdout.strip())

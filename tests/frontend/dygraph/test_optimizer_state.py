@@ -175,14 +175,18 @@ def test_without_backward_nothing_changes() -> None:
     with D.guard(target="reference"):
         model, optimizer = Model(), noam()
         before = model.values()
-        assert optimizer.minimize(model.loss()) == ([], [])
+        with pytest.warns(UserWarning, match=r"no parameter has a gradient.*call loss.backward\(\) first") as told:
+            assert optimizer.minimize(model.loss()) == ([], [])
+        assert told[0].filename == __file__
         assert_equal(model.values(), before)
         assert list(optimizer.state_dict()) == ["LR_Scheduler", "global_step"]
         # As in Paddle the schedule counts the call.
         assert optimizer.state_dict()["LR_Scheduler"] == {"step_num": 2}
         model.step(optimizer)
         after = model.values()
-        assert optimizer.minimize(model.loss()) == ([], []), "the gradients were cleared"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it was said
+            assert optimizer.minimize(model.loss()) == ([], []), "the gradients were cleared"
         assert_equal(model.values(), after)
 
 
@@ -191,7 +195,8 @@ def test_cleared_gradients_are_zeros_for_a_list() -> None:
     with D.guard(target="reference"):
         model = Model()
         optimizer: Any = fluid.optimizer.Momentum(0.1, 0.9, parameter_list=model.parameters)
-        assert optimizer.minimize(model.loss()) == ([], [])
+        with pytest.warns(UserWarning, match="no parameter has a gradient"):
+            assert optimizer.minimize(model.loss()) == ([], [])
         model.step(optimizer)
         before, velocity = model.w.numpy(), arrays(optimizer.state_dict())["w_velocity_0"]
         _, pairs = optimizer.minimize(model.loss())
