@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.codegen.target import check_target
@@ -37,9 +38,24 @@ from .source import user_location
 from .step_cache import StepCache
 from .steps import PrivateSteps
 from .targets import default_target
+from .variable import Variable
 from .watch import Call, announce
 
 Array: TypeAlias = NDArray[Any]
+
+
+def _fetch_var(name: str | Variable, scope: Scope | None = None, return_numpy: bool = True) -> Any:
+    """A variable's value in a scope, the global one if None: an array, or the tensor that the scope holds.
+
+    Raises:
+        ProgramError: The scope has no such value.
+    """
+    name = name.name if isinstance(name, Variable) else name
+    held = (scope or global_scope()).find_var(name)
+    if held is None:
+        raise invalid(f"the scope has no variable {name!r}", "run what makes it; only persistable variables stay")
+    tensor = held.get_tensor()
+    return answer(np.array(tensor)) if return_numpy else tensor
 
 
 class Executor:

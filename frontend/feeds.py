@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .api import similar
 from .errors import invalid
 from .framework import Program
 from .lod import LENGTHS, OUTER, LoDTensor
@@ -27,7 +28,10 @@ def feed_arrays(program: Program, feed: Mapping[str, object]) -> dict[str, Array
     block = program.global_block()
     for name, value in feed.items():
         if name not in block.vars:
-            warnings.warn(f"Executor.run: the program has no variable {name!r} to feed; it is ignored", stacklevel=4)
+            near = similar(name, [each.name for each in block.vars.values() if each.is_data])
+            meant = f"; did you mean {near!r}?" if near else ""
+            what = f"Executor.run: the program has no variable {name!r} to feed; it is ignored{meant}"
+            warnings.warn(what, stacklevel=4)
             continue
         variable = block.vars[name]
         suffixes = (LENGTHS, OUTER)[: variable.lod_level]

@@ -71,6 +71,10 @@ class Operator:
         """An attribute; KeyError if the layer did not set it."""
         return self.attrs[name]
 
+    def all_attrs(self) -> dict[str, AttrValue]:
+        """Every attribute that the layer set, by name."""
+        return dict(self.attrs)
+
     def has_attr(self, name: str) -> bool:
         return name in self.attrs
 
@@ -78,6 +82,26 @@ class Operator:
         """Change an attribute; the program counts as edited."""
         self.attrs[name] = value
         self.block.program.edited()
+
+    @property
+    def attr_names(self) -> list[str]:
+        """Names of the attributes that the layer set."""
+        return list(self.attrs)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the input slots (``X``, ``Y``)."""
+        return list(self.inputs)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the output slots."""
+        return list(self.outputs)
+
+    @property
+    def idx(self) -> int:
+        """The op's place in its block."""
+        return next(at for at, op in enumerate(self.block.ops) if op is self)
 
     @property
     def input_arg_names(self) -> list[str]:

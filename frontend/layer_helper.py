@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from . import unique_name
+from .api import similar
 from .errors import invalid, wrong_type
 from .framework import (
     Arguments,
@@ -195,8 +196,10 @@ class LayerHelper:
         if act is None:
             return x
         if act not in ACTIVATIONS:
+            near = similar(str(act), ACTIVATIONS)
+            meant = f"; did you mean {near!r}?" if near else ""
             raise invalid(
-                f"{self.layer_type}: unknown activation {act!r}",
+                f"{self.layer_type}: unknown activation {act!r}{meant}",
                 "use the name of an activation layer, such as 'relu', 'tanh' or 'softmax'",
             )
         out = self.temporary(x.dtype, x.shape, lod_level=x.lod_level)

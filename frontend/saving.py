@@ -125,6 +125,9 @@ def read_separate(folder: Path, names: Sequence[str]) -> dict[str, Record]:
     paths = {name: file_of(folder, name) for name in names}
     missing = [name for name, path in paths.items() if not path.exists()]
     if missing:
+        if not folder.is_dir():
+            what = "this is a file, not a folder" if folder.exists() else "there is no such folder"
+            raise StateFileError(what, str(folder), "give the folder that was saved to")
         raise StateFileError(
             f"the folder has no file for {listed(missing)}",
             str(folder),

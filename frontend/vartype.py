@@ -6,6 +6,7 @@ import enum
 
 import numpy as np
 
+from .api import similar
 from .errors import wrong_type
 
 
@@ -80,4 +81,6 @@ def convert_dtype(dtype: DTypeLike) -> VarType:
         except (TypeError, KeyError):
             pass
     names = ", ".join(d.name for d in _OF_NUMPY)
-    raise wrong_type(f"{dtype!r} is not an element type of fluid", f"use one of {names}")
+    near = similar(str(dtype), [d.name for d in _OF_NUMPY])
+    meant = f"; did you mean {near!r}?" if near else ""
+    raise wrong_type(f"{dtype!r} is not an element type of fluid{meant}", f"use one of {names}")

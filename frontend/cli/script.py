@@ -21,6 +21,7 @@ from ..paddle.numpy_names import old_numpy
 from ..paddle.pillow_names import old_pillow
 from ..paddle.python2 import explain_error, explain_syntax
 from ..paddle.session import Session, noting
+from .calls import explain_call
 from .siblings import siblings_of
 
 _ROOMS = Path(__file__).resolve().parents[2]
@@ -139,13 +140,17 @@ def execute(code: types.CodeType, module: types.ModuleType, path: Path) -> None:
     """
     try:
         exec(code, vars(module))
-    except FluidcError:
+    except FluidcError as error:
+        place = user_place(error.__traceback__)
+        if place is not None and place.partition(":")[0] not in (error.where or ""):
+            # Of a file, a folder or a device: the place that the error names is not the script's.
+            error.where = place if error.where is None else f"{place}, {error.where}"
         raise
     except SyntaxError as error:  # of a module that it imports
         raise syntax_error(error, path) from error
     except Exception as error:
         place = user_place(error.__traceback__) or str(path)
-        advice = explain_error(error)
+        advice = explain_error(error) or explain_call(error)
         raise CaptureError(
             f"the script failed: {type(error).__name__}: {error}",
             where=place,

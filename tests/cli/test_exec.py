@@ -238,3 +238,50 @@ def test_a_module_named_as_a_library_of_the_compiler(monkeypatch: pytest.MonkeyP
     assert done.exit_code == 1
     for said in ("old.py:2", "has the name of the library onnxruntime", "rename it"):
         assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("fluid.layers.fc(x, 3, activation='relu')", "did you mean act? fc takes input, size, num_flatten_dims"),
+        ("fluid.layers.fc(x)", "fc takes input, size"),
+        ("fluid.optimizer.Adam(learning_rat=0.1)", "did you mean learning_rate? Adam"),
+    ],
+)
+def test_a_call_that_does_not_fit(call: str, said: str) -> None:
+    done = fluidc("exec", script(f"import paddle.fluid as fluid\nx = fluid.layers.data('x', [4])\n{call}"))
+    assert done.exit_code == 1
+    assert "old.py:3" in done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("fluid.io.load_params(fluid.Executor(), 'nodir')", "there is no such folder"),
+        ("fluid.io.load_inference_model('nodir', fluid.Executor())", "nodir"),
+        ("fluid.layers.fc(x, 3, act='sotfmax')", "did you mean 'softmax'?"),
+        ("fluid.layers.data('z', [4], dtype='flaot32')", "did you mean 'float32'?"),
+        ("fluid.Executor().run(feed={'X': 1}, fetch_list=[y])", "did you mean 'x'?"),
+    ],
+)
+def test_errors_name_the_line_and_what_was_meant(call: str, said: str) -> None:
+    text = f"import paddle.fluid as fluid\nx = fluid.layers.data('x', [4])\ny = fluid.layers.fc(x, 2)\n{call}"
+    done = fluidc("exec", script(text))
+    assert done.exit_code == 1
+    assert "old.py:4" in done.stderr
+    assert said in done.stderr
+
+
+def test_fetch_var() -> None:
+    text = """
+    import paddle.fluid as fluid
+    from paddle.fluid.executor import _fetch_var
+    fluid.layers.create_global_var([1], 2.0, "float32", persistable=True, name="g")
+    fluid.Executor().run(fluid.default_startup_program())
+    print(repr(_fetch_var("g")), _fetch_var("g", return_numpy=False).shape())
+    _fetch_var("h")
+    """
+    done = fluidc("exec", script(text))
+    assert done.stdout == "array([2.], dtype=float32) [1]\n"
+    assert "the scope has no variable 'h'" in done.stderr

@@ -320,3 +320,11 @@ def test_version_check() -> None:
     fluid.require_version("1.8.0", "1.8.5")
     with pytest.raises(ProgramError, match=r"requires fluid 2.0"):
         fluid.require_version("2.0")
+
+
+def test_what_printers_ask_of_an_op(program: Program) -> None:
+    layers.fc(layers.data("x", [4]), 3)
+    mul, add = program.global_block().ops
+    assert (mul.type, mul.input_names, mul.output_names, mul.idx, add.idx) == ("mul", ["X", "Y"], ["Out"], 0, 1)
+    assert mul.attr_names == ["x_num_col_dims", "y_num_col_dims"]
+    assert mul.all_attrs() == {name: mul.attr(name) for name in mul.attr_names}
