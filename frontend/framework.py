@@ -249,6 +249,9 @@ class Block:
     def all_parameters(self) -> list[Parameter]:
         return [var for var in self.vars.values() if isinstance(var, Parameter)]
 
+    def iter_parameters(self) -> Iterator[Parameter]:
+        return iter(self.all_parameters())
+
     def append_op(
         self,
         type: str,
@@ -431,6 +434,10 @@ class Program:
     def current_block(self) -> Block:
         """The block that layers append to."""
         return self.blocks[self._current]
+
+    @property
+    def current_block_idx(self) -> int:
+        return self._current
 
     @contextlib.contextmanager
     def sub_block(self) -> Iterator[Block]:

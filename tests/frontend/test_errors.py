@@ -63,7 +63,7 @@ MISTAKES: list[tuple[str, Callable[[], object], str, str]] = [
     (
         "activation",
         lambda: L.fc(x(), 4, act="relux"),
-        "fc: unknown activation 'relux'",
+        "fc: unknown activation 'relux'; did you mean 'relu'?",
         "use the name of an activation layer, such as 'relu', 'tanh' or 'softmax'",
     ),
     (

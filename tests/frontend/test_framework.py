@@ -328,3 +328,7 @@ def test_what_printers_ask_of_an_op(program: Program) -> None:
     assert (mul.type, mul.input_names, mul.output_names, mul.idx, add.idx) == ("mul", ["X", "Y"], ["Out"], 0, 1)
     assert mul.attr_names == ["x_num_col_dims", "y_num_col_dims"]
     assert mul.all_attrs() == {name: mul.attr(name) for name in mul.attr_names}
+    assert [p.name for p in program.global_block().iter_parameters()] == ["fc_0.w_0", "fc_0.b_0"]
+    with program.sub_block() as inner:
+        assert program.current_block_idx == inner.idx == 1
+    assert program.current_block_idx == 0
