@@ -131,7 +131,8 @@ def choose(script: Script, name: str | None = None) -> Chosen:
         raise CaptureError(
             "the script builds no program that could be compiled",
             where=str(script.path),
-            hint="build layers and call optimizer.minimize(loss), or name a program or a TracedLayer: SCRIPT.py:NAME",
+            hint="build layers and call optimizer.minimize(loss), or name a program or a TracedLayer: SCRIPT.py:NAME; "
+            "a model of dygraph becomes a program by outputs, traced = TracedLayer.trace(net, [x])",
         )
     call = script.call if script.call is not None and script.call.program is program else None
     startup = _with_values(program, _startup_of(script, program))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...runtime.commands import plain_warnings
+from ...runtime.feeds import LENGTHS
 from . import detail_wanted, ort_artifacts
 from .options import threads_option
 from .script_options import ScriptName, script_options, training_of
@@ -240,6 +241,8 @@ def _summary(path: Path, made: Lowered, compiled: Compiled, target: str, seconds
         ("fetches", ", ".join(manifest.fetches) or "none"),
         ("parameters", f"{count} in {len(trainable)} variables"),
     ]
+    if any(feed.name.endswith(LENGTHS) for feed in manifest.feeds):
+        rows.append(("note", "fed with sequences: run it step by step from Python, Session.run; fluidc run refuses it"))
     if manifest.caution:
         rows.append(("caution", manifest.caution))
     if source.plan is not None:

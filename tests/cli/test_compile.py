@@ -365,6 +365,19 @@ def test_help_loads_neither_the_compiler_nor_tvm() -> None:
     assert len(re.findall(r"Examples?:\s+fluidc ", done.stdout)) >= 4
 
 
+def test_an_artifact_that_is_fed_with_sequences_says_how_it_is_run(tmp_path: Path) -> None:
+    path, artifact = tmp_path / "seq.py", tmp_path / "seq.fluidc"
+    path.write_text(
+        "import paddle.fluid as fluid\n"
+        "words = fluid.data('words', [None, 4], lod_level=1)\n"
+        "loss = fluid.layers.mean(fluid.layers.fc(fluid.layers.sequence_pool(words, 'sum'), 2))\n"
+        "fluid.optimizer.SGD(0.1).minimize(loss)\n"
+    )
+    done = CliRunner().invoke(main, ["compile", str(path), "-o", str(artifact), "--target", "reference"])
+    assert done.exit_code == 0, done.output
+    assert "fed with sequences: run it step by step from Python, Session.run; fluidc run refuses it" in done.output
+
+
 def test_python_dash_m(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fluidc.frontend.cli", "compile", script("", before=""), "-o", "o.fluidc"],
@@ -372,6 +385,7 @@ def test_python_dash_m(folder: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "the script builds no program that could be compiled" in done.stderr
+    assert "traced = TracedLayer.trace(net, [x])" in done.stderr
     assert "Traceback" not in done.stderr
 
 
