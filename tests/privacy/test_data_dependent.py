@@ -172,7 +172,7 @@ def test_dynamic_loss_scaling() -> None:
     with pytest.raises(UnsupportedError, match="is for Programs"), fluid.dygraph.guard():
         decorate(private, use_dynamic_loss_scaling=False)
     with pytest.raises(FluidcError, match="the optimizer is int"):
-        decorate(3)
+        decorate(3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("private", [True, False])
