@@ -6,9 +6,10 @@ seconds and 150 MB; or, in a bundle, in a folder beside this file, and then nowh
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from .errors import EngineError
@@ -57,14 +58,24 @@ def found(library: SharedLibrary) -> Path:
             str(BUNDLED),
             "make a bundle of this artifact: fluidc bundle OUT.fluidc -o DIR",
         )
-    spec = importlib.util.find_spec(library.package)  # executes nothing of the package
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder, "lib", library.name)
+    folders = list(package_folders(library.package))
+    for folder in folders:
+        path = folder / "lib" / library.name
         if path.is_file():
             return path
-    what = library.distribution if spec is None else f"{library.name} of {library.distribution}"
+    what = f"{library.name} of {library.distribution}" if folders else library.distribution
     raise EngineError(
         f"{what} is not installed, and compiled artifacts run on it",
         "Python environment",
         "pip install 'apache-tvm>=0.27,<0.28', or run a bundle of the artifact: fluidc bundle OUT.fluidc -o DIR",
     )
+
+
+def package_folders(name: str) -> Iterator[Path]:
+    """The folders of a package wherever Python looks for it; nothing of it is executed.
+
+    A module of that name, such as one beside a script, is no package and hides none.
+    """
+    for entry in sys.path:
+        spec = PathFinder.find_spec(name, [entry])
+        yield from map(Path, (spec and spec.submodule_search_locations) or ())

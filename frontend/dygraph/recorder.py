@@ -19,7 +19,7 @@ import numpy as np
 
 from ...compiler.errors import PrivacyError
 from ...runtime.errors import FluidcError
-from ..errors import invalid, wrong_type
+from ..errors import invalid, unsupported, wrong_type
 from ..framework import Arguments, AttrValue, OpRole
 from ..host_types import HOST_TYPES
 from ..initializer import Initializer
@@ -88,7 +88,7 @@ class Recorder:
             (out,) = _listed(outputs["Out"])
             self._give(out, _stated(attrs))
             return
-        if type in HOST_TYPES and not self.has_private and self._at_once(type, inputs, outputs, attrs, loc):
+        if type in HOST_TYPES and self._at_once(type, inputs, outputs, attrs, loc):
             return
         read = [(slot, tuple([self._node(type, slot, arg) for arg in _listed(args)])) for slot, args in inputs.items()]
         if type in NUMBERS:
@@ -116,8 +116,13 @@ class Recorder:
         """Run an op that cannot be recorded, or print a value; whether the op is thereby done."""
         from .at_once import AT_ONCE, run_at_once  # few programs have such ops
 
-        if type not in AT_ONCE and type != "print":
+        if type not in AT_ONCE and (type != "print" or self.has_private):
             return False
+        if self.has_private:  # what is computed from data would be taken for what the script states
+            raise unsupported(
+                f"{loc.layer or type} runs at once, on values, and there was private training in this process",
+                "call it before the private training, or in a process of its own",
+            )
         read = {slot: list(_listed(args)) for slot, args in inputs.items()}
         for slot, args in read.items():
             for arg in args:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..libraries import BUNDLED
+from ..libraries import BUNDLED, package_folders
 
 DRIVER = "libcuda.so.1"
 RUNTIME = "libcudart.so.13"
@@ -32,9 +31,8 @@ def load(name: str) -> ctypes.CDLL | None:
 def folders() -> Iterator[Path]:
     """Folders that may hold NVIDIA's libraries, beside those that the system searches."""
     yield BUNDLED
-    spec = importlib.util.find_spec("nvidia")  # the wheels share a namespace; nothing is executed
-    for folder in (spec and spec.submodule_search_locations) or ():
-        yield from sorted(Path(folder).glob("*/lib"))
+    for folder in package_folders("nvidia"):  # the wheels share a namespace
+        yield from sorted(folder.glob("*/lib"))
     for root in (*(os.environ.get(variable, "") for variable in _TOOLKITS), "/usr/local/cuda"):
         if root:
             yield Path(root, "lib64")

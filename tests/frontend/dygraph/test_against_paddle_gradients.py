@@ -14,6 +14,7 @@ from fluidc.compiler.errors import FluidcError
 ALLOWED = {"grad_of_an_input_twice", "grad_of_an_output_twice", "variable_of_a_list"}
 
 
+@pytest.mark.filterwarnings("ignore:SGD.minimize. no parameter has a gradient")
 @pytest.mark.parametrize("case", dygraph_gradients.CASES, ids=lambda case: case.__name__)
 def test_same_as_paddle(case: Callable[[Any], Any]) -> None:
     with fluid.dygraph.guard(fluid.CPUPlace()):

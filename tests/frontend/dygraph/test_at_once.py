@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 import fluidc.frontend as fluid
-from fluidc.frontend.errors import ProgramError
+from fluidc.frontend.dygraph.base import eager_program
+from fluidc.frontend.errors import ProgramError, UnsupportedError
 
 L = fluid.layers
 
 
 @pytest.fixture(autouse=True)
-def eager() -> Iterator[None]:
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(eager_program().recorder, "has_private", False)
     with fluid.dygraph.guard():
         yield
 
@@ -56,3 +58,9 @@ def test_print_shows_the_value_and_passes_it_on(capsys: pytest.CaptureFixture[st
 def test_what_does_not_fit() -> None:
     with pytest.raises(ProgramError, match=r"edit_distance: .* has neither LoD nor lengths"):
         L.edit_distance(variable([[1], [2]], "int64"), variable([[1], [2]], "int64"))
+
+
+def test_after_private_training_nothing_is_computed_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager_program().recorder, "has_private", True)
+    with pytest.raises(UnsupportedError, match=r"unique runs at once, on values, and there was private training"):
+        L.unique(variable([1, 1], "int64"))
