@@ -177,7 +177,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "PIL": ("frontend.paddle.dataset.voc2012",),
     "pyarrow": ("runtime.table_files",),
     "tensorboardX": ("runtime.event_log",),
-    "matplotlib": ("frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
+    "matplotlib": ("frontend.paddle.plot", "frontend.cli.privacy", "frontend.bench.report", "runtime.profile_plot"),
 }
 # Slow to import: only inside functions, or in modules that are themselves loaded on first use.
 HEAVY = (

@@ -25,6 +25,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "paddle.batch": ("paddle.root",),
     "paddle.compat": ("paddle.compat",),
     "paddle.version": ("paddle.version",),
+    "paddle.utils": ("paddle.plot",),
+    "paddle.utils.plot": ("paddle.plot",),
     "paddle.reader": ("reader",),
     "paddle.reader.decorator": ("reader",),
     "paddle.dataset": ("paddle.dataset",),
