@@ -17,8 +17,3 @@ def register(function: Callable[..., Any]) -> int:
 def registered(number: int) -> Callable[..., Any]:
     """The function of that number."""
     return _functions[number]
-
-
-def registered_count() -> int:
-    """How many there are."""
-    return len(_functions)

@@ -14,6 +14,13 @@ from ..layer_helper import LayerHelper, check_variable
 from ..variable import Variable
 from ..vartype import VarType
 from .compare import logical_and, logical_not
+
+# Scripts that order sequences themselves find these here, as in Paddle, where fluid.layers does not list them either.
+from .rank_table import array_to_lod_tensor as array_to_lod_tensor
+from .rank_table import lod_rank_table as lod_rank_table
+from .rank_table import lod_tensor_to_array as lod_tensor_to_array
+from .rank_table import max_sequence_len as max_sequence_len
+from .rank_table import shrink_memory as shrink_memory
 from .tensor import assign, cast
 
 

@@ -331,3 +331,18 @@ def test_lists_of_ids_make_a_column_that_flat_data_refuses() -> None:
     assert "np.concatenate(lists)" in str(caught.value.hint)
     flat = fluid.create_lod_tensor(np.concatenate(lists), [[3, 2]], fluid.CPUPlace())
     assert exe.run(feed={"ids": flat}, fetch_list=[pooled])[0].shape == (2, 4)
+
+
+def test_rows_in_the_order_of_a_rank_table() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(6, 1)
+    main = Program()
+    with fluid.program_guard(main, Program()), fluid.scope_guard(fluid.Scope()):
+        x = fluid.layers.data("x", [1], lod_level=1)
+        table = fluid.layers.control_flow.lod_rank_table(x)
+        longest = fluid.layers.control_flow.max_sequence_len(table)
+        ordered = fluid.layers.reorder_lod_tensor_by_rank(x, table)
+        feed = {"x": fluid.create_lod_tensor(rows, [[1, 3, 2]], fluid.CPUPlace())}
+        found, count = fluid.Executor(target="reference").run(main, feed, [ordered, longest], return_numpy=False)
+    assert found.recursive_sequence_lengths() == [[3, 2, 1]]
+    assert np.array(found).ravel().tolist() == [1, 2, 3, 4, 5, 0]
+    assert np.array(count).ravel().tolist() == [3]
